@@ -1,0 +1,1 @@
+"""Edit a video by a sentence, consistently over time."""
