@@ -1,0 +1,24 @@
+"""The recipe of the small model that ships with tokenflow.
+
+    words.py         what the model knows: objects, materials, styles, backgrounds, lights
+    captions.py      words -> a sentence, by a grammar with synonyms and dropped parts
+    sprites.py       an object in a material and a style -> a small premultiplied RGBA picture
+    backgrounds.py   a background under a light -> a painted canvas, wider than the picture
+    scene.py         Scene: words, pose and camera -> picture and masks
+    clip.py          Clip: a scene in motion, with exact flow, masks, occlusion and perfect edits
+    training.py      what every training stage shares: resuming, averaging, learning rate, logging
+
+Stages, each one command `python -m tools.mini_sd.<stage>`, seeded and resumable:
+
+    build_sprites    npm packages of Fluent Emoji -> sprites/
+    build_clips      -> data/clips/
+    autoencoder      scenes -> AutoencoderKL
+    latents          scenes -> encoded scenes and captions on disk
+    tokenizer        the grammar -> a CLIPTokenizer of its own
+    diffusion        encoded scenes -> UNet and text encoder
+    controlnet       encoded scenes and their edges -> a Canny ControlNet
+    classifier       scenes -> the network that the quality figures are measured with
+    export           -> data/models/, fp16 safetensors
+    evaluate         the figures, on scenes never trained on
+    card             the model card, with grids of samples and of reconstructions
+"""

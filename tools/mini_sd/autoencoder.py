@@ -1,0 +1,142 @@
+"""Stage: trains the autoencoder (AutoencoderKL, four times smaller on each side, 4 channels) on scenes.
+
+Every third batch is decoded from latents that were scaled down or turned, and compared with the picture scaled down or
+turned likewise (equivariance regularisation, EQ-VAE, arXiv 2502.09509). Latents get smooth by it: a diffusion model learns
+them faster, and they change less from frame to frame. `--decoder-only` sharpens the decoder of a finished run with the
+encoder, and with it every latent, frozen.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from diffusers import AutoencoderKL
+from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
+from torch import Tensor
+
+from tools.mini_sd.scene import render, sample_scene
+from tools.mini_sd.training import Progress, Run, choose_device, load_averages, stage_arguments
+
+CROP = 64
+KL_WEIGHT = 1e-6
+HELD_OUT = 10**9  # seeds from here on are never trained on
+
+
+def build_autoencoder() -> AutoencoderKL:
+    """Narrow where the picture is large: at 128x128 every channel costs most and says least."""
+    return AutoencoderKL(
+        in_channels=3,
+        out_channels=3,
+        latent_channels=4,
+        block_out_channels=(32, 64, 128),
+        down_block_types=("DownEncoderBlock2D",) * 3,
+        up_block_types=("UpDecoderBlock2D",) * 3,
+        layers_per_block=1,
+        norm_num_groups=16,
+        mid_block_add_attention=False,
+        sample_size=128,
+        scaling_factor=1.0,
+    )
+
+
+def load_autoencoder(runs: Path, device: torch.device) -> AutoencoderKL:
+    """The trained autoencoder: the sharpened decoder where there is one."""
+    network = build_autoencoder()
+    load_averages(runs / "autoencoder", {"autoencoder": network})
+    sharpened = runs / "decoder"
+    if (sharpened / "state.safetensors").exists():
+        load_averages(sharpened, {"autoencoder": network})
+    return network.eval().requires_grad_(False).to(device)
+
+
+def pictures(rng: np.random.Generator, count: int, side: int | None = None) -> Tensor:
+    """Random scenes, or random crops of them: count 3 side side, in [0,1]."""
+    batch = []
+    for _ in range(count):
+        picture = render(sample_scene(rng)).picture
+        if side is not None:
+            top, left = rng.integers(0, picture.shape[0] - side + 1, 2)
+            picture = picture[top : top + side, left : left + side]
+        batch.append(torch.from_numpy(picture).permute(2, 0, 1))
+    return torch.stack(batch)
+
+
+def transform(rng: np.random.Generator, latents: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """The same scaling and turning of latents (b c h w) and picture (b 3 H W)."""
+    turns = int(rng.integers(4))
+    latents, target = (torch.rot90(image, turns, (2, 3)) for image in (latents, target))
+    side = int(rng.integers(latents.shape[-1] // 2, latents.shape[-1] + 1))
+    shrink = {"mode": "bilinear", "antialias": True, "align_corners": False}
+    pixels = side * target.shape[-1] // latents.shape[-1]
+    return F.interpolate(latents, (side, side), **shrink), F.interpolate(target, (pixels, pixels), **shrink)
+
+
+def distance(output: Tensor, target: Tensor) -> Tensor:
+    """L1, L1 of the gradients, L1 at two coarser scales, and squared error, which PSNR measures."""
+    loss = F.l1_loss(output, target) + 4 * F.mse_loss(output, target)
+    for axis in (2, 3):
+        loss = loss + F.l1_loss(output.diff(dim=axis), target.diff(dim=axis))
+    for scale in (2, 4):
+        loss = loss + 0.5 * F.l1_loss(F.avg_pool2d(output, scale), F.avg_pool2d(target, scale))
+    return loss
+
+
+def psnr(output: Tensor, target: Tensor) -> Tensor:
+    """b: decibels of each picture, for values in [0,1]."""
+    error = (output.clamp(0, 1) - target).square().flatten(1).mean(dim=1)
+    return -10 * torch.log10(error)
+
+
+@torch.no_grad()
+def held_out_psnr(network: AutoencoderKL, device: torch.device, count: int = 64) -> float:
+    """Mean PSNR of whole pictures that are never trained on."""
+    target = pictures(np.random.default_rng(HELD_OUT), count).to(device)
+    output = network.decode(network.encode(target * 2 - 1).latent_dist.mode()).sample / 2 + 0.5
+    return float(psnr(output, target).mean())
+
+
+def step_loss(network: AutoencoderKL, target: Tensor, rng: np.random.Generator, equivariant: bool) -> tuple[Tensor, Tensor]:
+    """The loss of one batch, and the latents' standard deviation for the log."""
+    with torch.autocast(target.device.type, torch.bfloat16):
+        moments = network.encode(target * 2 - 1).latent_dist.parameters.float()
+    posterior = DiagonalGaussianDistribution(moments)
+    latents = posterior.sample()
+    deviation = latents.detach().std()
+    if equivariant:
+        latents, target = transform(rng, latents, target)
+    with torch.autocast(target.device.type, torch.bfloat16):
+        output = network.decode(latents).sample.float() / 2 + 0.5
+    return distance(output, target) + KL_WEIGHT * posterior.kl().mean(), deviation
+
+
+def main() -> None:
+    parser = stage_arguments(__doc__, steps=4200, batch=16, rate=1e-3)
+    parser.add_argument("--decoder-only", action="store_true", help="sharpen the decoder, encoder frozen")
+    arguments = parser.parse_args()
+    device = choose_device(arguments.device)
+    torch.manual_seed(arguments.seed)
+    network = build_autoencoder()
+    if arguments.decoder_only:
+        load_averages(arguments.runs / "autoencoder", {"autoencoder": network})
+        network.encoder.requires_grad_(False)
+        network.quant_conv.requires_grad_(False)
+    network.to(device).train()
+    folder = arguments.runs / ("decoder" if arguments.decoder_only else "autoencoder")
+    run = Run(folder, {"autoencoder": network}, arguments.steps, arguments.rate, average_decay=0.995)
+    progress = Progress(run.steps)
+    for step in run.loop(arguments.save_minutes):
+        # Seeded by the step, so that a resumed run sees what the run without a kill would have seen.
+        rng = np.random.default_rng((arguments.seed, step))
+        torch.manual_seed(arguments.seed + step)
+        target = pictures(rng, arguments.batch, CROP).to(device)
+        equivariant = not arguments.decoder_only and step % 3 == 2
+        loss, deviation = step_loss(network, target, rng, equivariant)
+        run.descend(loss)
+        progress.report(step, loss=loss.item(), deviation=deviation.item())
+        if (step + 1) % 500 == 0:
+            print(f"held-out PSNR {held_out_psnr(network, device):.2f} dB", flush=True)
+
+
+if __name__ == "__main__":
+    main()

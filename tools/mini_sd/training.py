@@ -1,0 +1,194 @@
+"""What every training stage shares: device, resuming after a kill, weight averaging, learning rate, logging.
+
+Knows no network and no loss. A run is a folder with one file of tensors and one of numbers a checkpoint, each written
+under another name first and then renamed, so that a kill at any moment leaves the last whole checkpoint.
+"""
+
+import argparse
+import json
+import math
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+RUNS = Path("runs/mini_sd")
+
+
+def stage_arguments(description: str | None, steps: int, batch: int, rate: float) -> argparse.ArgumentParser:
+    """The options that every training stage has."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=Path, default=RUNS, help="folder of training state, kept out of git")
+    parser.add_argument("--steps", type=int, default=steps)
+    parser.add_argument("--batch", type=int, default=batch)
+    parser.add_argument("--rate", type=float, default=rate, help="peak learning rate")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
+    parser.add_argument("--save-minutes", type=float, default=4)
+    return parser
+
+
+def choose_device(name: str) -> torch.device:
+    if name != "auto":
+        return torch.device(name)
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def one_cycle(step: int, steps: int, warmup: int = 100) -> float:
+    """Share of the peak learning rate: a short linear rise, then half a cosine down to a hundredth."""
+    if step < warmup:
+        return (step + 1) / warmup
+    done = min(1.0, (step - warmup) / max(1, steps - warmup))
+    return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done))
+
+
+@dataclass
+class Average:
+    """An exponential moving average of a network's weights, which forgets its start quickly."""
+
+    network: nn.Module
+    decay: float
+    shadow: dict[str, Tensor] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.shadow = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
+
+    @torch.no_grad()
+    def update(self, step: int) -> None:
+        weight = 1 - min(self.decay, (1 + step) / (10 + step))
+        for name, value in self.network.state_dict().items():
+            if value.dtype.is_floating_point:
+                self.shadow[name].lerp_(value, weight)
+            else:
+                self.shadow[name].copy_(value)
+
+
+@dataclass
+class Run:
+    """One training run: networks, their averages, the optimiser and the step, saved and restored together."""
+
+    folder: Path
+    networks: dict[str, nn.Module]
+    steps: int
+    rate: float
+    average_decay: float = 0.999
+    weight_decay: float = 0.01
+    step: int = 0
+    averages: dict[str, Average] = field(init=False)
+    optimiser: torch.optim.AdamW = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.averages = {name: Average(network, self.average_decay) for name, network in self.networks.items()}
+        self.optimiser = torch.optim.AdamW(self.parameters(), self.rate, weight_decay=self.weight_decay)
+        self.resume()
+
+    def parameters(self) -> list[nn.Parameter]:
+        return [p for network in self.networks.values() for p in network.parameters() if p.requires_grad]
+
+    def descend(self, loss: Tensor) -> None:
+        """One step of the optimiser, with clipped gradients."""
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.rate * one_cycle(self.step, self.steps)
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.parameters(), 1.0)
+        self.optimiser.step()
+        for average in self.averages.values():
+            average.update(self.step)
+
+    def loop(self, save_minutes: float) -> Iterator[int]:
+        """Yields every step that is left; saves every few minutes and at the end."""
+        saved = time.monotonic()
+        while self.step < self.steps:
+            yield self.step
+            self.step += 1
+            if time.monotonic() - saved > 60 * save_minutes or self.step == self.steps:
+                self.save()
+                saved = time.monotonic()
+
+    def save(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        tensors = {}
+        for name, network in self.networks.items():
+            tensors |= {f"network.{name}.{key}": value for key, value in network.state_dict().items()}
+            tensors |= {f"average.{name}.{key}": value for key, value in self.averages[name].shadow.items()}
+        for index, slots in self.optimiser.state_dict()["state"].items():
+            tensors |= {f"optimiser.{index}.{slot}": value for slot, value in slots.items()}
+        save_tensors(tensors, self.folder / "state.safetensors", {"step": str(self.step)})
+
+    def resume(self) -> None:
+        """Goes on from the last checkpoint, with the optimiser's state where the checkpoint has it."""
+        file = self.folder / "state.safetensors"
+        if not file.exists():
+            return
+        tensors = load_file(file)
+        self.step = checkpoint_step(file)
+        for name, network in self.networks.items():
+            network.load_state_dict(_under(tensors, f"network.{name}."))
+            for key, value in _under(tensors, f"average.{name}.").items():
+                self.averages[name].shadow[key].copy_(value)
+        slots: dict[int, dict[str, Tensor]] = {}
+        for key, value in _under(tensors, "optimiser.").items():
+            index, slot = key.split(".")
+            slots.setdefault(int(index), {})[slot] = value
+        if slots:
+            state = self.optimiser.state_dict()
+            self.optimiser.load_state_dict({"state": slots, "param_groups": state["param_groups"]})
+        print(f"resumed {self.folder} at step {self.step}", flush=True)
+
+
+def load_averages(folder: Path, networks: dict[str, nn.Module]) -> int:
+    """Puts a run's averaged weights into networks; returns the step they are from."""
+    file = folder / "state.safetensors"
+    if not file.exists():
+        raise FileNotFoundError(f"{file} is missing; train that stage first")
+    tensors = load_file(file)
+    for name, network in networks.items():
+        network.load_state_dict(_under(tensors, f"average.{name}."))
+    return checkpoint_step(file)
+
+
+def save_tensors(tensors: dict[str, Tensor], file: Path, metadata: dict[str, str]) -> None:
+    """Writes a safetensors file under another name, then renames it."""
+    unfinished = file.with_suffix(".unfinished")
+    save_file({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, unfinished, metadata)
+    os.replace(unfinished, file)
+
+
+def checkpoint_step(file: Path) -> int:
+    """The step in a checkpoint's header."""
+    with file.open("rb") as stream:
+        header = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
+    return int(header["__metadata__"]["step"])
+
+
+def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+
+
+class Progress:
+    """Prints the mean of each figure over the last steps, with the time a step takes and the time left."""
+
+    def __init__(self, steps: int, every: int = 50) -> None:
+        self.steps, self.every = steps, every
+        self.sums: dict[str, float] = {}
+        self.count, self.start = 0, time.monotonic()
+
+    def report(self, step: int, **figures: float) -> None:
+        for name, value in figures.items():
+            self.sums[name] = self.sums.get(name, 0.0) + float(value)
+        self.count += 1
+        if (step + 1) % self.every and step + 1 != self.steps:
+            return
+        seconds = (time.monotonic() - self.start) / self.count
+        means = "  ".join(f"{name} {total / self.count:.4f}" for name, total in self.sums.items())
+        left = (self.steps - step - 1) * seconds / 60
+        print(f"{step + 1}/{self.steps}  {means}  {seconds:.3f} s/step  {left:.0f} min left", flush=True)
+        self.sums, self.count, self.start = {}, 0, time.monotonic()
