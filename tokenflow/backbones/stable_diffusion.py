@@ -1,0 +1,296 @@
+"""Stable Diffusion (UNet with cross-attention, AutoencoderKL, CLIP text encoder) through diffusers.
+
+The only file that knows how such a UNet is built. Everything is found from the architecture: a UNet of another depth
+or width has its sites and injection points in the corresponding places. Knows no clip, no mode and no propagation.
+"""
+
+import math
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from diffusers import ControlNetModel
+from diffusers.models.attention import BasicTransformerBlock
+from torch import Tensor, nn
+
+from tokenflow.attention import (
+    NOTHING,
+    Hook,
+    Injection,
+    QueriesKeys,
+    SelfAttention,
+    Site,
+    Strategy,
+    each_frame_to_itself,
+    patched,
+    project,
+)
+from tokenflow.backbones.base import Conditioning, Control
+from tokenflow.errors import ModelError, ModelNotFoundError, TokenflowWarning
+from tokenflow.schedule import Schedule
+
+
+class StableDiffusion:
+    """A Stable Diffusion pipeline of diffusers as a `Backbone` (see backbones/base.py for its methods).
+
+    Args:
+        pipeline: a loaded text-to-image pipeline: anything with `unet`, `vae`, `tokenizer`, `text_encoder`, `scheduler`.
+        fingerprint: a short hash that stands for its weights.
+
+    Raises:
+        ModelError: a part is missing, or the UNet is not a text-to-image one with self-attention in its decoder.
+    """
+
+    def __init__(self, pipeline: Any, fingerprint: str) -> None:
+        _check_parts(pipeline)
+        self._unet = pipeline.unet
+        self._vae = pipeline.vae
+        self._tokenizer = pipeline.tokenizer
+        self._text_encoder = pipeline.text_encoder
+        for network in (self._unet, self._vae, self._text_encoder):
+            network.eval().requires_grad_(False)
+        self.fingerprint = fingerprint
+        self.device: torch.device = self._unet.device
+        self.schedule = Schedule(pipeline.scheduler.config)
+        self.sites = tuple(_sites(self._unet))
+        self._residual, self._injected = _injection_points(self._unet, self.sites)
+        self._vae_scale = 2 ** (len(self._vae.config.block_out_channels) - 1)
+        self.size_multiple = self._vae_scale * _coarsest_scale(self._unet)
+        if self._vae.dtype == torch.float16 and self._vae.config.force_upcast:
+            self._vae.to(torch.float32)  # in half precision these overflow to black pictures
+
+    def encode(self, frames: Tensor) -> Tensor:
+        """Latents f c h w of frames f 3 H W in [0, 1]: the mean of the autoencoder's posterior, scaled."""
+        config = self._vae.config
+        with torch.no_grad():
+            posterior = self._vae.encode(frames.to(self.device, self._vae.dtype) * 2 - 1).latent_dist
+            return (posterior.mode().float() - (config.shift_factor or 0.0)) * config.scaling_factor
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Frames f 3 H W in [0, 1] of latents f c h w."""
+        config = self._vae.config
+        with torch.no_grad():
+            scaled = latents / config.scaling_factor + (config.shift_factor or 0.0)
+            pictures = self._vae.decode(scaled.to(self.device, self._vae.dtype)).sample
+            return (pictures.float() / 2 + 0.5).clamp(0, 1)
+
+    def embed(self, prompt: str) -> Conditioning:
+        """The text encoder's last hidden state, 1 n c."""
+        length = self._tokenizer.model_max_length
+        ids = self._tokenizer(
+            prompt, padding="max_length", max_length=length, truncation=True, return_tensors="pt"
+        ).input_ids
+        whole = self._tokenizer(prompt, truncation=False, return_tensors="pt").input_ids
+        if whole.shape[1] > length:
+            lost = self._tokenizer.decode(whole[0, length - 1 : -1])
+            warnings.warn(
+                f"the prompt {prompt!r} is longer than the {length} tokens this model reads; "
+                f"it does not see: {lost!r}. Shorten the prompt",
+                TokenflowWarning,
+                stacklevel=2,
+            )
+        with torch.no_grad():
+            return Conditioning(self._text_encoder(ids.to(self.device)).last_hidden_state)
+
+    def predict(
+        self,
+        latents: Tensor,
+        timestep: int,
+        conditioning: Conditioning,
+        *,
+        strategy: Strategy | None = None,
+        injection: Injection = NOTHING,
+    ) -> Tensor:
+        """The noise in the latents under each branch: b f c h w."""
+        if strategy is None and injection.queries_keys:
+            strategy = each_frame_to_itself(injection)
+        hooks: dict[nn.Module, Hook] = {}
+        if injection.residual is not None:
+            hooks[self._residual] = _replace_output(injection.residual)
+        with patched(self._unet, self.sites, strategy, hooks):
+            output = self._call(latents, timestep, conditioning, injection)
+        return self.schedule.noise(output, latents, timestep)
+
+    def read(
+        self, latents: Tensor, timestep: int, conditioning: Conditioning, *, attention: bool, residual: bool
+    ) -> Injection:
+        """Queries and keys of the injected sites and the injected residual, with an early exit behind the last read."""
+        kept: list[Tensor] = []
+        queries_keys: dict[str, QueriesKeys] = {}
+
+        def keep_residual(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
+            kept.append(output)
+            if not attention:
+                raise _EnoughRead
+
+        def keep_queries_keys(site: Site, layer: SelfAttention, tokens: Tensor) -> Tensor:
+            queries, keys, values = project(site, layer, tokens)
+            if site.name in self._injected:
+                queries_keys[site.name] = queries, keys
+            if site.name == self._injected[-1]:
+                raise _EnoughRead
+            return layer.attend(queries, keys, values)
+
+        if not (attention or residual):
+            return NOTHING
+        hooks: dict[nn.Module, Hook] = {self._residual: keep_residual} if residual else {}
+        try:
+            with patched(self._unet, self.sites, keep_queries_keys if attention else None, hooks):
+                self._call(latents, timestep, conditioning, NOTHING)
+        except _EnoughRead:
+            pass
+        return Injection(queries_keys, kept[0] if residual else None)
+
+    def features(self, latents: Tensor, timestep: int, conditioning: Conditioning) -> Tensor:
+        """The tokens that enter the decoder's self-attention at its finest level: f d h w."""
+        finest = min(self._injected_sites(), key=lambda site: site.scale)
+        kept: list[Tensor] = []
+
+        def keep(site: Site, layer: SelfAttention, tokens: Tensor) -> Tensor:
+            if site == finest:
+                kept.append(tokens)
+                raise _EnoughRead
+            return layer.attend(*project(site, layer, tokens))
+
+        try:
+            with patched(self._unet, self.sites, keep, {}):
+                self._call(latents, timestep, conditioning, NOTHING)
+        except _EnoughRead:
+            pass
+        rows, columns = finest.grid(*latents.shape[-2:])
+        return kept[0].float().transpose(1, 2).unflatten(-1, (rows, columns))
+
+    def load_control(self, path: str) -> Control:
+        """The ControlNet at a folder or hub id, on this model's device and in its precision."""
+        try:
+            network = ControlNetModel.from_pretrained(path, dtype=self._unet.dtype, use_safetensors=True)
+        except OSError as error:
+            raise ModelNotFoundError(
+                f"there is no ControlNet at {path!r}; expected a folder with config.json and safetensors weights, "
+                "or the id of one on the hub: set edit.controlnet.path"
+            ) from error
+        if network.config.cross_attention_dim != self._unet.config.cross_attention_dim:
+            raise ModelError(
+                f"the ControlNet at {path!r} was made for another model (its cross-attention is "
+                f"{network.config.cross_attention_dim} wide, the UNet's {self._unet.config.cross_attention_dim}); "
+                "choose one that was trained for this model"
+            )
+        network.to(self.device).eval().requires_grad_(False)
+
+        def control(
+            latents: Tensor, timestep: int, conditioning: Conditioning, pictures: Tensor
+        ) -> tuple[tuple[Tensor, ...], Tensor]:
+            branches, dtype = conditioning.branches, network.dtype
+            with torch.no_grad():
+                down, middle = network(
+                    latents.to(dtype).repeat(branches, 1, 1, 1),
+                    timestep,
+                    encoder_hidden_states=conditioning.for_frames(len(latents)).tokens.to(dtype),
+                    controlnet_cond=pictures.to(self.device, dtype).repeat(branches, 1, 1, 1),
+                    return_dict=False,
+                )
+            return tuple(down), middle
+
+        return control
+
+    def _injected_sites(self) -> tuple[Site, ...]:
+        return tuple(site for site in self.sites if site.name in self._injected)
+
+    def _call(self, latents: Tensor, timestep: int, conditioning: Conditioning, injection: Injection) -> Tensor:
+        """The UNet's raw output, b f c h w in float32."""
+        branches, frames = conditioning.branches, len(latents)
+        per_frame = conditioning.for_frames(frames)
+        dtype = self._unet.dtype
+        control: dict[str, Any] = {}
+        if injection.control is not None:
+            down, middle = injection.control
+            control = {"down_block_additional_residuals": down, "mid_block_additional_residual": middle}
+        with torch.no_grad():
+            output = self._unet(
+                latents.to(dtype).repeat(branches, 1, 1, 1),
+                timestep,
+                encoder_hidden_states=per_frame.tokens.to(dtype),
+                added_cond_kwargs=dict(per_frame.added) or None,
+                return_dict=False,
+                **control,
+            )[0]
+        return output.float().unflatten(0, (branches, frames))
+
+
+class _EnoughRead(Exception):
+    """Raised inside the UNet to leave it behind the last layer that is read."""
+
+
+def _replace_output(residual: Tensor) -> Hook:
+    def replace(_module: nn.Module, _inputs: Any, output: Tensor) -> Tensor:
+        return residual.to(output).repeat(len(output) // len(residual), 1, 1, 1)
+
+    return replace
+
+
+def _check_parts(pipeline: Any) -> None:
+    missing = [
+        part
+        for part in ("unet", "vae", "tokenizer", "text_encoder", "scheduler")
+        if getattr(pipeline, part, None) is None
+    ]
+    if missing:
+        raise ModelError(
+            f"the model has no {', '.join(missing)}; expected a text-to-image pipeline of the "
+            "Stable Diffusion 1.x or 2.x family: choose another model.path"
+        )
+    takes, gives = pipeline.unet.config.in_channels, pipeline.vae.config.latent_channels
+    if takes != gives:
+        raise ModelError(
+            f"the UNet takes {takes} channels where the autoencoder gives {gives}: it is an inpainting or depth model; "
+            "expected a plain text-to-image one: choose another model.path"
+        )
+
+
+def _stages(unet: nn.Module) -> Iterator[tuple[str, nn.Module, int]]:
+    """The UNet's blocks in the order in which it runs through them, each with the scale it works at."""
+    blocks: Any = unet
+    scale = 1
+    for index, block in enumerate(blocks.down_blocks):
+        yield f"down_blocks.{index}", block, scale
+        if block.downsamplers is not None:
+            scale *= 2
+    if blocks.mid_block is not None:
+        yield "mid_block", blocks.mid_block, scale
+    for index, block in enumerate(blocks.up_blocks):
+        yield f"up_blocks.{index}", block, scale
+        if block.upsamplers is not None:
+            scale //= 2
+
+
+def _sites(unet: nn.Module) -> Iterator[Site]:
+    for stage, block, scale in _stages(unet):
+        for name, module in block.named_modules():
+            if isinstance(module, BasicTransformerBlock) and not module.only_cross_attention:
+                yield Site(f"{stage}.{name}.attn1", scale)
+
+
+def _coarsest_scale(unet: nn.Module) -> int:
+    return math.prod(2 for block in unet.down_blocks if block.downsamplers is not None)  # type: ignore[union-attr]
+
+
+def _injection_points(unet: Any, sites: tuple[Site, ...]) -> tuple[nn.Module, tuple[str, ...]]:
+    """Where Plug-and-Play injects: the residual block's module, and the names of the attention sites.
+
+    In Stable Diffusion the paper's choice (Tumanyan et al., CVPR 2023, section 4) is `up_blocks[1].resnets[1]`, and
+    attention from `up_blocks[1].attentions[1]` on. `up_blocks[1]` is the coarsest decoder level with self-attention,
+    which is how we find the place in a UNet of another depth.
+    """
+    for index, block in enumerate(unet.up_blocks):
+        names = [site.name for site in sites if site.name.startswith(f"up_blocks.{index}.")]
+        if names:
+            second = min(1, len(block.resnets) - 1)
+            decoder = [site.name for site in sites if site.name.startswith("up_blocks.")]
+            first = f"up_blocks.{index}.attentions.{min(1, len(block.attentions) - 1)}."
+            start = next(place for place, name in enumerate(decoder) if name.startswith(first))
+            return block.resnets[second].conv2, tuple(decoder[start:])
+    raise ModelError(
+        "the UNet has no self-attention in its decoder, so there is nothing to propagate or inject; "
+        "expected a UNet of the Stable Diffusion family: choose another model.path"
+    )

@@ -1,0 +1,81 @@
+"""Correspondence from optical flow of the source frames, with forward–backward confidence. Knows pictures, no network."""
+
+from functools import lru_cache
+
+import cv2
+import numpy as np
+import torch
+
+from tokenflow.correspondence.base import Map, identity
+
+CACHED_PAIRS = 4096
+"""How many pairs of frames are remembered, at the latents' resolution: 50 MB at 64 × 64 latents."""
+
+
+class FlowCorrespondence:
+    """Token maps from dense optical flow (DIS: Kroeger et al., ECCV 2016), each pair of frames computed once.
+
+    The confidence of a pixel is 1 where the flow there and back returns to it and falls to 0 where it misses by more
+    than it should (occlusion), with the tolerance of Sundaram et al., ECCV 2010, equation 5.
+
+    Args:
+        frames: f H W 3 uint8, the source's frames.
+        height, width: the finest token grid, that is, the latents' size; coarser ones are averaged from it.
+    """
+
+    def __init__(self, frames: np.ndarray, height: int, width: int) -> None:
+        self._frames = frames
+        self._grid = height, width
+        self._pair = lru_cache(CACHED_PAIRS)(self._compute)
+
+    def maps(self, frame: int, keyframe: int, height: int, width: int) -> Map:
+        """Where each token of `frame` lies in `keyframe`, and how sure that is."""
+        positions, confidence = identity(height, width)
+        if frame == keyframe:
+            return positions, confidence
+        field = self._pair(min(frame, keyframe), max(frame, keyframe))[0 if frame < keyframe else 1]
+        cells = cv2.resize(field.astype(np.float32), (width, height), interpolation=cv2.INTER_AREA)
+        cells = torch.from_numpy(cells.reshape(-1, 3))
+        # The field is in pictures' widths and heights, so that it means the same on every grid.
+        return positions + cells[:, :2] * torch.tensor([width, height]), cells[:, 2]
+
+    def _compute(self, first: int, second: int) -> tuple[np.ndarray, np.ndarray]:
+        """Displacement and confidence (h w 3, float16) of first → second and of second → first."""
+        a, b = (cv2.cvtColor(self._frames[each], cv2.COLOR_RGB2GRAY) for each in (first, second))
+        forward, backward = optical_flow(a, b), optical_flow(b, a)
+        return self._reduce(forward, backward), self._reduce(backward, forward)
+
+    def _reduce(self, flow: np.ndarray, back: np.ndarray) -> np.ndarray:
+        height, width = flow.shape[:2]
+        relative = flow / np.array([width, height], np.float32)
+        field = np.dstack([relative, confidence(flow, back)])
+        return cv2.resize(field, self._grid[::-1], interpolation=cv2.INTER_AREA).astype(np.float16)
+
+
+def optical_flow(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Where each pixel of `first` lies in `second`, as a displacement (H W 2, x and y in pixels, float32).
+
+    Args:
+        first, second: grey pictures, H W uint8.
+    """
+    return cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM).calc(first, second, None)
+
+
+def confidence(flow: np.ndarray, back: np.ndarray) -> np.ndarray:
+    """How far a flow (H W 2, pixels) is confirmed by the one back: H W in [0, 1], 0.5 at the tolerance."""
+    there = sample(back, flow)
+    missed = np.square(flow + there).sum(-1)
+    tolerance = 0.01 * (np.square(flow).sum(-1) + np.square(there).sum(-1)) + 0.5
+    height, width = flow.shape[:2]
+    x = np.arange(width) + flow[..., 0]
+    y = np.arange(height)[:, None] + flow[..., 1]
+    inside = (x > -0.5) & (x < width - 0.5) & (y > -0.5) & (y < height - 0.5)
+    return (inside / (1 + np.square(missed / tolerance))).astype(np.float32)
+
+
+def sample(picture: np.ndarray, flow: np.ndarray) -> np.ndarray:
+    """A picture (H W c) read where a flow (H W 2, pixels) points to, bilinearly; beyond the border, its border."""
+    height, width = flow.shape[:2]
+    x = (np.arange(width, dtype=np.float32) + flow[..., 0]).astype(np.float32)
+    y = (np.arange(height, dtype=np.float32)[:, None] + flow[..., 1]).astype(np.float32)
+    return cv2.remap(picture, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)

@@ -1,0 +1,71 @@
+"""Which frames are keyframes at a step, which of them attend to each other, and which lie around a frame. Pure."""
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+ANCHORS = 2
+"""How many keyframes, spread over the clip, every window attends to where there is more than one window."""
+
+
+def draw_keyframes(frame_count: int, interval: int, seed: int, step: int) -> list[int]:
+    """One frame at random out of each interval, in order; other ones at each step, the same for the same seed.
+
+    Drawing afresh at each step spreads what is particular to keyframes over all frames (Geyer et al., section 4.2 and
+    table 2). The clip is cut into ⌈frames / interval⌉ parts of nearly equal length, so that no frame is left over.
+    """
+    count = -(-frame_count // interval)
+    bounds = np.linspace(0, frame_count, count + 1).round().astype(int)
+    return np.random.default_rng([seed, step]).integers(bounds[:-1], bounds[1:]).tolist()
+
+
+@dataclass(frozen=True)
+class Window:
+    """Keyframes that go through the network together, and the frames that are filled in from them.
+
+    Attributes:
+        keyframes: computed here, in order.
+        context: keyframes that these also attend to: shared anchors, and the last of the window before.
+        between: frames that are no keyframes, from behind the window before to the last keyframe (or the clip's end).
+    """
+
+    keyframes: tuple[int, ...]
+    context: tuple[int, ...]
+    between: tuple[int, ...]
+
+
+def windows(keyframes: Sequence[int], frame_count: int, size: int) -> Iterator[Window]:
+    """Cut keyframes into windows of at most `size` keyframes, context included.
+
+    Up to `size` keyframes make one window and all attend to all, as in the paper. Beyond, memory stays flat: each
+    window attends to the same anchors, which holds the clip's look together, and to the window before, which holds
+    neighbours together.
+    """
+    if len(keyframes) <= size:
+        chunks = [tuple(keyframes)]
+        anchors: tuple[int, ...] = ()
+    else:
+        anchors = _spread(keyframes, min(ANCHORS, size - 1))
+        own = max(1, size - len(anchors) - 1)
+        chunks = [tuple(keyframes[start : start + own]) for start in range(0, len(keyframes), own)]
+    begin = 0
+    for index, chunk in enumerate(chunks):
+        end = frame_count if index == len(chunks) - 1 else chunk[-1] + 1
+        before = {chunks[index - 1][-1]} if index and size > len(anchors) + 1 else set()
+        context = sorted((set(anchors) | before) - set(chunk))
+        yield Window(chunk, tuple(context), tuple(sorted(set(range(begin, end)) - set(chunk))))
+        begin = end
+
+
+def _spread(keyframes: Sequence[int], count: int) -> tuple[int, ...]:
+    places = (np.arange(count) + 0.5) / count * len(keyframes)
+    return tuple(keyframes[int(place)] for place in places)
+
+
+def neighbours(frame: int, keyframes: Sequence[int]) -> tuple[int, int]:
+    """Places in `keyframes` (sorted) of the nearest one before and after a frame; both the same at the clip's ends."""
+    before = bisect_right(keyframes, frame) - 1
+    after = bisect_left(keyframes, frame)
+    return max(before, 0) if before >= 0 else after, after if after < len(keyframes) else before

@@ -1,0 +1,1 @@
+"""Methods of editing, a file each, behind the protocol in base.py."""

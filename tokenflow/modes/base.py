@@ -1,0 +1,79 @@
+"""What a mode of editing is. Knows no mode: each is a file beside this one.
+
+A mode says where sampling starts, and what is added to each network call. It does not know how frames are grouped
+into calls (propagation) nor how the loop goes (denoise).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import numpy as np
+from torch import Tensor
+
+from tokenflow.attention import Injection
+from tokenflow.backbones.base import Backbone, Conditioning
+from tokenflow.schedule import CLEAN, Step, add_noise, shared_noise
+from tokenflow.trajectory import Trajectory
+
+
+@dataclass(frozen=True)
+class Source:
+    """What modes may read of the clip that is edited.
+
+    Attributes:
+        backbone: the model.
+        trajectory: its latents at every noise level.
+        frames: f H W 3 uint8, its pictures at the model's size.
+        conditioning: its prompt, one branch.
+    """
+
+    backbone: Backbone
+    trajectory: Trajectory
+    frames: np.ndarray
+    conditioning: Conditioning
+
+    def latents(self, timestep: int, frames: Sequence[int] | None = None) -> Tensor:
+        """The source's latents f c h w at a time step, of all frames or of those listed, on the model's device."""
+        return self.trajectory.latents(timestep, frames).to(self.backbone.device)
+
+    def noised(self, timestep: int, noise: Literal["inversion", "shared"], seed: int) -> Tensor:
+        """The source's latents at a time step: those of its inversion, or clean ones with one Gaussian for all frames.
+
+        The inversion's own noise keeps more of the source's structure; the shared one gives an edit more freedom.
+        """
+        if noise == "inversion":
+            return self.latents(timestep)
+        clean = self.latents(CLEAN)
+        return add_noise(clean, shared_noise(clean, seed), self.backbone.schedule.alpha(timestep))
+
+
+@dataclass(frozen=True)
+class Call:
+    """A network call that a mode may add something to.
+
+    Attributes:
+        frames: which frames go in.
+        latents: theirs, f c h w.
+        step: the step of sampling.
+        conditioning: the branches.
+        computes_attention: whether self-attention is computed in this call, or its output comes from elsewhere.
+    """
+
+    frames: Sequence[int]
+    latents: Tensor
+    step: Step
+    conditioning: Conditioning
+    computes_attention: bool
+
+
+class Mode(Protocol):
+    """A method of editing."""
+
+    def start(self, steps: Sequence[Step]) -> tuple[Tensor, Sequence[Step]]:
+        """The latents (f c h w) to start from, and the steps to take from there."""
+        ...
+
+    def inject(self, call: Call) -> Injection:
+        """What to add to a network call."""
+        ...

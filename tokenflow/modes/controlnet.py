@@ -1,0 +1,53 @@
+"""ControlNet (Zhang et al., ICCV 2023) on the edges of the source: its outlines stay, everything else may change."""
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from tokenflow.attention import Injection
+from tokenflow.config import ControlNet as Settings
+from tokenflow.modes.base import Call, Source
+from tokenflow.schedule import Step
+
+CANNY_THRESHOLDS = 100, 200
+"""Of the gradient's hysteresis, on 8-bit grey pictures: what the Canny ControlNets were trained with."""
+
+
+class ControlNet:
+    """Adds to the network's skip connections what a ControlNet makes of the source frames' edges.
+
+    Args:
+        source: the clip.
+        settings: which ControlNet, its scale, and between which fractions of the steps it acts.
+        seed: of the shared noise.
+    """
+
+    def __init__(self, source: Source, settings: Settings, seed: int) -> None:
+        self._source = source
+        self._settings = settings
+        self._seed = seed
+        self._control = source.backbone.load_control(settings.path)
+        self._edges = lru_cache(maxsize=256)(lambda frame: canny_edges(source.frames[frame]))
+
+    def start(self, steps: Sequence[Step]) -> tuple[Tensor, Sequence[Step]]:
+        """The noisiest level, by inversion or with shared noise, and all steps."""
+        return self._source.noised(steps[0].timestep, self._settings.noise, self._seed), steps
+
+    def inject(self, call: Call) -> Injection:
+        """The ControlNet's residuals for these frames and latents, scaled."""
+        if call.step.is_before(self._settings.start) or not call.step.is_before(self._settings.end):
+            return Injection()
+        edges = torch.stack([self._edges(frame) for frame in call.frames])
+        down, middle = self._control(call.latents, call.step.timestep, call.conditioning, edges)
+        scale = self._settings.scale
+        return Injection(control=(tuple(each * scale for each in down), middle * scale))
+
+
+def canny_edges(picture: np.ndarray) -> Tensor:
+    """The edges of a picture (H W 3 uint8) as a ControlNet takes them: 3 H W, white (1) on black (0)."""
+    edges = cv2.Canny(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), *CANNY_THRESHOLDS)
+    return torch.from_numpy(edges).float().div(255).expand(3, -1, -1)

@@ -1,0 +1,41 @@
+"""Plug-and-Play (Tumanyan et al., CVPR 2023): the source's features and attention, each for the first part of the steps."""
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from tokenflow.attention import Injection
+from tokenflow.config import PnP as Settings
+from tokenflow.modes.base import Call, Source
+from tokenflow.schedule import Step
+
+
+class PnP:
+    """Keeps the source's layout and shapes, by features that the inverted source has at the same noise level.
+
+    Args:
+        source: the clip.
+        settings: until when (section 4.2's τ_f and τ_A, here fractions of the steps) features and attention are injected.
+    """
+
+    def __init__(self, source: Source, settings: Settings) -> None:
+        self._source = source
+        self._settings = settings
+
+    def start(self, steps: Sequence[Step]) -> tuple[Tensor, Sequence[Step]]:
+        """The end of the inversion, and all steps."""
+        return self._source.latents(steps[0].timestep), steps
+
+    def inject(self, call: Call) -> Injection:
+        """The source's residual features, and its queries and keys where the call computes attention."""
+        attention = call.computes_attention and call.step.is_before(self._settings.attention_until)
+        residual = call.step.is_before(self._settings.features_until)
+        if not (attention or residual):
+            return Injection()
+        return self._source.backbone.read(
+            self._source.latents(call.step.timestep, call.frames),
+            call.step.timestep,
+            self._source.conditioning,
+            attention=attention,
+            residual=residual,
+        )

@@ -1,0 +1,34 @@
+"""SDEdit (Meng et al., ICLR 2022): start from the source with some noise on it, and inject nothing."""
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from tokenflow.attention import Injection
+from tokenflow.config import SDEdit as Settings
+from tokenflow.modes.base import Call, Source
+from tokenflow.schedule import Step
+
+
+class SDEdit:
+    """Changes the more the more noise it starts from, shapes included.
+
+    Args:
+        source: the clip.
+        settings: the strength in (0, 1], that is, the share of all steps that is taken; and the kind of noise.
+        seed: of the shared noise.
+    """
+
+    def __init__(self, source: Source, settings: Settings, seed: int) -> None:
+        self._source = source
+        self._settings = settings
+        self._seed = seed
+
+    def start(self, steps: Sequence[Step]) -> tuple[Tensor, Sequence[Step]]:
+        """The source at the noise level of `strength`, and the steps from there; at least one."""
+        taken = steps[min(len(steps) - 1, round((1 - self._settings.strength) * len(steps))) :]
+        return self._source.noised(taken[0].timestep, self._settings.noise, self._seed), taken
+
+    def inject(self, call: Call) -> Injection:
+        """Nothing."""
+        return Injection()

@@ -1,0 +1,216 @@
+"""A trajectory on disk: the source's frames, and its latents at every noise level. Knows files; knows no network.
+
+A folder holds `manifest.json` (format, what it was made from, frame times, a checksum for every finished part),
+`frames.rgb` (the frames at the model's size, raw), one safetensors file a time step, and what stage 1 adds about the
+reconstruction. Everything is written to a temporary name and renamed, so that what has its name is whole; a part counts
+once the manifest lists it. Parts are memory-mapped: reading some frames of a step reads no others. No pickle.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from tokenflow.errors import OutputError, TrajectoryError
+from tokenflow.schedule import CLEAN
+
+FORMAT = 1
+FRAMES = "frames.rgb"
+
+
+@dataclass
+class _Manifest:
+    made_from: dict[str, Any]
+    format: int = FORMAT
+    frame_shape: list[int] = field(default_factory=list)
+    times: list[str] = field(default_factory=list)
+    parts: dict[str, str] = field(default_factory=dict)
+    complete: bool = False
+
+
+class Trajectory:
+    """The inversion of one clip with one model, being made or finished.
+
+    Args:
+        folder: where it is kept.
+        made_from: what it depends on (clip, model, settings), as JSON values. A folder made from anything else is refused.
+
+    Raises:
+        TrajectoryError: the folder holds a trajectory of something else, of another format, or one that is damaged.
+    """
+
+    def __init__(self, folder: Path, made_from: dict[str, Any]) -> None:
+        self.folder = folder
+        self._verified: set[str] = set()
+        self._manifest = self._load(made_from)
+
+    @property
+    def complete(self) -> bool:
+        """Whether every step and the reconstruction check are there."""
+        return self._manifest.complete
+
+    @property
+    def times(self) -> tuple[Fraction, ...]:
+        """Seconds from the start of the part, a frame each."""
+        return tuple(Fraction(time) for time in self._manifest.times)
+
+    @property
+    def frame_count(self) -> int:
+        """How many frames the clip has."""
+        return len(self._manifest.times)
+
+    @property
+    def has_frames(self) -> bool:
+        """Whether the source's frames are there."""
+        return FRAMES in self._manifest.parts
+
+    def frames(self) -> np.ndarray:
+        """The source's frames at the model's size, f H W 3 uint8, memory-mapped and read-only."""
+        self._verify(FRAMES)
+        shape = (self.frame_count, *self._manifest.frame_shape)
+        return np.memmap(self.folder / FRAMES, np.uint8, "r", shape=shape)
+
+    def has(self, timestep: int) -> bool:
+        """Whether the latents of a time step are there."""
+        return _part(timestep) in self._manifest.parts
+
+    def latents(self, timestep: int, frames: Sequence[int] | None = None) -> Tensor:
+        """The source's latents at a time step (or `CLEAN`): f c h w float32, of all frames or of those listed.
+
+        Raises:
+            TrajectoryError: they are missing or damaged.
+        """
+        name = _part(timestep)
+        if name not in self._manifest.parts:
+            known = ", ".join(sorted(self._manifest.parts))
+            raise TrajectoryError(f"{self.folder} has no latents of time step {timestep}; it has {known}")
+        self._verify(name)
+        with safe_open(self.folder / name, framework="pt") as file:
+            if frames is None:
+                return file.get_tensor("latents")
+            stored = file.get_slice("latents")
+            return torch.cat([stored[frame : frame + 1] for frame in frames])
+
+    def write_frames(self, frames: Iterable[tuple[np.ndarray, Fraction]]) -> None:
+        """Store the source's frames (H W 3 uint8, seconds), one after another."""
+        times: list[str] = []
+        shape: list[int] = []
+        with _atomic(self.folder / FRAMES) as temporary, temporary.open("wb") as file:
+            for picture, time in frames:
+                times.append(str(time))
+                shape = list(picture.shape)
+                file.write(np.ascontiguousarray(picture).data)
+        self._manifest.times, self._manifest.frame_shape = times, shape
+        self._add(FRAMES)
+
+    def write_latents(self, timestep: int, latents: Tensor) -> None:
+        """Store the latents (f c h w) of a time step; once this returns, they outlive a crash."""
+        name = _part(timestep)
+        with _atomic(self.folder / name) as temporary:
+            save_file({"latents": latents.detach().float().cpu().contiguous()}, temporary)
+        self._add(name)
+
+    def finish(self) -> None:
+        """Say that everything is there."""
+        self._manifest.complete = True
+        self._save()
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the folder for writing; a second process waits until the first is done (or has died).
+
+        The manifest is read anew once the lock is held, since the first process may have finished the work.
+        """
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            lock = (self.folder / ".lock").open("w")
+        except OSError as error:
+            raise OutputError(f"cannot write to {self.folder} ({error.strerror}); set trajectories.dir") from error
+        with lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            self._manifest = self._load(self._manifest.made_from)
+            yield
+
+    def _load(self, made_from: dict[str, Any]) -> _Manifest:
+        path = self.folder / "manifest.json"
+        if not path.exists():
+            return _Manifest(made_from)
+        try:
+            manifest = _Manifest(**json.loads(path.read_text()))
+        except (ValueError, TypeError) as error:
+            raise TrajectoryError(f"{path} is damaged ({error}); {self._remedy()}") from error
+        if manifest.format != FORMAT:
+            raise TrajectoryError(
+                f"{path} is of format {manifest.format}, and this version reads format {FORMAT}; {self._remedy()}"
+            )
+        for key, value in made_from.items():
+            if manifest.made_from.get(key) != value:
+                raise TrajectoryError(
+                    f"{self.folder} was made from another {key} ({manifest.made_from.get(key)!r} instead of {value!r}); "
+                    f"{self._remedy()}, or set another trajectories.dir"
+                )
+        return manifest
+
+    def _add(self, name: str) -> None:
+        self._manifest.parts[name] = _checksum(self.folder / name)
+        self._verified.add(name)
+        self._save()
+
+    def _save(self) -> None:
+        with _atomic(self.folder / "manifest.json") as temporary:
+            temporary.write_text(json.dumps(asdict(self._manifest), indent=1))
+
+    def _verify(self, name: str) -> None:
+        """Compare a part with its checksum, the first time it is read."""
+        if name in self._verified:
+            return
+        path = self.folder / name
+        try:
+            sound = _checksum(path) == self._manifest.parts[name]
+        except (OSError, SafetensorError) as error:
+            raise TrajectoryError(f"{path} cannot be read ({error}); {self._remedy()}") from error
+        if not sound:
+            raise TrajectoryError(f"{path} is damaged: it is not what was written; {self._remedy()}")
+        self._verified.add(name)
+
+    def _remedy(self) -> str:
+        return f"delete the folder {self.folder} and run the preprocessing again"
+
+
+def _part(timestep: int) -> str:
+    return "clean.safetensors" if timestep == CLEAN else f"t{timestep:04d}.safetensors"
+
+
+def _checksum(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def _atomic(path: Path) -> Iterator[Path]:
+    """A temporary path that takes the place of `path` once all is written and on disk, and goes if anything fails."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise OutputError(
+            f"cannot write {path} ({error.strerror or error}); free some space, or set trajectories.dir to another place"
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
