@@ -1,0 +1,17 @@
+"""Video files and frames: a streaming reader, a writer, and the geometry between their sizes."""
+
+from tokenflow.video.geometry import How, fit_size, resize, restore
+from tokenflow.video.reader import ClipInfo, Frame, probe, read_frames
+from tokenflow.video.writer import VideoWriter
+
+__all__ = [
+    "ClipInfo",
+    "Frame",
+    "How",
+    "VideoWriter",
+    "fit_size",
+    "probe",
+    "read_frames",
+    "resize",
+    "restore",
+]

@@ -1,0 +1,120 @@
+"""A clip as frames: what a caller asks for, in RGB, with the time of each. Knows no codec and no model."""
+
+import math
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import islice
+from os import PathLike
+from pathlib import Path
+
+from tokenflow.errors import ClipError, ClipNotFoundError
+from tokenflow.video.colour import Converter, Picture
+from tokenflow.video.container import open_container
+from tokenflow.video.source import Shot, Source
+
+_TOLERANCE = Fraction(1, 2000)
+"""Seconds by which a picture may be earlier than the start asked for: 0.033 means 1/30."""
+
+
+@dataclass(frozen=True)
+class ClipInfo:
+    """What a clip is.
+
+    Attributes:
+        path: where it was found.
+        width, height: pixels of a frame as it is shown: upright, of square pixels.
+        rate: frames a second, on average.
+        has_audio: whether it has sound.
+        codec: the name of its coding, such as `h264`.
+        duration: seconds, or None where the file does not say.
+    """
+
+    path: Path
+    width: int
+    height: int
+    rate: Fraction
+    has_audio: bool
+    codec: str
+    duration: Fraction | None
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A frame of the part that was asked for.
+
+    Attributes:
+        picture: (H W 3), uint8, RGB, sRGB/BT.709, full range, upright, of square pixels.
+        time: seconds from the part's first frame.
+        source_time: seconds from the clip's first frame.
+    """
+
+    picture: Picture
+    time: Fraction
+    source_time: Fraction
+
+
+def probe(path: str | PathLike[str]) -> ClipInfo:
+    """Look at a clip; one frame of it is decoded.
+
+    Raises:
+        ClipNotFoundError: there is nothing at `path`.
+        ClipError: what is there cannot be read, or has no picture in it.
+    """
+    place = Path(path)
+    source = _open(place)
+    with closing(source.shots(Fraction(0))) as shots:
+        first = _first(shots, place)
+    width, height = Converter(first.frame, source.pixel_aspect).size
+    return ClipInfo(place, width, height, source.rate, source.has_audio, source.codec, source.duration)
+
+
+def read_frames(
+    path: str | PathLike[str], *, start: float = 0.0, frames: int | None = None, every: int = 1
+) -> Iterator[Frame]:
+    """The frames of a clip or of a part of it, one at a time, in constant memory.
+
+    Args:
+        path: a video file, an animation, a picture, a folder of pictures, or a pattern of their names.
+        start: seconds from the clip's first frame; the part begins with the first frame that is not earlier.
+        frames: how many to give at most; None for all.
+        every: give each n-th frame only.
+
+    Raises:
+        ClipNotFoundError: there is nothing at `path`.
+        ClipError: what is there cannot be read, has no picture in it, or ends before `start`.
+        ValueError: `start` is negative or not finite, or `frames` or `every` is below 1.
+    """
+    if not (math.isfinite(start) and start >= 0) or every < 1 or (frames is not None and frames < 1):
+        raise ValueError(
+            f"expected start >= 0, frames >= 1, every >= 1; got start={start}, frames={frames}, every={every}"
+        )
+    return _read(Path(path), Fraction(start), frames, every)
+
+
+def _read(path: Path, start: Fraction, frames: int | None, every: int) -> Iterator[Frame]:
+    source = _open(path)
+    stop = None if frames is None else (frames - 1) * every + 1
+    with closing(source.shots(start)) as shots:
+        wanted = islice((shot for shot in shots if shot.time >= start - _TOLERANCE), 0, stop, every)
+        first = next(wanted, None)
+        if first is None:
+            raise ClipError(f"{path} ends before {float(start):g} s; choose an earlier start")
+        convert = Converter(first.frame, source.pixel_aspect)
+        yield Frame(convert(first.frame), Fraction(0), first.time)
+        for shot in wanted:
+            yield Frame(convert(shot.frame), shot.time - first.time, shot.time)
+
+
+def _open(path: Path) -> Source:
+    if not path.exists():
+        raise ClipNotFoundError(f"there is no clip at {path}; check the path")
+    return open_container(path)
+
+
+def _first(shots: Iterator[Shot], path: Path) -> Shot:
+    first = next(shots, None)
+    if first is None:
+        raise ClipError(f"{path} has no picture in it")
+    return first
