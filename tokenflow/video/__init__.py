@@ -1,6 +1,7 @@
 """Video files and frames: a streaming reader, a writer, and the geometry between their sizes."""
 
 from tokenflow.video.geometry import How, fit_size, resize, restore
+from tokenflow.video.pictures import write_pngs
 from tokenflow.video.reader import ClipInfo, Frame, probe, read_frames
 from tokenflow.video.writer import VideoWriter
 
@@ -14,4 +15,5 @@ __all__ = [
     "read_frames",
     "resize",
     "restore",
+    "write_pngs",
 ]

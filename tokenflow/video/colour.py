@@ -14,20 +14,28 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
+from tokenflow.video import wide_gamut
+
 Picture = NDArray[np.uint8]
 
 ACCURATE = int(
-    Interpolation.BICUBIC
-    | Interpolation.ACCURATE_RND
-    | Interpolation.FULL_CHR_H_INT
-    | Interpolation.FULL_CHR_H_INP
+    Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT | Interpolation.FULL_CHR_H_INP
 )
 """How pixels are converted; the default is faster and off by three levels."""
 
 _HIGH_DEFINITION = 1280, 576
 """Untagged pictures wider or higher than this are BT.709, others BT.601, as players have it."""
 
-_UNSPECIFIED = 2
+MATRICES = {
+    1: int(Colorspace.ITU709),
+    4: int(Colorspace.FCC),
+    5: int(Colorspace.ITU601),
+    6: int(Colorspace.ITU601),
+    7: int(Colorspace.SMPTE240M),
+    9: int(Colorspace.BT2020),
+}
+"""From the numbers of ITU-T H.273 in a file to swscale's own; what is not among them counts as untagged."""
+
 _QUARTER_TURNS = (1, 0, 0, 1), (0, -1, 1, 0), (-1, 0, 0, -1), (0, 1, -1, 0)
 """Display matrices, counter-clockwise; see `_orientation`."""
 
@@ -52,20 +60,28 @@ class Converter:
         return (width, height) if self._orientation[0] else (height, width)
 
     def __call__(self, frame: VideoFrame) -> Picture:
-        """A picture (H W 3, uint8, full range), upright; what is transparent is laid over black."""
-        transparent = any(component.is_alpha for component in frame.format.components)
+        """A picture (H W 3, uint8, full range, BT.709), upright; what is transparent is laid over black."""
+        if wide_gamut.needed(frame.color_trc, frame.color_primaries):
+            deep = self._rgb(frame, "rgb48le").to_ndarray().astype(np.uint16, copy=False)
+            picture = wide_gamut.to_standard(deep, frame.color_trc, frame.color_primaries)
+        elif any(component.is_alpha for component in frame.format.components):
+            picture = _over_black(self._rgb(frame, "rgba").to_ndarray().astype(np.uint8, copy=False))
+        else:
+            picture = self._rgb(frame, "rgb24").to_ndarray().astype(np.uint8, copy=False)
+        return _turn(picture, self._orientation)
+
+    def _rgb(self, frame: VideoFrame, pixel_format: str) -> VideoFrame:
         width, height = self._stored
-        rgb = self._reformatter.reformat(
+        return self._reformatter.reformat(
             frame,
             width=width,
             height=height,
-            format="rgba" if transparent else "rgb24",
+            format=pixel_format,
             src_colorspace=_matrix(frame),
+            src_color_range=_range(frame),
             dst_color_range=ColorRange.JPEG,
             interpolation=ACCURATE,
         )
-        picture = rgb.to_ndarray().astype(np.uint8, copy=False)
-        return _turn(_over_black(picture) if transparent else picture, self._orientation)
 
 
 def _square(width: int, height: int, pixel_aspect: Fraction) -> tuple[int, int]:
@@ -75,11 +91,21 @@ def _square(width: int, height: int, pixel_aspect: Fraction) -> tuple[int, int]:
 
 
 def _matrix(frame: VideoFrame) -> int | None:
-    """swscale's number for the matrix, where the picture does not carry it itself."""
-    if frame.colorspace != _UNSPECIFIED:
+    """swscale's number for the matrix of a picture; for one without a matrix, none."""
+    if frame.format.is_rgb:
         return None
+    if frame.colorspace in MATRICES:
+        return MATRICES[frame.colorspace]
     high = frame.width >= _HIGH_DEFINITION[0] or frame.height > _HIGH_DEFINITION[1]
     return int(Colorspace.ITU709 if high else Colorspace.ITU601)
+
+
+def _range(frame: VideoFrame) -> int | None:
+    """Full where it is said to be; video that says nothing is limited."""
+    if frame.format.is_rgb:
+        return None
+    full = frame.color_range == ColorRange.JPEG or frame.format.name.startswith("yuvj")
+    return int(ColorRange.JPEG if full else ColorRange.MPEG)
 
 
 def _over_black(picture: Picture) -> Picture:

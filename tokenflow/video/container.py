@@ -1,6 +1,6 @@
 """Video files by FFmpeg's eyes: opening, seeking, decoding, and going on past damage.
 
-Knows containers and packets. Knows nothing of colours or of what part of a clip is wanted.
+Knows containers, packets and time stamps. Knows nothing of colours or of what part of a clip is wanted.
 """
 
 import warnings
@@ -8,40 +8,49 @@ from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 import av
+from av.codec.context import CodecContext
 from av.container import InputContainer
 from av.packet import Packet
+from av.stream import Disposition, Stream
+from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from tokenflow.errors import ClipError, TokenflowWarning
+from tokenflow.video.deinterlace import deinterlaced
 from tokenflow.video.source import USUAL_RATE, Shot, Source
 
-MOST_PIXELS = 2**27
-"""More than 16K pictures have; a damaged header may ask for more than there is memory."""
+_MOST_PIXELS = 2**27
+"""Pictures of 16K have fewer; a damaged header may ask for more than there is memory."""
 
 _INDEXED = {"mov", "matroska"}
-"""Families of containers that can be entered in the middle: they know where their key frames are."""
+"""Containers that know where their key frames are, so that they can be entered in the middle."""
+
+_UNTIMED = {"h264", "hevc", "m4v", "mpegvideo", "obu"}
+"""Bare streams: they carry no times, so that pictures can only be counted."""
 
 _WORTH_SEEKING = 2
-"""Seconds; a start nearer than this is reached as fast by decoding."""
+"""Seconds; an earlier start is reached as fast by decoding."""
 
 
 @contextmanager
 def opened(path: Path) -> Iterator[InputContainer]:
     """The file as a container, closed at the end; whatever FFmpeg says against it becomes a `ClipError`.
 
-    The file is opened here and not by FFmpeg, so that its name is never taken for a pattern or an address.
+    The file is opened here and not by FFmpeg, so that its name is never taken for a pattern or an address, and
+    a playlist in it leads nowhere.
     """
     try:
         with path.open("rb") as file:
             options = {"protocol_whitelist": "file"}
             with av.open(file, "r", container_options=options, metadata_errors="replace") as container:
                 yield container
-    except (av.FFmpegError, PermissionError, UnicodeDecodeError) as error:
-        raise ClipError(f"{path} cannot be read ({_reason(error)}); expected a video file") from error
+    except (av.FFmpegError, PermissionError) as error:
+        raise ClipError(f"{path} cannot be read ({reason(error)}); expected a video file") from error
 
 
 def open_container(path: Path) -> Source:
@@ -55,112 +64,170 @@ def open_container(path: Path) -> Source:
         return Source(
             rate=_rate(stream),
             pixel_aspect=_pixel_aspect(stream),
-            has_audio=bool(container.streams.audio),
+            has_audio=sound_stream(container) is not None,
             codec=stream.codec_context.name,
             duration=_duration(container, stream),
-            shots=partial(shots, path),
+            shots=partial(_shots, path),
         )
 
 
 def picture_stream(container: InputContainer, path: Path) -> VideoStream:
-    """The stream of moving pictures: the cover of a song is none."""
+    """The stream of moving pictures; the cover of a song is none.
+
+    Raises:
+        ClipError: there is none.
+    """
     for stream in container.streams.video:
-        if stream.codec_context is not None and not stream.disposition & av.stream.Disposition.attached_pic:
+        if stream.codec_context is not None and not stream.disposition & Disposition.attached_pic:
             return stream
     held = ", ".join(sorted({stream.type for stream in container.streams})) or "nothing"
-    raise ClipError(f"{path} has no pictures in it (it holds: {held}); expected a video")
+    raise ClipError(f"{path} has no pictures in it that can be decoded (it holds: {held}); expected a video")
 
 
-def start_of(container: InputContainer, path: Path) -> Fraction:
-    """Where on the file's own clock its first picture is, in seconds."""
+def sound_stream(container: InputContainer) -> av.AudioStream | None:
+    """The first stream of sound whose coding is known, or None."""
+    known = (stream for stream in container.streams.audio if stream.codec_context is not None)
+    return next(known, None)
+
+
+def first_time(container: InputContainer, path: Path) -> Fraction:
+    """When the file's first picture is shown, in seconds on the file's own clock."""
     stream = picture_stream(container, path)
     return (stream.start_time or 0) * (stream.time_base or Fraction(1))
 
 
-def shots(path: Path, start: Fraction) -> Generator[Shot]:
-    """All pictures from some time before `start` on.
+class Damage:
+    """What was unreadable in a file, said once."""
 
-    Args:
-        path: the file.
-        start: seconds from the first picture.
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._reason: str | None = None
+        self._said = False
+
+    def note(self, reason: str) -> None:
+        """Remember that something was unreadable."""
+        self._reason = reason
+
+    def warn(self) -> None:
+        """Warn if anything was unreadable and nothing was said yet."""
+        if self._reason and not self._said:
+            self._said = True
+            message = f"{self._path} is damaged or cut off ({self._reason}); what can be decoded of it is used"
+            warnings.warn(message, TokenflowWarning, stacklevel=2)
+
+
+def packets(container: InputContainer, stream: Stream, damage: Damage) -> "Iterator[Packet[Stream]]":
+    """The stream's packets; an error in reading ends them early."""
+    try:
+        for packet in container.demux(stream):
+            if packet.is_corrupt:
+                damage.note("a packet is incomplete")
+            if packet.size:  # an empty one would tell the decoder that the clip is over
+                yield packet
+    except av.FFmpegError as error:
+        damage.note(reason(error))
+
+
+def reason(error: BaseException) -> str:
+    """FFmpeg's own words, without the number and the name that Python puts around them."""
+    return str(getattr(error, "strerror", None) or error)
+
+
+def _shots(path: Path, start: Fraction) -> Generator[Shot]:
+    """All pictures from some time before `start` on, in seconds from the first.
 
     Raises:
         ClipError: not one picture can be decoded.
     """
     with opened(path) as container:
         stream = picture_stream(container, path)
-        stream.thread_type = "AUTO"
-        stream.codec_context.options = {"max_pixels": str(MOST_PIXELS)}
-        damage = _Damage(path)
-        origin: Fraction | None = None
-        previous = Fraction(-1)
-        for frame in _decode(container, stream, start, damage):
-            time, tick = _time(frame, stream), stream.time_base or 1 / _rate(stream)
-            if time is None:
-                time, tick = previous + (origin or 0), 1 / _rate(stream)
-            if origin is None:
-                origin = time
-            previous = max(time - origin, previous + tick) if previous >= 0 else time - origin
-            yield Shot(frame, previous)
-        if origin is None:
+        damage = Damage(path)
+        decoder = _decoder(stream)
+        frames = _decoded(packets(container, stream, damage), decoder, damage)
+        first = next(frames, None)
+        if first is None:
             raise ClipError(f"{path} has no picture in it that can be decoded; it is damaged or empty")
+        clock = _Clock(container, stream, first)
+        if start > _WORTH_SEEKING and _INDEXED & set(container.format.name.split(",")):
+            frames = _decoded(_packets_from(container, stream, clock.stamp(start), damage), decoder, damage)
+        else:
+            frames = chain([first], frames)
+        for shot in deinterlaced(Shot(frame, clock.time(frame)) for frame in frames):
+            damage.warn()
+            yield shot
         damage.warn()
 
 
-class _Damage:
-    """How many packets were unreadable, to be said once at the end."""
+class _Clock:
+    """When pictures are shown, in seconds from the first one, strictly increasing whatever the file says."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._packets = 0
-        self._reason = ""
+    def __init__(self, container: InputContainer, stream: VideoStream, first: VideoFrame) -> None:
+        self._base = stream.time_base or Fraction(1, av.time_base)
+        # AVI has no times either, and FFmpeg's guess is off where pictures are stored in another order
+        reordered = container.format.name == "avi" and stream.codec_context.has_b_frames
+        self._untimed = reordered or container.format.name in _UNTIMED
+        self._interval = 1 / _rate(stream)
+        self._origin = first.pts or 0
+        self._previous: Fraction | None = None
 
-    def note(self, reason: str) -> None:
-        self._packets += 1
-        self._reason = reason
+    def time(self, frame: VideoFrame) -> Fraction:
+        """When this picture is shown; to be asked once for each, in their order."""
+        stamped = not self._untimed and frame.pts is not None
+        time = ((frame.pts or 0) - self._origin) * self._base if stamped else None
+        if self._previous is None:
+            self._previous = time or Fraction(0)
+        elif time is None:
+            self._previous += self._interval
+        else:
+            self._previous = max(time, self._previous + self._base)
+        return self._previous
 
-    def warn(self) -> None:
-        if self._packets:
-            warnings.warn(
-                f"{self._path} is damaged or cut off ({self._reason}); what can be decoded of it is used",
-                TokenflowWarning,
-                stacklevel=2,
-            )
+    def stamp(self, time: Fraction) -> int:
+        """The time stamp of a time in seconds."""
+        return self._origin + int(time / self._base)
 
 
-def _decode(
-    container: InputContainer, stream: VideoStream, start: Fraction, damage: _Damage
-) -> Iterator[VideoFrame]:
-    for packet in _packets(container, stream, damage):
+def _decoder(stream: VideoStream) -> VideoCodecContext:
+    """The stream's decoder; for VP8 and VP9 with alpha libvpx, since FFmpeg's own leave the alpha out."""
+    decoder = stream.codec_context
+    if stream.metadata.get("alpha_mode") == "1" and decoder.name in ("vp8", "vp9"):
+        created = CodecContext.create("libvpx" if decoder.name == "vp8" else "libvpx-vp9", "r")
+        if isinstance(created, VideoCodecContext):
+            decoder = created
+    decoder.thread_type = "AUTO"
+    decoder.options = {"max_pixels": str(_MOST_PIXELS)}
+    return decoder
+
+
+def _decoded(stored: "Iterator[Packet[Stream]]", decoder: VideoCodecContext, damage: Damage) -> Iterator[VideoFrame]:
+    """The pictures in the packets; what cannot be decoded is left out."""
+    for packet in chain(stored, [None]):
         try:
-            frames = packet.decode()
+            frames = decoder.decode(packet)
         except av.FFmpegError as error:
-            damage.note(_reason(error))
+            damage.note(reason(error))
             continue
-        yield from frames
+        for frame in frames:
+            if frame.is_corrupt:
+                damage.note("a picture is incomplete")
+            yield frame
 
 
-def _packets(
-    container: InputContainer, stream: VideoStream, damage: _Damage
-) -> "Iterator[Packet[VideoStream]]":
-    """The stream's packets, the flushing one included; an error in reading ends them early."""
-    packets = container.demux(stream)
-    while True:
-        try:
-            packet = next(packets)
-        except StopIteration:
-            return
-        except av.FFmpegError as error:
-            damage.note(_reason(error))
-            return
-        if packet.is_corrupt:
-            damage.note("a packet is incomplete")
-        yield packet
+def _packets_from(
+    container: InputContainer, stream: VideoStream, stamp: int, damage: Damage
+) -> "Iterator[Packet[Stream]]":
+    """The packets from the last key frame on that is shown no later than `stamp`, or all of them.
 
-
-def _time(frame: VideoFrame, stream: VideoStream) -> Fraction | None:
-    base = frame.time_base or stream.time_base
-    return None if frame.pts is None or not base else frame.pts * Fraction(base)
+    Containers look up the order of decoding, in which a key frame may come before pictures shown earlier than
+    it. Where the key frame they find is too late, everything is decoded from the beginning.
+    """
+    container.seek(stamp, stream=stream)
+    found = packets(container, stream, damage)
+    first = next(found, None)
+    if first is not None and first.is_keyframe and first.pts is not None and first.pts <= stamp:
+        return chain([first], found)
+    container.seek(stream.start_time or 0, stream=stream)
+    return packets(container, stream, damage)
 
 
 def _rate(stream: VideoStream) -> Fraction:
@@ -180,8 +247,3 @@ def _duration(container: InputContainer, stream: VideoStream) -> Fraction | None
     if stream.duration and stream.time_base:
         return stream.duration * stream.time_base
     return Fraction(container.duration, av.time_base) if container.duration else None
-
-
-def _reason(error: BaseException) -> str:
-    """FFmpeg's own words without the number and the file that Python puts around them."""
-    return str(getattr(error, "strerror", None) or error)

@@ -11,8 +11,8 @@ import numpy as np
 from tokenflow.video.colour import Picture
 
 How = Literal["fit", "fill", "pad"]
-"""`fit` scales the whole picture to the size, be it by different factors; `fill` cuts off what is too much at two
-sides; `pad` puts the whole picture in the middle and repeats its edges around it."""
+"""`fit` scales the whole picture to the size, be it by different factors; `fill` cuts off what is too much at
+two sides; `pad` puts the whole picture in the middle and repeats its edges around it."""
 
 
 class _Box(NamedTuple):
@@ -24,15 +24,13 @@ class _Box(NamedTuple):
     height: int
 
 
-def fit_size(
-    width: int, height: int, size: tuple[int, int] | int | None = None, multiple: int = 8
-) -> tuple[int, int]:
+def fit_size(width: int, height: int, size: tuple[int, int] | int | None = None, multiple: int = 8) -> tuple[int, int]:
     """The size nearest to what is wanted that a model takes.
 
     Args:
         width, height: of the clip, in pixels, above 0.
-        size: an int is the length of the shorter side; (width, height) is a box that the picture is to fill as
-            far as its aspect lets it; None is the clip's own size.
+        size: an int is the length of the shorter side; (width, height) is a box that the picture is to fill
+            as far as its aspect lets it; None is the clip's own size.
         multiple: what both sides have to be multiples of, above 0.
 
     Returns:
@@ -105,9 +103,7 @@ def _centred(width: int, height: int, outer_width: int, outer_height: int) -> _B
     """The largest rectangle of the aspect width : height in the middle of the outer one."""
     scale = min(outer_width / width, outer_height / height)
     inner_width, inner_height = max(1, round(width * scale)), max(1, round(height * scale))
-    return _Box(
-        (outer_width - inner_width) // 2, (outer_height - inner_height) // 2, inner_width, inner_height
-    )
+    return _Box((outer_width - inner_width) // 2, (outer_height - inner_height) // 2, inner_width, inner_height)
 
 
 def _scale(picture: Picture, width: int, height: int) -> Picture:

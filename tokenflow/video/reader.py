@@ -12,6 +12,7 @@ from pathlib import Path
 from tokenflow.errors import ClipError, ClipNotFoundError
 from tokenflow.video.colour import Converter, Picture
 from tokenflow.video.container import open_container
+from tokenflow.video.pictures import SUFFIXES, matching, open_animation, open_sequence
 from tokenflow.video.source import Shot, Source
 
 _TOLERANCE = Fraction(1, 2000)
@@ -108,9 +109,14 @@ def _read(path: Path, start: Fraction, frames: int | None, every: int) -> Iterat
 
 
 def _open(path: Path) -> Source:
-    if not path.exists():
-        raise ClipNotFoundError(f"there is no clip at {path}; check the path")
-    return open_container(path)
+    if path.is_file():
+        return open_animation(path) if path.suffix.lower() in SUFFIXES else open_container(path)
+    files = matching(path)
+    if files:
+        return open_sequence(files)
+    if path.is_dir():
+        raise ClipError(f"{path} is a folder without pictures; expected a video or {', '.join(sorted(SUFFIXES))}")
+    raise ClipNotFoundError(f"there is no clip at {path}; check the path")
 
 
 def _first(shots: Iterator[Shot], path: Path) -> Shot:

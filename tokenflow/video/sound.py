@@ -1,58 +1,125 @@
-"""The sound of one clip into the file of another, packet by packet. Knows nothing of pictures."""
+"""The sound of one clip into the file of another, as it is where the file can hold it. Knows no pictures."""
 
+import io
 from collections.abc import Iterator
 from contextlib import ExitStack
 from fractions import Fraction
+from itertools import chain
 from pathlib import Path
 
+import av
 from av.audio.stream import AudioStream
 from av.container import InputContainer, OutputContainer
 from av.packet import Packet
 
-from tokenflow.video.container import opened, start_of
+from tokenflow.video.container import Damage, first_time, opened, packets, reason, sound_stream
+
+_ENCODERS = {"webm": ("libopus", 48_000)}
+"""Encoder and samples a second for containers that do not take AAC."""
+
+_PRIMING = Fraction(1, 10)
+"""Seconds before the first picture in which a clip's own sound may begin: encoders start with silence."""
 
 
 class Sound:
-    """Copies sound along with the pictures, never further than they have come: little is held in memory.
+    """Takes sound along with the pictures, never further than they have come: little is held in memory.
 
     Args:
-        output: the file to write to; it gets a stream of sound if the clip has any.
+        output: the file to write to; it gets a stream of sound if the clip has any that can be decoded.
         path: the clip whose sound is taken.
         start: seconds from that clip's first picture; sound before it is left out.
+
+    Raises:
+        ClipError: the clip cannot be opened.
     """
 
     def __init__(self, output: OutputContainer, path: Path, start: Fraction) -> None:
         self._output = output
-        self._closing = ExitStack()
-        container = self._closing.enter_context(opened(path))
-        self._packets: Iterator[tuple[Fraction, Packet[AudioStream]]] = iter(())
-        if container.streams.audio:
-            source = container.streams.audio[0]
-            copy = output.add_stream_from_template(source)
-            self._packets = _copied(container, source, copy, start_of(container, path) + start)
-        self._next = next(self._packets, None)
+        self._stored: Iterator[Packet] = iter(())
+        with ExitStack() as stack:
+            container = stack.enter_context(opened(path))
+            source = sound_stream(container)
+            if source is not None:
+                self._stored = _taken(output, container, source, path, start)
+            self._closing = stack.pop_all()
+        self._next: Packet | None = None
+        self._begun = False
 
     def mux_until(self, time: Fraction) -> None:
-        """Write what sounds before `time`, in seconds from the start."""
-        while self._next and self._next[0] < time:
-            self._output.mux(self._next[1])
-            self._next = next(self._packets, None)
+        """Write what begins to sound before `time`, in seconds from the first picture written."""
+        if not self._begun:
+            self._begun, self._next = True, next(self._stored, None)
+        while self._next is not None and (self._next.pts or 0) * self._next.time_base < time:
+            self._output.mux(self._next)
+            self._next = next(self._stored, None)
 
     def close(self) -> None:
         """Close the clip the sound came from."""
         self._closing.close()
 
 
+def _taken(
+    output: OutputContainer, container: InputContainer, source: AudioStream, path: Path, start: Fraction
+) -> Iterator[Packet]:
+    """The sound from `start` on, timed from there; the output gets its stream at once."""
+    zero = first_time(container, path) + start
+    earliest = zero - (0 if start else _PRIMING)
+    if _takes(output, source):
+        copy = output.add_stream_from_template(source)
+        return _copied(container, source, copy, zero, earliest, Damage(path))
+    encoder, rate = _ENCODERS.get(output.format.name, ("aac", source.rate))
+    stream = output.add_stream(encoder, rate=rate, layout=source.layout.name)
+    if not isinstance(stream, AudioStream):
+        raise TypeError(f"expected an encoder of sound; got {encoder}")
+    return _encoded(container, source, stream, zero, Damage(path))
+
+
+def _takes(output: OutputContainer, source: AudioStream) -> bool:
+    """Whether the container holds this coding: some say so only when the header is written."""
+    try:
+        with av.open(io.BytesIO(), "w", format=output.format.name) as trial:
+            trial.add_stream_from_template(source)
+            trial.start_encoding()
+    except (av.FFmpegError, ValueError):
+        return False
+    return True
+
+
 def _copied(
-    container: InputContainer, source: AudioStream, copy: AudioStream, start: Fraction
-) -> Iterator["tuple[Fraction, Packet[AudioStream]]"]:
-    """The packets from `start` on, in seconds of the file's own clock, with their new times."""
-    base = source.time_base or Fraction(1, source.rate)
-    shift = round(start / base)
-    for packet in container.demux(source):
-        if packet.pts is None or packet.dts is None or packet.pts < shift:
+    container: InputContainer,
+    source: AudioStream,
+    copy: AudioStream,
+    zero: Fraction,
+    earliest: Fraction,
+    damage: Damage,
+) -> Iterator[Packet]:
+    """The packets as they are. The one that ends at `earliest` comes along: decoders need one to warm up."""
+    for packet in packets(container, source, damage):
+        if packet.pts is None or packet.dts is None:
             continue
-        packet.pts -= shift
-        packet.dts -= shift
+        if (packet.pts + (packet.duration or 0)) * packet.time_base < earliest:
+            continue
+        shift = round(zero / packet.time_base)
+        packet.pts, packet.dts = packet.pts - shift, packet.dts - shift
         packet.stream = copy
-        yield packet.pts * base, packet
+        yield packet
+    damage.warn()
+
+
+def _encoded(
+    container: InputContainer, source: AudioStream, stream: AudioStream, zero: Fraction, damage: Damage
+) -> Iterator[Packet]:
+    for packet in chain(packets(container, source, damage), [None]):
+        try:
+            frames = source.decode(packet)
+        except av.FFmpegError as error:
+            damage.note(reason(error))
+            continue
+        for frame in frames:
+            base = frame.time_base or source.time_base
+            if frame.pts is None or not base or frame.pts * base < zero:
+                continue
+            frame.pts -= round(zero / base)
+            yield from stream.encode(frame)
+    yield from stream.encode(None)
+    damage.warn()

@@ -1,0 +1,103 @@
+"""Which encoders and containers a clip can be written with, and what they want. Knows no file and no picture."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import av
+from av.video.reformatter import ColorRange
+
+from tokenflow.errors import OutputError
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """An encoder and how it is used.
+
+    Attributes:
+        name: FFmpeg's name of it.
+        pixel_format: what it is given if nothing else is asked for.
+        quality: its constant rate factor if nothing else is asked for; None if it has none.
+        options: settings that are always made.
+        even: whether it needs sizes that its smaller colour planes divide.
+    """
+
+    name: str
+    pixel_format: str
+    quality: int | None = None
+    options: Mapping[str, str] = field(default_factory=dict)
+    even: bool = False
+
+
+_ENCODERS = {
+    "h264": Encoder("libx264", "yuv420p", 17, even=True),
+    "hevc": Encoder("libx265", "yuv420p", 20, {"x265-params": "log-level=error"}, even=True),
+    "vp9": Encoder("libvpx-vp9", "yuv420p", 24),
+    "av1": Encoder("libsvtav1", "yuv420p", 24),
+    "prores": Encoder("prores_ks", "yuv422p10le"),
+    "mjpeg": Encoder("mjpeg", "yuvj420p"),
+    "ffv1": Encoder("ffv1", "bgr0"),
+    "png": Encoder("png", "rgb24"),
+}
+_CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm"}
+
+BT709 = 1
+"""The number of ITU-T H.273 for BT.709's matrix, primaries and transfer alike."""
+
+_NO_MATRIX, _BT601 = 0, 5
+
+
+def encoder_for(codec: str) -> Encoder:
+    """The encoder for a codec by its common name.
+
+    Raises:
+        OutputError: none is known.
+    """
+    if codec not in _ENCODERS:
+        raise OutputError(f"codec {codec!r} is not known; expected one of {', '.join(_ENCODERS)}")
+    return _ENCODERS[codec]
+
+
+def container_for(path: Path) -> str:
+    """The container that a file's ending stands for, by FFmpeg's name.
+
+    Raises:
+        OutputError: none is known.
+    """
+    container = _CONTAINERS.get(path.suffix.lower())
+    if container is None:
+        raise OutputError(f"{path}: no container is known by that ending; use one of {', '.join(_CONTAINERS)}")
+    return container
+
+
+def settings(encoder: Encoder, quality: int | None, options: Mapping[str, str] | None) -> dict[str, str]:
+    """All options for the encoder; those given go before its own.
+
+    Raises:
+        OutputError: a quality is asked of an encoder that has none to set.
+    """
+    if encoder.quality is None:
+        if quality is not None:
+            raise OutputError(f"{encoder.name} has no quality to set; leave quality out or choose h264")
+        return {**encoder.options, **(options or {})}
+    rate_factor = encoder.quality if quality is None else quality
+    return {**encoder.options, "crf": str(rate_factor), **(options or {})}
+
+
+def written_size(encoder: Encoder, pixel_format: str, width: int, height: int) -> tuple[int, int]:
+    """The size in pixels, widened to what the encoder takes."""
+    if not encoder.even:
+        return width, height
+    layout = av.VideoFormat(pixel_format, 16, 16)
+    colour = min(layout.components, key=lambda component: component.width * component.height)
+    across, down = 16 // colour.width, 16 // colour.height
+    return -(-width // across) * across, -(-height // down) * down
+
+
+def matrix_and_range(encoder: Encoder, pixel_format: str) -> tuple[int, int]:
+    """How colours are to be coded and tagged, in numbers of ITU-T H.273; JPEG knows but one way."""
+    if encoder.name == "mjpeg":
+        return _BT601, int(ColorRange.JPEG)
+    if av.VideoFormat(pixel_format).is_rgb:
+        return _NO_MATRIX, int(ColorRange.JPEG)
+    return BT709, int(ColorRange.MPEG)

@@ -1,0 +1,177 @@
+"""Still pictures and animations that Pillow reads, one or a folder of them; and frames as numbered PNGs.
+
+Knows files and names. A sequence has no times of its own: it is taken to be shown at the usual rate.
+"""
+
+import os
+import re
+import tempfile
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import contextmanager
+from fractions import Fraction
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from av.video.frame import VideoFrame
+from PIL import Image, ImageOps, ImageSequence
+
+from tokenflow.errors import ClipError, OutputError
+from tokenflow.video.colour import Picture
+from tokenflow.video.source import USUAL_RATE, Shot, Source
+
+SUFFIXES = frozenset({".png", ".apng", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"})
+"""Endings of the names that are read here, in small letters."""
+
+_UNTIMED = 100
+"""Milliseconds for a picture of an animation that gives none or 0, as browsers have it."""
+
+
+def matching(path: Path) -> list[Path]:
+    """The pictures in a folder, or those that a pattern such as `frame_%04d.png` or `*.png` names.
+
+    Numbers in the names are counted, so that 10 comes after 9; hidden files are left out.
+    """
+    if path.is_dir():
+        found: Iterable[Path] = (file for file in path.iterdir() if file.suffix.lower() in SUFFIXES)
+    elif counter := re.search(r"%0?\d*d", path.name):
+        before, after = re.escape(path.name[: counter.start()]), re.escape(path.name[counter.end() :])
+        numbered = re.compile(rf"{before}\d+{after}")
+        found = (file for file in _listed(path.parent) if numbered.fullmatch(file.name))
+    else:
+        found = path.parent.glob(path.name) if re.search(r"[*?[]", path.name) else ()
+    return sorted((file for file in found if not file.name.startswith(".")), key=_natural)
+
+
+def open_sequence(files: list[Path]) -> Source:
+    """Single pictures, one after another.
+
+    Args:
+        files: one or more, in order.
+
+    Raises:
+        ClipError: while reading, if a file is no picture or of another size than the first.
+    """
+    return Source(
+        rate=USUAL_RATE,
+        pixel_aspect=Fraction(1),
+        has_audio=False,
+        codec=files[0].suffix.lower().lstrip("."),
+        duration=len(files) / USUAL_RATE,
+        shots=partial(_sequence, files),
+    )
+
+
+def open_animation(path: Path) -> Source:
+    """A picture that may move.
+
+    Raises:
+        ClipError: it is no picture, or damaged.
+    """
+    with _opened(path) as image:
+        durations = [_shown(each) for each in _moments(image)]
+        codec = (image.format or "").lower()
+    duration = sum(durations, Fraction(0)) if len(durations) > 1 else 1 / USUAL_RATE
+    return Source(
+        rate=len(durations) / duration,
+        pixel_aspect=Fraction(1),
+        has_audio=False,
+        codec=codec,
+        duration=duration,
+        shots=partial(_animation, path),
+    )
+
+
+def write_pngs(folder: str | os.PathLike[str], pictures: Iterable[Picture]) -> list[Path]:
+    """Write pictures as `frame_00000.png` and so on; those of an earlier run are replaced once all are written.
+
+    Args:
+        folder: where to; it is made if it is not there.
+        pictures: (H W 3) each, uint8, RGB.
+
+    Returns:
+        The files, in order.
+
+    Raises:
+        OutputError: the folder cannot be written to.
+    """
+    place = Path(folder)
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".frames.", dir=place) as temporary:
+            names = []
+            for number, picture in enumerate(pictures):
+                names.append(f"frame_{number:05d}.png")
+                Image.fromarray(picture).save(Path(temporary, names[-1]))
+            for old in place.glob("frame_[0-9][0-9][0-9][0-9][0-9]*.png"):
+                old.unlink()
+            return [Path(temporary, name).rename(place / name) for name in names]
+    except OSError as error:
+        raise OutputError(f"{place} cannot be written ({error.strerror}); make room or choose another") from error
+
+
+def _sequence(files: list[Path], start: Fraction) -> Generator[Shot]:
+    size: tuple[int, int] | None = None
+    for number, file in enumerate(files):
+        time = number / USUAL_RATE
+        if time + 1 / USUAL_RATE < start:
+            continue
+        with _opened(file) as image:
+            frame = _frame(image)
+        size = size or (frame.width, frame.height)
+        if (frame.width, frame.height) != size:
+            raise ClipError(
+                f"{file} is {frame.width}×{frame.height}, but the first picture {size[0]}×{size[1]}; "
+                "expected pictures of one size"
+            )
+        yield Shot(frame, time)
+
+
+def _animation(path: Path, start: Fraction) -> Generator[Shot]:
+    time = Fraction(0)
+    with _opened(path) as image:
+        for moment in _moments(image):
+            yield Shot(_frame(moment), time)
+            time += _shown(moment)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    try:
+        with Image.open(path) as image:
+            yield image
+    except Exception as error:  # what a damaged file makes Pillow's readers raise is listed nowhere
+        raise ClipError(f"{path} cannot be read ({error}); expected a picture") from error
+
+
+def _moments(image: Image.Image) -> Iterator[Image.Image]:
+    """The pictures in an animation; in a photograph of several (MPO) only the first is meant to be seen."""
+    if image.format == "MPO":
+        yield image
+        return
+    yield from ImageSequence.Iterator(image)
+
+
+def _shown(image: Image.Image) -> Fraction:
+    """Seconds for which a picture of an animation is shown. Pillow knows them once the picture is loaded."""
+    image.load()
+    return Fraction(image.info.get("duration") or _UNTIMED).limit_denominator(1000) / 1000
+
+
+def _frame(image: Image.Image) -> VideoFrame:
+    upright = ImageOps.exif_transpose(image)
+    if upright.mode.startswith("I"):  # 16 bits of grey, which Pillow would cut off instead of scaling
+        upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
+    if upright.has_transparency_data:
+        return VideoFrame.from_ndarray(np.asarray(upright.convert("RGBA")), format="rgba")
+    return VideoFrame.from_ndarray(np.asarray(upright.convert("RGB")), format="rgb24")
+
+
+def _listed(folder: Path) -> Iterable[Path]:
+    return folder.iterdir() if folder.is_dir() else ()
+
+
+def _natural(path: Path) -> list[tuple[int, str]]:
+    """Digits by their number, everything else by its letters."""
+    parts = re.split(r"(\d+)", path.name)
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]

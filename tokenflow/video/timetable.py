@@ -1,0 +1,74 @@
+"""When each picture of a file is shown, in whole ticks. Knows numbers only."""
+
+import math
+from bisect import bisect_left
+from collections.abc import Sequence
+from fractions import Fraction
+from itertools import pairwise
+
+from tokenflow.video.source import USUAL_RATE
+
+_SHORTEST_TICK = Fraction(1, 1_000_000)
+_USUAL_TICK = Fraction(1, 90_000)
+"""Seconds; taken where the exact tick would be shorter than containers hold."""
+
+
+class Timetable:
+    """Times in ticks that meet all of them exactly wherever a container can hold such ticks.
+
+    Args:
+        times: seconds, strictly increasing; the first is taken for zero. Or
+        rate: pictures a second, above 0. Exactly one of the two.
+
+    Attributes:
+        rate: pictures a second, on average.
+        tick: seconds.
+        steady: whether all pictures are shown equally long.
+        count: how many pictures there are to be, or None where any number will do.
+
+    Raises:
+        ValueError: the arguments are not as described.
+    """
+
+    def __init__(self, times: Sequence[Fraction] | None, rate: Fraction | int | None) -> None:
+        if (times is None) == (rate is None) or times == []:
+            raise ValueError("expected either times, one or more, or a rate")
+        self._times = [Fraction(time) - Fraction(times[0]) for time in times] if times else None
+        gaps = [after - before for before, after in pairwise(self._times or ())]
+        if any(gap <= 0 for gap in gaps) or (rate is not None and rate <= 0):
+            raise ValueError("expected times that increase from picture to picture, or a rate above 0")
+        if gaps:
+            self.rate = (len(gaps) / sum(gaps, Fraction(0))).limit_denominator(100_000)
+        else:
+            self.rate = Fraction(rate or USUAL_RATE)
+        self.tick = _common_measure(gaps) if gaps else 1 / self.rate
+        self.steady = len(set(gaps)) <= 1
+        self.count = None if self._times is None else len(self._times)
+
+    def time(self, index: int) -> Fraction:
+        """Seconds from the first picture to this one; one past the last is when that goes.
+
+        The last is shown as long as the one before it.
+        """
+        if self._times is None:
+            return index / self.rate
+        if index < len(self._times):
+            return self._times[index]
+        return self._times[-1] + (self._times[-1] - self._times[-2] if index > 1 else 1 / self.rate)
+
+    def stamp(self, index: int) -> int:
+        """The same in ticks."""
+        return round(self.time(index) / self.tick)
+
+    def index(self, stamp: int) -> int:
+        """The inverse: which picture is shown at these ticks."""
+        if self._times is None:
+            return round(stamp * self.tick * self.rate)
+        return max(0, bisect_left(self._times, (stamp - Fraction(1, 2)) * self.tick))
+
+
+def _common_measure(gaps: Sequence[Fraction]) -> Fraction:
+    """The longest time of which all gaps are multiples."""
+    denominator = math.lcm(*(gap.denominator for gap in gaps))
+    measure = Fraction(math.gcd(*(int(gap * denominator) for gap in gaps)), denominator)
+    return measure if measure >= _SHORTEST_TICK else _USUAL_TICK
