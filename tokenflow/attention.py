@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -96,7 +96,7 @@ def repeat_branches(tensor: Tensor, like: Tensor) -> Tensor:
 def project(
     site: Site, layer: SelfAttention, tokens: Tensor, injection: Injection = NOTHING
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Queries, keys and values ((b f) n c each) at a site, the first two injected where there is something to inject."""
+    """Queries, keys and values ((b f) n c each) at a site, the first two injected where there are any."""
     injected = injection.queries_keys.get(site.name)
     if injected is None:
         return layer.queries(tokens), layer.keys(tokens), layer.values(tokens)

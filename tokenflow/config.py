@@ -1,4 +1,4 @@
-"""What a user may ask for: typed, validated, read from YAML, never changed afterwards. Knows no torch and no file but YAML.
+"""What a user may ask for: typed, validated, read from YAML, never changed afterwards. Knows no torch and no model.
 
 Order of precedence, weakest first: the files named by `extends:`, the file itself, the environment
 (`TOKENFLOW_EDIT__STEPS=30`), the command line (`edit.steps=30`). Paths are relative to the working directory, those
@@ -37,7 +37,8 @@ class Clip(_Section):
     frames: Count | None = Field(None, description="How many frames to take; null for all.")
     every: Count = Field(1, description="Take every n-th frame.")
     size: Annotated[int, Field(ge=16)] | None = Field(
-        None, description="Pixels of the shorter side while editing; null for the size the model was trained at."
+        None,
+        description="Pixels of the shorter side while editing; null for the size the model was trained at.",
     )
 
 
@@ -57,7 +58,10 @@ class Inversion(_Section):
     batch_size: Count = 8
     refinements: int = Field(1, ge=0, le=10, description="Fixed-point iterations a step, a network call each.")
     warn_below_psnr: float = Field(
-        22.0, ge=0, allow_inf_nan=False, description="Warn when the reconstruction is poorer than this, in dB."
+        22.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="Warn when the reconstruction is poorer than this, in dB.",
     )
 
 
@@ -100,10 +104,13 @@ class Edit(_Section):
     steps: Count = 25
     guidance_scale: float = Field(5.0, ge=1, allow_inf_nan=False)
     guidance: Literal["carried", "per_frame"] = Field(
-        "carried", description="Guidance carried from the keyframes, or computed for every frame (half as fast)."
+        "carried",
+        description="Guidance carried from the keyframes, or computed for every frame (half as fast).",
     )
     seed: int = Field(0, ge=0)
-    batch_size: Count = Field(8, description="How many frames go through the network at once; never changes the result.")
+    batch_size: Count = Field(
+        8, description="How many frames go through the network at once; never changes the result."
+    )
     propagation: Literal["tokenflow", "none"] = "tokenflow"
     correspondence: Literal["flow", "nearest"] = "flow"
     keyframe_interval: int = Field(8, ge=1)
@@ -216,8 +223,10 @@ def _explain(mistake: Any) -> str:
         case "extra_forbidden":
             near = difflib.get_close_matches(location[-1], _keys(location[:-1]), n=1)
             parent = ".".join(location[:-1])
-            known = f"did you mean {'.'.join([*location[:-1], near[0]])}?" if near else (
-                f"{parent or 'the top level'} knows {', '.join(_keys(location[:-1]))}"
+            known = (
+                f"did you mean {'.'.join([*location[:-1], near[0]])}?"
+                if near
+                else (f"{parent or 'the top level'} knows {', '.join(_keys(location[:-1]))}")
             )
             return f"{key}: unknown; {known}"
         case "missing":

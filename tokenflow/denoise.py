@@ -1,4 +1,4 @@
-"""The sampling loop. Knows the schedule; knows no mode, no model and no propagation: they are the `predict` it is given.
+"""The sampling loop. Knows the schedule; mode, model and propagation are for it the one `predict` that it is given.
 
 The loop yields; its caller saves and draws the progress bar.
 """

@@ -39,3 +39,7 @@ class OutputError(TokenflowError, OSError):
 
 class TokenflowWarning(UserWarning):
     """Something will probably disappoint the user, but the work can go on."""
+
+
+class ReconstructionWarning(TokenflowWarning):
+    """The inversion does not sample back to its source well."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F
 from torch import Tensor
 
 from tokenflow.attention import Injection, SelfAttention, Site, Strategy, each_frame_to_itself, project
@@ -96,9 +96,7 @@ class PerFrame:
         guidance = self._editing.guidance
         noise = torch.empty_like(latents)
         for frames in batches(range(len(latents)), self._batch_size):
-            branches = self._editing.predict(
-                frames, latents[frames], step, guidance.branches, each_frame_to_itself
-            )
+            branches = self._editing.predict(frames, latents[frames], step, guidance.branches, each_frame_to_itself)
             noise[frames] = guidance.combine(*guidance.split(branches))
         return noise
 
@@ -247,11 +245,14 @@ class _Transport:
         carried = sum(
             weights[:, None].to(values.dtype)
             * F.grid_sample(
-                per_keyframe[keyframes], positions.to(values.dtype), padding_mode="border", align_corners=False
+                per_keyframe[keyframes],
+                positions.to(values.dtype),
+                padding_mode="border",
+                align_corners=False,
             )
             for keyframes, positions, weights in zip(field.keyframes, field.positions, field.weights, strict=True)
         )
-        return carried.unflatten(1, (branches, -1)).transpose(0, 1)  # type: ignore[union-attr]
+        return carried.unflatten(1, (branches, -1)).transpose(0, 1)
 
     def _field(self, height: int, width: int) -> _Field:
         positions, confidences = [], []
@@ -320,7 +321,5 @@ def _attend_where_lost(layer: SelfAttention, tokens: Tensor, carried: Tensor, lo
     for frame in lost.any(1).nonzero().flatten().tolist():
         places = lost[frame].nonzero().flatten()
         own = tokens[frame::frames]
-        carried[frame::frames, places] = layer.attend(
-            layer.queries(own[:, places]), layer.keys(own), layer.values(own)
-        )
+        carried[frame::frames, places] = layer.attend(layer.queries(own[:, places]), layer.keys(own), layer.values(own))
     return carried

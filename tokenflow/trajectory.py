@@ -45,7 +45,7 @@ class Trajectory:
 
     Args:
         folder: where it is kept.
-        made_from: what it depends on (clip, model, settings), as JSON values. A folder made from anything else is refused.
+        made_from: what it depends on (clip, model, settings), as JSON values. One made from anything else is refused.
 
     Raises:
         TrajectoryError: the folder holds a trajectory of something else, of another format, or one that is damaged.
@@ -158,7 +158,7 @@ class Trajectory:
         for key, value in made_from.items():
             if manifest.made_from.get(key) != value:
                 raise TrajectoryError(
-                    f"{self.folder} was made from another {key} ({manifest.made_from.get(key)!r} instead of {value!r}); "
+                    f"{self.folder} was made from another {key} ({manifest.made_from.get(key)!r}, not {value!r}); "
                     f"{self._remedy()}, or set another trajectories.dir"
                 )
         return manifest
@@ -210,7 +210,7 @@ def _atomic(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     except OSError as error:
         raise OutputError(
-            f"cannot write {path} ({error.strerror or error}); free some space, or set trajectories.dir to another place"
+            f"cannot write {path} ({error.strerror or error}); free some space, or set another trajectories.dir"
         ) from error
     finally:
         temporary.unlink(missing_ok=True)

@@ -54,6 +54,7 @@ class Backbone(Protocol):
     Attributes:
         schedule: its noise levels and time steps.
         sites: its self-attention sites, in the order in which the network runs through them.
+        native_size: the shorter side, in pixels, of the pictures that it was trained on.
         size_multiple: pictures' width and height have to be multiples of this, in pixels.
         device: where its tensors live.
         fingerprint: a short hash of the weights and settings, equal only for the same model.
@@ -61,6 +62,7 @@ class Backbone(Protocol):
 
     schedule: Schedule
     sites: tuple[Site, ...]
+    native_size: int
     size_multiple: int
     device: torch.device
     fingerprint: str

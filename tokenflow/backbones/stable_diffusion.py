@@ -35,7 +35,8 @@ class StableDiffusion:
     """A Stable Diffusion pipeline of diffusers as a `Backbone` (see backbones/base.py for its methods).
 
     Args:
-        pipeline: a loaded text-to-image pipeline: anything with `unet`, `vae`, `tokenizer`, `text_encoder`, `scheduler`.
+        pipeline: a loaded text-to-image pipeline: anything with `unet`, `vae`, `tokenizer`, `text_encoder`
+            and `scheduler`.
         fingerprint: a short hash that stands for its weights.
 
     Raises:
@@ -57,6 +58,7 @@ class StableDiffusion:
         self._residual, self._injected = _injection_points(self._unet, self.sites)
         self._vae_scale = 2 ** (len(self._vae.config.block_out_channels) - 1)
         self.size_multiple = self._vae_scale * _coarsest_scale(self._unet)
+        self.native_size = self._vae_scale * self._unet.config.sample_size
         if self._vae.dtype == torch.float16 and self._vae.config.force_upcast:
             self._vae.to(torch.float32)  # in half precision these overflow to black pictures
 
@@ -81,7 +83,7 @@ class StableDiffusion:
         ids = self._tokenizer(
             prompt, padding="max_length", max_length=length, truncation=True, return_tensors="pt"
         ).input_ids
-        whole = self._tokenizer(prompt, truncation=False, return_tensors="pt").input_ids
+        whole = self._tokenizer(prompt, truncation=False, verbose=False, return_tensors="pt").input_ids
         if whole.shape[1] > length:
             lost = self._tokenizer.decode(whole[0, length - 1 : -1])
             warnings.warn(
@@ -170,12 +172,7 @@ class StableDiffusion:
                 f"there is no ControlNet at {path!r}; expected a folder with config.json and safetensors weights, "
                 "or the id of one on the hub: set edit.controlnet.path"
             ) from error
-        if network.config.cross_attention_dim != self._unet.config.cross_attention_dim:
-            raise ModelError(
-                f"the ControlNet at {path!r} was made for another model (its cross-attention is "
-                f"{network.config.cross_attention_dim} wide, the UNet's {self._unet.config.cross_attention_dim}); "
-                "choose one that was trained for this model"
-            )
+        self._check_control(network.config, path)
         network.to(self.device).eval().requires_grad_(False)
 
         def control(
@@ -193,6 +190,19 @@ class StableDiffusion:
             return tuple(down), middle
 
         return control
+
+    def _check_control(self, config: Any, path: str) -> None:
+        shrinks = 2 ** (len(config.conditioning_embedding_out_channels) - 1)
+        for what, came, expected in (
+            ("cross-attention width", config.cross_attention_dim, self._unet.config.cross_attention_dim),
+            ("number of latent channels", config.in_channels, self._unet.config.in_channels),
+            ("factor from pixels to latents", shrinks, self._vae_scale),
+        ):
+            if came != expected:
+                raise ModelError(
+                    f"the ControlNet at {path!r} was made for another model: its {what} is {came}, the model's "
+                    f"{expected}; choose one that was trained for this model in edit.controlnet.path"
+                )
 
     def _injected_sites(self) -> tuple[Site, ...]:
         return tuple(site for site in self.sites if site.name in self._injected)
@@ -218,7 +228,7 @@ class StableDiffusion:
         return output.float().unflatten(0, (branches, frames))
 
 
-class _EnoughRead(Exception):
+class _EnoughRead(Exception):  # noqa: N818 - a signal, not an error
     """Raised inside the UNet to leave it behind the last layer that is read."""
 
 

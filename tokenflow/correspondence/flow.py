@@ -1,6 +1,7 @@
-"""Correspondence from optical flow of the source frames, with forward–backward confidence. Knows pictures, no network."""
+"""Correspondence from optical flow of the source frames, with forward–backward confidence. Knows no network."""
 
 from functools import lru_cache
+from typing import Any
 
 import cv2
 import numpy as np
@@ -58,7 +59,8 @@ def optical_flow(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     Args:
         first, second: grey pictures, H W uint8.
     """
-    return cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM).calc(first, second, None)
+    estimator: Any = cv2  # whose type stubs leave this class out
+    return estimator.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM).calc(first, second, None)
 
 
 def confidence(flow: np.ndarray, back: np.ndarray) -> np.ndarray:

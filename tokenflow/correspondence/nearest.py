@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 import torch
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F
 from torch import Tensor
 
 from tokenflow.correspondence.base import Map, identity
@@ -17,7 +17,7 @@ Features = Callable[[Sequence[int]], Tensor]
 
 
 class NearestCorrespondence:
-    """Token maps by the most similar feature (cosine), as TokenFlow's nearest-neighbour field (Geyer et al., section 4.2).
+    """Token maps by the most similar feature (cosine): TokenFlow's nearest-neighbour field (Geyer et al., section 4.2).
 
     Where TokenFlow searches anew at each site and step, here the features of one noise level are matched once a pair
     of frames, and the field serves every site. A match is confident if the way back from it ends near its start.

@@ -1,4 +1,4 @@
-"""Plug-and-Play (Tumanyan et al., CVPR 2023): the source's features and attention, each for the first part of the steps."""
+"""Plug-and-Play (Tumanyan et al., CVPR 2023): the source's features and attention, each for the first steps."""
 
 from collections.abc import Sequence
 
@@ -15,7 +15,7 @@ class PnP:
 
     Args:
         source: the clip.
-        settings: until when (section 4.2's τ_f and τ_A, here fractions of the steps) features and attention are injected.
+        settings: until when, as fractions of the steps, features and attention are injected (τ_f and τ_A).
     """
 
     def __init__(self, source: Source, settings: Settings) -> None:

@@ -1,0 +1,131 @@
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.tiny import save_tiny_controlnet, tiny_backbone, tiny_pipeline, tiny_unet
+from tokenflow.attention import Injection, SelfAttention, Site
+from tokenflow.backbones.base import stack
+from tokenflow.backbones.stable_diffusion import StableDiffusion, _injection_points, _sites
+from tokenflow.errors import ModelError, ModelNotFoundError, TokenflowWarning
+
+LATENTS = torch.randn(3, 4, 8, 12, generator=torch.Generator().manual_seed(0))
+OTHERS = torch.randn(3, 4, 8, 12, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize(("levels", "layers"), [(2, 1), (3, 1), (3, 2), (4, 2)])
+def test_sites_are_found_in_a_unet_of_any_depth_in_the_order_it_runs_through_them(levels: int, layers: int) -> None:
+    backbone = tiny_backbone(levels, layers)
+    visited: list[str] = []
+    grids: list[int] = []
+
+    def note(site: Site, layer: SelfAttention, tokens: torch.Tensor) -> torch.Tensor:
+        visited.append(site.name)
+        rows, columns = site.grid(8, 12)
+        grids.append(tokens.shape[1] - rows * columns)
+        return tokens
+
+    backbone.predict(LATENTS, 500, backbone.embed("a dog"), strategy=note)
+    assert visited == [site.name for site in backbone.sites]
+    assert grids == [0] * len(visited)
+    assert len(visited) == (levels - 1) * (2 * layers + 1) + 1
+
+
+def test_in_stable_diffusions_topology_injection_is_where_plug_and_play_has_it() -> None:
+    unet = tiny_unet(levels=4, layers=2)
+    residual, attention = _injection_points(unet, tuple(_sites(unet)))
+    assert residual is unet.up_blocks[1].resnets[1].conv2
+    assert attention[0] == "up_blocks.1.attentions.1.transformer_blocks.0.attn1"
+    assert len(attention) == 8  # layers 4 to 11 of the decoder
+
+
+def test_reading_features_and_injecting_them_into_the_same_latents_changes_nothing() -> None:
+    backbone = tiny_backbone()
+    prompt = backbone.embed("a dog")
+    features = backbone.read(LATENTS, 500, prompt, attention=True, residual=True)
+    plain = backbone.predict(LATENTS, 500, prompt)
+    injected = backbone.predict(LATENTS, 500, prompt, injection=features)
+    torch.testing.assert_close(injected, plain, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(("attention", "residual"), [(True, False), (False, True)])
+def test_injecting_another_pictures_features_changes_the_prediction(attention: bool, residual: bool) -> None:
+    backbone = tiny_backbone()
+    prompt = backbone.embed("a dog")
+    features = backbone.read(OTHERS, 500, prompt, attention=attention, residual=residual)
+    plain = backbone.predict(LATENTS, 500, prompt)
+    assert (backbone.predict(LATENTS, 500, prompt, injection=features) - plain).abs().max() > 1e-4
+
+
+def test_reading_stops_behind_the_last_feature_that_is_read() -> None:
+    backbone = tiny_backbone()
+    ran: list[str] = []
+    unet = backbone._unet
+    handles = [unet.conv_out.register_forward_hook(lambda *_: ran.append("end"))]
+    handles.append(unet.up_blocks[2].register_forward_hook(lambda *_: ran.append("last block")))
+    backbone.read(LATENTS, 500, backbone.embed("a dog"), attention=False, residual=True)
+    assert ran == []
+    backbone.read(LATENTS, 500, backbone.embed("a dog"), attention=True, residual=True)
+    assert ran == []
+    for handle in handles:
+        handle.remove()
+
+
+def test_each_branch_is_what_it_would_be_alone() -> None:
+    backbone = tiny_backbone()
+    dog, tiger = backbone.embed("a dog"), backbone.embed("a tiger")
+    both = backbone.predict(LATENTS, 500, stack([dog, tiger]))
+    torch.testing.assert_close(both[0], backbone.predict(LATENTS, 500, dog)[0], rtol=0, atol=1e-5)
+    torch.testing.assert_close(both[1], backbone.predict(LATENTS, 500, tiger)[0], rtol=0, atol=1e-5)
+
+
+def test_velocity_prediction_is_turned_into_noise() -> None:
+    noise, velocity = tiny_backbone(), tiny_backbone(prediction_type="v_prediction")
+    raw = noise.predict(LATENTS, 500, noise.embed("a dog"))
+    alpha = velocity.schedule.alpha(500)
+    expected = alpha**0.5 * raw + (1 - alpha) ** 0.5 * LATENTS
+    torch.testing.assert_close(velocity.predict(LATENTS, 500, velocity.embed("a dog")), expected)
+
+
+def test_encode_and_decode_keep_frames_and_their_size() -> None:
+    backbone = tiny_backbone()
+    frames = torch.rand(2, 3, 16, 24)
+    latents = backbone.encode(frames)
+    assert latents.shape == (2, 4, 8, 12)
+    decoded = backbone.decode(latents)
+    assert decoded.shape == frames.shape
+    assert decoded.min() >= 0
+    assert decoded.max() <= 1
+
+
+def test_features_lie_on_the_finest_grid() -> None:
+    backbone = tiny_backbone()
+    assert backbone.features(LATENTS, 100, backbone.embed("a dog")).shape == (3, 16, 8, 12)
+
+
+def test_a_prompt_that_is_too_long_warns_and_names_what_is_lost() -> None:
+    backbone = tiny_backbone()
+    with pytest.warns(TokenflowWarning, match="zebra"):
+        backbone.embed("a " * 29 + "zebra")
+
+
+def test_a_control_residual_changes_the_prediction(tmp_path: Path) -> None:
+    backbone = tiny_backbone()
+    prompt = stack([backbone.embed("a dog"), backbone.embed("a tiger")])
+    control = backbone.load_control(str(save_tiny_controlnet(tmp_path)))
+    residuals = control(LATENTS, 500, prompt, torch.rand(3, 3, 16, 24))
+    plain = backbone.predict(LATENTS, 500, prompt)
+    controlled = backbone.predict(LATENTS, 500, prompt, injection=Injection(control=residuals))
+    assert (controlled - plain).abs().max() > 1e-3
+
+
+def test_a_missing_controlnet_is_named() -> None:
+    with pytest.raises(ModelNotFoundError, match=r"edit\.controlnet\.path"):
+        tiny_backbone().load_control("no/such/controlnet")
+
+
+def test_a_model_without_a_unet_is_refused() -> None:
+    pipeline = tiny_pipeline()
+    pipeline.unet = None
+    with pytest.raises(ModelError, match="has no unet"):
+        StableDiffusion(pipeline, "x")

@@ -1,0 +1,250 @@
+"""The identities that propagation has to keep, on a tiny Stable Diffusion."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from tests.tiny import moving_square, save_tiny_controlnet, tiny_backbone
+from tokenflow import config as settings
+from tokenflow.correspondence.base import Correspondence, identity
+from tokenflow.correspondence.flow import FlowCorrespondence
+from tokenflow.correspondence.nearest import NearestCorrespondence
+from tokenflow.denoise import Predict, denoise
+from tokenflow.inversion import invert
+from tokenflow.keyframes import draw_keyframes
+from tokenflow.modes.base import Mode, Source
+from tokenflow.modes.controlnet import ControlNet
+from tokenflow.modes.pnp import PnP
+from tokenflow.modes.sdedit import SDEdit
+from tokenflow.pipeline import as_tensor
+from tokenflow.propagation import Editing, Guidance, PerFrame, TokenFlow
+from tokenflow.schedule import CLEAN
+from tokenflow.trajectory import Trajectory
+
+STEPS = 4
+ROUNDING = 2e-4
+"""Float32 through four steps of the network, guidance 5 included; batches of another size sum in another order."""
+
+
+@pytest.fixture(scope="module")
+def moving(tmp_path_factory: pytest.TempPathFactory) -> Source:
+    return inverted(moving_square(11), tmp_path_factory.mktemp("moving"))
+
+
+@pytest.fixture(scope="module")
+def still(tmp_path_factory: pytest.TempPathFactory) -> Source:
+    return inverted(np.repeat(moving_square(1), 7, axis=0), tmp_path_factory.mktemp("still"))
+
+
+def inverted(frames: np.ndarray, folder: Path) -> Source:
+    """A clip with its trajectory, refined until sampling is the exact inverse."""
+    backbone = tiny_backbone()
+    prompt = backbone.embed("a dog on grass")
+    trajectory = Trajectory(folder, {"clip": "test"})
+    trajectory.write_frames((frame, index) for index, frame in enumerate(frames))
+    latents = backbone.encode(as_tensor(frames))
+    trajectory.write_latents(CLEAN, latents)
+    steps = backbone.schedule.steps(STEPS)
+
+    def predict(latents: Tensor, timestep: int) -> Tensor:
+        return backbone.predict(latents, timestep, prompt)[0]
+
+    for timestep, noisier in invert(latents, steps, predict, backbone.schedule, refinements=20):
+        trajectory.write_latents(timestep, noisier)
+    return Source(backbone, trajectory, trajectory.frames(), prompt)
+
+
+def guidance(source: Source, prompt: str = "a golden tiger", scale: float = 5.0) -> Guidance:
+    return Guidance(source.backbone.embed(prompt), source.backbone.embed(""), scale)
+
+
+def flow(source: Source) -> Correspondence:
+    return FlowCorrespondence(source.frames, *source.latents(CLEAN, [0]).shape[-2:])
+
+
+def tokenflow(source: Source, mode: Mode, guided: Guidance, **changes: object) -> TokenFlow:
+    options: dict = {
+        "batch_size": 3,
+        "correspondence": flow(source),
+        "interval": 4,
+        "window": 8,
+        "seed": 0,
+        "carry_guidance": True,
+        **changes,
+    }
+    return TokenFlow(Editing(source.backbone, mode, guided), options.pop("batch_size"), **options)
+
+
+def pnp(source: Source, features: float = 0.8, attention: float = 0.5) -> PnP:
+    return PnP(source, settings.PnP(features_until=features, attention_until=attention))
+
+
+def sample(source: Source, mode: Mode, predict: Predict) -> Tensor:
+    start, steps = mode.start(source.backbone.schedule.steps(STEPS))
+    *_, latents = denoise(start, steps, predict, source.backbone.schedule)
+    return latents
+
+
+MODES: dict[str, Callable[[Source, Path], Mode]] = {
+    "pnp": lambda source, _: pnp(source),
+    "sdedit": lambda source, _: SDEdit(source, settings.SDEdit(strength=0.5, noise="shared"), 0),
+    "controlnet": lambda source, folder: ControlNet(
+        source, settings.ControlNet(path=str(save_tiny_controlnet(folder))), 0
+    ),
+}
+
+
+@pytest.mark.parametrize("carry_guidance", [True, False])
+@pytest.mark.parametrize("name", MODES)
+def test_the_result_does_not_depend_on_the_batch_size(
+    name: str, carry_guidance: bool, moving: Source, tmp_path: Path
+) -> None:
+    mode = MODES[name](moving, tmp_path)
+    results = [
+        sample(moving, mode, tokenflow(moving, mode, guidance(moving), batch_size=size, carry_guidance=carry_guidance))
+        for size in (1, 4, 100)
+    ]
+    for result in results[1:]:
+        torch.testing.assert_close(result, results[0], rtol=0, atol=ROUNDING)
+
+
+@pytest.mark.parametrize("carry_guidance", [True, False])
+@pytest.mark.parametrize("name", MODES)
+def test_a_still_clip_gives_still_output(name: str, carry_guidance: bool, still: Source, tmp_path: Path) -> None:
+    mode = MODES[name](still, tmp_path)
+    result = sample(still, mode, tokenflow(still, mode, guidance(still), carry_guidance=carry_guidance))
+    torch.testing.assert_close(result, result[:1].expand_as(result), rtol=0, atol=ROUNDING)
+
+
+def test_per_frame_guidance_1_with_the_sources_prompt_and_full_injection_returns_the_source(moving: Source) -> None:
+    mode = pnp(moving, 1.0, 1.0)
+    predict = PerFrame(Editing(moving.backbone, mode, guidance(moving, "a dog on grass", 1.0)), 4)
+    # What remains is the fixed-point iteration's last correction.
+    torch.testing.assert_close(sample(moving, mode, predict), moving.latents(CLEAN), rtol=0, atol=1e-3)
+
+
+def test_with_propagation_a_still_clip_at_guidance_1_with_full_injection_returns_the_source(still: Source) -> None:
+    mode = pnp(still, 1.0, 1.0)
+    predict = tokenflow(still, mode, guidance(still, "a dog on grass", 1.0))
+    torch.testing.assert_close(sample(still, mode, predict), still.latents(CLEAN), rtol=0, atol=1e-3)
+
+
+def test_with_propagation_a_moving_clip_at_guidance_1_stays_nearer_to_the_source_than_to_an_edit(
+    moving: Source,
+) -> None:
+    # Keyframes attend to each other and flow is estimated, so a moving clip is not returned to the digit.
+    source = moving.latents(CLEAN)
+    mode = pnp(moving, 1.0, 1.0)
+    returned = sample(moving, mode, tokenflow(moving, mode, guidance(moving, "a dog on grass", 1.0)))
+    edited = sample(moving, pnp(moving), tokenflow(moving, pnp(moving), guidance(moving)))
+    assert (returned - source).abs().mean() < 0.2 * (edited - source).abs().mean()
+
+
+class IdentityMaps:
+    """Every token stays where it is, for sure."""
+
+    def maps(self, frame: int, keyframe: int, height: int, width: int) -> tuple[Tensor, Tensor]:
+        return identity(height, width)
+
+
+def test_a_keyframe_gets_its_own_tokens_back(moving: Source) -> None:
+    """With an interval of 1 every frame is a keyframe; a frame next to it with its latents gets the same noise."""
+    mode = SDEdit(moving, settings.SDEdit(strength=1.0), 0)
+    start, steps = mode.start(moving.backbone.schedule.steps(STEPS))
+    twins = start[:1].repeat(4, 1, 1, 1)
+    predict = tokenflow(moving, mode, guidance(moving), correspondence=IdentityMaps(), interval=4, carry_guidance=False)
+    keyframe = draw_keyframes(4, 4, 0, 0)[0]
+    noise = predict(twins, steps[0])
+    for frame in range(4):
+        torch.testing.assert_close(noise[frame], noise[keyframe], rtol=0, atol=1e-4)
+
+
+def test_flow_and_features_map_a_frame_to_itself_by_the_identity(moving: Source) -> None:
+    def features(frames: list[int]) -> Tensor:
+        return moving.backbone.features(moving.latents(1, frames), 1, moving.conditioning)
+
+    for correspondence in (flow(moving), NearestCorrespondence(features)):
+        positions, confidence = correspondence.maps(3, 3, 8, 12)
+        assert torch.equal(positions, identity(8, 12)[0])
+        assert torch.equal(confidence, torch.ones(96))
+
+
+def test_with_every_frame_a_keyframe_all_attend_to_all_and_nothing_is_carried(moving: Source) -> None:
+    mode = pnp(moving)
+    nothing_known: Correspondence = IdentityMaps()
+    one = sample(moving, mode, tokenflow(moving, mode, guidance(moving), interval=1, window=11))
+    other = sample(
+        moving,
+        mode,
+        tokenflow(moving, mode, guidance(moving), interval=1, window=11, correspondence=nothing_known),
+    )
+    assert torch.equal(one, other)
+
+
+def test_at_guidance_1_the_negative_prompt_has_no_effect_and_carrying_changes_nothing(moving: Source) -> None:
+    mode = pnp(moving)
+    plain = guidance(moving, scale=1.0)
+    negative = Guidance(plain.conditional, moving.backbone.embed("snow"), 1.0)
+    results = [
+        sample(moving, mode, tokenflow(moving, mode, plain, carry_guidance=True)),
+        sample(moving, mode, tokenflow(moving, mode, plain, carry_guidance=False)),
+        sample(moving, mode, tokenflow(moving, mode, negative)),
+    ]
+    assert torch.equal(results[0], results[2])
+    torch.testing.assert_close(results[0], results[1], rtol=0, atol=ROUNDING)
+
+
+class NothingConfirmed(IdentityMaps):
+    """Every token counts as occluded."""
+
+    def maps(self, frame: int, keyframe: int, height: int, width: int) -> tuple[Tensor, Tensor]:
+        positions, confidence = identity(height, width)
+        return positions, torch.zeros_like(confidence)
+
+
+def test_tokens_that_no_keyframe_knows_attend_to_their_own_frame(moving: Source) -> None:
+    mode = SDEdit(moving, settings.SDEdit(strength=1.0), 0)
+    start, steps = mode.start(moving.backbone.schedule.steps(STEPS))
+    guided = guidance(moving)
+    lost = tokenflow(moving, mode, guided, correspondence=NothingConfirmed(), carry_guidance=False)(start, steps[0])
+    alone = PerFrame(Editing(moving.backbone, mode, guided), 4)(start, steps[0])
+    others = sorted(set(range(len(start))) - set(draw_keyframes(len(start), 4, 0, 0)))
+    torch.testing.assert_close(lost[others], alone[others], rtol=0, atol=ROUNDING)
+
+
+@pytest.mark.parametrize("frames", [1, 2, 7, 11])
+def test_every_frame_comes_out_whatever_the_count_divides_by(frames: int, moving: Source) -> None:
+    mode = SDEdit(moving, settings.SDEdit(strength=1.0), 0)
+    start, steps = mode.start(moving.backbone.schedule.steps(STEPS))
+    noise = tokenflow(moving, mode, guidance(moving), interval=5)(start[:frames], steps[0])
+    assert noise.shape == start[:frames].shape
+    assert noise.isfinite().all()
+
+
+def test_windows_of_few_keyframes_give_about_what_one_window_gives(moving: Source) -> None:
+    mode = pnp(moving)
+    whole = sample(moving, mode, tokenflow(moving, mode, guidance(moving), interval=2, window=100))
+    cut = sample(moving, mode, tokenflow(moving, mode, guidance(moving), interval=2, window=4))
+    alone = sample(moving, mode, PerFrame(Editing(moving.backbone, mode, guidance(moving)), 4))
+    assert (cut - whole).abs().mean() < (alone - whole).abs().mean()
+
+
+def test_after_an_edit_and_after_one_that_raised_the_model_is_what_it_was(moving: Source) -> None:
+    unet = moving.backbone._unet
+    before, appearance = dict(unet.attn_processors), repr(unet)
+    mode = pnp(moving)
+    sample(moving, mode, tokenflow(moving, mode, guidance(moving)))
+
+    class Fails(IdentityMaps):
+        def maps(self, frame: int, keyframe: int, height: int, width: int) -> tuple[Tensor, Tensor]:
+            raise RuntimeError("no map")
+
+    with pytest.raises(RuntimeError, match="no map"):
+        sample(moving, mode, tokenflow(moving, mode, guidance(moving), correspondence=Fails()))
+    assert unet.attn_processors == before
+    assert repr(unet) == appearance
+    assert not any(module._forward_hooks for module in unet.modules())

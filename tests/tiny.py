@@ -1,0 +1,122 @@
+"""A Stable Diffusion of a few hundred thousand weights, made from diffusers' own classes, and clips for it."""
+
+from pathlib import Path
+from string import ascii_lowercase
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL, ControlNetModel, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+from tokenflow.backbones.stable_diffusion import StableDiffusion
+
+TOKENS = 32
+
+
+def tiny_unet(levels: int = 3, layers: int = 1) -> UNet2DConditionModel:
+    """A UNet of SD's topology: cross-attention on every level but the coarsest.
+
+    Its last layer is weak, so that its noise changes slowly with the latents, as a trained model's does.
+    """
+    torch.manual_seed(0)
+    unet = UNet2DConditionModel(
+        sample_size=8,
+        block_out_channels=(16, 32, 32, 32)[:levels],
+        layers_per_block=layers,
+        down_block_types=("CrossAttnDownBlock2D",) * (levels - 1) + ("DownBlock2D",),
+        up_block_types=("UpBlock2D",) + ("CrossAttnUpBlock2D",) * (levels - 1),
+        cross_attention_dim=16,
+        attention_head_dim=2,
+        norm_num_groups=4,
+    )
+    unet.conv_out.weight.data *= 0.2
+    return unet
+
+
+def tiny_vae() -> AutoencoderKL:
+    """An autoencoder that shrinks pictures by 2."""
+    torch.manual_seed(1)
+    return AutoencoderKL(
+        block_out_channels=(8, 8),
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        latent_channels=4,
+        norm_num_groups=4,
+        sample_size=16,
+        scaling_factor=1.0,
+    )
+
+
+def tiny_tokenizer() -> CLIPTokenizer:
+    """Letter by letter, since it has no merges."""
+    letters = [letter + end for letter in ascii_lowercase for end in ("", "</w>")]
+    vocabulary = {token: index for index, token in enumerate(["<|startoftext|>", "<|endoftext|>", *letters])}
+    return CLIPTokenizer(vocab=vocabulary, merges=[], model_max_length=TOKENS)
+
+
+def tiny_pipeline(levels: int = 3, layers: int = 1, prediction_type: str = "epsilon") -> StableDiffusionPipeline:
+    """All parts together."""
+    torch.manual_seed(2)
+    text = CLIPTextConfig(
+        vocab_size=64,
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        max_position_embeddings=TOKENS,
+        bos_token_id=0,
+        eos_token_id=1,
+        pad_token_id=1,
+    )
+    scheduler = DDIMScheduler(
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        clip_sample=False,
+        set_alpha_to_one=False,
+        steps_offset=1,
+        prediction_type=prediction_type,
+    )
+    return StableDiffusionPipeline(
+        vae=tiny_vae(),
+        text_encoder=CLIPTextModel(text),
+        tokenizer=tiny_tokenizer(),
+        unet=tiny_unet(levels, layers),
+        scheduler=scheduler,
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+
+
+def tiny_backbone(levels: int = 3, layers: int = 1, prediction_type: str = "epsilon") -> StableDiffusion:
+    """The tiny model as tokenflow sees it."""
+    return StableDiffusion(tiny_pipeline(levels, layers, prediction_type), "tiny")
+
+
+def save_tiny_model(folder: Path) -> Path:
+    """The tiny model as a folder in diffusers' layout."""
+    tiny_pipeline().save_pretrained(folder, safe_serialization=True)
+    return folder
+
+
+def save_tiny_controlnet(folder: Path) -> Path:
+    """A ControlNet for the tiny model, whose last layers are not zero, so that it does something."""
+    torch.manual_seed(3)
+    network = ControlNetModel.from_unet(tiny_unet(), conditioning_embedding_out_channels=(8, 16))
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.05)
+    network.save_pretrained(folder, safe_serialization=True)
+    return folder
+
+
+def moving_square(frames: int, height: int = 16, width: int = 24, step: int = 1) -> np.ndarray:
+    """A textured square that moves to the right over a textured ground: f H W 3 uint8."""
+    noise = np.random.default_rng(0)
+    ground = noise.integers(0, 120, (height, width, 3), dtype=np.uint8)
+    square = noise.integers(120, 255, (6, 6, 3), dtype=np.uint8)
+    clip = np.repeat(ground[None], frames, 0)
+    for frame in range(frames):
+        left = 2 + frame * step % (width - 8)
+        clip[frame, 5:11, left : left + 6] = square
+    return clip

@@ -1,0 +1,95 @@
+"""The command line: reads arguments, calls the package, prints where results are. Knows nothing of how they are made.
+
+Exit status 0 means done, 2 that the user can mend something (one line says what), 130 that Ctrl-C was pressed.
+"""
+
+import sys
+import warnings
+from pathlib import Path
+from typing import Annotated, TextIO
+
+import click
+import typer
+
+from tokenflow.errors import TokenflowError, TokenflowWarning
+
+app = typer.Typer(
+    help="Edit a video by a sentence, consistently over time.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+ConfigPath = Annotated[Path, typer.Argument(help="A YAML file; see configs/ for examples.", metavar="CONFIG")]
+Overrides = Annotated[list[str] | None, typer.Argument(help="Settings over the file's.", metavar="[KEY=VALUE]...")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Draw no progress bars.")]
+
+
+# The package is imported inside the commands, since torch and diffusers take seconds and `--help` should not.
+
+
+@app.command()
+def preprocess(config: ConfigPath, overrides: Overrides = None, quiet: Quiet = False) -> None:
+    """Stage 1: read the clip, invert it, check the reconstruction."""
+    import tokenflow
+
+    result = tokenflow.preprocess(tokenflow.load_config(config, overrides or ()), progress=not quiet)
+    figures = result.report["reconstruction"]
+    print(f"frames          {result.frame_count}")
+    print(f"autoencoder     {figures['autoencoder_psnr']:.2f} dB PSNR, {figures['autoencoder_ssim']:.3f} SSIM")
+    print(f"inversion       {figures['inversion_psnr']:.2f} dB PSNR, {figures['inversion_ssim']:.3f} SSIM")
+    print(f"reconstruction  {result.reconstruction}")
+
+
+@app.command()
+def edit(config: ConfigPath, overrides: Overrides = None, quiet: Quiet = False) -> None:
+    """Stage 2: edit the clip (runs stage 1 first where it is missing)."""
+    import tokenflow
+
+    result = tokenflow.edit(tokenflow.load_config(config, overrides or ()), progress=not quiet)
+    print(f"edited          {result.video}")
+    print(f"comparison      {result.comparison}")
+    print(f"contact sheet   {result.contact_sheet}")
+
+
+@app.command("config")
+def show_config(config: ConfigPath, overrides: Overrides = None) -> None:
+    """Print the whole resolved configuration."""
+    from tokenflow.config import load_config
+
+    print(load_config(config, overrides or ()).to_yaml(), end="")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line, by default on the process's own arguments, and exit with its status."""
+    words = sys.argv[1:] if arguments is None else arguments
+    with_traceback = "--traceback" in words
+    try:
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            status = app(args=[word for word in words if word != "--traceback"], standalone_mode=False)
+    except TokenflowError as error:
+        if with_traceback:
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        print("interrupted; what was finished is kept, and the same command goes on from there", file=sys.stderr)
+        sys.exit(130)
+    sys.exit(status)
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Our own warnings in one line for the user; those of libraries, meant for developers, not at all."""
+    if issubclass(category, TokenflowWarning):
+        print(f"warning: {message}", file=sys.stderr)
