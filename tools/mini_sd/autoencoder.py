@@ -1,9 +1,9 @@
 """Stage: trains the autoencoder (AutoencoderKL, four times smaller on each side, 4 channels) on scenes.
 
-Every third batch is decoded from latents that were scaled down or turned, and compared with the picture scaled down or
-turned likewise (equivariance regularisation, EQ-VAE, arXiv 2502.09509). Latents get smooth by it: a diffusion model learns
-them faster, and they change less from frame to frame. `--decoder-only` sharpens the decoder of a finished run with the
-encoder, and with it every latent, frozen.
+Every third batch is decoded from latents that were scaled down or turned, and compared with the picture scaled down
+or turned likewise (equivariance regularisation, EQ-VAE, arXiv 2502.09509). Latents get smooth by it: a diffusion
+model learns them faster, and they change less from frame to frame. `--decoder-only` sharpens the decoder of a
+finished run with the encoder, and with it every latent, frozen.
 """
 
 from pathlib import Path
@@ -67,9 +67,12 @@ def transform(rng: np.random.Generator, latents: Tensor, target: Tensor) -> tupl
     turns = int(rng.integers(4))
     latents, target = (torch.rot90(image, turns, (2, 3)) for image in (latents, target))
     side = int(rng.integers(latents.shape[-1] // 2, latents.shape[-1] + 1))
-    shrink = {"mode": "bilinear", "antialias": True, "align_corners": False}
     pixels = side * target.shape[-1] // latents.shape[-1]
-    return F.interpolate(latents, (side, side), **shrink), F.interpolate(target, (pixels, pixels), **shrink)
+    return _shrink(latents, side), _shrink(target, pixels)
+
+
+def _shrink(image: Tensor, side: int) -> Tensor:
+    return F.interpolate(image, (side, side), mode="bilinear", antialias=True, align_corners=False)
 
 
 def distance(output: Tensor, target: Tensor) -> Tensor:
@@ -96,7 +99,9 @@ def held_out_psnr(network: AutoencoderKL, device: torch.device, count: int = 64)
     return float(psnr(output, target).mean())
 
 
-def step_loss(network: AutoencoderKL, target: Tensor, rng: np.random.Generator, equivariant: bool) -> tuple[Tensor, Tensor]:
+def step_loss(
+    network: AutoencoderKL, target: Tensor, rng: np.random.Generator, equivariant: bool
+) -> tuple[Tensor, Tensor]:
     """The loss of one batch, and the latents' standard deviation for the log."""
     with torch.autocast(target.device.type, torch.bfloat16):
         moments = network.encode(target * 2 - 1).latent_dist.parameters.float()
@@ -111,6 +116,7 @@ def step_loss(network: AutoencoderKL, target: Tensor, rng: np.random.Generator, 
 
 
 def main() -> None:
+    """Trains until the last step, and prints PSNR on held-out scenes on the way."""
     parser = stage_arguments(__doc__, steps=4200, batch=16, rate=1e-3)
     parser.add_argument("--decoder-only", action="store_true", help="sharpen the decoder, encoder frozen")
     arguments = parser.parse_args()

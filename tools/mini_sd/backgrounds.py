@@ -1,12 +1,14 @@
 """A background under a light, painted on a canvas that is wider than the picture.
 
-The canvas lies in world units (1 = the height of a picture at zoom 1; x to the right, y down, y = 0 the horizon), so that
-a camera that pans or zooms moves everything on it by one affine map. Textures are drawn with few soft strokes: noise of
-single pixels would cost the autoencoder bits that the objects need. Knows nothing of objects or cameras.
+The canvas lies in world units (1 = the height of a picture at zoom 1; x to the right, y down, y = 0 the horizon),
+so that a camera that pans or zooms moves everything on it by one affine map. Textures are drawn with few soft
+strokes: noise of single pixels would cost the autoencoder bits that the objects need. Knows nothing of objects or
+cameras.
 """
 
 from collections.abc import Callable
 from functools import lru_cache
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -60,6 +62,11 @@ def _fill(
     if not shaded:
         mix = np.full_like(mix, 0.5)
     picture[top:bottom] = np.array(upper) * (1 - mix) + np.array(lower) * mix
+
+
+def _band(picture: np.ndarray, top: int, bottom: int, colour: Colour) -> None:
+    """Rows top to bottom in one colour."""
+    picture[top:bottom] = colour
 
 
 def _ground(picture: np.ndarray, light: str, rng: np.random.Generator, far: Colour, near: Colour, shaded: bool) -> None:
@@ -129,9 +136,7 @@ def _rows(rng: np.random.Generator, count: int) -> np.ndarray:
 
 def _waves(rng: np.random.Generator, count: int, height: float, length: float) -> list[np.ndarray]:
     x = np.arange(-8, WIDTH + 8, 4)
-    return [
-        np.stack([x, row + height * np.sin(x / length + rng.uniform(0, 6.3))], axis=1) for row in _rows(rng, count)
-    ]
+    return [np.stack([x, row + height * np.sin(x / length + rng.uniform(0, 6.3))], axis=1) for row in _rows(rng, count)]
 
 
 def _paint_grass(picture: np.ndarray, light: str, rng: np.random.Generator, shaded: bool) -> None:
@@ -167,8 +172,8 @@ def _paint_road(picture: np.ndarray, light: str, rng: np.random.Generator, shade
     tint = GROUND_TINT[light]
     _ground(picture, light, rng, (0.46, 0.47, 0.50), (0.33, 0.34, 0.37), shaded)
     verge = HORIZON + 12
-    _fill(picture, HORIZON, verge, *[_times((0.42, 0.66, 0.28), tint)] * 2, shaded)
-    _fill(picture, verge, verge + 4, *[_times((0.85, 0.85, 0.82), tint)] * 2, shaded)
+    _band(picture, HORIZON, verge, _times((0.42, 0.66, 0.28), tint))
+    _band(picture, verge, verge + 4, _times((0.85, 0.85, 0.82), tint))
     row, start = HORIZON + rng.uniform(66, 74), rng.uniform(0, 50)
     dashes = [np.array([(x, row), (x + 32, row)]) for x in np.arange(start - 64, WIDTH, 64)]
     _lines(picture, dashes, _times((0.97, 0.95, 0.88), tint), 1.0, 6)
@@ -181,10 +186,10 @@ def _paint_floor(picture: np.ndarray, light: str, rng: np.random.Generator, shad
     _ground(picture, light, rng, (0.80, 0.60, 0.38), (0.70, 0.48, 0.27), shaded)
     rows = _rows(rng, 7)
     seams = [np.array([(0, row), (WIDTH, row)]) for row in rows]
-    for upper, lower in zip(rows[:-1], rows[1:], strict=True):
+    for upper, lower in pairwise(rows):
         seams += [np.array([(x, upper), (x, lower)]) for x in rng.uniform(0, WIDTH, 2)]
     _lines(picture, seams, _times((0.45, 0.28, 0.14), tint), 0.85, 2)
-    _fill(picture, HORIZON - 7, HORIZON, *[_times((0.98, 0.97, 0.94), tint)] * 2, shaded)
+    _band(picture, HORIZON - 7, HORIZON, _times((0.98, 0.97, 0.94), tint))
 
 
 def _paint_moon(picture: np.ndarray, light: str, rng: np.random.Generator, shaded: bool) -> None:

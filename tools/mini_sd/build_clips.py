@@ -51,6 +51,7 @@ def write_video(pictures: np.ndarray, file: Path) -> None:
 
 
 def main() -> None:
+    """Writes every clip and its perfect edits."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("data/clips"))
     out = parser.parse_args().out

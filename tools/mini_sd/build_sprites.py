@@ -35,11 +35,10 @@ EMOJI = {
 def flat_picture(npm: Path, name: str) -> np.ndarray:
     """The vector drawing of an emoji as BGRA, drawn large."""
     body = json.loads((npm / FLAT / "icons.json").read_text())["icons"][name]["body"]
-    svg = (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32" width="{DRAWN_AT}" height="{DRAWN_AT}">{body}</svg>'
-    )
+    size = f'width="{DRAWN_AT}" height="{DRAWN_AT}"'
+    svg = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32" {size}>{body}</svg>'
     png = np.frombuffer(bytes(resvg_py.svg_to_bytes(svg_string=svg)), np.uint8)
-    return cv2.imdecode(png, cv2.IMREAD_UNCHANGED)
+    return np.asarray(cv2.imdecode(png, cv2.IMREAD_UNCHANGED))
 
 
 def soft_picture(npm: Path, name: str) -> np.ndarray:
@@ -69,6 +68,7 @@ def fit(picture: np.ndarray) -> np.ndarray:
 
 
 def main() -> None:
+    """Writes every object in both styles."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--npm", type=Path, required=True, help="the folder where `npm install` was run")
     npm = parser.parse_args().npm

@@ -1,7 +1,7 @@
 """A scene in motion, and what only a drawn clip can tell: exact flow, masks, occlusion and the perfect edit.
 
-Frame i shows the object and the camera at time i / frames of their motions, which are plain functions of time, so that any
-frame can be rendered without the others. Knows no file; build_clips.py writes clips.
+Frame i shows the object and the camera at time i / frames of their motions, which are plain functions of time, so
+that any frame can be rendered without the others. Knows no file; build_clips.py writes clips.
 """
 
 from collections.abc import Callable
@@ -42,6 +42,7 @@ class Motion:
     zoom: float = 1.0
 
     def pose(self, start: Pose, time: float) -> Pose:
+        """Where the object is at a time in [0,1)."""
         wave = 2 * np.pi * self.strides * time
         return Pose(
             x=start.x + self.travel[0] * time,
@@ -52,6 +53,7 @@ class Motion:
         )
 
     def camera(self, start: Camera, time: float) -> Camera:
+        """Where the camera looks at a time in [0,1)."""
         return Camera(
             x=start.x + self.pan[0] * time,
             y=start.y + self.pan[1] * time,
@@ -61,6 +63,8 @@ class Motion:
 
 @dataclass(frozen=True)
 class Clip:
+    """A scene as it is at the start, how it moves, and for how many frames."""
+
     start: Scene
     motion: Motion
     frames: int = 24
@@ -70,6 +74,7 @@ class Clip:
         return replace(self, start=self.start.with_words(**words))
 
     def scene(self, frame: int) -> Scene:
+        """The scene at a frame."""
         time = frame / self.frames
         return replace(
             self.start,
@@ -78,6 +83,7 @@ class Clip:
         )
 
     def render(self, frame: int) -> Rendering:
+        """Picture and masks of a frame."""
         return render(self.scene(frame))
 
     def pictures(self) -> np.ndarray:

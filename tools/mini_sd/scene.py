@@ -20,7 +20,7 @@ LENS_BLUR = 0.5  # pixels; keeps what a latent has to carry below the finest det
 
 @dataclass(frozen=True)
 class Pose:
-    """The object: its feet in world units, its longer side in world units, its tilt in radians, its height in the air."""
+    """The object: its feet, its longer side and its height in the air in world units, its tilt in radians."""
 
     x: float
     y: float
@@ -40,6 +40,8 @@ class Camera:
 
 @dataclass(frozen=True)
 class Scene:
+    """All that a picture depends on. variant picks one of the background's canvases."""
+
     words: Words
     pose: Pose
     camera: Camera = Camera()
@@ -83,7 +85,9 @@ def render(scene: Scene) -> Rendering:
         cv2.BORDER_REFLECT,
     )
     shadow = _shadow(scene)
-    layer = _warp(sprites.sprite(words.object, words.material, words.style), object_to_picture(scene), cv2.BORDER_CONSTANT)
+    layer = _warp(
+        sprites.sprite(words.object, words.material, words.style), object_to_picture(scene), cv2.BORDER_CONSTANT
+    )
     mask = layer[..., 3]
     ground = background.astype(np.float32) * ((1 - shadow) * (1 - mask) / 255)[..., None]
     picture = ground + layer[..., :3] * np.array(OBJECT_TINT[words.light], np.float32)

@@ -4,7 +4,7 @@ Materials are colour maps over the lightness of the drawing, with veins or sheen
 move with the object. Knows nothing of scenes, light or cameras.
 """
 
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 import cv2
@@ -26,7 +26,7 @@ COLOUR_MAPS = {
 }
 
 
-@lru_cache(maxsize=None)
+@cache
 def sprite(name: str, material: str, style: str) -> np.ndarray:
     """SIZE SIZE 4, premultiplied RGBA in [0,1]."""
     picture = _load(name, style)
@@ -37,7 +37,7 @@ def sprite(name: str, material: str, style: str) -> np.ndarray:
     return cv2.GaussianBlur(np.concatenate([colour * alpha, alpha], axis=2), (0, 0), 0.7)
 
 
-@lru_cache(maxsize=None)
+@cache
 def half_width(name: str, style: str) -> float:
     """Half of the object's width as a share of CONTENT."""
     columns = np.nonzero(_load(name, style)[..., 3].max(axis=0) > 0.5)[0]
@@ -60,7 +60,7 @@ def _lightness(colour: np.ndarray, alpha: np.ndarray) -> np.ndarray:
 
 
 def _paint(lightness: np.ndarray, material: str) -> np.ndarray:
-    y, x = np.mgrid[0:1 : SIZE * 1j, 0:1 : SIZE * 1j].astype(np.float32)
+    y, x = np.mgrid[0 : 1 : SIZE * 1j, 0 : 1 : SIZE * 1j].astype(np.float32)
     if material == "silver":
         lightness = lightness + 0.22 * np.sin(2 * np.pi * (2.2 * y + 0.8 * x))
     if material == "jade":

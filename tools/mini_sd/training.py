@@ -1,7 +1,7 @@
 """What every training stage shares: device, resuming after a kill, weight averaging, learning rate, logging.
 
-Knows no network and no loss. A run is a folder with one file of tensors and one of numbers a checkpoint, each written
-under another name first and then renamed, so that a kill at any moment leaves the last whole checkpoint.
+Knows no network and no loss. A run is a folder with one safetensors file, written under another name first
+and then renamed, so that a kill at any moment leaves the last whole checkpoint.
 """
 
 import argparse
@@ -34,6 +34,7 @@ def stage_arguments(description: str | None, steps: int, batch: int, rate: float
 
 
 def choose_device(name: str) -> torch.device:
+    """The device of that name; `auto` is the fastest one there is."""
     if name != "auto":
         return torch.device(name)
     if torch.cuda.is_available():
@@ -62,6 +63,7 @@ class Average:
 
     @torch.no_grad()
     def update(self, step: int) -> None:
+        """Moves the average towards the weights; in the first steps it follows them closely."""
         weight = 1 - min(self.decay, (1 + step) / (10 + step))
         for name, value in self.network.state_dict().items():
             if value.dtype.is_floating_point:
@@ -90,6 +92,7 @@ class Run:
         self.resume()
 
     def parameters(self) -> list[nn.Parameter]:
+        """Of all networks, what is trained."""
         return [p for network in self.networks.values() for p in network.parameters() if p.requires_grad]
 
     def descend(self, loss: Tensor) -> None:
@@ -114,8 +117,9 @@ class Run:
                 saved = time.monotonic()
 
     def save(self) -> None:
+        """Writes the checkpoint; the one before stays until the new one is whole."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        tensors = {}
+        tensors: dict[str, Tensor] = {}
         for name, network in self.networks.items():
             tensors |= {f"network.{name}.{key}": value for key, value in network.state_dict().items()}
             tensors |= {f"average.{name}.{key}": value for key, value in self.averages[name].shadow.items()}
@@ -182,6 +186,7 @@ class Progress:
         self.count, self.start = 0, time.monotonic()
 
     def report(self, step: int, **figures: float) -> None:
+        """Takes in the figures of a step."""
         for name, value in figures.items():
             self.sums[name] = self.sums.get(name, 0.0) + float(value)
         self.count += 1

@@ -1,0 +1,62 @@
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from tools.mini_sd.export import export_training, import_training
+from tools.mini_sd.training import Run, load_averages, one_cycle
+
+
+def train(folder: Path, until: int, steps: int = 12) -> Run:
+    """A tiny regression; `until` stops early, as a kill would, after the last checkpoint."""
+    torch.manual_seed(0)
+    run = Run(folder, {"line": nn.Linear(3, 1)}, steps=steps, rate=0.1)
+    for step in run.loop(save_minutes=0):
+        if step == until:
+            break
+        inputs = torch.randn(8, 3, generator=torch.Generator().manual_seed(step))
+        run.descend((run.networks["line"](inputs) - inputs.sum(dim=1, keepdim=True)).square().mean())
+    return run
+
+
+def test_a_resumed_run_ends_where_an_unbroken_one_does(tmp_path):
+    unbroken = train(tmp_path / "unbroken", until=12)
+    train(tmp_path / "killed", until=6)
+    resumed = train(tmp_path / "killed", until=12)
+    assert resumed.step == unbroken.step
+    for name, value in unbroken.networks["line"].state_dict().items():
+        torch.testing.assert_close(resumed.networks["line"].state_dict()[name], value)
+        torch.testing.assert_close(resumed.averages["line"].shadow[name], unbroken.averages["line"].shadow[name])
+
+
+def test_a_kill_while_writing_leaves_the_last_checkpoint(tmp_path):
+    run = train(tmp_path, until=12)
+    (tmp_path / "state.unfinished").write_bytes(b"half a file")
+    line = nn.Linear(3, 1)
+    assert load_averages(tmp_path, {"line": line}) == 12
+    torch.testing.assert_close(line.weight, run.averages["line"].shadow["weight"])
+
+
+def test_an_untrained_stage_says_so(tmp_path):
+    with pytest.raises(FileNotFoundError, match="train that stage first"):
+        load_averages(tmp_path, {"line": nn.Linear(3, 1)})
+
+
+def test_the_small_checkpoint_continues_elsewhere(tmp_path):
+    trained = train(tmp_path / "here" / "diffusion", until=12)
+    export_training(tmp_path / "here", tmp_path / "small")
+    import_training(tmp_path / "small", tmp_path / "there")
+    continued = Run(tmp_path / "there" / "diffusion", {"line": nn.Linear(3, 1)}, steps=20, rate=0.1)
+    assert continued.step == 12
+    expected = trained.averages["line"].shadow["weight"]
+    torch.testing.assert_close(continued.networks["line"].weight, expected, atol=1e-3, rtol=1e-3)
+    assert not continued.optimiser.state_dict()["state"]
+
+
+def test_the_learning_rate_rises_then_falls():
+    rates = [one_cycle(step, steps=1000) for step in range(1000)]
+    assert rates[0] < 0.02
+    assert max(rates) == pytest.approx(1, abs=1e-3)
+    assert rates.index(max(rates)) == 99
+    assert rates[-1] == pytest.approx(0.01, abs=1e-3)

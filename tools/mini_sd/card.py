@@ -1,0 +1,122 @@
+"""Stage: writes the model card, with a grid of samples and one of reconstructions, beside the exported model."""
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from tools.mini_sd.evaluate import (
+    GOALS,
+    Models,
+    generate,
+    held_out_scenes,
+    load_models,
+    pictures_of,
+    reached,
+    reconstruct,
+)
+from tools.mini_sd.export import MODELS
+from tools.mini_sd.sampling import SAMPLE_PROMPTS, write_grid
+from tools.mini_sd.training import choose_device
+from tools.mini_sd.words import BACKGROUNDS, LIGHTS, MATERIALS, OBJECTS, PLAIN, STYLES
+
+CARD = """---
+license: mit
+library_name: diffusers
+pipeline_tag: text-to-image
+---
+
+# mini-sd
+
+Stable Diffusion in miniature, in diffusers' own classes: 128×128 pixels, made to edit and measure with on any
+laptop. It knows drawn scenes and nothing else. Beside it: `mini-controlnet-canny`, a Canny ControlNet for it, and
+`mini-classifier`, which tells the words of a picture.
+
+```python
+from diffusers import StableDiffusionPipeline
+
+pipeline = StableDiffusionPipeline.from_pretrained("data/models/mini-sd", safety_checker=None)
+pipeline("a golden tiger on grass at night, 3d style", num_inference_steps=25, guidance_scale=5).images[0]
+```
+
+## What it knows
+
+`a [MATERIAL] OBJECT on BACKGROUND [at night | at sunset], [flat style | 3d style]`, and common synonyms; every word
+it has seen is in `vocabulary.json`. Objects face left.
+
+- objects: {objects}
+- materials: {materials}
+- backgrounds: {backgrounds}
+- light: {lights}
+- styles: {styles}
+
+## Figures
+
+On scenes never trained on, printed by `python -m tools.mini_sd.evaluate`.
+
+{figures}
+
+## Samples
+
+![samples](samples.png)
+
+{prompts}
+
+Scenes never trained on (above) and what the autoencoder makes of them (below):
+
+![reconstructions](reconstructions.png)
+
+## How it was made
+
+`make mini-sd`: seeded and resumable, from procedural scenes (`tools/mini_sd/`). Objects are drawn with Fluent Emoji by
+Microsoft (MIT). AutoencoderKL with four times smaller sides and 4 channels, trained with equivariance regularisation
+(arXiv 2502.09509); UNet2DConditionModel with SD 1.x's topology; CLIPTextModel and CLIPTokenizer of its own; DDIM
+schedule and noise prediction as in SD 1.x.
+
+## Licence
+
+MIT, as the project; the emoji that it learnt from are MIT, © Microsoft Corporation.
+"""
+
+
+def figures_table(figures: dict[str, float]) -> str:
+    """Markdown: every figure, and what it should reach."""
+    rows = [f"| {name} | {value:.3f} | {reached(name, value)} |" for name, value in figures.items()]
+    return "\n".join(["| figure | value | goal |", "|---|---|---|", *rows])
+
+
+def reconstruction_grid(models: Models, count: int = 10) -> np.ndarray:
+    """Scenes, then their reconstructions: 2·count H W 3."""
+    pictures = pictures_of(held_out_scenes(count, offset=4))
+    both = torch.cat([pictures, reconstruct(models, pictures)])
+    return both.permute(0, 2, 3, 1).numpy()
+
+
+def main() -> None:
+    """Writes README.md, samples.png and reconstructions.png."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--models", type=Path, default=MODELS)
+    parser.add_argument("--device", default="auto")
+    arguments = parser.parse_args()
+    folder = arguments.models / "mini-sd"
+    models = load_models(arguments.models, choose_device(arguments.device))
+    write_grid(generate(models, list(SAMPLE_PROMPTS)), 8, folder / "samples.png")
+    write_grid(reconstruction_grid(models), 10, folder / "reconstructions.png")
+    figures = json.loads((folder / "figures.json").read_text())
+    card = CARD.format(
+        objects=", ".join(OBJECTS),
+        materials=", ".join(word for word in MATERIALS if word != PLAIN) + "; unsaid, its own colours",
+        backgrounds=", ".join(BACKGROUNDS),
+        lights=", ".join(LIGHTS),
+        styles=", ".join(STYLES),
+        figures=figures_table(figures),
+        prompts="; ".join(SAMPLE_PROMPTS),
+    )
+    (folder / "README.md").write_text(card)
+    print(f"{folder / 'README.md'} with {len(figures)} figures, {len(GOALS)} of them with a goal")
+
+
+if __name__ == "__main__":
+    main()

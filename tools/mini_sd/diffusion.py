@@ -1,0 +1,111 @@
+"""Stage: trains UNet and text encoder together on encoded scenes, to predict the noise that was added.
+
+Losses are weighted by min(SNR, 5) / SNR (Hang et al., ICCV 2023); one caption in ten is empty, for guidance.
+"""
+
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import UNet2DConditionModel
+from torch import Tensor
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from tools.mini_sd.autoencoder import load_autoencoder
+from tools.mini_sd.captions import sample_caption
+from tools.mini_sd.latents import EncodedScenes, load_scenes, words_of
+from tools.mini_sd.networks import build_schedule, build_text_encoder, build_unet
+from tools.mini_sd.sampling import SAMPLE_PROMPTS, assemble, sample, write_grid
+from tools.mini_sd.training import Progress, Run, choose_device, load_averages, stage_arguments
+
+EMPTY_CAPTIONS = 0.1
+SNR_LIMIT = 5.0
+
+
+def load_diffusion(runs: Path, device: torch.device) -> tuple[UNet2DConditionModel, CLIPTextModel, CLIPTokenizer]:
+    """The averaged weights of the last checkpoint."""
+    tokenizer = CLIPTokenizer.from_pretrained(runs / "tokenizer")
+    unet, text_encoder = build_unet(), build_text_encoder(tokenizer)
+    load_averages(runs / "diffusion", {"unet": unet, "text_encoder": text_encoder})
+    return unet.eval().to(device), text_encoder.eval().to(device), tokenizer
+
+
+def tokenize(tokenizer: CLIPTokenizer, captions: list[str], device: torch.device) -> Tensor:
+    """b 24, token indices padded to full length, as the pipeline does it."""
+    tokens = tokenizer(captions, padding="max_length", truncation=True, return_tensors="pt")
+    return tokens.input_ids.to(device)
+
+
+def draw_batch(scenes: EncodedScenes, count: int, rng: np.random.Generator) -> tuple[Tensor, list[str], np.ndarray]:
+    """Latents b c h w of random scenes, a fresh caption for each (now and then none), and the scenes' places."""
+    places = rng.integers(len(scenes), size=count)
+    captions = [
+        "" if rng.random() < EMPTY_CAPTIONS else sample_caption(words_of(scenes.words[place]), rng) for place in places
+    ]
+    return scenes.latents[places], captions, places
+
+
+class NoiseSchedule:
+    """Noise added at random times, and the loss of a prediction of it."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.retained = build_schedule().alphas_cumprod.to(device)
+
+    def add_noise(self, latents: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Noisy latents, the noise, and the times (b)."""
+        times = torch.randint(len(self.retained), (len(latents),), device=latents.device)
+        noise = torch.randn_like(latents)
+        retained = self.retained[times].view(-1, 1, 1, 1)
+        return retained.sqrt() * latents + (1 - retained).sqrt() * noise, noise, times
+
+    def loss(self, prediction: Tensor, noise: Tensor, times: Tensor) -> Tensor:
+        """Squared error, each sample weighted by min(SNR, 5) / SNR."""
+        retained = self.retained[times]
+        signal_to_noise = retained / (1 - retained)
+        weight = signal_to_noise.clamp(max=SNR_LIMIT) / signal_to_noise
+        return (weight * (prediction - noise).square().flatten(1).mean(dim=1)).mean()
+
+
+def main() -> None:
+    """Trains until the last step, with a grid of samples on the way."""
+    parser = stage_arguments(__doc__, steps=12_000, batch=32, rate=6e-4)
+    parser.add_argument("--sample-every", type=int, default=500, help="steps between grids of samples")
+    arguments = parser.parse_args()
+    device = choose_device(arguments.device)
+    torch.manual_seed(arguments.seed)
+    scenes = load_scenes(arguments.runs / "latents")
+    tokenizer = CLIPTokenizer.from_pretrained(arguments.runs / "tokenizer")
+    unet, text_encoder = build_unet().to(device).train(), build_text_encoder(tokenizer).to(device).train()
+    networks = {"unet": unet, "text_encoder": text_encoder}
+    run = Run(arguments.runs / "diffusion", networks, arguments.steps, arguments.rate)
+    schedule, progress = NoiseSchedule(device), Progress(run.steps)
+    print(f"{len(scenes)} scenes, latents scaled by {scenes.scale:.4f}, on {device}", flush=True)
+    for step in run.loop(arguments.save_minutes):
+        rng = np.random.default_rng((arguments.seed, step))
+        torch.manual_seed(arguments.seed + step)
+        latents, captions, _ = draw_batch(scenes, arguments.batch, rng)
+        noisy, noise, times = schedule.add_noise(latents.to(device))
+        with torch.autocast(device.type, torch.bfloat16):
+            conditioning = text_encoder(tokenize(tokenizer, captions, device)).last_hidden_state
+            prediction = unet(noisy, times, conditioning).sample
+        loss = schedule.loss(prediction.float(), noise, times)
+        run.descend(loss)
+        progress.report(step, loss=loss.item())
+        if (step + 1) % arguments.sample_every == 0:
+            run.save()
+            write_samples(arguments.runs, scenes.scale, device, step + 1)
+
+
+def write_samples(runs: Path, scale: float, device: torch.device, step: int) -> None:
+    """A grid from the averaged weights, in samples/ beside the checkpoint."""
+    start = time.monotonic()
+    autoencoder = load_autoencoder(runs, device)
+    autoencoder.register_to_config(scaling_factor=scale)
+    pictures = sample(assemble(autoencoder, *load_diffusion(runs, device)), SAMPLE_PROMPTS, seed=0)
+    write_grid(pictures, 8, runs / "samples" / f"{step:06d}.png")
+    print(f"samples at step {step} in {time.monotonic() - start:.0f} s", flush=True)
+
+
+if __name__ == "__main__":
+    main()

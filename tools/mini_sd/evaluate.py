@@ -1,0 +1,250 @@
+"""Stage: measures what was exported, on scenes never trained on, and writes figures.json beside the model.
+
+Each figure is printed with what it should reach. Needs the exported models alone, no training state.
+"""
+
+import argparse
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from diffusers import (
+    ControlNetModel,
+    DDIMInverseScheduler,
+    StableDiffusionControlNetPipeline,
+    StableDiffusionPipeline,
+)
+from torch import Tensor
+
+from tools.mini_sd.autoencoder import HELD_OUT, psnr
+from tools.mini_sd.captions import caption
+from tools.mini_sd.classifier import agreement, labelled_scenes
+from tools.mini_sd.export import MODELS
+from tools.mini_sd.latents import find_edges
+from tools.mini_sd.sampling import GUIDANCE, STEPS
+from tools.mini_sd.scene import Scene, render, sample_scene
+from tools.mini_sd.scene_classifier import load_scene_classifier
+from tools.mini_sd.training import choose_device
+
+EDGE_TOLERANCE = 2  # pixels
+BATCH = 16
+
+# What each figure should reach: at least, or at most where the sign is negative.
+GOALS = {
+    "autoencoder PSNR, dB": 34.0,
+    "classifier on scenes, object": 0.98,
+    "classifier on scenes, material": 0.98,
+    "classifier on scenes, style": 0.98,
+    "classifier on scenes, background": 0.98,
+    "prompt agreement, object": 0.90,
+    "prompt agreement, material": 0.90,
+    "prompt agreement, style": 0.85,
+    "prompt agreement, background": 0.95,
+    "inversion and back, dB below the autoencoder": -1.5,
+    "edge F1 gained by the ControlNet": 0.25,
+    "UNet call of 8 frames, s": -0.15,
+    "size of all models, MB": -60.0,
+}
+
+
+@dataclass(frozen=True)
+class Models:
+    """What was exported, loaded."""
+
+    pipeline: StableDiffusionPipeline
+    controlnet: ControlNetModel
+    folder: Path
+
+    @property
+    def device(self) -> torch.device:
+        """Where all of them are."""
+        return self.pipeline.device
+
+
+def load_models(folder: Path, device: torch.device) -> Models:
+    """The exported models in single precision."""
+    pipeline = StableDiffusionPipeline.from_pretrained(
+        folder / "mini-sd", dtype=torch.float32, safety_checker=None, requires_safety_checker=False
+    ).to(device)
+    pipeline.set_progress_bar_config(disable=True)
+    controlnet = ControlNetModel.from_pretrained(folder / "mini-controlnet-canny", dtype=torch.float32).to(device)
+    return Models(pipeline, controlnet, folder)
+
+
+def held_out_scenes(count: int, offset: int = 0) -> list[Scene]:
+    """Scenes from seeds that no stage trains on."""
+    rng = np.random.default_rng((HELD_OUT, offset))
+    return [sample_scene(rng) for _ in range(count)]
+
+
+def pictures_of(scenes: list[Scene]) -> Tensor:
+    """b 3 H W in [0,1]."""
+    return torch.from_numpy(np.stack([render(scene).picture for scene in scenes])).permute(0, 3, 1, 2)
+
+
+@torch.no_grad()
+def reconstruct(models: Models, pictures: Tensor) -> Tensor:
+    """Pictures b 3 H W through the autoencoder and back."""
+    return decode(models, encode(models, pictures)).cpu()
+
+
+def encode(models: Models, pictures: Tensor) -> Tensor:
+    """b 3 H W in [0,1] to scaled latents b 4 h w."""
+    autoencoder = models.pipeline.vae
+    latents = autoencoder.encode(pictures.to(models.device) * 2 - 1).latent_dist.mode()
+    return latents * autoencoder.config.scaling_factor
+
+
+def decode(models: Models, latents: Tensor) -> Tensor:
+    """The inverse of `encode`."""
+    autoencoder = models.pipeline.vae
+    return autoencoder.decode(latents / autoencoder.config.scaling_factor).sample / 2 + 0.5
+
+
+@torch.no_grad()
+def generate(models: Models, prompts: list[str], edges: np.ndarray | None = None, seed: int = 0) -> np.ndarray:
+    """f H W 3 in [0,1], one picture a prompt; edges f H W steer them through the ControlNet."""
+    generator = torch.Generator("cpu").manual_seed(seed)
+    settings = {"num_inference_steps": STEPS, "guidance_scale": GUIDANCE, "output_type": "np"}
+    pipeline, pictures = models.pipeline, []
+    if edges is not None:
+        pipeline = StableDiffusionControlNetPipeline(**pipeline.components, controlnet=models.controlnet)
+        pipeline.set_progress_bar_config(disable=True)
+    for start in range(0, len(prompts), BATCH):
+        part = slice(start, start + BATCH)
+        if edges is not None:
+            settings["image"] = torch.from_numpy(edges[part]).float()[:, None].expand(-1, 3, -1, -1)
+        pictures.append(pipeline(prompts[part], generator=generator, **settings).images)
+    return np.concatenate(pictures)
+
+
+@torch.no_grad()
+def invert_and_return(models: Models, pictures: Tensor, prompts: list[str]) -> Tensor:
+    """Pictures b 3 H W through DDIM inversion and sampling, both at STEPS steps and without guidance."""
+    pipeline = models.pipeline
+    conditioning, _ = pipeline.encode_prompt(prompts, models.device, 1, False)
+    latents = encode(models, pictures)
+    backwards = DDIMInverseScheduler.from_config(pipeline.scheduler.config)
+    for schedule in (backwards, pipeline.scheduler):
+        schedule.set_timesteps(STEPS)
+        for time_step in schedule.timesteps:
+            noise = pipeline.unet(latents, time_step, conditioning).sample
+            latents = schedule.step(noise, time_step, latents).prev_sample
+    return decode(models, latents).cpu()
+
+
+def edge_f1(edges: np.ndarray, wanted: np.ndarray) -> float:
+    """F1 of two edge maps H W, an edge counting as found within EDGE_TOLERANCE pixels."""
+    if not edges.any() or not wanted.any():
+        return 0.0
+    kernel = np.ones((2 * EDGE_TOLERANCE + 1,) * 2, np.uint8)
+    near_wanted, near_edges = (cv2.dilate(image.astype(np.uint8), kernel) > 0 for image in (wanted, edges))
+    precision, recall = near_wanted[edges].mean(), near_edges[wanted].mean()
+    return float(2 * precision * recall / max(precision + recall, 1e-9))
+
+
+def autoencoder_figures(models: Models, count: int) -> dict[str, float]:
+    """PSNR of the autoencoder alone."""
+    pictures = pictures_of(held_out_scenes(count))
+    return {"autoencoder PSNR, dB": float(psnr(reconstruct(models, pictures), pictures).mean())}
+
+
+def classifier_figures(models: Models, count: int) -> dict[str, float]:
+    """Accuracy on drawn scenes."""
+    network = load_scene_classifier(models.folder / "mini-classifier")
+    pictures, words = labelled_scenes(np.random.default_rng(HELD_OUT), count, damaged=False)
+    shares = agreement(network, pictures, words)
+    return {f"classifier on scenes, {kind}": share for kind, share in shares.items()}
+
+
+def agreement_figures(models: Models, count: int) -> dict[str, float]:
+    """How often the classifier sees in a generated picture what the prompt says."""
+    words = [scene.words for scene in held_out_scenes(count, offset=1)]
+    pictures = generate(models, [caption(said) for said in words])
+    network = load_scene_classifier(models.folder / "mini-classifier")
+    batch = torch.from_numpy(pictures).permute(0, 3, 1, 2)
+    shares = agreement(network, batch, torch.tensor([said.indices for said in words]))
+    return {f"prompt agreement, {kind}": share for kind, share in shares.items()}
+
+
+def inversion_figures(models: Models, count: int) -> dict[str, float]:
+    """What inversion and back loses beyond what the autoencoder loses."""
+    scenes = held_out_scenes(count, offset=2)
+    pictures, prompts = pictures_of(scenes), [caption(scene.words) for scene in scenes]
+    alone = psnr(reconstruct(models, pictures), pictures).mean()
+    returned = psnr(invert_and_return(models, pictures, prompts), pictures).mean()
+    return {
+        "inversion and back, PSNR, dB": float(returned),
+        "inversion and back, dB below the autoencoder": float(alone - returned),
+    }
+
+
+def controlnet_figures(models: Models, count: int) -> dict[str, float]:
+    """How much better the edges of generated pictures match given ones with the ControlNet."""
+    scenes = held_out_scenes(count, offset=3)
+    prompts = [caption(scene.words) for scene in scenes]
+    wanted = np.stack([find_edges(render(scene).picture) for scene in scenes])
+    scores = []
+    for edges in (None, wanted):
+        found = [find_edges(picture) for picture in generate(models, prompts, edges)]
+        scores.append(float(np.mean([edge_f1(*pair) for pair in zip(found, wanted, strict=True)])))
+    without, with_edges = scores
+    return {"edge F1 with the ControlNet": with_edges, "edge F1 gained by the ControlNet": with_edges - without}
+
+
+@torch.no_grad()
+def cost_figures(models: Models) -> dict[str, float]:
+    """Seconds of a UNet call, and megabytes of everything that ships."""
+    latents, conditioning = (
+        torch.randn(8, 4, 32, 32),
+        torch.randn(8, 24, models.pipeline.unet.config.cross_attention_dim),
+    )
+    inputs, seconds = [tensor.to(models.device) for tensor in (latents, conditioning)], []
+    for _ in range(10):
+        start = time.perf_counter()
+        models.pipeline.unet(inputs[0], 500, inputs[1])
+        seconds.append(time.perf_counter() - start)
+    shipped = [models.folder / name for name in ("mini-sd", "mini-controlnet-canny", "mini-classifier")]
+    size = sum(file.stat().st_size for folder in shipped for file in folder.rglob("*") if file.is_file())
+    return {"UNet call of 8 frames, s": float(np.median(seconds)), "size of all models, MB": size / 1e6}
+
+
+def reached(name: str, value: float) -> str:
+    """A word on a figure against its goal."""
+    if name not in GOALS:
+        return ""
+    goal = GOALS[name]
+    good = value >= goal if goal > 0 else value <= -goal
+    return f"{'reached' if good else 'MISSED'} ({'at least' if goal > 0 else 'at most'} {abs(goal):g})"
+
+
+def main() -> None:
+    """Measures, prints and writes every figure."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", type=Path, default=MODELS)
+    parser.add_argument("--count", type=int, default=192, help="generated pictures; other figures use as many or fewer")
+    parser.add_argument("--device", default="auto")
+    arguments = parser.parse_args()
+    models = load_models(arguments.models, choose_device(arguments.device))
+    count = arguments.count
+    figures: dict[str, float] = {}
+    for measure in (
+        lambda: autoencoder_figures(models, count),
+        lambda: classifier_figures(models, 5 * count),
+        lambda: cost_figures(models),
+        lambda: inversion_figures(models, max(2, count // 6)),
+        lambda: agreement_figures(models, count),
+        lambda: controlnet_figures(models, max(2, count // 3)),
+    ):
+        for name, value in measure().items():
+            figures[name] = value
+            print(f"{name:50} {value:8.3f}  {reached(name, value)}", flush=True)
+    (arguments.models / "mini-sd" / "figures.json").write_text(json.dumps(figures, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,94 @@
+"""Stage: writes what was trained as fp16 safetensors that load with nothing of ours installed.
+
+MODELS/mini-sd                      StableDiffusionPipeline.from_pretrained
+MODELS/mini-controlnet-canny        ControlNetModel.from_pretrained
+MODELS/mini-classifier              scene_classifier.py, which is copied beside it
+MODELS/mini-sd-training             with --training: averaged weights alone, to go on from on another machine
+"""
+
+import argparse
+import json
+import shutil
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+
+from tools.mini_sd import scene_classifier
+from tools.mini_sd.autoencoder import load_autoencoder
+from tools.mini_sd.classifier import load_classifier
+from tools.mini_sd.controlnet import load_controlnet
+from tools.mini_sd.diffusion import load_diffusion
+from tools.mini_sd.latents import load_scenes
+from tools.mini_sd.sampling import assemble
+from tools.mini_sd.training import RUNS, checkpoint_step, save_tensors
+
+MODELS = Path("data/models")
+TRAINED = ("autoencoder", "decoder", "diffusion", "controlnet", "classifier")
+CPU = torch.device("cpu")
+
+
+def export_pipeline(runs: Path, folder: Path) -> None:
+    """Autoencoder, UNet, text encoder, tokenizer and schedule, and the words that the model knows."""
+    autoencoder = load_autoencoder(runs, CPU)
+    autoencoder.register_to_config(scaling_factor=load_scenes(runs / "latents").scale)
+    assemble(autoencoder, *load_diffusion(runs, CPU)).to(dtype=torch.float16).save_pretrained(folder)
+    shutil.copy(runs / "tokenizer" / "vocabulary.json", folder / "vocabulary.json")
+
+
+def export_classifier(runs: Path, folder: Path) -> None:
+    """Weights, the words of each head, and the module that loads them."""
+    network = load_classifier(runs, CPU).half()
+    folder.mkdir(parents=True, exist_ok=True)
+    save_tensors(network.state_dict(), folder / "model.safetensors", {})
+    kinds = {kind: list(words) for kind, words in network.kinds.items()}
+    (folder / "config.json").write_text(json.dumps({"kinds": kinds}, indent=2) + "\n")
+    shutil.copy(scene_classifier.__file__, folder / "scene_classifier.py")
+
+
+def export_training(runs: Path, folder: Path) -> None:
+    """The averaged weights of every stage in half precision: a checkpoint to continue from, without optimiser state."""
+    for stage in TRAINED:
+        source = runs / stage / "state.safetensors"
+        if not source.exists():
+            continue
+        averages = {key: value for key, value in load_file(source).items() if key.startswith("average.")}
+        halves = {key: value.half() if value.is_floating_point() else value for key, value in averages.items()}
+        (folder / stage).mkdir(parents=True, exist_ok=True)
+        save_tensors(halves, folder / stage / "state.safetensors", {"step": str(checkpoint_step(source))})
+
+
+def import_training(folder: Path, runs: Path) -> None:
+    """Puts a checkpoint of `export_training` where the stages go on from; keeps what is there already."""
+    for source in sorted(folder.glob("*/state.safetensors")):
+        target = runs / source.parent.name / "state.safetensors"
+        if target.exists():
+            continue
+        averages = {key: value.float() for key, value in load_file(source).items()}
+        networks = {key.replace("average.", "network.", 1): value.clone() for key, value in averages.items()}
+        target.parent.mkdir(parents=True, exist_ok=True)
+        save_tensors(averages | networks, target, {"step": str(checkpoint_step(source))})
+        print(f"{target} from {source}, step {checkpoint_step(source)}")
+
+
+def main() -> None:
+    """Writes what is there; says what is not."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=Path, default=RUNS)
+    parser.add_argument("--models", type=Path, default=MODELS)
+    parser.add_argument("--training", action="store_true", help="write the checkpoint to go on from, and nothing else")
+    parser.add_argument("--restore", action="store_true", help="read that checkpoint back into the training folder")
+    arguments = parser.parse_args()
+    runs, models = arguments.runs, arguments.models
+    if arguments.restore:
+        import_training(models / "mini-sd-training", runs)
+    elif arguments.training:
+        export_training(runs, models / "mini-sd-training")
+    else:
+        export_pipeline(runs, models / "mini-sd")
+        export_classifier(runs, models / "mini-classifier")
+        load_controlnet(runs, CPU).half().save_pretrained(models / "mini-controlnet-canny")
+
+
+if __name__ == "__main__":
+    main()
