@@ -1,0 +1,84 @@
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from tools.mini_sd.autoencoder import psnr, transform
+from tools.mini_sd.diffusion import NoiseSchedule, draw_batch
+from tools.mini_sd.evaluate import edge_f1
+from tools.mini_sd.latents import find_edges, load_scenes, unpack_edges, words_of
+from tools.mini_sd.networks import build_schedule
+from tools.mini_sd.scene import render, sample_scene
+
+
+def test_words_survive_as_indices():
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        words = sample_scene(rng).words
+        assert words_of(torch.tensor(words.indices, dtype=torch.uint8)) == words
+
+
+def test_edges_survive_as_bits():
+    edges = find_edges(render(sample_scene(np.random.default_rng(2))).picture)
+    assert 0.005 < edges.mean() < 0.3
+    unpacked = unpack_edges(torch.from_numpy(np.packbits(edges))[None])
+    assert unpacked.shape == (1, 3, 128, 128)
+    np.testing.assert_array_equal(unpacked[0, 0].numpy() > 0, edges)
+
+
+def test_more_shards_do_not_change_the_scale(tmp_path):
+    generator = torch.Generator().manual_seed(0)
+    for shard, spread in enumerate((2.0, 5.0)):
+        tensors = {
+            "latents": spread * torch.randn(8, 4, 32, 32, generator=generator),
+            "words": torch.zeros(8, 5, dtype=torch.uint8),
+            "edges": torch.zeros(8, 2048, dtype=torch.uint8),
+        }
+        save_file(tensors, tmp_path / f"{shard:04d}.safetensors")
+    scenes = load_scenes(tmp_path)
+    assert len(scenes) == 16
+    assert scenes.latents[:8].std() == pytest.approx(1, abs=1e-3)
+    latents, captions, places = draw_batch(scenes, 6, np.random.default_rng(0))
+    assert latents.shape == (6, 4, 32, 32)
+    assert len(captions) == len(places) == 6
+
+
+def test_no_scenes_say_what_to_run(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"tools\.mini_sd\.latents"):
+        load_scenes(tmp_path)
+
+
+def test_noise_is_added_as_the_scheduler_does_and_weighs_at_most_one():
+    schedule = NoiseSchedule(torch.device("cpu"))
+    torch.manual_seed(0)
+    latents = torch.randn(64, 4, 8, 8)
+    noisy, noise, times = schedule.add_noise(latents)
+    torch.testing.assert_close(noisy, build_schedule().add_noise(latents, noise, times))
+    error = schedule.loss(noise + 1, noise, times)
+    assert 0 < error <= 1
+    late = torch.full_like(times, 900)
+    assert schedule.loss(noise + 1, noise, late) == pytest.approx(1)
+
+
+def test_latents_and_picture_are_transformed_alike():
+    picture = torch.rand(2, 3, 64, 64)
+    latents = torch.nn.functional.avg_pool2d(picture, 4)
+    for seed in range(8):
+        moved, target = transform(np.random.default_rng(seed), latents, picture)
+        assert target.shape[-1] == 4 * moved.shape[-1]
+        # Shrinking twice is not shrinking once, but a picture turned the wrong way would be far off.
+        coarse = torch.nn.functional.avg_pool2d(target, 4)
+        assert (coarse - moved).abs().mean() < 0.06
+
+
+def test_psnr_of_a_known_error():
+    assert psnr(torch.full((1, 3, 8, 8), 0.6), torch.full((1, 3, 8, 8), 0.5)).item() == pytest.approx(20, abs=1e-3)
+
+
+def test_edges_count_as_found_within_two_pixels():
+    wanted, near, far = (np.zeros((32, 32), bool) for _ in range(3))
+    wanted[:, 10] = near[:, 12] = far[:, 13] = True
+    assert edge_f1(wanted, wanted) == 1
+    assert edge_f1(near, wanted) == 1
+    assert edge_f1(far, wanted) == 0
+    assert edge_f1(np.zeros_like(wanted), wanted) == 0
