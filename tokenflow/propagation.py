@@ -6,7 +6,6 @@ al., ICLR 2024, sections 4.1 and 4.2). Knows no mode, no model and no way of fin
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -170,7 +169,9 @@ class TokenFlow:
         """The guided noise of frames that are no keyframes, with self-attention's output from the keyframes."""
         guidance = self._editing.guidance
         size = latents.shape[-2], latents.shape[-1]
-        transport = _Transport(frames, bank.keyframes, self._correspondence, latents.device)
+        # Every field before the network is called, since finding one may call the network itself.
+        grids = {size, *(site.grid(*size) for site in self._editing.backbone.sites)}
+        transport = _Transport(frames, bank.keyframes, self._correspondence, grids, latents.device)
         strategy = _carried_attention(bank, transport, size)
         branches = self._editing.predict(
             frames, latents, step, self._frame_conditioning, lambda _: strategy, computes_attention=False
@@ -228,20 +229,25 @@ class _Transport:
     """Carries what keyframes have, at tokens' or latents' resolution, to corresponding places in some frames."""
 
     def __init__(
-        self, frames: list[int], keyframes: list[int], correspondence: Correspondence, device: torch.device
+        self,
+        frames: list[int],
+        keyframes: list[int],
+        correspondence: Correspondence,
+        grids: set[tuple[int, int]],
+        device: torch.device,
     ) -> None:
         self._sides = [neighbours(frame, keyframes) for frame in frames]
         self._frames = frames
         self._keyframes = keyframes
         self._correspondence = correspondence
         self._device = device
-        self.field = lru_cache(maxsize=None)(self._field)
+        self.fields = {grid: self._field(*grid) for grid in grids}
 
     def carry(self, values: Tensor, grid: tuple[int, int]) -> Tensor:
         """b k c h w of the keyframes, blended at corresponding places: b f c h w of the frames."""
         branches = values.shape[0]
         per_keyframe = values.transpose(0, 1).flatten(1, 2)
-        field = self.field(*grid)
+        field = self.fields[grid]
         carried = sum(
             weights[:, None].to(values.dtype)
             * F.grid_sample(
@@ -310,7 +316,7 @@ def _carried_attention(bank: _Bank, transport: _Transport, size: tuple[int, int]
         grid = site.grid(*size)
         values = bank.tokens[site.name].transpose(2, 3).unflatten(3, grid)
         carried = transport.carry(values, grid).flatten(3).transpose(2, 3).flatten(0, 1)
-        return _attend_where_lost(layer, tokens, carried, transport.field(*grid).lost)
+        return _attend_where_lost(layer, tokens, carried, transport.fields[grid].lost)
 
     return attend
 

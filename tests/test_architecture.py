@@ -1,0 +1,68 @@
+"""What the folders promise: one direction of imports, a docstring a module, layers' names only behind backbones/."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "tokenflow"
+ORDER = [
+    "errors",
+    "config",
+    "video",
+    "schedule",
+    "attention",
+    "backbones",
+    "denoise",
+    "inversion",
+    "trajectory",
+    "correspondence",
+    "keyframes",
+    "modes",
+    "propagation",
+    "metrics",
+    "report",
+    "pipeline",
+    "cli",
+]
+"""A file imports only from files above it, and from its own folder."""
+
+FILES = sorted(PACKAGE.rglob("*.py"))
+MODULES = [path for path in FILES if path not in (PACKAGE / "__init__.py", PACKAGE / "__main__.py")]
+
+
+def room(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imported_rooms(path: Path) -> set[str]:
+    rooms = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("tokenflow"):
+            parts = node.module.split(".")
+            rooms |= {parts[1]} if len(parts) > 1 else {alias.name for alias in node.names}
+    return rooms
+
+
+def test_every_room_has_its_place_in_the_order() -> None:
+    assert {room(path) for path in MODULES} == set(ORDER)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_a_file_imports_only_from_above(path: Path) -> None:
+    own = ORDER.index(room(path))
+    later = {name for name in imported_rooms(path) if ORDER.index(name) > own}
+    assert not later, f"{path.name} imports {later} from below"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_every_module_says_what_it_is(path: Path) -> None:
+    assert ast.get_docstring(ast.parse(path.read_text()))
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in MODULES if room(path) != "backbones"], ids=lambda path: str(path.relative_to(PACKAGE))
+)
+def test_nothing_outside_backbones_knows_a_layers_name(path: Path) -> None:
+    text = path.read_text()
+    assert not [name for name in ("up_blocks", "down_blocks", "mid_block", "resnets", "attn1") if name in text]

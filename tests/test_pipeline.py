@@ -1,0 +1,209 @@
+"""Both stages on a tiny Stable Diffusion and a clip made here, as a caller uses them."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+import tokenflow
+from tests.tiny import moving_square, save_tiny_controlnet, save_tiny_model
+from tokenflow import pipeline
+from tokenflow.config import Config
+from tokenflow.errors import ClipNotFoundError, ConfigError, ReconstructionWarning, TrajectoryError
+from tokenflow.video import VideoWriter, read_frames
+
+FRAMES = 7
+TIMES = [Fraction(index, 10) + (Fraction(1, 20) if index > 3 else 0) for index in range(FRAMES)]
+
+
+@pytest.fixture(scope="session")
+def material(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a model, a ControlNet, a clip of uneven frame times, and a configuration for them."""
+    folder = tmp_path_factory.mktemp("material")
+    save_tiny_model(folder / "model")
+    save_tiny_controlnet(folder / "controlnet")
+    with VideoWriter(folder / "clip.mp4", width=24, height=16, times=TIMES, quality=0) as video:
+        for picture in moving_square(FRAMES):
+            video.write(picture)
+    settings = {
+        "clip": {"path": str(folder / "clip.mp4"), "prompt": "a dog", "size": 16},
+        "model": {"path": str(folder / "model"), "device": "cpu"},
+        "inversion": {"steps": 4, "batch_size": 3, "warn_below_psnr": 0},
+        "edit": {
+            "prompt": "a golden tiger",
+            "steps": 4,
+            "batch_size": 3,
+            "keyframe_interval": 3,
+            "controlnet": {"path": str(folder / "controlnet")},
+        },
+        "output": {"dir": "unset"},
+    }
+    (folder / "config.yaml").write_text(yaml.safe_dump(settings))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def shared_trajectories(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("trajectories")
+
+
+def configured(material: Path, output: Path, *overrides: str, trajectories: Path | None = None) -> Config:
+    places = [f"output.dir={output / 'out'}", f"trajectories.dir={trajectories or output / 'trajectories'}"]
+    return tokenflow.load_config(material / "config.yaml", [*places, *overrides], {})
+
+
+@pytest.mark.parametrize("mode", ["pnp", "sdedit", "controlnet"])
+@pytest.mark.parametrize(
+    "how",
+    ["edit.correspondence=flow", "edit.correspondence=nearest", "edit.propagation=none", "edit.guidance=per_frame"],
+)
+def test_every_mode_and_propagation_gives_a_whole_result(
+    mode: str, how: str, material: Path, tmp_path: Path, shared_trajectories: Path
+) -> None:
+    config = configured(material, tmp_path, f"edit.mode={mode}", how, trajectories=shared_trajectories)
+    result = tokenflow.edit(config, progress=False)
+    assert result.frames.shape == (FRAMES, 16, 24, 3)
+    assert [frame.time for frame in read_frames(result.video)] == TIMES
+    assert next(read_frames(result.comparison)).picture.shape == (16, 48, 3)
+    assert result.contact_sheet.is_file()
+    assert json.loads((tmp_path / "out" / "report.json").read_text()) == result.report
+    assert result.report["frames"] == FRAMES
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out"]
+
+
+def test_the_modes_give_different_edits(material: Path, tmp_path: Path, shared_trajectories: Path) -> None:
+    edits = []
+    for mode in ("pnp", "sdedit", "controlnet"):
+        config = configured(material, tmp_path / mode, f"edit.mode={mode}", trajectories=shared_trajectories)
+        edits.append(tokenflow.edit(config, progress=False).frames.astype(int))
+    for first, second in ((0, 1), (0, 2), (1, 2)):
+        assert np.abs(edits[first] - edits[second]).mean() > 1
+
+
+def test_the_saved_configuration_gives_the_same_pixels_again(
+    material: Path, tmp_path: Path, shared_trajectories: Path
+) -> None:
+    first = tokenflow.edit(configured(material, tmp_path, trajectories=shared_trajectories), progress=False)
+    frames = first.frames
+    again = tokenflow.load_config(tmp_path / "out" / "config.yaml", environment={})
+    assert np.array_equal(tokenflow.edit(again, progress=False).frames, frames)
+
+
+def test_stage_1_reports_the_autoencoder_and_the_inversion(material: Path, tmp_path: Path) -> None:
+    result = tokenflow.preprocess(configured(material, tmp_path), progress=False)
+    assert set(result.report["reconstruction"]) == {
+        "autoencoder_psnr",
+        "autoencoder_ssim",
+        "inversion_psnr",
+        "inversion_ssim",
+    }
+    assert result.frame_count == FRAMES
+    assert len(list(read_frames(result.reconstruction))) == FRAMES
+
+
+def test_stage_1_does_nothing_the_second_time(material: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = configured(material, tmp_path)
+    first = tokenflow.preprocess(config, progress=False)
+    monkeypatch.setattr(pipeline, "load_backbone", lambda *_: pytest.fail("the model was loaded again"))
+    assert tokenflow.preprocess(config, progress=False) == first
+
+
+def test_another_edit_of_the_same_clip_shares_the_inversion(material: Path, tmp_path: Path) -> None:
+    one, other = configured(material, tmp_path), configured(material, tmp_path, "edit.prompt=a zebra", "edit.seed=3")
+    assert pipeline._trajectory(one).folder == pipeline._trajectory(other).folder
+
+
+@pytest.mark.parametrize("change", ["clip.prompt=a cat", "inversion.steps=8", "clip.frames=3", "model.dtype=bfloat16"])
+def test_what_an_inversion_depends_on_gives_another_one(change: str, material: Path, tmp_path: Path) -> None:
+    one, other = configured(material, tmp_path), configured(material, tmp_path, change)
+    assert pipeline._trajectory(one).folder != pipeline._trajectory(other).folder
+
+
+def test_a_poor_reconstruction_warns_with_figure_threshold_and_remedy(material: Path, tmp_path: Path) -> None:
+    config = configured(material, tmp_path, "inversion.warn_below_psnr=90")
+    with pytest.warns(ReconstructionWarning, match=r"dB PSNR, below inversion.warn_below_psnr = 90; .*model\.path"):
+        tokenflow.preprocess(config, progress=False)
+
+
+def test_a_part_of_the_clip_is_edited(material: Path, tmp_path: Path) -> None:
+    config = configured(material, tmp_path, "clip.start=0.2", "clip.frames=3")
+    result = tokenflow.edit(config, progress=False)
+    assert [frame.time for frame in read_frames(result.video)] == [time - TIMES[2] for time in TIMES[2:5]]
+
+
+def test_fewer_edit_steps_must_be_among_the_inversions(material: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"edit\.steps to one of 1, 2, 4, or inversion\.steps to 3"):
+        tokenflow.edit(configured(material, tmp_path, "edit.steps=3"), progress=False)
+    assert tokenflow.edit(configured(material, tmp_path, "edit.steps=2"), progress=False).frames.shape[0] == FRAMES
+
+
+def test_a_missing_clip_is_said_before_anything_is_written(material: Path, tmp_path: Path) -> None:
+    with pytest.raises(ClipNotFoundError):
+        tokenflow.preprocess(configured(material, tmp_path, "clip.path=none.mp4"), progress=False)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_failed_edit_leaves_nothing_that_looks_finished(
+    material: Path, tmp_path: Path, shared_trajectories: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("in the middle of writing")
+
+    monkeypatch.setattr(pipeline.report, "contact_sheet", fail)
+    with pytest.raises(RuntimeError, match="in the middle"):
+        tokenflow.edit(configured(material, tmp_path, trajectories=shared_trajectories), progress=False)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_damaged_step_stops_the_edit_and_is_named(material: Path, tmp_path: Path) -> None:
+    config = configured(material, tmp_path)
+    folder = tokenflow.preprocess(config, progress=False).folder
+    noisiest = max(folder.glob("t*.safetensors"))
+    noisiest.write_bytes(noisiest.read_bytes()[:-1] + b"\xff")
+    with pytest.raises(TrajectoryError, match=noisiest.name):
+        tokenflow.edit(config, progress=False)
+
+
+def test_a_clip_of_an_odd_size_comes_back_in_that_size(material: Path, tmp_path: Path) -> None:
+    with VideoWriter(tmp_path / "odd.mp4", width=30, height=22, rate=10) as video:
+        for picture in moving_square(2, 22, 30):
+            video.write(picture)
+    config = configured(material, tmp_path, f"clip.path={tmp_path / 'odd.mp4'}")
+    assert tokenflow.edit(config, progress=False).frames.shape == (2, 22, 30, 3)
+
+
+def run(*arguments: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "tokenflow", *arguments]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_killed_while_inverting_the_next_run_goes_on_and_ends_with_the_same_bytes(
+    material: Path, tmp_path: Path
+) -> None:
+    settings = ["inversion.steps=50", "edit.steps=50"]
+    undisturbed = tokenflow.preprocess(configured(material, tmp_path / "a", *settings), progress=False).folder
+    config = configured(material, tmp_path / "b", *settings)
+    places = [f"output.dir={config.output.dir}", f"trajectories.dir={config.trajectories.dir}"]
+    process = run("preprocess", str(material / "config.yaml"), *settings, *places, "--quiet")
+    folder = config.trajectories.dir / undisturbed.name
+    while process.poll() is None and len(list(folder.glob("t*.safetensors"))) < 5:
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    done = {path.name: path.stat().st_mtime_ns for path in folder.glob("t*.safetensors")}
+    assert 5 <= len(done) < 50
+    listed = set(json.loads((folder / "manifest.json").read_text())["parts"])
+    assert tokenflow.preprocess(config, progress=False).folder == folder
+    for path in undisturbed.glob("*.safetensors"):
+        assert (folder / path.name).read_bytes() == path.read_bytes()
+    kept = {name for name, stamp in done.items() if (folder / name).stat().st_mtime_ns == stamp}
+    assert kept >= set(done) & listed

@@ -1,0 +1,106 @@
+import json
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tokenflow.errors import OutputError, TrajectoryError
+from tokenflow.schedule import CLEAN
+from tokenflow.trajectory import Trajectory
+
+MADE_FROM = {"clip": "abc", "model": "def"}
+LATENTS = torch.randn(5, 4, 3, 2)
+
+
+def filled(folder: Path) -> Trajectory:
+    trajectory = Trajectory(folder, MADE_FROM)
+    frames = np.arange(5 * 6 * 4 * 3, dtype=np.uint8).reshape(5, 6, 4, 3)
+    trajectory.write_frames((frame, Fraction(index, 30)) for index, frame in enumerate(frames))
+    trajectory.write_latents(CLEAN, LATENTS)
+    trajectory.write_latents(41, LATENTS + 1)
+    return trajectory
+
+
+def test_what_was_written_is_read_back_by_another_process(tmp_path: Path) -> None:
+    filled(tmp_path)
+    trajectory = Trajectory(tmp_path, MADE_FROM)
+    assert torch.equal(trajectory.latents(CLEAN), LATENTS)
+    assert torch.equal(trajectory.latents(41), LATENTS + 1)
+    assert trajectory.times == tuple(Fraction(index, 30) for index in range(5))
+    assert trajectory.frames().shape == (5, 6, 4, 3)
+    assert trajectory.frames()[1, 0, 0, 0] == 72
+    assert not trajectory.complete
+
+
+def test_some_frames_latents_are_read_in_the_order_asked_for(tmp_path: Path) -> None:
+    assert torch.equal(filled(tmp_path).latents(CLEAN, [3, 0]), LATENTS[[3, 0]])
+
+
+def test_a_trajectory_is_complete_once_it_was_finished(tmp_path: Path) -> None:
+    filled(tmp_path).finish()
+    assert Trajectory(tmp_path, MADE_FROM).complete
+
+
+def test_a_step_that_is_missing_is_named(tmp_path: Path) -> None:
+    with pytest.raises(TrajectoryError, match=r"no latents of time step 81.*t0041"):
+        filled(tmp_path).latents(81)
+
+
+@pytest.mark.parametrize("name", ["clean.safetensors", "t0041.safetensors", "frames.rgb"])
+@pytest.mark.parametrize("place", [3, -1])
+def test_a_flipped_byte_is_noticed_and_the_file_named(name: str, place: int, tmp_path: Path) -> None:
+    filled(tmp_path)
+    content = bytearray((tmp_path / name).read_bytes())
+    content[place] ^= 1
+    (tmp_path / name).write_bytes(content)
+    trajectory = Trajectory(tmp_path, MADE_FROM)
+    with pytest.raises(TrajectoryError, match=rf"{name} is damaged.*delete the folder"):
+        trajectory.frames() if name == "frames.rgb" else trajectory.latents(CLEAN if name[0] == "c" else 41)
+
+
+def test_a_file_that_is_gone_is_named(tmp_path: Path) -> None:
+    filled(tmp_path)
+    (tmp_path / "t0041.safetensors").unlink()
+    with pytest.raises(TrajectoryError, match=r"t0041\.safetensors cannot be read"):
+        Trajectory(tmp_path, MADE_FROM).latents(41)
+
+
+def test_a_trajectory_of_another_model_is_refused(tmp_path: Path) -> None:
+    filled(tmp_path)
+    with pytest.raises(TrajectoryError, match="made from another model"):
+        Trajectory(tmp_path, {**MADE_FROM, "model": "xyz"})
+
+
+def test_a_manifest_of_another_format_or_damaged_is_refused(tmp_path: Path) -> None:
+    filled(tmp_path)
+    path = tmp_path / "manifest.json"
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps({**content, "format": 99}))
+    with pytest.raises(TrajectoryError, match="format 99"):
+        Trajectory(tmp_path, MADE_FROM)
+    path.write_text("{")
+    with pytest.raises(TrajectoryError, match="is damaged"):
+        Trajectory(tmp_path, MADE_FROM)
+
+
+def test_frames_that_break_off_leave_nothing(tmp_path: Path) -> None:
+    def frames() -> object:
+        yield np.zeros((2, 2, 3), np.uint8), Fraction(0)
+        raise RuntimeError("the clip is damaged")
+
+    trajectory = Trajectory(tmp_path, MADE_FROM)
+    with pytest.raises(RuntimeError, match="the clip is damaged"):
+        trajectory.write_frames(frames())
+    assert not trajectory.has_frames
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with (
+        pytest.raises(OutputError, match=r"trajectories\.dir"),
+        Trajectory(tmp_path / "file" / "x", MADE_FROM).locked(),
+    ):
+        pass
