@@ -79,6 +79,13 @@ def test_every_mode_and_propagation_gives_a_whole_result(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out"]
 
 
+def test_an_edit_in_half_precision_is_near_the_one_in_full(material: Path, tmp_path: Path) -> None:
+    full = tokenflow.edit(configured(material, tmp_path / "full"), progress=False).frames.astype(int)
+    half = configured(material, tmp_path / "half", "model.dtype=bfloat16")
+    # bfloat16 keeps 8 bits, through four steps of the network and a guidance of 5.
+    assert np.abs(tokenflow.edit(half, progress=False).frames - full).mean() < 8
+
+
 def test_the_modes_give_different_edits(material: Path, tmp_path: Path, shared_trajectories: Path) -> None:
     edits = []
     for mode in ("pnp", "sdedit", "controlnet"):

@@ -5,8 +5,15 @@ from string import ascii_lowercase
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, ControlNetModel, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from diffusers import (
+    AutoencoderKL,
+    ControlNetModel,
+    DDIMScheduler,
+    StableDiffusionPipeline,
+    StableDiffusionXLPipeline,
+    UNet2DConditionModel,
+)
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from tokenflow.backbones.stable_diffusion import StableDiffusion
 
@@ -86,6 +93,38 @@ def tiny_pipeline(levels: int = 3, layers: int = 1, prediction_type: str = "epsi
         safety_checker=None,
         feature_extractor=None,
         requires_safety_checker=False,
+    )
+
+
+def tiny_xl_pipeline() -> StableDiffusionXLPipeline:
+    """SDXL's parts: two text encoders, no attention at the finest level, sizes as conditions, three levels."""
+    torch.manual_seed(4)
+    unet = UNet2DConditionModel(
+        sample_size=8,
+        block_out_channels=(16, 32, 32),
+        layers_per_block=2,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+        transformer_layers_per_block=(1, 1, 2),
+        cross_attention_dim=32,
+        attention_head_dim=2,
+        norm_num_groups=4,
+        use_linear_projection=True,
+        addition_embed_type="text_time",
+        addition_time_embed_dim=4,
+        projection_class_embeddings_input_dim=6 * 4 + 16,
+    )
+    plain = tiny_pipeline()
+    config = CLIPTextConfig(**{**plain.text_encoder.config.to_dict(), "num_hidden_layers": 3, "projection_dim": 16})
+    return StableDiffusionXLPipeline(
+        vae=plain.vae,
+        text_encoder=CLIPTextModel(config),
+        text_encoder_2=CLIPTextModelWithProjection(config),
+        tokenizer=plain.tokenizer,
+        tokenizer_2=plain.tokenizer,
+        unet=unet,
+        scheduler=plain.scheduler,
+        add_watermarker=False,
     )
 
 

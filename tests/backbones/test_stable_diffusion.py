@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.tiny import save_tiny_controlnet, tiny_backbone, tiny_pipeline, tiny_unet
+from tests.tiny import save_tiny_controlnet, tiny_backbone, tiny_pipeline, tiny_unet, tiny_xl_pipeline
 from tokenflow.attention import Injection, SelfAttention, Site
 from tokenflow.backbones.base import stack
 from tokenflow.backbones.stable_diffusion import StableDiffusion, _injection_points, _sites
@@ -129,3 +129,29 @@ def test_a_model_without_a_unet_is_refused() -> None:
     pipeline.unet = None
     with pytest.raises(ModelError, match="has no unet"):
         StableDiffusion(pipeline, "x")
+
+
+def test_a_prompt_is_embedded_as_diffusers_embeds_it() -> None:
+    pipeline = tiny_pipeline()
+    expected, _ = pipeline.encode_prompt("a dog", "cpu", 1, False)
+    assert torch.equal(StableDiffusion(pipeline, "x").embed("a dog").tokens, expected)
+
+
+def test_sdxl_is_embedded_as_diffusers_embeds_it() -> None:
+    pipeline = tiny_xl_pipeline()
+    states, _, pooled, _ = pipeline.encode_prompt("a dog", device="cpu", do_classifier_free_guidance=False)
+    embedded = StableDiffusion(pipeline, "xl").embed("a dog")
+    assert torch.equal(embedded.tokens, states)
+    assert torch.equal(embedded.added["text_embeds"], pooled)
+    assert embedded.added["time_ids"].tolist() == [[16, 16, 0, 0, 16, 16]]
+
+
+def test_sdxls_unet_predicts_and_injects_as_any_other() -> None:
+    backbone = StableDiffusion(tiny_xl_pipeline(), "xl")
+    prompt = stack([backbone.embed("a dog"), backbone.embed("a tiger")])
+    plain = backbone.predict(LATENTS, 500, prompt)
+    features = backbone.read(LATENTS, 500, backbone.embed("a dog"), attention=True, residual=True)
+    own = backbone.predict(LATENTS, 500, backbone.embed("a dog"), injection=features)
+    torch.testing.assert_close(own[0], plain[0], rtol=0, atol=1e-5)
+    assert (plain[0] - plain[1]).abs().max() > 1e-5
+    assert backbone._residual is backbone._unet.up_blocks[0].resnets[1].conv2

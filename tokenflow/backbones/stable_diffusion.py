@@ -1,4 +1,4 @@
-"""Stable Diffusion (UNet with cross-attention, AutoencoderKL, CLIP text encoder) through diffusers.
+"""Stable Diffusion 1.x, 2.x and XL (UNet with cross-attention, AutoencoderKL, CLIP text encoders) through diffusers.
 
 The only file that knows how such a UNet is built. Everything is found from the architecture: a UNet of another depth
 or width has its sites and injection points in the corresponding places. Knows no clip, no mode and no propagation.
@@ -47,10 +47,10 @@ class StableDiffusion:
         _check_parts(pipeline)
         self._unet = pipeline.unet
         self._vae = pipeline.vae
-        self._tokenizer = pipeline.tokenizer
-        self._text_encoder = pipeline.text_encoder
-        for network in (self._unet, self._vae, self._text_encoder):
+        self._text_encoders = _text_encoders(pipeline)
+        for network in (self._unet, self._vae, *(encoder for _, encoder in self._text_encoders)):
             network.eval().requires_grad_(False)
+        self._is_xl = self._unet.config.addition_embed_type == "text_time"
         self.fingerprint = fingerprint
         self.device: torch.device = self._unet.device
         self.schedule = Schedule(pipeline.scheduler.config)
@@ -78,22 +78,32 @@ class StableDiffusion:
             return (pictures.float() / 2 + 0.5).clamp(0, 1)
 
     def embed(self, prompt: str) -> Conditioning:
-        """The text encoder's last hidden state, 1 n c."""
-        length = self._tokenizer.model_max_length
-        ids = self._tokenizer(
-            prompt, padding="max_length", max_length=length, truncation=True, return_tensors="pt"
-        ).input_ids
-        whole = self._tokenizer(prompt, truncation=False, verbose=False, return_tensors="pt").input_ids
-        if whole.shape[1] > length:
-            lost = self._tokenizer.decode(whole[0, length - 1 : -1])
-            warnings.warn(
-                f"the prompt {prompt!r} is longer than the {length} tokens this model reads; "
-                f"it does not see: {lost!r}. Shorten the prompt",
-                TokenflowWarning,
-                stacklevel=2,
-            )
+        """The text encoder's last states, 1 n c; of SDXL's two encoders the last but one, and the pooled state."""
         with torch.no_grad():
-            return Conditioning(self._text_encoder(ids.to(self.device)).last_hidden_state)
+            outputs = [
+                encoder(self._tokens(tokenizer, prompt), output_hidden_states=True)
+                for tokenizer, encoder in self._text_encoders
+            ]
+        if not self._is_xl:
+            return Conditioning(outputs[0].last_hidden_state)
+        side = self.native_size
+        sizes = torch.tensor([[side, side, 0, 0, side, side]], device=self.device)  # original size, crop, target size
+        added = {"text_embeds": outputs[-1].text_embeds, "time_ids": sizes.to(outputs[-1].text_embeds)}
+        return Conditioning(torch.cat([output.hidden_states[-2] for output in outputs], dim=-1), added)
+
+    def _tokens(self, tokenizer: Any, prompt: str) -> Tensor:
+        """A prompt's tokens, 1 n; what does not fit is cut off with a warning."""
+        length = tokenizer.model_max_length
+        whole = tokenizer(prompt, truncation=False, verbose=False, return_tensors="pt").input_ids
+        if whole.shape[1] > length:
+            warnings.warn(
+                f"the prompt {prompt!r} is longer than the {length} tokens this model reads; it does not see: "
+                f"{tokenizer.decode(whole[0, length - 1 : -1])!r}. Shorten the prompt",
+                TokenflowWarning,
+                stacklevel=3,
+            )
+        padded = tokenizer(prompt, padding="max_length", max_length=length, truncation=True, return_tensors="pt")
+        return padded.input_ids.to(self.device)
 
     def predict(
         self,
@@ -180,10 +190,12 @@ class StableDiffusion:
         ) -> tuple[tuple[Tensor, ...], Tensor]:
             branches, dtype = conditioning.branches, network.dtype
             with torch.no_grad():
+                per_frame = conditioning.for_frames(len(latents))
                 down, middle = network(
                     latents.to(dtype).repeat(branches, 1, 1, 1),
                     timestep,
-                    encoder_hidden_states=conditioning.for_frames(len(latents)).tokens.to(dtype),
+                    encoder_hidden_states=per_frame.tokens.to(dtype),
+                    added_cond_kwargs=dict(per_frame.added) or None,
                     controlnet_cond=pictures.to(self.device, dtype).repeat(branches, 1, 1, 1),
                     return_dict=False,
                 )
@@ -248,7 +260,7 @@ def _check_parts(pipeline: Any) -> None:
     if missing:
         raise ModelError(
             f"the model has no {', '.join(missing)}; expected a text-to-image pipeline of the "
-            "Stable Diffusion 1.x or 2.x family: choose another model.path"
+            "Stable Diffusion family: choose another model.path"
         )
     takes, gives = pipeline.unet.config.in_channels, pipeline.vae.config.latent_channels
     if takes != gives:
@@ -256,6 +268,13 @@ def _check_parts(pipeline: Any) -> None:
             f"the UNet takes {takes} channels where the autoencoder gives {gives}: it is an inpainting or depth model; "
             "expected a plain text-to-image one: choose another model.path"
         )
+
+
+def _text_encoders(pipeline: Any) -> list[tuple[Any, Any]]:
+    """The pipeline's pairs of tokenizer and text encoder: one in SD 1.x and 2.x, two in SDXL."""
+    names = [("tokenizer", "text_encoder"), ("tokenizer_2", "text_encoder_2")]
+    pairs = [(getattr(pipeline, first, None), getattr(pipeline, second, None)) for first, second in names]
+    return [(tokenizer, encoder) for tokenizer, encoder in pairs if tokenizer is not None and encoder is not None]
 
 
 def _stages(unet: nn.Module) -> Iterator[tuple[str, nn.Module, int]]:
