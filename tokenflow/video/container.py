@@ -166,21 +166,26 @@ class _Clock:
         # AVI has no times either, and FFmpeg's guess is off where pictures are stored in another order
         reordered = container.format.name == "avi" and stream.codec_context.has_b_frames
         self._untimed = reordered or container.format.name in _UNTIMED
-        self._interval = 1 / _rate(stream)
+        self._rate = _rate(stream)
+        self._constant = stream.average_rate == stream.base_rate
         self._origin = first.pts or 0
         self._previous: Fraction | None = None
 
     def time(self, frame: VideoFrame) -> Fraction:
         """When this picture is shown; to be asked once for each, in their order."""
-        stamped = not self._untimed and frame.pts is not None
-        time = ((frame.pts or 0) - self._origin) * self._base if stamped else None
-        if self._previous is None:
-            self._previous = time or Fraction(0)
-        elif time is None:
-            self._previous += self._interval
+        if self._untimed or frame.pts is None:
+            time = Fraction(0) if self._previous is None else self._previous + 1 / self._rate
         else:
-            self._previous = max(time, self._previous + self._base)
-        return self._previous
+            time = self._unrounded((frame.pts - self._origin) * self._base)
+        if self._previous is not None and time <= self._previous:
+            time = self._previous + self._base
+        self._previous = time
+        return time
+
+    def _unrounded(self, time: Fraction) -> Fraction:
+        """What a constant rate says, where the container had to round that to its ticks."""
+        exact = round(time * self._rate) / self._rate
+        return exact if self._constant and abs(exact - time) <= self._base else time
 
     def stamp(self, time: Fraction) -> int:
         """The time stamp of a time in seconds."""

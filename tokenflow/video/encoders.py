@@ -88,8 +88,7 @@ def written_size(encoder: Encoder, pixel_format: str, width: int, height: int) -
     """The size in pixels, widened to what the encoder takes."""
     if not encoder.even:
         return width, height
-    layout = av.VideoFormat(pixel_format, 16, 16)
-    colour = min(layout.components, key=lambda component: component.width * component.height)
+    colour = min(_layout(pixel_format).components, key=lambda component: component.width * component.height)
     across, down = 16 // colour.width, 16 // colour.height
     return -(-width // across) * across, -(-height // down) * down
 
@@ -98,6 +97,18 @@ def matrix_and_range(encoder: Encoder, pixel_format: str) -> tuple[int, int]:
     """How colours are to be coded and tagged, in numbers of ITU-T H.273; JPEG knows but one way."""
     if encoder.name == "mjpeg":
         return _BT601, int(ColorRange.JPEG)
-    if av.VideoFormat(pixel_format).is_rgb:
+    if _layout(pixel_format).is_rgb:
         return _NO_MATRIX, int(ColorRange.JPEG)
     return BT709, int(ColorRange.MPEG)
+
+
+def _layout(pixel_format: str) -> av.VideoFormat:
+    """The planes of a pixel format, for a picture of 16×16.
+
+    Raises:
+        OutputError: FFmpeg knows none of that name.
+    """
+    try:
+        return av.VideoFormat(pixel_format, 16, 16)
+    except ValueError as error:
+        raise OutputError(f"pixel format {pixel_format!r} is not known; use one such as yuv420p") from error

@@ -96,7 +96,7 @@ def restore(picture: Picture, width: int, height: int, how: How = "fit") -> Pict
 
 
 def _nearest(length: float, multiple: int) -> int:
-    return max(multiple, round(length / multiple) * multiple)
+    return max(multiple, int(length / multiple + 0.5) * multiple)
 
 
 def _centred(width: int, height: int, outer_width: int, outer_height: int) -> _Box:

@@ -6,6 +6,7 @@ from contextlib import ExitStack
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
+from typing import NamedTuple
 
 import av
 from av.audio.stream import AudioStream
@@ -14,8 +15,20 @@ from av.packet import Packet
 
 from tokenflow.video.container import Damage, first_time, opened, packets, reason, sound_stream
 
-_ENCODERS = {"webm": ("libopus", 48_000)}
-"""Encoder and samples a second for containers that do not take AAC."""
+
+class _Encoder(NamedTuple):
+    """FFmpeg's name of an encoder, and the samples a second that it takes, the best first."""
+
+    name: str
+    rates: tuple[int, ...]
+
+
+_USUAL_ENCODER = _Encoder("aac", (48_000, 44_100, 96_000, 88_200, 32_000, 24_000, 22_050, 16_000, 8_000))
+_ENCODERS = {"webm": _Encoder("libopus", (48_000,))}
+"""For containers that do not take the usual one."""
+
+_LAYOUTS = {1: "mono", 2: "stereo", 6: "5.1"}
+"""What every encoder takes, by the number of channels; others are mixed to stereo."""
 
 _PRIMING = Fraction(1, 10)
 """Seconds before the first picture in which a clip's own sound may begin: encoders start with silence."""
@@ -67,10 +80,12 @@ def _taken(
     if _takes(output, source):
         copy = output.add_stream_from_template(source)
         return _copied(container, source, copy, zero, earliest, Damage(path))
-    encoder, rate = _ENCODERS.get(output.format.name, ("aac", source.rate))
-    stream = output.add_stream(encoder, rate=rate, layout=source.layout.name)
+    encoder = _ENCODERS.get(output.format.name, _USUAL_ENCODER)
+    rate = source.rate if source.rate in encoder.rates else encoder.rates[0]
+    layout = _LAYOUTS.get(source.layout.nb_channels, "stereo")
+    stream = output.add_stream(encoder.name, rate=rate, layout=layout)
     if not isinstance(stream, AudioStream):
-        raise TypeError(f"expected an encoder of sound; got {encoder}")
+        raise TypeError(f"expected an encoder of sound; got {encoder.name}")
     return _encoded(container, source, stream, zero, Damage(path))
 
 

@@ -1,0 +1,106 @@
+"""Small clips made by PyAV, with the number of each frame in its picture."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+
+BITS = 8
+WIDTH, HEIGHT = 64, 32
+LIGHT, DARK = 230, 25
+
+
+def numbered(number, width=WIDTH, height=HEIGHT):
+    """A picture (height width 3) of two rows of four blocks: the bits of a number, light for 1."""
+    bits = np.array([(number >> bit) & 1 for bit in range(BITS)]).reshape(2, BITS // 2)
+    rows = np.arange(height) * 2 // height
+    columns = np.arange(width) * (BITS // 2) // width
+    grey = np.where(bits[rows][:, columns], LIGHT, DARK).astype(np.uint8)
+    return np.repeat(grey[..., None], 3, axis=-1)
+
+
+def number(picture):
+    """The number in a picture that `numbered` drew, of whatever size."""
+    height, width, _ = picture.shape
+    bits = [
+        picture[
+            (2 * row + 1) * height // 4 - height // 16 : (2 * row + 1) * height // 4 + height // 16 + 1,
+            (2 * column + 1) * width // 8 - width // 32 : (2 * column + 1) * width // 8 + width // 32 + 1,
+        ].mean()
+        > (LIGHT + DARK) / 2
+        for row in range(2)
+        for column in range(BITS // 2)
+    ]
+    return sum(1 << bit for bit, light in enumerate(bits) if light)
+
+
+def flat(colour, width=WIDTH, height=HEIGHT):
+    """A picture (height width 3) of one colour."""
+    return np.broadcast_to(np.array(colour, dtype=np.uint8), (height, width, 3)).copy()
+
+
+def make(
+    path: Path,
+    pictures: Iterable[np.ndarray],
+    *,
+    codec: str = "libx264",
+    pixel_format: str = "yuv420p",
+    rate: Fraction | int = 25,
+    times: Sequence[Fraction] | None = None,
+    sound: str | None = None,
+    options: Mapping[str, str] | None = None,
+    aspect: Fraction | None = None,
+    rotation: int = 0,
+    tags: Mapping[str, int] | None = None,
+    convert: Mapping[str, object] | None = None,
+    container: str | None = None,
+    container_options: Mapping[str, str] | None = None,
+) -> Path:
+    """Encode pictures (H W 3 or 4) and, if a codec for it is named, a second of sound for 25 of them."""
+    pictures = list(pictures)
+    with av.open(str(path), "w", format=container, options=dict(container_options or {})) as output:
+        video = output.add_stream(codec, rate=rate, options=dict(options or {}))
+        video.height, video.width = pictures[0].shape[:2]
+        video.pix_fmt = pixel_format
+        if times:
+            video.codec_context.time_base = Fraction(1, 90_000)
+        if aspect:
+            video.codec_context.sample_aspect_ratio = aspect
+        for name, value in (tags or {}).items():
+            setattr(video.codec_context, name, value)
+        if rotation:
+            video.set_display_rotation(rotation)
+        heard = output.add_stream(sound, rate=48_000, layout="mono") if sound else None
+        output.start_encoding()
+        if heard:
+            output.mux(list(_sweep(heard, len(pictures) / 25)))
+        for index, picture in enumerate(pictures):
+            frame = av.VideoFrame.from_ndarray(picture, format="rgba" if picture.shape[-1] == 4 else "rgb24")
+            frame = frame.reformat(format=pixel_format, **(convert or {}))
+            if times:
+                frame.pts, frame.time_base = round(times[index] * 90_000), Fraction(1, 90_000)
+            else:
+                frame.pts, frame.time_base = index, 1 / Fraction(rate)
+            output.mux(video.encode(frame))
+        output.mux(video.encode(None))
+    return path
+
+
+def _sweep(stream, seconds):
+    """Packets of a tone that rises without end: each moment sounds unlike all others."""
+    time = np.arange(round(48_000 * seconds)) / 48_000
+    samples = (8000 * np.sin(2 * np.pi * (200 + 700 * time) * time)).astype(np.int16)
+    for begin in range(0, len(samples), 1024):
+        frame = av.AudioFrame.from_ndarray(samples[None, begin : begin + 1024], format="s16", layout="mono")
+        frame.sample_rate, frame.pts, frame.time_base = 48_000, begin, Fraction(1, 48_000)
+        yield from stream.encode(frame)
+    yield from stream.encode(None)
+
+
+def sound_of(path):
+    """What is stored of a clip's sound: the start of each packet in seconds and its bytes."""
+    with av.open(str(path)) as container:
+        stream = container.streams.audio[0]
+        return [(packet.pts * packet.time_base, bytes(packet)) for packet in container.demux(stream) if packet.size]

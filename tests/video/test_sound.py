@@ -1,0 +1,167 @@
+from fractions import Fraction
+
+import av
+import numpy as np
+import pytest
+
+from tests.video.making import make, numbered, sound_of
+from tokenflow.errors import ClipError, TokenflowWarning
+from tokenflow.video import VideoWriter, probe, read_frames
+
+COUNT = 60
+"""Pictures at 25 a second."""
+
+REACH = 1200
+"""Samples that sound is searched for to both sides."""
+
+
+def clip_with(tmp_path, sound, name="clip.mp4", **settings):
+    return make(tmp_path / name, [numbered(index) for index in range(COUNT)], sound=sound, **settings)
+
+
+def edit(clip, out, codec="h264", **part):
+    """What an edit does: read a part, write it with its sound."""
+    frames = list(read_frames(clip, **part))
+    height, width, _ = frames[0].picture.shape
+    with VideoWriter(
+        out,
+        width=width,
+        height=height,
+        times=[frame.time for frame in frames],
+        audio_from=clip,
+        audio_start=frames[0].source_time,
+        codec=codec,
+    ) as writer:
+        for frame in frames:
+            writer.write(frame.picture)
+    return out
+
+
+def heard(path, at, count=4096):
+    """The samples heard from `at` on, in seconds from the first picture."""
+    with av.open(str(path)) as container:
+        picture = next(container.decode(video=0))
+        container.seek(0)
+        frames = list(container.decode(audio=0))
+    begin = frames[0].pts * frames[0].time_base - picture.pts * picture.time_base
+    samples = np.concatenate([frame.to_ndarray()[0].astype(float) for frame in frames])
+    first = round((Fraction(at).limit_denominator(1000) - begin) * 48_000)
+    assert first >= 0
+    return samples[first : first + count]
+
+
+def delay(path, at, clip, clip_at):
+    """Seconds by which the sound of one file comes late against another's, and how alike they are."""
+    part, reference = heard(path, at), heard(clip, clip_at - REACH / 48_000, 4096 + 2 * REACH)
+    alike = [np.corrcoef(part, reference[lag : lag + 4096])[0, 1] for lag in range(0, 2 * REACH, 4)]
+    return (REACH - 4 * int(np.argmax(alike))) / 48_000, max(alike)
+
+
+def length(path):
+    with av.open(str(path)) as container:
+        return sum(frame.samples for frame in container.decode(audio=0)) / 48_000
+
+
+@pytest.mark.parametrize(
+    ("sound", "name", "out", "codec"),
+    [
+        ("aac", "clip.mp4", "out.mp4", "h264"),
+        ("aac", "clip.mkv", "out.mp4", "h264"),
+        ("aac", "clip.mp4", "out.mkv", "h264"),
+        ("libmp3lame", "clip.mp4", "out.mp4", "h264"),
+        ("libopus", "clip.mkv", "out.mp4", "h264"),
+        ("libopus", "clip.mkv", "out.webm", "vp9"),
+        ("flac", "clip.mkv", "out.mp4", "h264"),
+        ("pcm_s16le", "clip.mov", "out.mov", "h264"),
+    ],
+)
+def test_sound_is_copied_bit_by_bit(tmp_path, sound, name, out, codec):
+    clip = clip_with(tmp_path, sound, name)
+    stored, copied = sound_of(clip), sound_of(edit(clip, tmp_path / out, codec))
+    assert [data for _, data in copied] == [data for _, data in stored]
+    begin = copied[0][0] - stored[0][0]
+    with av.open(str(tmp_path / out)) as container:
+        begin -= container.streams.video[0].start_time * container.streams.video[0].time_base
+    assert abs(begin) <= Fraction(1, 1000)
+
+
+def test_sound_from_a_transport_stream_is_copied(tmp_path):
+    clip = clip_with(tmp_path, "aac", "clip.ts")
+    copied = sound_of(edit(clip, tmp_path / "out.mp4"))
+    stored = sound_of(clip)
+    header = 7  # of ADTS, which MP4 keeps elsewhere
+    assert [data for _, data in copied] == [data[header:] for _, data in stored]
+
+
+@pytest.mark.parametrize("start", [0.4, 1.0, 1.6])
+@pytest.mark.parametrize(
+    ("sound", "name", "out"),
+    [
+        ("aac", "clip.mp4", "out.mp4"),
+        ("aac", "clip.ts", "out.mp4"),
+        ("pcm_s16le", "clip.mkv", "out.mov"),
+        ("libopus", "clip.mkv", "out.mkv"),
+    ],
+)
+def test_sound_is_cut_to_the_part_and_in_step_with_it(tmp_path, start, sound, name, out):
+    clip = clip_with(tmp_path, sound, name)
+    written = edit(clip, tmp_path / out, start=start, frames=10)
+    assert length(written) == pytest.approx(10 / 25, abs=0.05)
+    late, alike = delay(written, 0.2, clip, start + 0.2)
+    assert abs(late) <= 0.001
+    assert alike > 0.98
+
+
+@pytest.mark.parametrize("start", [0, 0.4])
+@pytest.mark.parametrize(
+    ("sound", "name", "out", "codec", "expected"),
+    [
+        ("aac", "clip.mp4", "out.webm", "vp9", "opus"),
+        ("libopus", "clip.mkv", "out.mov", "h264", "aac"),
+        ("pcm_u8", "clip.mkv", "out.mp4", "h264", "aac"),
+    ],
+)
+def test_sound_that_cannot_be_copied_is_encoded_anew(tmp_path, start, sound, name, out, codec, expected):
+    clip = clip_with(tmp_path, sound, name)
+    written = edit(clip, tmp_path / out, codec, start=start)
+    with av.open(str(written)) as container:
+        assert container.streams.audio[0].codec_context.name.removeprefix("lib") == expected
+    assert length(written) == pytest.approx(COUNT / 25 - start, abs=0.05)
+    for time in (0.2, 1.5):
+        late, alike = delay(written, time, clip, start + time)
+        assert abs(late) <= 0.001
+        assert alike > 0.9
+
+
+def test_no_sound_where_there_is_none(tmp_path):
+    out = edit(clip_with(tmp_path, None), tmp_path / "out.mp4")
+    assert not probe(out).has_audio
+
+
+def test_sound_of_a_clip_that_cannot_be_read(tmp_path):
+    (tmp_path / "clip.mp4").write_text("no clip")
+    with (
+        pytest.raises(ClipError, match="cannot be read"),
+        VideoWriter(tmp_path / "out.mp4", width=16, height=16, rate=25, audio_from=tmp_path / "clip.mp4"),
+    ):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["clip.mp4"]
+
+
+def test_every_second_frame_keeps_all_of_the_sound(tmp_path):
+    clip = clip_with(tmp_path, "aac")
+    assert len(sound_of(edit(clip, tmp_path / "out.mp4", every=2))) == len(sound_of(clip))
+
+
+def test_sound_that_breaks_off_ends_with_a_warning(tmp_path):
+    clip = clip_with(tmp_path, "pcm_s16le", "clip.mov", container_options={"movflags": "faststart"})
+    clip.write_bytes(clip.read_bytes()[:-60_000])
+    with pytest.warns(TokenflowWarning, match="damaged or cut off"):
+        write_silently(tmp_path / "out.mov", clip)
+    assert 1 < length(tmp_path / "out.mov") < COUNT / 25
+
+
+def write_silently(out, clip):
+    with VideoWriter(out, width=64, height=32, rate=25, audio_from=clip) as writer:
+        for index in range(COUNT):
+            writer.write(numbered(index))

@@ -1,0 +1,275 @@
+import resource
+import signal
+from fractions import Fraction
+
+import av
+import numpy as np
+import psutil
+import pytest
+
+from tests.video.making import HEIGHT, WIDTH, flat, make, number, numbered
+from tokenflow.errors import OutputError
+from tokenflow.video import VideoWriter, probe, read_frames
+
+COUNT = 12
+VARIABLE = [Fraction(tick, 90) for tick in (0, 3, 5, 20, 21, 90, 93, 95)]
+
+
+def write(path, pictures, **settings):
+    height, width = pictures[0].shape[:2]
+    with VideoWriter(path, width=width, height=height, **settings) as writer:
+        for picture in pictures:
+            writer.write(picture)
+    return path
+
+
+def numbers(path):
+    return [number(frame.picture) for frame in read_frames(path)]
+
+
+@pytest.mark.parametrize(
+    ("codec", "name"),
+    [
+        ("h264", "out.mp4"),
+        ("h264", "out.mkv"),
+        ("hevc", "out.mp4"),
+        ("vp9", "out.webm"),
+        ("av1", "out.mp4"),
+        ("prores", "out.mov"),
+        ("mjpeg", "out.mov"),
+        ("ffv1", "out.mkv"),
+        ("png", "out.mov"),
+    ],
+)
+def test_frame_n_of_the_output_is_frame_n_of_the_input(tmp_path, codec, name):
+    source = make(tmp_path / "clip.mp4", [numbered(index) for index in range(COUNT)], rate=Fraction(30_000, 1001))
+    frames = list(read_frames(source))
+    out = write(
+        tmp_path / name, [frame.picture for frame in frames], times=[frame.time for frame in frames], codec=codec
+    )
+    written = list(read_frames(out))
+    assert [number(frame.picture) for frame in written] == list(range(COUNT))
+    assert [frame.time for frame in written] == [frame.time for frame in frames]
+    assert probe(out).rate == probe(source).rate
+    assert [path.name for path in tmp_path.iterdir() if path.suffix == ".part"] == []
+
+
+@pytest.mark.parametrize("name", ["out.mp4", "out.mov", "out.mkv", "out.webm"])
+def test_a_variable_rate_is_kept(tmp_path, name):
+    codec = "vp9" if name.endswith("webm") else "h264"
+    out = write(tmp_path / name, [numbered(index) for index in range(len(VARIABLE))], times=VARIABLE, codec=codec)
+    assert numbers(out) == list(range(len(VARIABLE)))
+    read = [frame.time for frame in read_frames(out)]
+    if name.endswith(("mp4", "mov")):
+        assert read == VARIABLE
+        assert float(probe(out).duration) == pytest.approx(2 * VARIABLE[-1] - VARIABLE[-2], abs=0.001)
+    else:
+        assert max(abs(a - b) for a, b in zip(read, VARIABLE, strict=True)) <= Fraction(1, 1000)
+
+
+def test_times_without_a_common_measure_are_kept_to_the_nearest_tick(tmp_path):
+    times = [Fraction(0), Fraction(1, 999_983), Fraction(1, 3), Fraction(5, 7)]
+    times[1] = Fraction(99_991, 999_983)
+    out = write(tmp_path / "out.mp4", [numbered(index) for index in range(4)], times=times)
+    read = [frame.time for frame in read_frames(out)]
+    assert max(abs(a - b) for a, b in zip(read, times, strict=True)) <= Fraction(1, 90_000)
+
+
+def test_times_may_begin_anywhere(tmp_path):
+    out = write(tmp_path / "out.mp4", [numbered(1), numbered(2)], times=[Fraction(7), Fraction(15, 2)])
+    assert [frame.time for frame in read_frames(out)] == [0, Fraction(1, 2)]
+
+
+def test_a_rate(tmp_path):
+    out = write(tmp_path / "out.mp4", [numbered(index) for index in range(5)], rate=10)
+    assert [frame.time for frame in read_frames(out)] == [Fraction(index, 10) for index in range(5)]
+    assert probe(out).duration == Fraction(1, 2)
+
+
+@pytest.mark.parametrize("size", [(63, 31), (63, 32), (64, 31), (1, 1)])
+def test_odd_sizes_keep_every_pixel(tmp_path, size):
+    picture = numbered(0b10011010, *size)
+    writer = VideoWriter(tmp_path / "out.mp4", width=size[0], height=size[1], rate=25, quality=5)
+    assert writer.size == (size[0] + size[0] % 2, size[1] + size[1] % 2)
+    with writer:
+        writer.write(picture)
+    (frame,) = read_frames(tmp_path / "out.mp4")
+    assert frame.picture.shape[1::-1] == writer.size
+    assert np.abs(frame.picture[: size[1], : size[0]].astype(int) - picture).mean() < 6
+
+
+@pytest.mark.parametrize(
+    ("codec", "name", "pixel_format"),
+    [
+        ("h264", "out.mp4", "yuv444p"),
+        ("vp9", "out.webm", None),
+        ("av1", "out.mp4", None),
+        ("prores", "out.mov", None),
+        ("ffv1", "out.mkv", None),
+    ],
+)
+def test_odd_sizes_stay_odd_where_they_can(tmp_path, codec, name, pixel_format):
+    picture = numbered(0b10011010, 75, 61)
+    out = write(tmp_path / name, [picture] * 2, rate=25, codec=codec, pixel_format=pixel_format)
+    assert (probe(out).width, probe(out).height) == (75, 61)
+    assert numbers(out) == [0b10011010] * 2
+
+
+@pytest.mark.parametrize("codec", ["ffv1", "png"])
+def test_lossless_codecs_lose_nothing(tmp_path, codec):
+    noise = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
+    (frame,) = read_frames(write(tmp_path / "out.mp4", [noise], rate=25, codec=codec))
+    np.testing.assert_array_equal(frame.picture, noise)
+
+
+@pytest.mark.parametrize("colour", [(0, 0, 0), (255, 255, 255), (200, 30, 40), (20, 180, 60), (30, 50, 210)])
+@pytest.mark.parametrize(("codec", "name"), [("h264", "out.mp4"), ("vp9", "out.webm"), ("mjpeg", "out.mov")])
+def test_colours_and_their_tags(tmp_path, colour, codec, name):
+    out = write(tmp_path / name, [flat(colour)] * 2, rate=25, codec=codec)
+    for frame in read_frames(out):
+        assert np.abs(frame.picture.astype(int) - colour).max() <= 3
+    with av.open(str(out)) as container:
+        context = container.streams.video[0].codec_context
+        if codec != "mjpeg":
+            assert (context.colorspace, context.color_primaries, context.color_trc) == (1, 1, 1)
+            assert context.color_range == 1
+
+
+def test_quality_and_options_reach_the_encoder(tmp_path):
+    noise = [np.random.default_rng(0).integers(0, 256, (96, 96, 3), dtype=np.uint8)] * 3
+    fine = write(tmp_path / "fine.mp4", noise, rate=25, quality=5).stat().st_size
+    coarse = write(tmp_path / "coarse.mp4", noise, rate=25, quality=45).stat().st_size
+    assert coarse < fine / 2
+    fast = write(tmp_path / "fast.mp4", noise, rate=25, quality=5, options={"preset": "ultrafast"})
+    assert fast.stat().st_size != fine
+
+
+def fail_in_the_middle(target, failure):
+    with VideoWriter(target, width=WIDTH, height=HEIGHT, rate=25) as writer:
+        writer.write(numbered(0))
+        assert len(list(target.parent.iterdir())) == 2
+        raise failure
+
+
+@pytest.mark.parametrize("failure", [RuntimeError, KeyboardInterrupt, SystemExit])
+def test_after_an_exception_nothing_is_left_and_nothing_is_lost(tmp_path, failure):
+    target = tmp_path / "out.mp4"
+    target.write_bytes(b"an earlier result")
+    with pytest.raises(failure):
+        fail_in_the_middle(target, failure)
+    assert [path.name for path in tmp_path.iterdir()] == ["out.mp4"]
+    assert target.read_bytes() == b"an earlier result"
+
+
+def test_the_file_appears_when_it_is_whole(tmp_path):
+    target = tmp_path / "new" / "out.mp4"
+    with VideoWriter(target, width=WIDTH, height=HEIGHT, rate=25) as writer:
+        writer.write(numbered(3))
+        assert not target.exists()
+    assert numbers(target) == [3]
+    (tmp_path / "plain").touch()
+    assert target.stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def test_no_picture_is_no_clip(tmp_path):
+    with pytest.raises(OutputError, match="expected 1 pictures; got 0"):
+        write_nothing(tmp_path, rate=25)
+    with pytest.raises(OutputError, match="expected 2 pictures; got 0"):
+        write_nothing(tmp_path, times=[Fraction(0), Fraction(1)])
+    assert list(tmp_path.iterdir()) == []
+
+
+def write_nothing(folder, **settings):
+    with VideoWriter(folder / "out.mp4", width=WIDTH, height=HEIGHT, **settings):
+        pass
+
+
+def test_more_pictures_than_times(tmp_path):
+    with pytest.raises(ValueError, match="expected 1 pictures, as there are times"):
+        write(tmp_path / "out.mp4", [numbered(0)] * 2, times=[Fraction(0)])
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("picture", [flat((0, 0, 0), 8, 8), numbered(0).astype(float), numbered(0)[..., :1]])
+def test_a_picture_of_another_shape_or_type(tmp_path, picture):
+    with (
+        pytest.raises(ValueError, match="expected a picture"),
+        VideoWriter(tmp_path / "out.mp4", width=WIDTH, height=HEIGHT, rate=25) as writer,
+    ):
+        writer.write(picture)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"rate": 0},
+        {"times": []},
+        {"times": [Fraction(1), Fraction(1)]},
+        {"times": [Fraction(1), Fraction(0)]},
+        {"times": [Fraction(1)], "rate": 25},
+    ],
+)
+def test_times_that_make_no_sense(tmp_path, settings):
+    with pytest.raises(ValueError, match="expected"):
+        VideoWriter(tmp_path / "out.mp4", width=WIDTH, height=HEIGHT, **settings)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "message"),
+    [
+        ("out.xyz", {}, "no container is known by that ending; use one of .mp4"),
+        ("out", {}, "no container is known by that ending"),
+        ("out.mp4", {"codec": "h265"}, "codec 'h265' is not known; expected one of h264, hevc"),
+        ("out.webm", {}, "choose another codec, pixel format or container"),
+        ("out.mov", {"codec": "vp9"}, "choose another codec, pixel format or container"),
+        ("out.mp4", {"pixel_format": "rgb24"}, "choose another codec, pixel format or container"),
+        ("out.mp4", {"codec": "png", "quality": 3}, "png has no quality to set"),
+        ("out.mp4", {"pixel_format": "no"}, "pixel format 'no' is not known"),
+        ("folder.mp4", {}, "is a folder; expected the name of a file"),
+        ("file/out.mp4", {}, "cannot be written"),
+    ],
+)
+def test_what_cannot_be_written(tmp_path, name, settings, message):
+    (tmp_path / "folder.mp4").mkdir()
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match=message):
+        write(tmp_path / name, [numbered(0)], rate=25, **settings)
+    assert {path.name for path in tmp_path.iterdir()} == {"folder.mp4", "file"}
+
+
+def test_a_place_that_forbids_writing():
+    with pytest.raises(OutputError, match="cannot be written"):
+        write("/proc/out.mp4", [numbered(0)], rate=25)
+
+
+@pytest.mark.parametrize("room", [0, 2_000, 40_000])
+def test_a_full_disk(tmp_path, room):
+    """The system refuses to let files grow past a limit, as it refuses on a full disk."""
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (room, before[1]))
+        with pytest.raises(OutputError, match=r"cannot be written .*make room"):
+            write(tmp_path / "out.mkv", [noise] * 30, rate=25, codec="ffv1")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_memory_does_not_grow_with_the_clip(tmp_path):
+    """Eighty pictures of a megabyte each go through without being kept."""
+    process = psutil.Process()
+    picture = flat((9, 9, 9), 640, 480)
+    resident = []
+    with VideoWriter(tmp_path / "out.mp4", width=640, height=480, rate=25, options={"preset": "ultrafast"}) as writer:
+        for _ in range(120):
+            writer.write(picture)
+            resident.append(process.memory_info().rss)
+    for _ in read_frames(tmp_path / "out.mp4"):
+        resident.append(process.memory_info().rss)
+    assert resident[119] - resident[40] < 20 * picture.nbytes
+    assert resident[239] - resident[160] < 20 * picture.nbytes
