@@ -22,6 +22,7 @@ ORDER = [
     "propagation",
     "metrics",
     "report",
+    "results",
     "pipeline",
     "cli",
 ]

@@ -12,12 +12,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from PIL import Image
 
 import tokenflow
 from tests.tiny import moving_square, save_tiny_controlnet, save_tiny_model
 from tokenflow import pipeline
 from tokenflow.config import Config
-from tokenflow.errors import ClipNotFoundError, ConfigError, ReconstructionWarning, TrajectoryError
+from tokenflow.errors import ClipNotFoundError, ConfigError, OutputError, ReconstructionWarning, TrajectoryError
 from tokenflow.video import VideoWriter, read_frames
 
 FRAMES = 7
@@ -164,7 +165,7 @@ def test_a_failed_edit_leaves_nothing_that_looks_finished(
     def fail(*_: object) -> None:
         raise RuntimeError("in the middle of writing")
 
-    monkeypatch.setattr(pipeline.report, "contact_sheet", fail)
+    monkeypatch.setattr(pipeline.results, "contact_sheet", fail)
     with pytest.raises(RuntimeError, match="in the middle"):
         tokenflow.edit(configured(material, tmp_path, trajectories=shared_trajectories), progress=False)
     assert list(tmp_path.iterdir()) == []
@@ -185,6 +186,37 @@ def test_a_clip_of_an_odd_size_comes_back_in_that_size(material: Path, tmp_path:
             video.write(picture)
     config = configured(material, tmp_path, f"clip.path={tmp_path / 'odd.mp4'}")
     assert tokenflow.edit(config, progress=False).frames.shape == (2, 22, 30, 3)
+
+
+def test_an_output_that_cannot_be_written_is_said_before_any_work(
+    material: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "out").touch()
+    monkeypatch.setattr(pipeline, "load_backbone", lambda *_: pytest.fail("work began"))
+    with pytest.raises(OutputError, match=r"set output\.dir"):
+        tokenflow.edit(configured(material, tmp_path), progress=False)
+
+
+def test_codec_container_and_pngs_are_as_wished(material: Path, tmp_path: Path, shared_trajectories: Path) -> None:
+    wishes = ["output.container=mkv", "output.codec=ffv1", "output.pngs=true"]
+    config = configured(material, tmp_path, *wishes, trajectories=shared_trajectories)
+    result = tokenflow.edit(config, progress=False)
+    assert result.video.name == "edited.mkv"
+    pictures = [np.asarray(Image.open(path)) for path in sorted((tmp_path / "out" / "frames").glob("*.png"))]
+    assert np.array_equal(np.stack(pictures), result.frames)
+    tokenflow.edit(configured(material, tmp_path, trajectories=shared_trajectories), progress=False)
+    assert not (tmp_path / "out" / "frames").exists()
+
+
+@pytest.mark.parametrize("how", ["fit", "fill", "pad"])
+def test_a_clip_of_another_aspect_is_brought_to_the_models_and_back(how: str, material: Path, tmp_path: Path) -> None:
+    with VideoWriter(tmp_path / "wide.mp4", width=44, height=20, rate=10) as video:
+        for picture in moving_square(2, 20, 44):
+            video.write(picture)
+    config = configured(material, tmp_path, f"clip.path={tmp_path / 'wide.mp4'}", f"clip.resize={how}")
+    frames = tokenflow.edit(config, progress=False).frames
+    assert frames.shape[:1] + frames.shape[3:] == (2, 3)
+    assert (frames.shape[1:3] == (20, 44)) if how != "fill" else (frames.shape[1] <= 20 and frames.shape[2] <= 44)
 
 
 def run(*arguments: str) -> subprocess.Popen[str]:

@@ -8,13 +8,15 @@ import warnings
 from pathlib import Path
 from typing import Annotated, TextIO
 
-import click
 import typer
 
 from tokenflow.errors import TokenflowError, TokenflowWarning
 
+INTERRUPTED = 130
+
 app = typer.Typer(
     help="Edit a video by a sentence, consistently over time.",
+    epilog="With --traceback, any command shows where an error came from.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -60,6 +62,16 @@ def show_config(config: ConfigPath, overrides: Overrides = None) -> None:
     print(load_config(config, overrides or ()).to_yaml(), end="")
 
 
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of configuration files, for completion in editors."""
+    import json
+
+    from tokenflow.config import Config
+
+    print(json.dumps(Config.model_json_schema(), indent=2))
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line, by default on the process's own arguments, and exit with its status."""
     words = sys.argv[1:] if arguments is None else arguments
@@ -67,19 +79,16 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning
-            status = app(args=[word for word in words if word != "--traceback"], standalone_mode=False)
+            app(args=[word for word in words if word != "--traceback"], prog_name="tokenflow")
     except TokenflowError as error:
         if with_traceback:
             raise
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
-    except (KeyboardInterrupt, click.Abort):
-        print("interrupted; what was finished is kept, and the same command goes on from there", file=sys.stderr)
-        sys.exit(130)
-    sys.exit(status)
+    except SystemExit as end:
+        if end.code == INTERRUPTED:
+            print("interrupted: what was finished is kept, and the same command goes on from there", file=sys.stderr)
+        raise
 
 
 def _show_warning(

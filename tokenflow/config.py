@@ -22,6 +22,7 @@ ENVIRONMENT_PREFIX = "TOKENFLOW_"
 
 Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
+Side = Annotated[int, Field(ge=16)]
 
 
 class _Section(BaseModel):
@@ -36,9 +37,13 @@ class Clip(_Section):
     start: float = Field(0.0, ge=0, allow_inf_nan=False, description="Seconds into the clip where the part begins.")
     frames: Count | None = Field(None, description="How many frames to take; null for all.")
     every: Count = Field(1, description="Take every n-th frame.")
-    size: Annotated[int, Field(ge=16)] | None = Field(
+    size: Side | tuple[Side, Side] | None = Field(
         None,
-        description="Pixels of the shorter side while editing; null for the size the model was trained at.",
+        description="While editing: pixels of the shorter side, or a box [width, height] to keep within; null for the "
+        "size the model was trained at. Brought to what the model takes, and the result back to the clip's size.",
+    )
+    resize: Literal["fit", "fill", "pad"] = Field(
+        "fit", description="Where the aspect is not quite what the model takes: stretch, cut off, or add edges."
     )
 
 
@@ -121,9 +126,15 @@ class Edit(_Section):
 
 
 class Output(_Section):
-    """Where the result goes."""
+    """Where the result goes, and in which form."""
 
     dir: Path
+    container: Literal["mp4", "mov", "mkv", "webm"] = "mp4"
+    codec: Literal["h264", "hevc", "vp9", "av1", "prores", "ffv1"] = "h264"
+    quality: int | None = Field(
+        None, ge=0, le=63, description="The codec's constant rate factor, lower is better; null hides nothing."
+    )
+    pngs: bool = Field(False, description="Also write every edited frame as a PNG, in frames/.")
 
 
 class Trajectories(_Section):
@@ -192,8 +203,8 @@ def _read(path: Path, seen: tuple[Path, ...]) -> DictConfig:
         raise ConfigError(f"there is no configuration file {str(path)!r}{by}; see configs/ for examples")
     try:
         own = OmegaConf.load(path)
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path} is not a text file; expected YAML") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} cannot be read as YAML ({_one_line(error)})") from error
     if not isinstance(own, DictConfig):
         raise ConfigError(f"{path} holds {type(own).__name__}; expected YAML with keys such as clip, model and edit")
     bases = own.pop("extends", None)

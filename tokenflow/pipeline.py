@@ -5,10 +5,8 @@ Knows what a run leaves on disk, and in what order. How each part works is in th
 
 import hashlib
 import json
-import shutil
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -19,7 +17,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from tokenflow import report
+from tokenflow import report, results
 from tokenflow.backbones.base import Backbone
 from tokenflow.backbones.loading import choose_device, choose_dtype, fingerprint, load_backbone
 from tokenflow.config import Config
@@ -27,7 +25,7 @@ from tokenflow.correspondence.base import Correspondence
 from tokenflow.correspondence.flow import FlowCorrespondence
 from tokenflow.correspondence.nearest import NearestCorrespondence
 from tokenflow.denoise import Predict, denoise
-from tokenflow.errors import ConfigError, OutputError, ReconstructionWarning
+from tokenflow.errors import ConfigError, ReconstructionWarning
 from tokenflow.inversion import invert
 from tokenflow.metrics import WarpError, psnr, ssim
 from tokenflow.modes.base import Mode, Source
@@ -35,14 +33,13 @@ from tokenflow.modes.controlnet import ControlNet
 from tokenflow.modes.pnp import PnP
 from tokenflow.modes.sdedit import SDEdit
 from tokenflow.propagation import Editing, Guidance, PerFrame, TokenFlow, batches
+from tokenflow.results import PictureWriter
 from tokenflow.schedule import CLEAN, Schedule, Step
 from tokenflow.trajectory import Trajectory
 from tokenflow.video import VideoWriter, fit_size, probe, read_frames, resize
 
 FEATURE_NOISE = 0.25
 """At which fraction of the noise levels `nearest` reads features: enough to blur texture, not enough to hide shapes."""
-
-EDITED, COMPARISON, CONTACT_SHEET = "edited.mp4", "comparison.mp4", "contact_sheet.png"
 
 MODES: dict[str, Callable[[Source, Config], Mode]] = {
     "pnp": lambda source, config: PnP(source, config.edit.pnp),
@@ -132,29 +129,24 @@ def edit(config: Config, *, backbone: Backbone | None = None, progress: bool = T
         Everything that `preprocess` raises.
     """
     watch = report.Stopwatch()
-    with watch.stage("load"):
-        backbone = backbone or _load(config)
-    steps = _edit_steps(config, backbone.schedule)
-    with watch.stage("preprocess"):
-        preprocess(config, backbone=backbone, progress=progress)
-    trajectory = _trajectory(config)
-    source = Source(backbone, trajectory, trajectory.frames(), backbone.embed(config.clip.prompt))
-    with watch.stage("edit"):
-        mode = MODES[config.edit.mode](source, config)
-        start, taken = mode.start(steps)
-        predict = _propagation(config, source, mode)
-        loop = denoise(start, taken, predict, backbone.schedule)
-        *_, latents = tqdm(loop, "edit", total=len(taken), unit="step", disable=not progress)
-    with watch.stage("decode"), _whole_or_not(config.output.dir) as folder:
-        errors = _write_pictures(config, source, latents, folder, progress)
-        (folder / "config.yaml").write_text(config.to_yaml())
-        content = _edit_report(config, trajectory, errors)
-    content |= watch.figures()
-    report.write_json(config.output.dir / "report.json", content)
+    with results.whole_or_not(config.output.dir) as folder:
+        with watch.stage("load"):
+            backbone = backbone or _load(config)
+        steps = _edit_steps(config, backbone.schedule)
+        with watch.stage("preprocess"):
+            preprocess(config, backbone=backbone, progress=progress)
+        source = _source(config, backbone)
+        with watch.stage("edit"):
+            latents = _sample(config, source, steps, progress)
+        with watch.stage("decode"):
+            errors = _write_pictures(config, source, latents, folder, progress)
+        content = _edit_report(config, source.trajectory, errors) | watch.figures()
+        report.write_json(folder / results.REPORT, content)
+        (folder / results.CONFIG).write_text(config.to_yaml())
     return EditResult(
-        video=config.output.dir / EDITED,
-        comparison=config.output.dir / COMPARISON,
-        contact_sheet=config.output.dir / CONTACT_SHEET,
+        video=config.output.dir / results.edited_name(config),
+        comparison=config.output.dir / results.comparison_name(config),
+        contact_sheet=config.output.dir / results.CONTACT_SHEET,
         report=content,
     )
 
@@ -170,7 +162,7 @@ def _trajectory(config: Config) -> Trajectory:
     info = probe(config.clip.path)
     made_from = {
         "clip": _hash_file(info.path),
-        "part": config.clip.model_dump(mode="json", include={"start", "frames", "every", "size"}),
+        "part": config.clip.model_dump(mode="json", include={"start", "frames", "every", "size", "resize"}),
         "prompt": config.clip.prompt,
         "model": fingerprint(config.model.path, dtype=str(precision), base=str(config.model.base)),
         "inversion": config.inversion.model_dump(mode="json", include={"steps", "refinements"}),
@@ -216,7 +208,7 @@ def _frames_for(config: Config, backbone: Backbone, progress: bool) -> Iterator[
     size = fit_size(info.width, info.height, clip.size or backbone.native_size, backbone.size_multiple)
     part = read_frames(clip.path, start=clip.start, frames=clip.frames, every=clip.every)
     for frame in tqdm(part, "read", unit="frame", disable=not progress):
-        yield resize(frame.picture, *size), frame.source_time
+        yield resize(frame.picture, *size, clip.resize), frame.source_time
 
 
 def _encode(backbone: Backbone, frames: np.ndarray, batch_size: int, progress: bool) -> Tensor:
@@ -267,7 +259,9 @@ def _reconstruct(
     *_, latents = tqdm(loop, "reconstruct", total=len(steps), unit="step", disable=not progress)
     clean = trajectory.latents(CLEAN)
     figures: dict[str, list[Tensor]] = {}
-    with _writer(trajectory.folder / "reconstruction.mp4", frames.shape[1:3], trajectory.times) as video:
+    height, width = frames.shape[1:3]
+    times = [time - trajectory.times[0] for time in trajectory.times]
+    with VideoWriter(trajectory.folder / "reconstruction.mp4", width=width, height=height, times=times) as video:
         for group in batches(range(len(frames)), config.inversion.batch_size):
             source = as_tensor(frames[group])
             restored = backbone.decode(latents[group]).cpu()
@@ -323,6 +317,20 @@ def _edit_steps(config: Config, schedule: Schedule) -> Sequence[Step]:
     )
 
 
+def _source(config: Config, backbone: Backbone) -> Source:
+    trajectory = _trajectory(config)
+    return Source(backbone, trajectory, trajectory.frames(), backbone.embed(config.clip.prompt))
+
+
+def _sample(config: Config, source: Source, steps: Sequence[Step], progress: bool) -> Tensor:
+    """The edited latents, f c h w."""
+    mode = MODES[config.edit.mode](source, config)
+    start, taken = mode.start(steps)
+    loop = denoise(start, taken, _propagation(config, source, mode), source.backbone.schedule)
+    *_, latents = tqdm(loop, "edit", total=len(taken), unit="step", disable=not progress)
+    return latents
+
+
 def _propagation(config: Config, source: Source, mode: Mode) -> Predict:
     backbone, wanted = source.backbone, config.edit
     guidance = Guidance(backbone.embed(wanted.prompt), backbone.embed(wanted.negative_prompt), wanted.guidance_scale)
@@ -356,33 +364,14 @@ def _correspondence(config: Config, source: Source) -> Correspondence:
 def _write_pictures(
     config: Config, source: Source, latents: Tensor, folder: Path, progress: bool
 ) -> dict[str, list[float]]:
-    """Decode, write both videos and the contact sheet, and return warp errors by name."""
-    info = probe(config.clip.path)
-    times, frames = source.trajectory.times, source.frames
-    shown = report.sheet_frames(len(frames))
-    kept: list[np.ndarray] = []
-    warp = WarpError()
-    edited = _writer(folder / EDITED, (info.height, info.width), times, audio_from=config.clip.path)
-    comparison = _writer(folder / COMPARISON, (frames.shape[1], 2 * frames.shape[2]), times)
-    with edited, comparison:
+    """Decode and write the edit, and return warp errors by name."""
+    frames, warp = source.frames, WarpError()
+    with PictureWriter(folder, config, frames, source.trajectory.times) as writer:
         for group in _bar(len(frames), config.edit.batch_size, "decode", progress):
             for frame, picture in zip(group, as_pictures(source.backbone.decode(latents[group])), strict=True):
-                edited.write(resize(picture, info.width, info.height))
-                comparison.write(report.side_by_side(frames[frame], picture))
+                writer.write(picture)
                 warp.add(frames[frame], {"source": frames[frame], "edit": picture})
-                if frame in shown:
-                    kept.append(picture)
-    rows = {config.clip.prompt: [frames[frame] for frame in shown], config.edit.prompt: kept}
-    report.contact_sheet(rows).save(folder / CONTACT_SHEET)
     return warp.errors()
-
-
-def _writer(
-    path: Path, size: tuple[int, int], times: Sequence[Fraction], audio_from: Path | None = None
-) -> VideoWriter:
-    height, width = size
-    relative = [time - times[0] for time in times]
-    return VideoWriter(path, width=width, height=height, times=relative, audio_from=audio_from, audio_start=times[0])
 
 
 def _edit_report(config: Config, trajectory: Trajectory, errors: dict[str, list[float]]) -> dict[str, Any]:
@@ -415,22 +404,3 @@ def _bar(frame_count: int, batch_size: int, label: str, progress: bool) -> Itera
         for group in batches(range(frame_count), batch_size):
             yield group
             bar.update(len(group))
-
-
-@contextmanager
-def _whole_or_not(folder: Path) -> Iterator[Path]:
-    """A folder to write results into, whose files move to `folder` once all are written; else nothing is left."""
-    temporary = folder.with_name(f".{folder.name}.partial")
-    try:
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
-        yield temporary
-        folder.mkdir(exist_ok=True)
-        for file in temporary.iterdir():
-            file.replace(folder / file.name)
-    except OSError as error:
-        if isinstance(error, OutputError):
-            raise
-        raise OutputError(f"cannot write to {folder} ({error.strerror or error}); set output.dir") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
