@@ -1,6 +1,7 @@
 """Video files by FFmpeg's eyes: opening, seeking, decoding, and going on past damage.
 
-Knows containers, packets and time stamps. Knows nothing of colours or of what part of a clip is wanted.
+Knows containers, packets and time stamps. Knows nothing of colours or of what part of a clip is wanted. That a
+clip is cut off is said where the file shows it: AVI, GIF and transport streams may end between any two pictures.
 """
 
 import warnings
@@ -33,6 +34,12 @@ _INDEXED = {"mov", "matroska"}
 _UNTIMED = {"h264", "hevc", "m4v", "mpegvideo", "obu"}
 """Bare streams: they carry no times, so that pictures can only be counted."""
 
+_SILENT_ENDS = {"matroska"}
+"""Containers of which FFmpeg does not say that they are cut off."""
+
+_SLACK = Fraction(1, 5)
+"""Seconds by which a header may promise too much."""
+
 _WORTH_SEEKING = 2
 """Seconds; an earlier start is reached as fast by decoding."""
 
@@ -41,15 +48,13 @@ _WORTH_SEEKING = 2
 def opened(path: Path) -> Iterator[InputContainer]:
     """The file as a container, closed at the end; whatever FFmpeg says against it becomes a `ClipError`.
 
-    The file is opened here and not by FFmpeg, so that its name is never taken for a pattern or an address, and
-    a playlist in it leads nowhere.
+    Its name is never taken for an address, and a playlist in it never leads to the network.
     """
     try:
-        with path.open("rb") as file:
-            options = {"protocol_whitelist": "file"}
-            with av.open(file, "r", container_options=options, metadata_errors="replace") as container:
-                yield container
-    except (av.FFmpegError, PermissionError) as error:
+        options = {"protocol_whitelist": "file"}
+        with av.open(f"file:{path}", "r", container_options=options, metadata_errors="replace") as container:
+            yield container
+    except av.FFmpegError as error:
         raise ClipError(f"{path} cannot be read ({reason(error)}); expected a video file") from error
 
 
@@ -118,14 +123,26 @@ class Damage:
 
 def packets(container: InputContainer, stream: Stream, damage: Damage) -> "Iterator[Packet[Stream]]":
     """The stream's packets; an error in reading ends them early."""
+    latest = Fraction(0)
     try:
-        for packet in container.demux(stream):
+        for packet in container.demux():
+            if packet.pts is not None:
+                latest = max(latest, (packet.pts + (packet.duration or 0)) * packet.time_base)
+            if packet.stream_index != stream.index or not packet.size:
+                continue  # an empty packet would tell the decoder that the clip is over
             if packet.is_corrupt:
                 damage.note("a packet is incomplete")
-            if packet.size:  # an empty one would tell the decoder that the clip is over
-                yield packet
+            yield packet
     except av.FFmpegError as error:
         damage.note(reason(error))
+    if latest < _promised(container) - _SLACK:
+        damage.note(f"it ends after {float(latest):.1f} s")
+
+
+def _promised(container: InputContainer) -> Fraction:
+    """The seconds that a file's header says it lasts, where a cut is shown by nothing else."""
+    silent = _SILENT_ENDS & set(container.format.name.split(","))
+    return Fraction(container.duration or 0, av.time_base) if silent else Fraction(0)
 
 
 def reason(error: BaseException) -> str:

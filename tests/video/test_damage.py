@@ -1,0 +1,182 @@
+import warnings
+from contextlib import suppress
+from functools import cache
+from itertools import islice, pairwise
+
+import av
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from tests.video.making import HEIGHT, WIDTH, make, number, numbered
+from tokenflow.errors import ClipError, TokenflowWarning
+from tokenflow.video import probe, read_frames
+
+COUNT = 60
+
+
+def read(path):
+    return list(read_frames(path))
+
+
+@pytest.mark.parametrize("content", [b"", b"a text\n" * 200, b"\0" * 5000, b"RIFF"])
+def test_what_is_no_video(tmp_path, content):
+    (tmp_path / "clip.mp4").write_bytes(content)
+    for look in (probe, read):
+        with pytest.raises(ClipError, match=r"clip\.mp4 .*expected a video"):
+            look(tmp_path / "clip.mp4")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "#EXTM3U\n#EXT-X-TARGETDURATION:3\n#EXTINF:3,\nhttp://127.0.0.1:9/clip.ts\n#EXT-X-ENDLIST\n",
+        "ffconcat version 1.0\nfile http://127.0.0.1:9/clip.ts\n",
+    ],
+)
+def test_a_playlist_never_leads_to_the_network(tmp_path, content):
+    (tmp_path / "clip.m3u8").write_text(content)
+    with pytest.raises(ClipError):
+        read(tmp_path / "clip.m3u8")
+
+
+def test_sound_only(tmp_path):
+    make(tmp_path / "clip.mkv", [numbered(0)] * 25, sound="aac")
+    sound = tmp_path / "sound.m4a"
+    with av.open(str(tmp_path / "clip.mkv")) as source, av.open(str(sound), "w", format="mp4") as output:
+        copy = output.add_stream_from_template(source.streams.audio[0])
+        for packet in source.demux(source.streams.audio[0]):
+            if packet.size:
+                packet.stream = copy
+                output.mux(packet)
+    with pytest.raises(ClipError, match=r"no pictures in it that can be decoded \(it holds: audio\)"):
+        read(sound)
+
+
+@pytest.mark.parametrize("name", ["clip.mp4", "clip.mkv"])
+def test_a_file_without_a_single_frame(tmp_path, name):
+    with av.open(str(tmp_path / name), "w") as output:
+        stream = output.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 32, 32, "yuv420p"
+        output.start_encoding()
+    for look in (probe, read):
+        with pytest.raises(ClipError):
+            look(tmp_path / name)
+
+
+def test_no_permission(tmp_path, monkeypatch):
+    clip = make(tmp_path / "clip.mp4", [numbered(0)])
+
+    def refuse(*_, **__):
+        raise av.error.PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(av, "open", refuse)
+    with pytest.raises(ClipError, match=r"cannot be read \(Permission denied\)"):
+        probe(clip)
+
+
+def grainy(index):
+    """A numbered picture that takes some room in a file."""
+    grain = np.random.default_rng(index).integers(-20, 20, (HEIGHT, WIDTH, 1))
+    return (numbered(index) + grain).astype(np.uint8)
+
+
+TRUNCATED = [
+    ("clip.mp4", {"container_options": {"movflags": "faststart"}}),
+    ("clip.mkv", {}),
+    ("clip.ts", {}),
+    ("clip.avi", {"codec": "mjpeg", "pixel_format": "yuvj420p"}),
+    ("clip.gif", {"codec": "gif", "pixel_format": "rgb8"}),
+]
+
+
+@pytest.mark.parametrize("share", [0.5, 0.8])
+@pytest.mark.parametrize(("name", "how"), TRUNCATED)
+def test_of_a_truncated_clip_comes_what_can_be_decoded(tmp_path, name, how, share):
+    clip = make(tmp_path / name, [grainy(index) for index in range(COUNT)], **how)
+    clip.write_bytes(clip.read_bytes()[: int(clip.stat().st_size * share)])
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        frames = read(clip)
+    assert 1 < len(frames) < COUNT
+    for frame in frames[:-1]:
+        assert number(frame.picture) == frame.time * 25
+    said = [str(warning.message) for warning in caught if warning.category is TokenflowWarning]
+    assert all("damaged or cut off" in message for message in said)
+    assert len(said) == 1 or (not said and not name.endswith(("mp4", "mkv")))  # the others may end anywhere
+
+
+def test_a_clip_cut_off_before_its_index_is_none(tmp_path):
+    clip = make(tmp_path / "clip.mp4", [numbered(index) for index in range(COUNT)])
+    clip.write_bytes(clip.read_bytes()[:-300])
+    with pytest.raises(ClipError, match="cannot be read"):
+        read(clip)
+
+
+def test_the_damage_is_not_spoken_of_where_the_part_is_whole(tmp_path):
+    clip = make(
+        tmp_path / "clip.mp4",
+        [numbered(index) for index in range(COUNT)],
+        container_options={"movflags": "faststart"},
+    )
+    clip.write_bytes(clip.read_bytes()[:-200])
+    assert [number(frame.picture) for frame in read_frames(clip, frames=5)] == list(range(5))
+
+
+def test_a_size_that_changes_on_the_way_is_brought_to_the_first(tmp_path):
+    parts = [make(tmp_path / f"{size}.ts", [numbered(5, size, size)] * 4) for size in (32, 64)]
+    (tmp_path / "both.ts").write_bytes(b"".join(part.read_bytes() for part in parts))
+    with pytest.warns(TokenflowWarning, match="a packet is incomplete"):
+        frames = read(tmp_path / "both.ts")
+    assert [number(frame.picture) for frame in frames] == [5] * 8
+    assert {frame.picture.shape for frame in frames} == {(32, 32, 3)}
+
+
+@cache
+def samples(folder):
+    """Small clips of many kinds, as bytes by their names."""
+    pictures = [numbered(index) for index in range(6)]
+    kinds = {
+        "a.mp4": {"sound": "aac", "rotation": 90, "container_options": {"movflags": "faststart"}},
+        "b.mkv": {"codec": "libx265", "options": {"x265-params": "log-level=none"}, "pixel_format": "yuv420p10le"},
+        "c.webm": {"codec": "libvpx-vp9"},
+        "d.avi": {"codec": "mpeg4", "sound": "pcm_s16le"},
+        "e.gif": {"codec": "gif", "pixel_format": "rgb8"},
+        "f.ts": {"codec": "mpeg2video", "options": {"flags": "+ildct+ilme"}},
+        "g.mov": {"codec": "prores_ks", "pixel_format": "yuv422p10le"},
+        "h.mp4": {"codec": "libsvtav1"},
+    }
+    made = {name: make(folder / name, pictures, **how).read_bytes() for name, how in kinds.items()}
+    Image.fromarray(pictures[0]).save(folder / "i.png")
+    Image.fromarray(pictures[0]).save(folder / "j.jpg")
+    first, *rest = (Image.fromarray(picture) for picture in pictures)
+    first.save(folder / "k.webp", save_all=True, append_images=rest, duration=40)
+    return made | {name: (folder / name).read_bytes() for name in ("i.png", "j.jpg", "k.webp")}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("damage")
+
+
+@settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_a_damaged_file_gives_frames_or_our_errors_and_nothing_else(folder, data):
+    files = samples(folder)
+    name = data.draw(st.sampled_from(sorted(files)))
+    content = bytearray(files[name])
+    for _ in range(data.draw(st.integers(0, 8))):
+        # headers matter most, so half of the flips go there
+        reach = data.draw(st.sampled_from([min(len(content), 400), len(content)]))
+        content[data.draw(st.integers(0, reach - 1))] = data.draw(st.integers(0, 255))
+    if data.draw(st.booleans()):
+        del content[data.draw(st.integers(0, len(content))) :]
+    damaged = folder / f"damaged_{name}"
+    damaged.write_bytes(content)
+    start = data.draw(st.sampled_from([0, 0.1, 2.5]))
+    with warnings.catch_warnings(), suppress(ClipError):
+        warnings.simplefilter("ignore", TokenflowWarning)
+        times = [frame.time for frame in islice(read_frames(damaged, start=start), 30)]
+        assert all(before < after for before, after in pairwise(times))
