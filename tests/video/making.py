@@ -6,6 +6,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+import pytest
 
 BITS = 8
 WIDTH, HEIGHT = 64, 32
@@ -41,6 +42,13 @@ def flat(colour, width=WIDTH, height=HEIGHT):
     return np.broadcast_to(np.array(colour, dtype=np.uint8), (height, width, 3)).copy()
 
 
+def need(*encoders):
+    """Skip the test where PyAV was built without one of these."""
+    for encoder in encoders:
+        if encoder not in av.codecs_available:
+            pytest.skip(f"this build of PyAV has no encoder {encoder}")
+
+
 def make(
     path: Path,
     pictures: Iterable[np.ndarray],
@@ -59,6 +67,7 @@ def make(
     container_options: Mapping[str, str] | None = None,
 ) -> Path:
     """Encode pictures (H W 3 or 4) and, if a codec for it is named, a second of sound for 25 of them."""
+    need(codec, *filter(None, [sound]))
     pictures = list(pictures)
     with av.open(str(path), "w", format=container, options=dict(container_options or {})) as output:
         video = output.add_stream(codec, rate=rate, options=dict(options or {}))

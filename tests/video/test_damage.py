@@ -12,7 +12,7 @@ from PIL import Image
 
 from tests.video.making import HEIGHT, WIDTH, make, number, numbered
 from tokenflow.errors import ClipError, TokenflowWarning
-from tokenflow.video import probe, read_frames
+from tokenflow.video import container, probe, read_frames
 
 COUNT = 60
 
@@ -132,6 +132,14 @@ def test_a_size_that_changes_on_the_way_is_brought_to_the_first(tmp_path):
         frames = read(tmp_path / "both.ts")
     assert [number(frame.picture) for frame in frames] == [5] * 8
     assert {frame.picture.shape for frame in frames} == {(32, 32, 3)}
+
+
+def test_a_header_that_asks_for_too_much_memory(tmp_path, monkeypatch):
+    clip = make(tmp_path / "clip.mp4", [numbered(0)] * 3)
+    assert len(read(clip)) == 3
+    monkeypatch.setattr(container, "_MOST_PIXELS", HEIGHT * WIDTH // 2)
+    with pytest.raises(ClipError, match="no picture in it that can be decoded"):
+        read(clip)
 
 
 @cache

@@ -32,11 +32,12 @@ def test_a_folder_of_pictures_is_a_clip(tmp_path, suffix):
     assert (info.width, info.height, info.rate, info.has_audio) == (64, 32, 25, False)
 
 
-@pytest.mark.parametrize("pattern", ["frame_%04d.png", "frame_*.png", "frame_????.png"])
+@pytest.mark.parametrize("pattern", ["frame_%04d.png", "frame_*.png", "frame_????.png", "frame_*"])
 def test_a_pattern_of_names(tmp_path, pattern):
     for index, image in enumerate(images()):
         image.save(tmp_path / f"frame_{index:04d}.png")
         image.save(tmp_path / f"other_{index:04d}.png")
+        (tmp_path / f"frame_{index:04d}.txt").touch()
     assert numbers(tmp_path / pattern) == list(range(COUNT))
     assert numbers(tmp_path / pattern, start=0.2, frames=2, every=3) == [5, 8]
 

@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 
 from tests.video.making import make, numbered, sound_of
-from tokenflow.errors import ClipError, TokenflowWarning
-from tokenflow.video import VideoWriter, probe, read_frames
+from tokenflow.errors import ClipError, ClipNotFoundError, TokenflowWarning
+from tokenflow.video import VideoWriter, probe, read_frames, write_pngs
 
-COUNT = 60
+COUNT = 100
 """Pictures at 25 a second."""
 
 REACH = 1200
@@ -93,7 +93,7 @@ def test_sound_from_a_transport_stream_is_copied(tmp_path):
     assert [data for _, data in copied] == [data[header:] for _, data in stored]
 
 
-@pytest.mark.parametrize("start", [0.4, 1.0, 1.6])
+@pytest.mark.parametrize("start", [0.4, 1.0, 3.2])
 @pytest.mark.parametrize(
     ("sound", "name", "out"),
     [
@@ -140,12 +140,21 @@ def test_no_sound_where_there_is_none(tmp_path):
 
 def test_sound_of_a_clip_that_cannot_be_read(tmp_path):
     (tmp_path / "clip.mp4").write_text("no clip")
-    with (
-        pytest.raises(ClipError, match="cannot be read"),
-        VideoWriter(tmp_path / "out.mp4", width=16, height=16, rate=25, audio_from=tmp_path / "clip.mp4"),
-    ):
-        pass
+    with pytest.raises(ClipError, match="cannot be read"):
+        write_with_sound(tmp_path / "out.mp4", tmp_path / "clip.mp4")
     assert [path.name for path in tmp_path.iterdir()] == ["clip.mp4"]
+
+
+def test_a_clip_for_the_sound_that_is_not_there(tmp_path):
+    with pytest.raises(ClipNotFoundError):
+        write_with_sound(tmp_path / "out.mp4", tmp_path / "no.mp4")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_pictures_have_no_sound(tmp_path):
+    write_pngs(tmp_path / "frames", [numbered(0)])
+    write_with_sound(tmp_path / "out.mp4", tmp_path / "frames")
+    assert not probe(tmp_path / "out.mp4").has_audio
 
 
 def test_every_second_frame_keeps_all_of_the_sound(tmp_path):
@@ -157,11 +166,11 @@ def test_sound_that_breaks_off_ends_with_a_warning(tmp_path):
     clip = clip_with(tmp_path, "pcm_s16le", "clip.mov", container_options={"movflags": "faststart"})
     clip.write_bytes(clip.read_bytes()[:-60_000])
     with pytest.warns(TokenflowWarning, match="damaged or cut off"):
-        write_silently(tmp_path / "out.mov", clip)
+        write_with_sound(tmp_path / "out.mov", clip)
     assert 1 < length(tmp_path / "out.mov") < COUNT / 25
 
 
-def write_silently(out, clip):
+def write_with_sound(out, clip):
     with VideoWriter(out, width=64, height=32, rate=25, audio_from=clip) as writer:
         for index in range(COUNT):
             writer.write(numbered(index))

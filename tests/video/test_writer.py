@@ -7,15 +7,19 @@ import numpy as np
 import psutil
 import pytest
 
-from tests.video.making import HEIGHT, WIDTH, flat, make, number, numbered
+from tests.video.making import HEIGHT, WIDTH, flat, make, need, number, numbered
 from tokenflow.errors import OutputError
 from tokenflow.video import VideoWriter, probe, read_frames
 
+CODECS = {"h264": "libx264", "hevc": "libx265", "vp9": "libvpx-vp9", "av1": "libsvtav1"}
 COUNT = 12
 VARIABLE = [Fraction(tick, 90) for tick in (0, 3, 5, 20, 21, 90, 93, 95)]
 
 
 def write(path, pictures, **settings):
+    codec = settings.get("codec", "h264")
+    if codec in CODECS:
+        need(CODECS[codec])
     height, width = pictures[0].shape[:2]
     with VideoWriter(path, width=width, height=height, **settings) as writer:
         for picture in pictures:

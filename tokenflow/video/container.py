@@ -101,6 +101,11 @@ def first_time(container: InputContainer, path: Path) -> Fraction:
     return (stream.start_time or 0) * (stream.time_base or Fraction(1))
 
 
+def worth_seeking(container: InputContainer, start: Fraction) -> bool:
+    """Whether a start, in seconds, is reached sooner by seeking than by reading, and as surely."""
+    return start > _WORTH_SEEKING and bool(_INDEXED & set(container.format.name.split(",")))
+
+
 class Damage:
     """What was unreadable in a file, said once."""
 
@@ -165,8 +170,10 @@ def _shots(path: Path, start: Fraction) -> Generator[Shot]:
         if first is None:
             raise ClipError(f"{path} has no picture in it that can be decoded; it is damaged or empty")
         clock = _Clock(container, stream, first)
-        if start > _WORTH_SEEKING and _INDEXED & set(container.format.name.split(",")):
-            frames = _decoded(_packets_from(container, stream, clock.stamp(start), damage), decoder, damage)
+        if worth_seeking(container, start):
+            later = _packets_from(container, stream, clock.stamp(start), damage)
+            decoder.flush_buffers()
+            frames = _decoded(later, decoder, damage)
         else:
             frames = chain([first], frames)
         for shot in deinterlaced(Shot(frame, clock.time(frame)) for frame in frames):

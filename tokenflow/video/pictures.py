@@ -33,14 +33,15 @@ def matching(path: Path) -> list[Path]:
     Numbers in the names are counted, so that 10 comes after 9; hidden files are left out.
     """
     if path.is_dir():
-        found: Iterable[Path] = (file for file in path.iterdir() if file.suffix.lower() in SUFFIXES)
+        found: Iterable[Path] = path.iterdir()
     elif counter := re.search(r"%0?\d*d", path.name):
         before, after = re.escape(path.name[: counter.start()]), re.escape(path.name[counter.end() :])
         numbered = re.compile(rf"{before}\d+{after}")
         found = (file for file in _listed(path.parent) if numbered.fullmatch(file.name))
     else:
         found = path.parent.glob(path.name) if re.search(r"[*?[]", path.name) else ()
-    return sorted((file for file in found if not file.name.startswith(".")), key=_natural)
+    shown = (file for file in found if file.suffix.lower() in SUFFIXES and not file.name.startswith("."))
+    return sorted(shown, key=_natural)
 
 
 def open_sequence(files: list[Path]) -> Source:
@@ -103,8 +104,9 @@ def write_pngs(folder: str | os.PathLike[str], pictures: Iterable[Picture]) -> l
             for number, picture in enumerate(pictures):
                 names.append(f"frame_{number:05d}.png")
                 Image.fromarray(picture).save(Path(temporary, names[-1]))
-            for old in place.glob("frame_[0-9][0-9][0-9][0-9][0-9]*.png"):
-                old.unlink()
+            for old in list(place.iterdir()):
+                if re.fullmatch(r"frame_\d{5,}\.png", old.name):
+                    old.unlink()
             return [Path(temporary, name).rename(place / name) for name in names]
     except OSError as error:
         raise OutputError(f"{place} cannot be written ({error.strerror}); make room or choose another") from error

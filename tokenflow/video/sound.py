@@ -13,7 +13,7 @@ from av.audio.stream import AudioStream
 from av.container import InputContainer, OutputContainer
 from av.packet import Packet
 
-from tokenflow.video.container import Damage, first_time, opened, packets, reason, sound_stream
+from tokenflow.video.container import Damage, first_time, opened, packets, reason, sound_stream, worth_seeking
 
 
 class _Encoder(NamedTuple):
@@ -76,6 +76,8 @@ def _taken(
 ) -> Iterator[Packet]:
     """The sound from `start` on, timed from there; the output gets its stream at once."""
     zero = first_time(container, path) + start
+    if worth_seeking(container, start) and source.time_base:
+        container.seek(int((zero - 1) / source.time_base), stream=source)
     earliest = zero - (0 if start else _PRIMING)
     if _takes(output, source):
         copy = output.add_stream_from_template(source)

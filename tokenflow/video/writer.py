@@ -30,6 +30,7 @@ from tokenflow.video.encoders import (
     settings,
     written_size,
 )
+from tokenflow.video.reader import probe
 from tokenflow.video.sound import Sound
 from tokenflow.video.timetable import Timetable
 
@@ -59,7 +60,7 @@ class VideoWriter:
 
     Raises:
         OutputError: the file cannot be written, or codec, pixels and container do not go together.
-        ClipError: the sound cannot be read.
+        ClipNotFoundError, ClipError: there is no clip to take the sound from, or it cannot be read.
         ValueError: times and rate are not as described.
     """
 
@@ -105,7 +106,7 @@ class VideoWriter:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             self._output = av.open(f"file:{self._temporary}", "w", format=self._container)
             self._stream = self._add_stream(self._output)
-            if self._audio:
+            if self._audio and probe(self._audio[0]).has_audio:
                 self._sound = Sound(self._output, *self._audio)
             self._write_header()
         return self
