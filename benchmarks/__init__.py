@@ -1,0 +1,1 @@
+"""Speed and quality, each one command. Imports tokenflow and the drawn scenes of tools/; nothing imports this."""
