@@ -23,7 +23,7 @@ def build_unet() -> UNet2DConditionModel:
         attention_head_dim=HEADS,
         layers_per_block=2,
         cross_attention_dim=TEXT_WIDTH,
-        norm_num_groups=16,
+        norm_num_groups=4,
         down_block_types=("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",),
         up_block_types=("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3,
     )
