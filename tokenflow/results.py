@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from tokenflow.config import Config
-from tokenflow.errors import OutputError
+from tokenflow.errors import OutputError, TokenflowError
 from tokenflow.report import contact_sheet, sheet_frames, side_by_side
 from tokenflow.video import VideoWriter, probe, restore
 
@@ -49,7 +49,7 @@ def whole_or_not(folder: Path) -> Iterator[Path]:
         for file in temporary.iterdir():
             file.replace(folder / file.name)
     except OSError as error:
-        if isinstance(error, OutputError):
+        if isinstance(error, TokenflowError):  # a missing clip or model is a FileNotFoundError, and no matter of output
             raise
         raise OutputError(f"cannot write to {folder} ({error.strerror or error}); set output.dir") from error
     finally:

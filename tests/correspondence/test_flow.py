@@ -1,0 +1,243 @@
+"""Flow's maps against known motion: shifted textures to the digit, the project's drawn clips to what was measured."""
+
+import cv2
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from tokenflow.correspondence import flow as flow_module
+from tokenflow.correspondence.base import identity
+from tokenflow.correspondence.flow import FlowCorrespondence, confidence, sample
+from tools.mini_sd.build_clips import CLIPS
+
+HEIGHT, WIDTH, TOKEN = 128, 160, 4
+ROWS, COLUMNS = HEIGHT // TOKEN, WIDTH // TOKEN
+MARGIN = 32
+ORDERS = pytest.mark.parametrize(("frame", "keyframe"), [(0, 1), (1, 0)])
+SHIFTS = pytest.mark.parametrize("shift", [(1, 0), (4, 0), (0, 4), (8, -4)], ids=str)
+"""In pixels, x and y. Larger ones need larger shapes than this texture has for flow to find them."""
+
+
+def texture(height: int, width: int, seed: int = 0) -> np.ndarray:
+    """Smooth random greys, H W 3 uint8."""
+    noise = np.random.default_rng(seed).normal(size=(height, width)).astype(np.float32)
+    smooth = cv2.GaussianBlur(noise, (0, 0), 2.0)
+    grey = 255 * (smooth - smooth.min()) / np.ptp(smooth)
+    return np.repeat(grey.astype(np.uint8)[..., None], 3, axis=2)
+
+
+def shifted(shift: tuple[int, int]) -> np.ndarray:
+    """Two frames, 2 H W 3: what is at a pixel of the first is `shift` pixels further in the second."""
+    ground = texture(HEIGHT + 2 * MARGIN, WIDTH + 2 * MARGIN)
+    dx, dy = shift
+    windows = [(MARGIN, MARGIN), (MARGIN - dy, MARGIN - dx)]
+    return np.stack([ground[top : top + HEIGHT, left : left + WIDTH] for top, left in windows])
+
+
+def expected(shift: tuple[int, int], frame: int, rows: int, columns: int) -> tuple[Tensor, Tensor]:
+    """Positions n 2 that a shift leads to, and which of them lie on the grid."""
+    sign = 1 if frame == 0 else -1
+    positions = identity(rows, columns)[0] + sign * torch.tensor(shift) * torch.tensor([columns / WIDTH, rows / HEIGHT])
+    limits = torch.tensor([columns - 1, rows - 1])
+    return positions, ((positions >= 0) & (positions <= limits)).all(dim=1)
+
+
+@pytest.mark.parametrize("grid", [(ROWS, COLUMNS), (ROWS // 2, COLUMNS // 2), (ROWS // 4, COLUMNS // 4), (11, 13)])
+@ORDERS
+@SHIFTS
+def test_a_shifted_picture_gives_its_shift_on_every_grid_in_both_orders(
+    shift: tuple[int, int], frame: int, keyframe: int, grid: tuple[int, int]
+) -> None:
+    positions, _ = FlowCorrespondence(shifted(shift), ROWS, COLUMNS).maps(frame, keyframe, *grid)
+    truth, visible = expected(shift, frame, *grid)
+    # Measured: 0.005 tokens at most, of shifts of 0.06 to 2.2 tokens.
+    assert (positions - truth).norm(dim=1)[visible].mean() < 0.01
+
+
+@ORDERS
+@pytest.mark.parametrize("shift", [(4, 0), (0, 4), (8, -4)], ids=str)
+def test_what_stays_in_the_picture_is_sure_and_what_leaves_it_is_not(
+    shift: tuple[int, int], frame: int, keyframe: int
+) -> None:
+    _, sure = FlowCorrespondence(shifted(shift), ROWS, COLUMNS).maps(frame, keyframe, ROWS, COLUMNS)
+    _, visible = expected(shift, frame, ROWS, COLUMNS)
+    assert sure[visible].mean() > 0.99
+    assert sure[~visible].max() < 0.05
+
+
+def patch_before_ground(shift: int = 8) -> tuple[np.ndarray, tuple[slice, slice], tuple[slice, slice]]:
+    """A textured patch that moves to the right before a still ground; which tokens it covers and which it uncovers."""
+    frames = np.stack([texture(HEIGHT, WIDTH)] * 2)
+    patch = texture(64, 64, seed=1)
+    for picture, left in zip(frames, (40, 40 + shift), strict=True):
+        picture[32:96, left : left + 64] = patch
+    rows = slice(32 // TOKEN, 96 // TOKEN)
+    edge, step = (40 + 64) // TOKEN, shift // TOKEN
+    return frames, (rows, slice(edge, edge + step)), (rows, slice(40 // TOKEN, 40 // TOKEN + step))
+
+
+def test_what_a_moving_patch_covers_is_less_sure_than_anything_else() -> None:
+    frames, covered, uncovered = patch_before_ground()
+    correspondence = FlowCorrespondence(frames, ROWS, COLUMNS)
+    for frame, keyframe, hidden in ((0, 1, covered), (1, 0, uncovered)):
+        sure = correspondence.maps(frame, keyframe, ROWS, COLUMNS)[1].reshape(ROWS, COLUMNS)
+        is_hidden = torch.zeros(ROWS, COLUMNS, dtype=torch.bool)
+        is_hidden[hidden] = True
+        assert sure[is_hidden].mean() < 0.6 * sure[~is_hidden].mean()
+
+
+def test_a_frame_to_itself_is_the_identity_for_sure() -> None:
+    positions, sure = FlowCorrespondence(shifted((8, -4)), ROWS, COLUMNS).maps(1, 1, 7, 9)
+    assert torch.equal(positions, identity(7, 9)[0])
+    assert torch.equal(sure, torch.ones(63))
+
+
+def test_a_clip_that_stands_still_is_the_identity_for_sure() -> None:
+    frames = np.stack([texture(HEIGHT, WIDTH)] * 2)
+    positions, sure = FlowCorrespondence(frames, ROWS, COLUMNS).maps(0, 1, ROWS, COLUMNS)
+    torch.testing.assert_close(positions, identity(ROWS, COLUMNS)[0], rtol=0, atol=1e-3)
+    assert sure.min() > 0.999
+
+
+@pytest.mark.parametrize("factor", [2, 4])
+def test_coarser_grids_are_averages_of_the_finest(factor: int) -> None:
+    frames, _, _ = patch_before_ground()
+    correspondence = FlowCorrespondence(frames, ROWS, COLUMNS)
+
+    def field(rows: int, columns: int) -> Tensor:
+        positions, sure = correspondence.maps(0, 1, rows, columns)
+        moved = positions - identity(rows, columns)[0]
+        return torch.cat([moved, sure[:, None]], dim=1).T.reshape(3, rows, columns)
+
+    average = F.avg_pool2d(field(ROWS, COLUMNS), factor)
+    average[:2] /= factor  # displacements are in tokens, and a token is that much larger
+    # Both are float32 means of the same numbers; positions of up to 40 are subtracted again.
+    torch.testing.assert_close(field(ROWS // factor, COLUMNS // factor), average, rtol=0, atol=1e-5)
+
+
+def test_a_pair_of_frames_is_computed_once_for_both_orders_and_all_grids(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+
+    def counted(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+        calls.append(1)
+        return np.zeros((*first.shape, 2), np.float32)
+
+    monkeypatch.setattr(flow_module, "optical_flow", counted)
+    correspondence = FlowCorrespondence(shifted((4, 0)), ROWS, COLUMNS)
+    for frame, keyframe in ((0, 1), (1, 0), (0, 1)):
+        for rows, columns in ((ROWS, COLUMNS), (8, 10)):
+            correspondence.maps(frame, keyframe, rows, columns)
+    assert len(calls) == 2  # there and back
+
+
+def constant(dx: float, dy: float, height: int = 12, width: int = 16) -> np.ndarray:
+    return np.full((height, width, 2), (dx, dy), np.float32)
+
+
+def test_a_picture_read_along_no_flow_is_itself() -> None:
+    picture = texture(12, 16).astype(np.float32)
+    assert np.array_equal(sample(picture, constant(0, 0)), picture)
+
+
+def test_along_whole_pixels_a_picture_is_read_elsewhere_and_beyond_its_border_is_its_border() -> None:
+    picture = texture(12, 16).astype(np.float32)
+    rows, columns = np.clip(np.arange(12) - 2, 0, 11), np.clip(np.arange(16) + 3, 0, 15)
+    assert np.array_equal(sample(picture, constant(3, -2)), picture[rows][:, columns])
+
+
+@given(st.floats(-4, 4), st.floats(-4, 4))
+@settings(max_examples=25, deadline=None)
+def test_a_ramp_read_along_a_flow_is_the_ramp_plus_the_flow(dx: float, dy: float) -> None:
+    rows, columns = np.mgrid[0:12, 0:16].astype(np.float32)
+    ramp = np.dstack([columns, rows])
+    read = sample(ramp, constant(dx, dy))
+    within = np.s_[4:-4, 4:-4]
+    # OpenCV may round coordinates to 1/32 of a pixel, so to half of that at most.
+    np.testing.assert_allclose(read[within], (ramp + constant(dx, dy))[within], rtol=0, atol=1 / 64 + 1e-5)
+
+
+def test_a_flow_that_is_taken_back_is_sure_inside_the_picture_and_not_at_all_outside() -> None:
+    sure = confidence(constant(3, 0), constant(-3, 0))
+    assert np.all(sure[:, :-3] == 1)
+    assert np.all(sure[:, -3:] == 0)
+
+
+@pytest.mark.parametrize(("dx", "dy"), [(1.0, 0.0), (3.0, 2.0), (-0.5, 0.25)])
+def test_confidence_is_half_where_the_way_back_misses_by_the_tolerance(dx: float, dy: float) -> None:
+    """|flow + back|² = 0.01·(|flow|² + |back|²) + 0.5, with back = −s·flow, solved for s."""
+    length = dx**2 + dy**2
+    # (1 − s)²·l = 0.01·(1 + s²)·l + 0.5  ⇔  0.99·s² − 2·s + 0.99 − 0.5/l = 0
+    s = (2 + np.sqrt(4 - 4 * 0.99 * (0.99 - 0.5 / length))) / (2 * 0.99)
+    sure = confidence(constant(dx, dy), constant(-s * dx, -s * dy))
+    np.testing.assert_allclose(sure[4:-4, 4:-4], 0.5, atol=1e-5)
+
+
+def test_the_further_the_way_back_misses_the_less_sure() -> None:
+    middle = [confidence(constant(0, 0), constant(miss, 0))[6, 8] for miss in (0, 0.2, 0.5, 1, 2, 5)]
+    assert middle == sorted(middle, reverse=True)
+    assert middle[0] == 1
+    assert middle[-1] < 0.01
+
+
+TOKENS = 32
+"""A side of the finest token grid of the drawn clips: 4 of their 128 pixels a token."""
+
+
+def to_tokens(field: np.ndarray) -> np.ndarray:
+    return cv2.resize(field.astype(np.float32), (TOKENS, TOKENS), interpolation=cv2.INTER_AREA)
+
+
+class Drawn:
+    """A drawn clip's maps between frame 0 and another, there and back, beside the truth; tokens pooled over both."""
+
+    def __init__(self, name: str, distance: int) -> None:
+        clip = CLIPS[name]
+        pictures = np.stack([clip.render(frame).picture for frame in (0, distance)])
+        correspondence = FlowCorrespondence((255 * pictures).round().astype(np.uint8), TOKENS, TOKENS)
+        errors, motions, sures, hidden = [], [], [], []
+        for order in ((0, 1), (1, 0)):
+            frame, keyframe = (order[0] * distance, order[1] * distance)
+            positions, sure = correspondence.maps(*order, TOKENS, TOKENS)
+            moved = (positions - identity(TOKENS, TOKENS)[0]).numpy()
+            truth = to_tokens(clip.flow(frame, keyframe)).reshape(-1, 2) / (clip.render(0).mask.shape[0] / TOKENS)
+            errors.append(np.linalg.norm(moved - truth, axis=1))
+            motions.append(np.linalg.norm(truth, axis=1))
+            sures.append(sure.numpy())
+            hidden.append(to_tokens(clip.occluded(frame, keyframe)).reshape(-1))
+        self.error, self.motion, self.sure, share = map(np.concatenate, (errors, motions, sures, hidden))
+        self.visible, self.occluded = share == 0, share == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "distance", "bound"),
+    [
+        # Measured on wholly visible tokens: 0.046, 0.23 and 1.08; 0.31, 0.85 and 1.43.
+        ("dog_walk", 1, 0.06),
+        ("dog_walk", 4, 0.28),
+        ("dog_walk", 8, 1.3),
+        ("car_drive", 1, 0.37),
+        ("car_drive", 4, 1.0),
+        ("car_drive", 8, 1.7),
+    ],
+)
+def test_on_a_drawn_clip_visible_tokens_are_found_within_the_bound(name: str, distance: int, bound: float) -> None:
+    drawn = Drawn(name, distance)
+    assert drawn.error[drawn.visible].mean() < bound
+
+
+@pytest.mark.parametrize(("name", "distance"), [("dog_walk", 4), ("car_drive", 1), ("car_drive", 4), ("car_drive", 8)])
+def test_on_a_drawn_clip_flow_is_better_than_to_take_everything_for_still(name: str, distance: int) -> None:
+    drawn = Drawn(name, distance)
+    assert drawn.error[drawn.visible].mean() < 0.75 * drawn.motion[drawn.visible].mean()
+
+
+@pytest.mark.parametrize("name", ["dog_walk", "car_drive"])
+def test_on_a_drawn_clip_what_is_occluded_is_less_sure(name: str) -> None:
+    drawn = Drawn(name, 8)
+    assert drawn.occluded.sum() > 100
+    # Measured: 0.54 against 0.72 in dog_walk, 0.48 against 0.59 in car_drive.
+    assert drawn.sure[drawn.occluded].mean() < 0.9 * drawn.sure[drawn.visible].mean()

@@ -1,0 +1,82 @@
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from tokenflow.attention import Injection
+from tokenflow.config import SDEdit as Settings
+from tokenflow.modes.base import Call, Source
+from tokenflow.modes.sdedit import SDEdit
+from tokenflow.schedule import CLEAN, Step
+
+COUNT = 25
+
+once_a_source = settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)  # the fixture is never changed
+
+
+def steps(source: Source) -> tuple[Step, ...]:
+    return source.backbone.schedule.steps(COUNT)
+
+
+def noise_in(source: Source, latents: Tensor, timestep: int) -> Tensor:
+    """The noise that was added to the source's clean latents."""
+    alpha = source.backbone.schedule.alpha(timestep)
+    return (latents - alpha**0.5 * source.latents(CLEAN)) / (1 - alpha) ** 0.5
+
+
+@given(strength=st.floats(1e-6, 1))
+@once_a_source
+def test_the_share_of_the_steps_that_is_taken_is_the_strength(strength: float, source: Source) -> None:
+    _, taken = SDEdit(source, Settings(strength=strength), 0).start(steps(source))
+    assert list(taken) == list(steps(source)[COUNT - len(taken) :])
+    assert len(taken) >= 1
+    # Rounded to whole steps, of which there is at least one.
+    assert abs(len(taken) - strength * COUNT) <= max(0.5 + 1e-9, 1 - strength * COUNT)
+
+
+@pytest.mark.parametrize(
+    ("strength", "count"), [(1.0, 25), (0.8, 20), (0.6, 15), (0.2, 5), (0.04, 1), (0.01, 1), (1e-9, 1)]
+)
+def test_strength_1_takes_all_steps_and_the_smallest_takes_one(strength: float, count: int, source: Source) -> None:
+    _, taken = SDEdit(source, Settings(strength=strength), 0).start(steps(source))
+    assert len(taken) == count
+    assert taken[-1].next_timestep == CLEAN
+
+
+@pytest.mark.parametrize("strength", [1.0, 0.6, 0.01])
+def test_the_inversions_noise_is_the_trajectorys_own_latents_at_the_level_of_the_first_step(
+    strength: float, source: Source
+) -> None:
+    start, taken = SDEdit(source, Settings(strength=strength, noise="inversion"), 0).start(steps(source))
+    assert torch.equal(start, source.trajectory.latents(taken[0].timestep))
+
+
+@pytest.mark.parametrize("strength", [1.0, 0.6, 0.2])
+def test_shared_noise_is_one_gaussian_in_all_frames_at_the_level_of_the_first_step(
+    strength: float, source: Source
+) -> None:
+    start, taken = SDEdit(source, Settings(strength=strength, noise="shared"), 3).start(steps(source))
+    noise = noise_in(source, start, taken[0].timestep)
+    # Float32; at the cleanest of these levels the noise is a fifth of the latents' size.
+    torch.testing.assert_close(noise, noise[:1].expand_as(noise), rtol=0, atol=1e-4)
+    assert abs(noise[0].mean()) < 4 / noise[0].numel() ** 0.5  # four standard deviations of a mean
+    assert abs(noise[0].std() - 1) < 4 / (2 * noise[0].numel()) ** 0.5
+
+
+def test_the_seed_decides_the_shared_noise_whatever_the_strength(source: Source) -> None:
+    noises = []
+    for seed, strength in ((0, 0.6), (0, 1.0), (1, 0.6)):
+        start, taken = SDEdit(source, Settings(strength=strength, noise="shared"), seed).start(steps(source))
+        noises.append(noise_in(source, start, taken[0].timestep))
+    torch.testing.assert_close(noises[0], noises[1], rtol=0, atol=1e-4)
+    assert (noises[0] - noises[2]).abs().mean() > 0.5
+
+
+def test_it_injects_nothing(source: Source) -> None:
+    mode = SDEdit(source, Settings(), 0)
+    for step in steps(source):
+        call = Call([0, 1], source.latents(step.timestep, [0, 1]), step, source.conditioning, True)
+        assert mode.inject(call) == Injection()

@@ -1,0 +1,231 @@
+"""The command line as a user meets it: exit status, what goes to stdout, and one line on stderr."""
+
+import json
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+import tokenflow
+from tests.tiny import moving_square, save_tiny_model
+from tokenflow.cli import main
+from tokenflow.config import Config, load_config
+from tokenflow.errors import ModelNotFoundError, TokenflowError, TokenflowWarning
+from tokenflow.video import VideoWriter, read_frames
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> str:
+    """A configuration whose clip and model do not exist."""
+    content = {
+        "clip": {"path": str(tmp_path / "clip.mp4"), "prompt": "a dog"},
+        "model": {"path": str(tmp_path / "model"), "device": "cpu"},
+        "edit": {"prompt": "a tiger"},
+        "output": {"dir": str(tmp_path / "out")},
+        "trajectories": {"dir": str(tmp_path / "trajectories")},
+    }
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(content))
+    return str(path)
+
+
+def status(*arguments: str) -> int | str | None:
+    """The exit status of a command line."""
+    with pytest.raises(SystemExit) as end:
+        main(list(arguments))
+    return end.value.code
+
+
+def replaced(monkeypatch: pytest.MonkeyPatch, raises: BaseException) -> None:
+    """Let the package's `edit` raise."""
+
+    def edit(*_: Any, **__: Any) -> None:
+        raise raises
+
+    monkeypatch.setattr(tokenflow, "edit", edit)
+
+
+def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert status("--help") == 0
+    shown = capsys.readouterr().out
+    for command in ("preprocess", "edit", "config", "schema"):
+        assert command in shown
+    assert "--traceback" in shown
+
+
+@pytest.mark.parametrize("command", ["preprocess", "edit", "config", "schema"])
+def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert status(command, "--help") == 0
+    assert command in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "names"),
+    [(["nonsense"], "nonsense"), (["edit"], "CONFIG"), (["edit", "x.yaml", "--bogus"], "--bogus")],
+)
+def test_a_command_line_that_is_not_understood_is_status_2_and_names_the_word(
+    arguments: list[str], names: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert status(*arguments) == 2
+    captured = capsys.readouterr()
+    assert names in captured.err
+    assert captured.out == ""
+    assert "Traceback" not in captured.err
+
+
+@pytest.mark.parametrize("command", ["preprocess", "edit", "config"])
+def test_a_missing_configuration_is_one_line_on_stderr_and_status_2(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert status(command, "nothing-here.yaml") == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err == "error: there is no configuration file 'nothing-here.yaml'; see configs/ for examples\n"
+
+
+def test_mistakes_in_the_settings_come_all_at_once_in_one_line(
+    settings: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert status("edit", settings, "edit.stesp=3", "edit.guidance_scale=0.1") == 2
+    shown = capsys.readouterr().err
+    assert shown.count("\n") == 1
+    assert "did you mean edit.steps?" in shown
+    assert "edit.guidance_scale" in shown
+
+
+@pytest.mark.parametrize("command", ["preprocess", "edit"])
+def test_a_missing_clip_is_one_line_and_leaves_nothing_behind(
+    command: str, settings: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_tiny_model(tmp_path / "model")
+    capsys.readouterr()  # what saving prints
+    assert status(command, settings, "--quiet") == 2
+    shown = capsys.readouterr().err
+    assert shown.startswith("error: ")
+    assert shown.count("\n") == 1
+    assert "there is no clip at" in shown
+    assert "clip.mp4" in shown
+    assert "output.dir" not in shown
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["config.yaml", "model"]
+
+
+def test_with_traceback_the_error_itself_comes_out(settings: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in (["--traceback", "edit", settings], ["edit", settings, "--traceback"]):
+        with pytest.raises(TokenflowError):
+            main([*arguments, "--quiet"])
+        assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("error", [TokenflowError("what came; what to do"), ModelNotFoundError("no model; set it")])
+def test_our_errors_are_their_message(
+    error: TokenflowError, settings: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    replaced(monkeypatch, error)
+    assert status("edit", settings) == 2
+    assert capsys.readouterr().err == f"error: {error}\n"
+
+
+def test_a_mistake_of_ours_is_not_hidden(settings: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    replaced(monkeypatch, ZeroDivisionError("a bug"))
+    with pytest.raises(ZeroDivisionError, match="a bug"):
+        main(["edit", settings])
+
+
+def test_ctrl_c_is_status_130_and_says_that_work_is_kept(
+    settings: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    replaced(monkeypatch, KeyboardInterrupt())
+    assert status("edit", settings) == 130
+    shown = capsys.readouterr().err.strip()
+    assert shown == "interrupted: what was finished is kept, and the same command goes on from there"
+
+
+@pytest.mark.filterwarnings("default")
+def test_our_warnings_are_one_line_and_those_of_libraries_are_not_shown(
+    settings: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def edit(*_: Any, **__: Any) -> None:
+        warnings.warn("this will disappoint; do that", TokenflowWarning, stacklevel=1)
+        warnings.warn("for developers", FutureWarning, stacklevel=1)
+        raise TokenflowError("and then it failed")
+
+    monkeypatch.setattr(tokenflow, "edit", edit)
+    shown_before = warnings.showwarning
+    assert status("edit", settings) == 2
+    assert capsys.readouterr().err == "warning: this will disappoint; do that\nerror: and then it failed\n"
+    assert warnings.showwarning is shown_before
+
+
+@pytest.mark.parametrize(("quiet", "progress"), [((), True), (("--quiet",), False)])
+def test_settings_and_quiet_reach_the_package(
+    quiet: tuple[str, ...], progress: bool, settings: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[tuple[Config, bool]] = []
+
+    def edit(config: Config, *, progress: bool) -> None:
+        calls.append((config, progress))
+        raise TokenflowError("enough seen")
+
+    monkeypatch.setattr(tokenflow, "edit", edit)
+    assert status("edit", settings, "edit.steps=30", "edit.prompt=a golden tiger, 3d style", *quiet) == 2
+    ((config, progress_given),) = calls
+    assert config == load_config(settings, ["edit.steps=30", "edit.prompt=a golden tiger, 3d style"])
+    assert config.edit.steps == 30
+    assert progress_given is progress
+
+
+def test_config_prints_yaml_that_loads_back_to_the_same(
+    settings: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert status("config", settings, "edit.seed=7", "edit.prompt=a “golden” tiger, 3d style – 虎") == 0
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    printed = tmp_path / "printed.yaml"
+    printed.write_text(captured.out)
+    config = load_config(printed)
+    assert config == load_config(settings, ["edit.seed=7", "edit.prompt=a “golden” tiger, 3d style – 虎"])
+    assert config.edit.seed == 7
+
+
+def test_the_environment_is_between_the_file_and_the_command_line(
+    settings: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TOKENFLOW_EDIT__STEPS", "30")
+    monkeypatch.setenv("TOKENFLOW_EDIT__SEED", "5")
+    assert status("config", settings, "edit.seed=7") == 0
+    printed = yaml.safe_load(capsys.readouterr().out)
+    assert printed["edit"]["steps"] == 30
+    assert printed["edit"]["seed"] == 7
+
+
+def test_schema_is_json_that_knows_the_settings(capsys: pytest.CaptureFixture[str]) -> None:
+    assert status("schema") == 0
+    content = json.loads(capsys.readouterr().out)
+    assert {"clip", "model", "inversion", "edit", "output"} <= set(content["properties"])
+
+
+def test_both_stages_end_with_status_0_and_print_where_the_results_are(
+    settings: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_tiny_model(tmp_path / "model")
+    with VideoWriter(tmp_path / "clip.mp4", width=24, height=16, rate=10) as video:
+        for picture in moving_square(2):
+            video.write(picture)
+    capsys.readouterr()  # what saving prints
+    arguments = [settings, "clip.size=16", "inversion.steps=2", "inversion.warn_below_psnr=0", "edit.steps=2"]
+    assert status("preprocess", *arguments, "--quiet") == 0
+    shown = capsys.readouterr()
+    assert "dB PSNR" in shown.out
+    assert str(tmp_path / "trajectories") in shown.out
+    assert shown.err == ""
+    assert status("edit", *arguments, "--quiet") == 0
+    shown = capsys.readouterr()
+    assert shown.err == ""
+    places = dict(
+        line.split(maxsplit=1) for line in shown.out.splitlines() if line.startswith(("edited", "comparison"))
+    )
+    assert len(list(read_frames(places["edited"]))) == 2
+    assert len(list(read_frames(places["comparison"]))) == 2
+    assert (tmp_path / "out" / "contact_sheet.png").is_file()
