@@ -1,7 +1,5 @@
 """What modes read: a clip of the tiny model with latents at every noise level that four steps need."""
 
-from pathlib import Path
-
 import pytest
 
 from tests.tiny import moving_square, tiny_backbone
