@@ -20,9 +20,10 @@ from torch import Tensor
 
 from tokenflow.attention import Injection, SelfAttention, Site, Strategy, project
 from tokenflow.config import PnP as Settings
+from tokenflow.frames import batches
 from tokenflow.keyframes import draw_keyframes
 from tokenflow.modes.base import Source
-from tokenflow.propagation import Guidance, batches
+from tokenflow.propagation import Guidance
 from tokenflow.schedule import Step
 
 

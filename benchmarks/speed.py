@@ -25,10 +25,10 @@ from tokenflow.backbones.loading import load_backbone
 from tokenflow.config import PnP as Settings
 from tokenflow.correspondence.flow import FlowCorrespondence
 from tokenflow.denoise import Predict, denoise
+from tokenflow.frames import as_pictures, as_tensor
 from tokenflow.inversion import invert
 from tokenflow.modes.base import Source
 from tokenflow.modes.pnp import PnP
-from tokenflow.pipeline import as_pictures, as_tensor
 from tokenflow.propagation import Editing, Guidance, PerFrame, TokenFlow
 from tokenflow.schedule import CLEAN
 from tokenflow.trajectory import Trajectory

@@ -10,6 +10,7 @@ ORDER = [
     "errors",
     "config",
     "video",
+    "frames",
     "schedule",
     "attention",
     "backbones",

@@ -16,9 +16,11 @@ from PIL import Image
 
 import tokenflow
 from tests.tiny import moving_square, save_tiny_controlnet, save_tiny_model
-from tokenflow import pipeline
+from tokenflow import results
 from tokenflow.config import Config
 from tokenflow.errors import ClipNotFoundError, ConfigError, OutputError, ReconstructionWarning, TrajectoryError
+from tokenflow.pipeline import opening
+from tokenflow.pipeline.opening import open_trajectory
 from tokenflow.video import VideoWriter, read_frames
 
 FRAMES = 7
@@ -120,19 +122,19 @@ def test_stage_1_reports_the_autoencoder_and_the_inversion(material: Path, tmp_p
 def test_stage_1_does_nothing_the_second_time(material: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = configured(material, tmp_path)
     first = tokenflow.preprocess(config, progress=False)
-    monkeypatch.setattr(pipeline, "load_backbone", lambda *_: pytest.fail("the model was loaded again"))
+    monkeypatch.setattr(opening, "load_backbone", lambda *_: pytest.fail("the model was loaded again"))
     assert tokenflow.preprocess(config, progress=False) == first
 
 
 def test_another_edit_of_the_same_clip_shares_the_inversion(material: Path, tmp_path: Path) -> None:
     one, other = configured(material, tmp_path), configured(material, tmp_path, "edit.prompt=a zebra", "edit.seed=3")
-    assert pipeline._trajectory(one).folder == pipeline._trajectory(other).folder
+    assert open_trajectory(one).folder == open_trajectory(other).folder
 
 
 @pytest.mark.parametrize("change", ["clip.prompt=a cat", "inversion.steps=8", "clip.frames=3", "model.dtype=bfloat16"])
 def test_what_an_inversion_depends_on_gives_another_one(change: str, material: Path, tmp_path: Path) -> None:
     one, other = configured(material, tmp_path), configured(material, tmp_path, change)
-    assert pipeline._trajectory(one).folder != pipeline._trajectory(other).folder
+    assert open_trajectory(one).folder != open_trajectory(other).folder
 
 
 def test_a_poor_reconstruction_warns_with_figure_threshold_and_remedy(material: Path, tmp_path: Path) -> None:
@@ -165,7 +167,7 @@ def test_a_failed_edit_leaves_nothing_that_looks_finished(
     def fail(*_: object) -> None:
         raise RuntimeError("in the middle of writing")
 
-    monkeypatch.setattr(pipeline.results, "contact_sheet", fail)
+    monkeypatch.setattr(results, "contact_sheet", fail)
     with pytest.raises(RuntimeError, match="in the middle"):
         tokenflow.edit(configured(material, tmp_path, trajectories=shared_trajectories), progress=False)
     assert list(tmp_path.iterdir()) == []
@@ -192,7 +194,7 @@ def test_an_output_that_cannot_be_written_is_said_before_any_work(
     material: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "out").touch()
-    monkeypatch.setattr(pipeline, "load_backbone", lambda *_: pytest.fail("work began"))
+    monkeypatch.setattr(opening, "load_backbone", lambda *_: pytest.fail("work began"))
     with pytest.raises(OutputError, match=r"set output\.dir"):
         tokenflow.edit(configured(material, tmp_path), progress=False)
 

@@ -14,13 +14,13 @@ from tokenflow.correspondence.base import Correspondence, identity
 from tokenflow.correspondence.flow import FlowCorrespondence
 from tokenflow.correspondence.nearest import NearestCorrespondence
 from tokenflow.denoise import Predict, denoise
+from tokenflow.frames import as_tensor
 from tokenflow.inversion import invert
 from tokenflow.keyframes import draw_keyframes
 from tokenflow.modes.base import Mode, Source
 from tokenflow.modes.controlnet import ControlNet
 from tokenflow.modes.pnp import PnP
 from tokenflow.modes.sdedit import SDEdit
-from tokenflow.pipeline import as_tensor
 from tokenflow.propagation import Editing, Guidance, PerFrame, TokenFlow
 from tokenflow.schedule import CLEAN
 from tokenflow.trajectory import Trajectory

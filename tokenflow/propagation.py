@@ -14,6 +14,7 @@ from torch import Tensor
 from tokenflow.attention import Injection, SelfAttention, Site, Strategy, each_frame_to_itself, project
 from tokenflow.backbones.base import Backbone, Conditioning, stack
 from tokenflow.correspondence.base import Correspondence
+from tokenflow.frames import batches
 from tokenflow.keyframes import Window, draw_keyframes, neighbours, windows
 from tokenflow.modes.base import Call, Mode
 from tokenflow.schedule import Step
@@ -70,12 +71,6 @@ class Editing:
         return self.backbone.predict(
             latents, step.timestep, conditioning, strategy=strategy(injection), injection=injection
         )
-
-
-def batches(frames: Sequence[int], size: int) -> Iterator[list[int]]:
-    """Frames in groups of at most `size`, in order."""
-    for start in range(0, len(frames), size):
-        yield list(frames[start : start + size])
 
 
 class PerFrame:

@@ -3,8 +3,8 @@
 import pytest
 
 from tests.tiny import moving_square, tiny_backbone
+from tokenflow.frames import as_tensor
 from tokenflow.modes.base import Source
-from tokenflow.pipeline import as_tensor
 from tokenflow.schedule import CLEAN, add_noise, shared_noise
 from tokenflow.trajectory import Trajectory
 

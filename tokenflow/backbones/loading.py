@@ -145,7 +145,8 @@ def _folder(name: str, options: dict[str, Any]) -> Any:
         return DiffusionPipeline.from_pretrained(name, **options)
     except UNUSABLE as error:
         raise ModelError(
-            f"the model {name!r} cannot be loaded ({_first_line(error)}); download it again, or set model.path to another"
+            f"the model {name!r} cannot be loaded ({_first_line(error)}); download it again, "
+            "or set model.path to another"
         ) from error
 
 

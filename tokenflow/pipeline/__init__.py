@@ -1,0 +1,6 @@
+"""Both stages, wired from the parts: preprocess() and edit(), and what they give."""
+
+from tokenflow.pipeline.editing import EditResult, edit
+from tokenflow.pipeline.preprocessing import PreprocessResult, preprocess
+
+__all__ = ["EditResult", "PreprocessResult", "edit", "preprocess"]

@@ -1,0 +1,190 @@
+"""Stage 2, wired: the only place that picks a mode, a propagation and a correspondence by name.
+
+Knows what stage 2 leaves on disk, and in what order. How each part works is in the modules it imports.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+from tqdm import tqdm
+
+from tokenflow import report, results
+from tokenflow.backbones.base import Backbone
+from tokenflow.config import Config
+from tokenflow.correspondence.base import Correspondence
+from tokenflow.correspondence.flow import FlowCorrespondence
+from tokenflow.correspondence.nearest import NearestCorrespondence
+from tokenflow.denoise import Predict, denoise
+from tokenflow.errors import ConfigError
+from tokenflow.frames import as_pictures, batches_with_bar
+from tokenflow.metrics import WarpError
+from tokenflow.modes.base import Mode, Source
+from tokenflow.modes.controlnet import ControlNet
+from tokenflow.modes.pnp import PnP
+from tokenflow.modes.sdedit import SDEdit
+from tokenflow.pipeline.opening import load_model, open_trajectory
+from tokenflow.pipeline.preprocessing import preprocess
+from tokenflow.propagation import Editing, Guidance, PerFrame, TokenFlow
+from tokenflow.results import PictureWriter
+from tokenflow.schedule import CLEAN, Schedule, Step
+from tokenflow.trajectory import Trajectory
+from tokenflow.video import read_frames
+
+FEATURE_NOISE = 0.25
+"""At which fraction of the noise levels `nearest` reads features: enough to blur texture, not enough to hide shapes."""
+
+MODES: dict[str, Callable[[Source, Config], Mode]] = {
+    "pnp": lambda source, config: PnP(source, config.edit.pnp),
+    "sdedit": lambda source, config: SDEdit(source, config.edit.sdedit, config.edit.seed),
+    "controlnet": lambda source, config: ControlNet(source, config.edit.controlnet, config.edit.seed),
+}
+
+
+@dataclass(frozen=True)
+class EditResult:
+    """What stage 2 left.
+
+    Attributes:
+        video: the edited clip, with as many frames as were read, at the source's times, with its sound.
+        comparison: source and edit side by side.
+        contact_sheet: frames of both as one picture.
+        report: the content of report.json.
+    """
+
+    video: Path
+    comparison: Path
+    contact_sheet: Path
+    report: dict[str, Any]
+
+    @property
+    def frames(self) -> np.ndarray:
+        """The edited frames, f H W 3 uint8, as the video holds them."""
+        return np.stack([frame.picture for frame in read_frames(self.video)])
+
+
+def edit(config: Config, *, backbone: Backbone | None = None, progress: bool = True) -> EditResult:
+    """Stage 2: the edited clip. Runs stage 1 first where it is missing.
+
+    Args:
+        config: of the clip and its edit.
+        backbone: the model that `config.model` names, if it is loaded already.
+        progress: draw progress bars.
+
+    Raises:
+        ConfigError: settings that contradict each other or the inversion.
+        Everything that `preprocess` raises.
+    """
+    watch = report.Stopwatch()
+    with results.whole_or_not(config.output.dir) as folder:
+        with watch.stage("load"):
+            backbone = backbone or load_model(config)
+        steps = _edit_steps(config, backbone.schedule)
+        with watch.stage("preprocess"):
+            preprocess(config, backbone=backbone, progress=progress)
+        source = _source(config, backbone)
+        with watch.stage("edit"):
+            latents = _sample(config, source, steps, progress)
+        with watch.stage("decode"):
+            errors = _write_pictures(config, source, latents, folder, progress)
+        content = _edit_report(config, source.trajectory, errors) | watch.figures()
+        report.write_json(folder / results.REPORT, content)
+        (folder / results.CONFIG).write_text(config.to_yaml())
+    return EditResult(
+        video=config.output.dir / results.edited_name(config),
+        comparison=config.output.dir / results.comparison_name(config),
+        contact_sheet=config.output.dir / results.CONTACT_SHEET,
+        report=content,
+    )
+
+
+def _edit_steps(config: Config, schedule: Schedule) -> Sequence[Step]:
+    """The edit's steps, whose time steps must all be in the inversion."""
+    inverted = {step.timestep for step in schedule.steps(config.inversion.steps)}
+    steps = schedule.steps(config.edit.steps)
+    if {step.timestep for step in steps} <= inverted:
+        return steps
+    fitting = [
+        str(count)
+        for count in range(1, config.inversion.steps + 1)
+        if {step.timestep for step in schedule.steps(count)} <= inverted
+    ]
+    raise ConfigError(
+        f"edit.steps is {config.edit.steps}, whose time steps an inversion of {config.inversion.steps} steps does not "
+        f"have; set edit.steps to one of {', '.join(fitting)}, or inversion.steps to {config.edit.steps}"
+    )
+
+
+def _source(config: Config, backbone: Backbone) -> Source:
+    trajectory = open_trajectory(config)
+    return Source(backbone, trajectory, trajectory.frames(), backbone.embed(config.clip.prompt))
+
+
+def _sample(config: Config, source: Source, steps: Sequence[Step], progress: bool) -> Tensor:
+    """The edited latents, f c h w."""
+    mode = MODES[config.edit.mode](source, config)
+    start, taken = mode.start(steps)
+    loop = denoise(start, taken, _propagation(config, source, mode), source.backbone.schedule)
+    *_, latents = tqdm(loop, "edit", total=len(taken), unit="step", disable=not progress)
+    return latents
+
+
+def _propagation(config: Config, source: Source, mode: Mode) -> Predict:
+    backbone, wanted = source.backbone, config.edit
+    guidance = Guidance(backbone.embed(wanted.prompt), backbone.embed(wanted.negative_prompt), wanted.guidance_scale)
+    editing = Editing(backbone, mode, guidance)
+    if wanted.propagation == "none":
+        return PerFrame(editing, wanted.batch_size)
+    return TokenFlow(
+        editing,
+        wanted.batch_size,
+        correspondence=_correspondence(config, source),
+        interval=wanted.keyframe_interval,
+        window=wanted.keyframe_window,
+        seed=wanted.seed,
+        carry_guidance=wanted.guidance == "carried",
+    )
+
+
+def _correspondence(config: Config, source: Source) -> Correspondence:
+    if config.edit.correspondence == "flow":
+        height, width = source.latents(CLEAN, [0]).shape[-2:]
+        return FlowCorrespondence(source.frames, height, width)
+    steps = source.backbone.schedule.steps(config.inversion.steps)
+    timestep = steps[round((1 - FEATURE_NOISE) * (len(steps) - 1))].timestep
+
+    def features(frames: Sequence[int]) -> Tensor:
+        return source.backbone.features(source.latents(timestep, frames), timestep, source.conditioning)
+
+    return NearestCorrespondence(features)
+
+
+def _write_pictures(
+    config: Config, source: Source, latents: Tensor, folder: Path, progress: bool
+) -> dict[str, list[float]]:
+    """Decode and write the edit, and return warp errors by name."""
+    frames, warp = source.frames, WarpError()
+    with PictureWriter(folder, config, frames, source.trajectory.times) as writer:
+        for group in batches_with_bar(len(frames), config.edit.batch_size, "decode", progress):
+            for frame, picture in zip(group, as_pictures(source.backbone.decode(latents[group])), strict=True):
+                writer.write(picture)
+                warp.add(frames[frame], {"source": frames[frame], "edit": picture})
+    return warp.errors()
+
+
+def _edit_report(config: Config, trajectory: Trajectory, errors: dict[str, list[float]]) -> dict[str, Any]:
+    """Everything of report.json but the times."""
+    stored = json.loads((trajectory.folder / "report.json").read_text())
+    return {
+        "settings": config.model_dump(mode="json"),
+        "frames": trajectory.frame_count,
+        "metrics": {
+            "reconstruction": stored["reconstruction"],
+            "warp_error_e3": {name: round(1e3 * float(np.mean(each)), 4) for name, each in errors.items()},
+        },
+        "versions": report.versions(),
+    }

@@ -1,0 +1,37 @@
+"""What both stages open first: the model, and the trajectory that belongs to a clip, a model and settings."""
+
+import hashlib
+import json
+from pathlib import Path
+
+from tokenflow.backbones.base import Backbone
+from tokenflow.backbones.loading import choose_device, choose_dtype, fingerprint, load_backbone
+from tokenflow.config import Config
+from tokenflow.trajectory import Trajectory
+from tokenflow.video import probe
+
+
+def load_model(config: Config) -> Backbone:
+    """The model that the configuration names."""
+    model = config.model
+    return load_backbone(model.path, model.device, model.dtype, model.base)
+
+
+def open_trajectory(config: Config) -> Trajectory:
+    """The trajectory of this clip with this model and these settings, in a folder named after all of them."""
+    precision = choose_dtype(config.model.dtype, choose_device(config.model.device))
+    info = probe(config.clip.path)
+    made_from = {
+        "clip": _hash_file(info.path),
+        "part": config.clip.model_dump(mode="json", include={"start", "frames", "every", "size", "resize"}),
+        "prompt": config.clip.prompt,
+        "model": fingerprint(config.model.path, dtype=str(precision), base=str(config.model.base)),
+        "inversion": config.inversion.model_dump(mode="json", include={"steps", "refinements"}),
+    }
+    digest = hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:12]
+    return Trajectory(config.trajectories.dir / f"{config.clip.path.stem}-{digest}", made_from)
+
+
+def _hash_file(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,203 @@
+"""Stage 1, wired: a clip's frames, latents and inversion into a trajectory, and the check of its reconstruction.
+
+Knows what stage 1 leaves on disk, and in what order. How each part works is in the modules it imports.
+"""
+
+import json
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from tokenflow import report
+from tokenflow.backbones.base import Backbone
+from tokenflow.config import Config
+from tokenflow.denoise import denoise
+from tokenflow.errors import ReconstructionWarning
+from tokenflow.frames import as_pictures, as_tensor, batches, batches_with_bar
+from tokenflow.inversion import invert
+from tokenflow.metrics import psnr, ssim
+from tokenflow.pipeline.opening import load_model, open_trajectory
+from tokenflow.schedule import CLEAN
+from tokenflow.trajectory import Trajectory
+from tokenflow.video import VideoWriter, fit_size, probe, read_frames, resize
+
+
+@dataclass(frozen=True)
+class PreprocessResult:
+    """What stage 1 left.
+
+    Attributes:
+        folder: the trajectory's.
+        frame_count: how many frames were read.
+        reconstruction: the inversion sampled back, as a video.
+        report: the content of the trajectory's report.json.
+    """
+
+    folder: Path
+    frame_count: int
+    reconstruction: Path
+    report: dict[str, Any]
+
+
+def preprocess(config: Config, *, backbone: Backbone | None = None, progress: bool = True) -> PreprocessResult:
+    """Stage 1: frames, latents, DDIM inversion, and a check of how well it samples back.
+
+    Does nothing where the same clip was inverted with the same model and settings, and goes on after the last whole
+    step where that was interrupted.
+
+    Args:
+        config: of the clip and its edit.
+        backbone: the model that `config.model` names, if it is loaded already.
+        progress: draw progress bars.
+
+    Raises:
+        ClipError, ClipNotFoundError: the clip cannot be used.
+        ModelError, ModelNotFoundError: the model cannot be used.
+        TrajectoryError: what is stored is damaged or belongs to something else.
+        OutputError: nothing can be written there.
+
+    Warns:
+        ReconstructionWarning: the inversion samples back to something poorer than `inversion.warn_below_psnr`.
+    """
+    trajectory = open_trajectory(config)
+    with trajectory.locked():
+        if not trajectory.complete:
+            _invert_clip(config, backbone or load_model(config), trajectory, progress)
+    stored = json.loads((trajectory.folder / "report.json").read_text())
+    _warn_of_poor_reconstruction(config, stored)
+    return PreprocessResult(trajectory.folder, trajectory.frame_count, trajectory.folder / "reconstruction.mp4", stored)
+
+
+def _invert_clip(config: Config, backbone: Backbone, trajectory: Trajectory, progress: bool) -> None:
+    """Everything of stage 1 that the trajectory does not hold yet."""
+    watch = report.Stopwatch()
+    size = config.inversion.batch_size
+    if not trajectory.has_frames:
+        with watch.stage("read"):
+            trajectory.write_frames(_frames_for(config, backbone, progress))
+    frames = trajectory.frames()
+    with watch.stage("encode"):
+        if not trajectory.has(CLEAN):
+            trajectory.write_latents(CLEAN, _encode(backbone, frames, size, progress))
+    with watch.stage("invert"):
+        _invert_missing(config, backbone, trajectory, progress)
+    with watch.stage("reconstruct"):
+        figures = _reconstruct(config, backbone, trajectory, frames, progress)
+    content = {
+        "reconstruction": figures,
+        "frames": len(frames),
+        "versions": report.versions(),
+        **watch.figures(),
+    }
+    report.write_json(trajectory.folder / "report.json", content)
+    trajectory.finish()
+
+
+def _frames_for(config: Config, backbone: Backbone, progress: bool) -> Iterator[tuple[np.ndarray, Fraction]]:
+    """The clip's frames at the model's size, with their times in the clip."""
+    clip = config.clip
+    info = probe(clip.path)
+    size = fit_size(info.width, info.height, clip.size or backbone.native_size, backbone.size_multiple)
+    part = read_frames(clip.path, start=clip.start, frames=clip.frames, every=clip.every)
+    for frame in tqdm(part, "read", unit="frame", disable=not progress):
+        yield resize(frame.picture, *size, clip.resize), frame.source_time
+
+
+def _encode(backbone: Backbone, frames: np.ndarray, batch_size: int, progress: bool) -> Tensor:
+    groups = [
+        backbone.encode(as_tensor(frames[group]))
+        for group in batches_with_bar(len(frames), batch_size, "encode", progress)
+    ]
+    return torch.cat(groups)
+
+
+def _invert_missing(config: Config, backbone: Backbone, trajectory: Trajectory, progress: bool) -> None:
+    """Walk on from the noisiest level that is stored."""
+    steps = backbone.schedule.steps(config.inversion.steps)
+    missing = [step for step in steps if not trajectory.has(step.timestep)]
+    if not missing:
+        return
+    latents = trajectory.latents(missing[-1].next_timestep).to(backbone.device)
+    predict = _source_predict(config, backbone)
+    levels = invert(latents, missing, predict, backbone.schedule, config.inversion.refinements)
+    bar = tqdm(
+        levels,
+        "invert",
+        initial=len(steps) - len(missing),
+        total=len(steps),
+        unit="step",
+        disable=not progress,
+    )
+    for timestep, noisier in bar:
+        trajectory.write_latents(timestep, noisier)
+
+
+def _source_predict(config: Config, backbone: Backbone) -> Callable[[Tensor, int], Tensor]:
+    """The noise under the source's prompt, every frame for itself."""
+    conditioning = backbone.embed(config.clip.prompt)
+
+    def predict(latents: Tensor, timestep: int) -> Tensor:
+        groups = latents.split(config.inversion.batch_size)
+        return torch.cat([backbone.predict(group, timestep, conditioning)[0] for group in groups])
+
+    return predict
+
+
+def _reconstruct(
+    config: Config, backbone: Backbone, trajectory: Trajectory, frames: np.ndarray, progress: bool
+) -> dict[str, float]:
+    """Sample the inversion back, write it as a video, and compare it with the source."""
+    steps = backbone.schedule.steps(config.inversion.steps)
+    predict = _source_predict(config, backbone)
+    noisiest = trajectory.latents(steps[0].timestep).to(backbone.device)
+    loop = denoise(noisiest, steps, lambda latents, step: predict(latents, step.timestep), backbone.schedule)
+    *_, latents = tqdm(loop, "reconstruct", total=len(steps), unit="step", disable=not progress)
+    clean = trajectory.latents(CLEAN)
+    figures: dict[str, list[Tensor]] = {}
+    height, width = frames.shape[1:3]
+    times = [time - trajectory.times[0] for time in trajectory.times]
+    with VideoWriter(trajectory.folder / "reconstruction.mp4", width=width, height=height, times=times) as video:
+        for group in batches(range(len(frames)), config.inversion.batch_size):
+            source = as_tensor(frames[group])
+            restored = backbone.decode(latents[group]).cpu()
+            for name, pictures in (
+                ("autoencoder", backbone.decode(clean[group]).cpu()),
+                ("inversion", restored),
+            ):
+                figures.setdefault(f"{name}_psnr", []).append(psnr(pictures, source))
+                figures.setdefault(f"{name}_ssim", []).append(ssim(pictures, source))
+            for picture in as_pictures(restored):
+                video.write(picture)
+    return {name: round(float(torch.cat(values).mean()), 4) for name, values in figures.items()}
+
+
+def _warn_of_poor_reconstruction(config: Config, stored: dict[str, Any]) -> None:
+    figures = stored["reconstruction"]
+    inversion, autoencoder = figures["inversion_psnr"], figures["autoencoder_psnr"]
+    threshold = config.inversion.warn_below_psnr
+    if inversion >= threshold:
+        return
+    if autoencoder < threshold + 1:
+        remedy = (
+            f"the autoencoder alone gives {autoencoder:.1f} dB, so this model cannot show the clip: try another "
+            "model.path or a larger clip.size"
+        )
+    else:
+        remedy = (
+            f"the autoencoder alone gives {autoencoder:.1f} dB, so the inversion loses it: try more inversion.steps or "
+            "inversion.refinements, or a clip.prompt that says better what the clip shows"
+        )
+    warnings.warn(
+        f"the inversion samples back to the source with {inversion:.1f} dB PSNR, below inversion.warn_below_psnr = "
+        f"{threshold:g}; {remedy}",
+        ReconstructionWarning,
+        stacklevel=3,
+    )
