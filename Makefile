@@ -4,7 +4,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 CONFIG ?= configs/dog_to_tiger.yaml
 
-.PHONY: demo test lint type install clean
+.PHONY: demo test lint type install bench mini-sd mini-sd-eval clean
 
 install: $(INSTALLED)
 
@@ -26,6 +26,20 @@ lint: $(INSTALLED)
 
 type: $(INSTALLED)
 	$(BIN)/mypy
+
+bench: $(INSTALLED)  ## what an edit costs, beside per-frame editing and the published cost structure
+	$(BIN)/python -m benchmarks.speed
+
+mini-sd: $(INSTALLED)  ## trains the small model that ships; hours on two cores, resumes after a kill
+	for stage in autoencoder latents tokenizer diffusion controlnet classifier; do \
+		$(BIN)/python -m tools.mini_sd.$$stage || exit 1; done
+	$(BIN)/python -m tools.mini_sd.autoencoder --decoder-only
+	$(BIN)/python -m tools.mini_sd.export
+	$(MAKE) mini-sd-eval
+	$(BIN)/python -m tools.mini_sd.card
+
+mini-sd-eval: $(INSTALLED)  ## its figures, on scenes never trained on
+	$(BIN)/python -m tools.mini_sd.evaluate
 
 clean:
 	rm -rf outputs trajectories runs .pytest_cache .mypy_cache .ruff_cache

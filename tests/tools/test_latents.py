@@ -4,7 +4,7 @@ import torch
 from safetensors.torch import save_file
 
 from tools.mini_sd.autoencoder import psnr, transform
-from tools.mini_sd.diffusion import NoiseSchedule, draw_batch
+from tools.mini_sd.diffusion import NoiseSchedule, draw_batch, shrink
 from tools.mini_sd.evaluate import edge_f1
 from tools.mini_sd.latents import find_edges, load_scenes, unpack_edges, words_of
 from tools.mini_sd.networks import build_schedule
@@ -82,3 +82,8 @@ def test_edges_count_as_found_within_two_pixels():
     assert edge_f1(near, wanted) == 1
     assert edge_f1(far, wanted) == 0
     assert edge_f1(np.zeros_like(wanted), wanted) == 0
+
+
+def test_small_latents_are_means_of_four():
+    latents = torch.arange(16.0).view(1, 1, 4, 4)
+    torch.testing.assert_close(shrink(latents), torch.tensor([[[[2.5, 4.5], [10.5, 12.5]]]]))

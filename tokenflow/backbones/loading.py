@@ -22,6 +22,7 @@ from transformers.utils import logging as transformers_logging
 
 from tokenflow.backbones.base import Backbone
 from tokenflow.backbones.stable_diffusion import StableDiffusion
+from tokenflow.backbones.vocabulary import read_vocabulary
 from tokenflow.errors import ConfigError, ModelError, ModelNotFoundError, TokenflowWarning
 
 WITHDRAWN = {
@@ -73,7 +74,7 @@ def load_backbone(path: str, device: str = "auto", dtype: str = "auto", base: st
         pipeline = _single_file(path, base, options) if path.endswith(".safetensors") else _named(path, options)
         _check_weights(path, pipeline)
         pipeline.to(chosen)
-    return StableDiffusion(pipeline, fingerprint(path, dtype=str(precision)))
+    return StableDiffusion(pipeline, fingerprint(path, dtype=str(precision)), read_vocabulary(Path(path)))
 
 
 def choose_device(name: str) -> torch.device:

@@ -27,6 +27,7 @@ from tokenflow.attention import (
     project,
 )
 from tokenflow.backbones.base import Conditioning, Control
+from tokenflow.backbones.vocabulary import Vocabulary
 from tokenflow.errors import ModelError, ModelNotFoundError, TokenflowWarning
 from tokenflow.schedule import Schedule
 
@@ -38,12 +39,13 @@ class StableDiffusion:
         pipeline: a loaded text-to-image pipeline: anything with `unet`, `vae`, `tokenizer`, `text_encoder`
             and `scheduler`.
         fingerprint: a short hash that stands for its weights.
+        vocabulary: every word it knows, if those are few; others in a prompt give a warning.
 
     Raises:
         ModelError: a part is missing, or the UNet is not a text-to-image one with self-attention in its decoder.
     """
 
-    def __init__(self, pipeline: Any, fingerprint: str) -> None:
+    def __init__(self, pipeline: Any, fingerprint: str, vocabulary: Vocabulary | None = None) -> None:
         _check_parts(pipeline)
         self._unet = pipeline.unet
         self._vae = pipeline.vae
@@ -52,6 +54,7 @@ class StableDiffusion:
             network.eval().requires_grad_(False)
         self._is_xl = self._unet.config.addition_embed_type == "text_time"
         self.fingerprint = fingerprint
+        self._vocabulary = vocabulary
         self.device: torch.device = self._unet.device
         self.schedule = Schedule(pipeline.scheduler.config)
         self.sites = tuple(_sites(self._unet))
@@ -79,6 +82,7 @@ class StableDiffusion:
 
     def embed(self, prompt: str) -> Conditioning:
         """The text encoder's last states, 1 n c; of SDXL's two encoders the last but one, and the pooled state."""
+        self._warn_of_unknown_words(prompt)
         with torch.no_grad():
             outputs = [
                 encoder(self._tokens(tokenizer, prompt), output_hidden_states=True)
@@ -90,6 +94,16 @@ class StableDiffusion:
         sizes = torch.tensor([[side, side, 0, 0, side, side]], device=self.device)  # original size, crop, target size
         added = {"text_embeds": outputs[-1].text_embeds, "time_ids": sizes.to(outputs[-1].text_embeds)}
         return Conditioning(torch.cat([output.hidden_states[-2] for output in outputs], dim=-1), added)
+
+    def _warn_of_unknown_words(self, prompt: str) -> None:
+        unknown = self._vocabulary.unknown(prompt) if self._vocabulary else []
+        if unknown:
+            warnings.warn(
+                f"this model has never seen {', '.join(map(repr, unknown))} of the prompt {prompt!r}; it knows "
+                f"{self._vocabulary}",
+                TokenflowWarning,
+                stacklevel=3,
+            )
 
     def _tokens(self, tokenizer: Any, prompt: str) -> Tensor:
         """A prompt's tokens, 1 n; what does not fit is cut off with a warning."""

@@ -1,0 +1,51 @@
+"""The closed vocabulary of a model that was trained on few words: which words of a prompt it has never seen.
+
+Only a model that brings a `vocabulary.json` has one. Knows no tokens and no network.
+"""
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from tokenflow.errors import ModelError
+
+FILE = "vocabulary.json"
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """What a model knows.
+
+    Attributes:
+        words: every word of its captions, lower case.
+        kinds: what it can draw, by kind: `{"object": ("cat", "dog"), …}`.
+    """
+
+    words: frozenset[str]
+    kinds: dict[str, tuple[str, ...]]
+
+    def unknown(self, prompt: str) -> list[str]:
+        """The words of a prompt that the model has never seen, in order, each once."""
+        said = re.findall(r"\w+", prompt.lower())
+        return [word for word in dict.fromkeys(said) if word not in self.words]
+
+    def __str__(self) -> str:
+        return "; ".join(f"{kind}: {', '.join(known)}" for kind, known in self.kinds.items())
+
+
+def read_vocabulary(folder: Path) -> Vocabulary | None:
+    """The vocabulary of the model in a folder, if it brings one: its kinds, and under `words` every word.
+
+    Raises:
+        ModelError: the file is there and cannot be read.
+    """
+    file = folder / FILE
+    if not file.is_file():
+        return None
+    try:
+        content = json.loads(file.read_text())
+        words = frozenset(content.pop("words"))
+        return Vocabulary(words, {kind: tuple(known) for kind, known in content.items()})
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ModelError(f"{file} is damaged ({error}); download the model again, or remove that file") from error
