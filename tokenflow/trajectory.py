@@ -99,7 +99,7 @@ class Trajectory:
         self._verify(name)
         with safe_open(self.folder / name, framework="pt") as file:
             if frames is None:
-                return file.get_tensor("latents")
+                return file.get_tensor("latents").clone()  # aligned in memory, or results differ in their last bits
             stored = file.get_slice("latents")
             return torch.cat([stored[frame : frame + 1] for frame in frames])
 

@@ -3,10 +3,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.tiny import save_tiny_controlnet, tiny_backbone, tiny_pipeline, tiny_unet, tiny_xl_pipeline
+from tests.tiny import save_tiny_controlnet, save_tiny_model, tiny_backbone, tiny_pipeline, tiny_unet, tiny_xl_pipeline
 from tokenflow.attention import Injection, SelfAttention, Site
 from tokenflow.backbones.base import stack
-from tokenflow.backbones.stable_diffusion import StableDiffusion, _injection_points, _sites
+from tokenflow.backbones.loading import load_backbone
+from tokenflow.backbones.stable_diffusion import ALIGNMENT, StableDiffusion, _injection_points, _sites
 from tokenflow.errors import ModelError, ModelNotFoundError, TokenflowWarning
 
 LATENTS = torch.randn(3, 4, 8, 12, generator=torch.Generator().manual_seed(0))
@@ -155,3 +156,9 @@ def test_sdxls_unet_predicts_and_injects_as_any_other() -> None:
     torch.testing.assert_close(own[0], plain[0], rtol=0, atol=1e-5)
     assert (plain[0] - plain[1]).abs().max() > 1e-5
     assert backbone._residual is backbone._unet.up_blocks[0].resnets[1].conv2
+
+
+def test_loaded_weights_are_aligned_so_that_every_load_rounds_alike(tmp_path: Path) -> None:
+    backbone = load_backbone(str(save_tiny_model(tmp_path)), "cpu")
+    networks = (backbone._unet, backbone._vae, backbone._text_encoders[0][1])
+    assert {parameter.data_ptr() % ALIGNMENT for network in networks for parameter in network.parameters()} == {0}

@@ -31,6 +31,9 @@ from tokenflow.backbones.vocabulary import Vocabulary
 from tokenflow.errors import ModelError, ModelNotFoundError, TokenflowWarning
 from tokenflow.schedule import Schedule
 
+ALIGNMENT = 64
+"""Bytes that torch aligns its own tensors to on a CPU."""
+
 
 class StableDiffusion:
     """A Stable Diffusion pipeline of diffusers as a `Backbone` (see backbones/base.py for its methods).
@@ -51,7 +54,7 @@ class StableDiffusion:
         self._vae = pipeline.vae
         self._text_encoders = _text_encoders(pipeline)
         for network in (self._unet, self._vae, *(encoder for _, encoder in self._text_encoders)):
-            network.eval().requires_grad_(False)
+            _prepare(network)
         self._is_xl = self._unet.config.addition_embed_type == "text_time"
         self.fingerprint = fingerprint
         self._vocabulary = vocabulary
@@ -197,7 +200,7 @@ class StableDiffusion:
                 "or the id of one on the hub: set edit.controlnet.path"
             ) from error
         self._check_control(network.config, path)
-        network.to(self.device).eval().requires_grad_(False)
+        _prepare(network.to(self.device))
 
         def control(
             latents: Tensor, timestep: int, conditioning: Conditioning, pictures: Tensor
@@ -252,6 +255,18 @@ class StableDiffusion:
                 **control,
             )[0]
         return output.float().unflatten(0, (branches, frames))
+
+
+def _prepare(network: nn.Module) -> None:
+    """For use only; and with its weights where torch itself would put them in memory.
+
+    Matrix products round differently on memory that is not aligned, and where a file's tensors come to lie differs from
+    one load to the next: the same edit would not give the same pixels again.
+    """
+    network.eval().requires_grad_(False)
+    for parameter in network.parameters():
+        if parameter.data_ptr() % ALIGNMENT:
+            parameter.data = parameter.data.clone()
 
 
 class _EnoughRead(Exception):  # noqa: N818 - a signal, not an error
