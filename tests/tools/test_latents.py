@@ -3,7 +3,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from tools.mini_sd.autoencoder import psnr, transform
+from tools.mini_sd.autoencoder import build_autoencoder, normalise_latents, pictures, psnr, transform
 from tools.mini_sd.diffusion import NoiseSchedule, draw_batch, shrink
 from tools.mini_sd.evaluate import edge_f1
 from tools.mini_sd.latents import find_edges, load_scenes, unpack_edges, words_of
@@ -87,3 +87,21 @@ def test_edges_count_as_found_within_two_pixels():
 def test_small_latents_are_means_of_four():
     latents = torch.arange(16.0).view(1, 1, 4, 4)
     torch.testing.assert_close(shrink(latents), torch.tensor([[[[2.5, 4.5], [10.5, 12.5]]]]))
+
+
+def test_normalised_latents_have_mean_0_and_variance_1_and_pictures_stay_as_they_were():
+    torch.manual_seed(0)
+    network = build_autoencoder().eval()
+    target = pictures(np.random.default_rng(0), 4, 64)
+    with torch.no_grad():
+        before = network.decode(network.encode(target).latent_dist.mode()).sample
+        variance = network.encode(target).latent_dist.var / network.encode(target).latent_dist.mode().var(
+            (0, 2, 3), keepdim=True
+        )
+        normalise_latents(network, target / 2 + 0.5)
+        posterior = network.encode(target).latent_dist
+        after = network.decode(posterior.mode()).sample
+    torch.testing.assert_close(posterior.mode().mean((0, 2, 3)), torch.zeros(4), rtol=0, atol=1e-4)
+    torch.testing.assert_close(posterior.mode().std((0, 2, 3)), torch.ones(4), rtol=0, atol=1e-4)
+    torch.testing.assert_close(posterior.var, variance, rtol=1e-3, atol=0)
+    torch.testing.assert_close(after, before, rtol=0, atol=1e-4)
