@@ -5,9 +5,13 @@ inversion = tokenflow.preprocess(config)
 result = tokenflow.edit(config)
 """
 
-from tokenflow.config import Config, load_config
-from tokenflow.errors import TokenflowError, TokenflowWarning
-from tokenflow.pipeline import EditResult, PreprocessResult, edit, preprocess
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tokenflow.config import Config, load_config
+    from tokenflow.errors import TokenflowError, TokenflowWarning
+    from tokenflow.pipeline import EditResult, PreprocessResult, edit, preprocess
 
 __all__ = [
     "Config",
@@ -19,3 +23,13 @@ __all__ = [
     "load_config",
     "preprocess",
 ]
+
+_HOMES = {"Config": "config", "load_config": "config", "TokenflowError": "errors", "TokenflowWarning": "errors"}
+"""Modules of the names above; all others are the pipeline's."""
+
+
+def __getattr__(name: str) -> Any:
+    """Import a name once it is asked for: torch takes seconds, for which neither `--help` nor Ctrl-C should wait."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES.get(name, 'pipeline')}"), name)
