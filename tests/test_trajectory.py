@@ -39,7 +39,7 @@ def test_some_frames_latents_are_read_in_the_order_asked_for(tmp_path: Path) -> 
 
 
 def test_a_trajectory_is_complete_once_it_was_finished(tmp_path: Path) -> None:
-    filled(tmp_path).finish()
+    filled(tmp_path).finish({})
     assert Trajectory(tmp_path, MADE_FROM).complete
 
 

@@ -2,17 +2,19 @@
 
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from PIL import Image
 
 from tokenflow.config import Config
 from tokenflow.errors import OutputError, TokenflowError
+from tokenflow.locking import held
 from tokenflow.report import contact_sheet, sheet_frames, side_by_side
 from tokenflow.video import VideoWriter, probe, restore
 
@@ -20,6 +22,7 @@ CONTACT_SHEET = "contact_sheet.png"
 CONFIG = "config.yaml"
 REPORT = "report.json"
 PNGS = "frames"
+LOCK = ".lock"
 
 
 def edited_name(config: Config) -> str:
@@ -37,25 +40,68 @@ def whole_or_not(folder: Path) -> Iterator[Path]:
     """A folder to write results into, which move to `folder` once all are written; else nothing is left of them.
 
     Raises:
-        OutputError: nothing can be written there. Entered before the work, it says so before the work.
+        OutputError: nothing can be written there, or another run is at it. Entered before the work, it says so
+            before the work.
     """
-    temporary = folder.with_name(f".{folder.name}.partial")
+    temporary = folder / ".partial"
     try:
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
-        folder.mkdir(exist_ok=True)
-        yield temporary
-        shutil.rmtree(folder / PNGS, ignore_errors=True)
-        for file in temporary.iterdir():
-            file.replace(folder / file.name)
+        with held(folder / LOCK, partial(_refuse, folder)):
+            try:
+                shutil.rmtree(temporary, ignore_errors=True)  # of a run that was killed
+                temporary.mkdir()
+                yield temporary
+                _move_all(temporary, folder)
+            finally:
+                shutil.rmtree(temporary, ignore_errors=True)
+                with suppress(OSError):
+                    (folder / LOCK).unlink()
+                    folder.rmdir()  # if nothing is in it
     except OSError as error:
         if isinstance(error, TokenflowError):  # a missing clip or model is a FileNotFoundError, and no matter of output
             raise
-        raise OutputError(f"cannot write to {folder} ({error.strerror or error}); set output.dir") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-        if folder.is_dir() and not any(folder.iterdir()):
-            folder.rmdir()
+        raise OutputError(
+            f"cannot write to {folder} ({error.strerror or error}); make room, or set output.dir to another place"
+        ) from error
+
+
+def _refuse(folder: Path) -> None:
+    raise OutputError(f"another run is writing to {folder}; wait until it is done, or set another output.dir")
+
+
+def _move_all(temporary: Path, folder: Path) -> None:
+    """Put new results in the place of earlier ones. The report goes first and comes last: beside it all is of one run."""
+    (folder / REPORT).unlink(missing_ok=True)
+    shutil.rmtree(folder / PNGS, ignore_errors=True)
+    for file in sorted(temporary.iterdir(), key=lambda file: file.name == REPORT):
+        file.replace(folder / file.name)
+
+
+def try_form(config: Config, folder: Path) -> None:
+    """Write one picture as the edit will be written, so that a form that cannot be is known before the work.
+
+    Raises:
+        OutputError: codec, quality, size and container do not go together.
+        ClipError, ClipNotFoundError: the clip cannot be read.
+    """
+    info = probe(config.clip.path)
+    black = np.zeros((info.height, info.width, 3), np.uint8)
+    path = folder / edited_name(config)
+    with _video(path, config, info.width, info.height, [Fraction(0)]) as video:
+        video.write(black)
+    path.unlink()
+
+
+def _video(path: Path, config: Config, width: int, height: int, times: Sequence[Fraction], **sound: Any) -> VideoWriter:
+    """A video in the form that the configuration asks for, its first frame at zero."""
+    return VideoWriter(
+        path,
+        width=width,
+        height=height,
+        times=[time - times[0] for time in times],
+        codec=config.output.codec,
+        quality=config.output.quality,
+        **sound,
+    )
 
 
 class PictureWriter:
@@ -83,12 +129,14 @@ class PictureWriter:
             (folder / PNGS).mkdir()
 
     def __enter__(self) -> Self:
+        config, times = self._config, self._times
         height, width = self._restored(self._source[0]).shape[:2]
-        self._edited = self._open.enter_context(
-            self._video(edited_name(self._config), width, height, audio_from=self._config.clip.path)
-        )
+        sound = {"audio_from": config.clip.path, "audio_start": times[0]}
+        edited = _video(self._folder / edited_name(config), config, width, height, times, **sound)
+        self._edited = self._open.enter_context(edited)
         height, width = self._source.shape[1:3]
-        self._comparison = self._open.enter_context(self._video(comparison_name(self._config), 2 * width, height))
+        comparison = _video(self._folder / comparison_name(config), config, 2 * width, height, times)
+        self._comparison = self._open.enter_context(comparison)
         return self
 
     def __exit__(
@@ -113,16 +161,3 @@ class PictureWriter:
 
     def _restored(self, picture: np.ndarray) -> np.ndarray:
         return restore(picture, *self._size, self._config.clip.resize)
-
-    def _video(self, name: str, width: int, height: int, audio_from: Path | None = None) -> VideoWriter:
-        output = self._config.output
-        return VideoWriter(
-            self._folder / name,
-            width=width,
-            height=height,
-            times=[time - self._times[0] for time in self._times],
-            audio_from=audio_from,
-            audio_start=self._times[0],
-            codec=output.codec,
-            quality=output.quality,
-        )

@@ -1,17 +1,17 @@
 """A trajectory on disk: the source's frames, and its latents at every noise level. Knows files; knows no network.
 
 A folder holds `manifest.json` (format, what it was made from, frame times, a checksum for every finished part),
-`frames.rgb` (the frames at the model's size, raw), one safetensors file a time step, and what stage 1 adds about the
-reconstruction. Everything is written to a temporary name and renamed, so that what has its name is whole; a part counts
-once the manifest lists it. Parts are memory-mapped: reading some frames of a step reads no others. No pickle.
+`frames.rgb` (the frames at the model's size, raw), one safetensors file a time step, and stage 1's `report.json` about
+the reconstruction. Everything is written to a temporary name and renamed, so that what has its name is whole; a part
+counts once the manifest lists it. Parts are memory-mapped: reading some frames of a step reads no others. No pickle.
 """
 
-import fcntl
 import hashlib
 import json
 import os
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -23,11 +23,15 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from tokenflow.errors import OutputError, TrajectoryError
+from tokenflow.errors import OutputError, TokenflowError, TokenflowWarning, TrajectoryError
+from tokenflow.locking import held
 from tokenflow.schedule import CLEAN
 
-FORMAT = 1
+FORMAT = 2
+MANIFEST = "manifest.json"
 FRAMES = "frames.rgb"
+REPORT = "report.json"
+LOCK = ".lock"
 
 
 @dataclass
@@ -95,7 +99,9 @@ class Trajectory:
         name = _part(timestep)
         if name not in self._manifest.parts:
             known = ", ".join(sorted(self._manifest.parts))
-            raise TrajectoryError(f"{self.folder} has no latents of time step {timestep}; it has {known}")
+            raise TrajectoryError(
+                f"{self.folder} has no latents of time step {timestep}; it has {known}; {self._remedy()}"
+            )
         self._verify(name)
         with safe_open(self.folder / name, framework="pt") as file:
             if frames is None:
@@ -122,39 +128,75 @@ class Trajectory:
             save_file({"latents": latents.detach().float().cpu().contiguous()}, temporary)
         self._add(name)
 
-    def finish(self) -> None:
-        """Say that everything is there."""
+    def finish(self, report: dict[str, Any]) -> None:
+        """Store stage 1's report, as JSON values, and say that everything is there."""
+        with _atomic(self.folder / REPORT) as temporary:
+            temporary.write_text(json.dumps(report, indent=2) + "\n")
         self._manifest.complete = True
-        self._save()
+        self._add(REPORT)
+
+    def report(self) -> dict[str, Any]:
+        """What `finish` was given.
+
+        Raises:
+            TrajectoryError: it is missing or damaged.
+        """
+        self._verify(REPORT)
+        return json.loads((self.folder / REPORT).read_text())
 
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the folder for writing; a second process waits until the first is done (or has died).
 
-        The manifest is read anew once the lock is held, since the first process may have finished the work.
+        The manifest is read anew once the lock is held, since the first process may have finished the work; and what
+        a killed process had not finished writing is cleared away.
+
+        Raises:
+            OutputError: nothing can be written there.
+
+        Warns:
+            TokenflowWarning: another process holds it, and this one waits.
         """
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            lock = (self.folder / ".lock").open("w")
-        except OSError as error:
-            raise OutputError(f"cannot write to {self.folder} ({error.strerror}); set trajectories.dir") from error
-        with lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(held(self.folder / LOCK, self._say_that_we_wait))
+                for unfinished in set(self.folder.glob(".*")) - {self.folder / LOCK}:
+                    unfinished.unlink()
+            except OSError as error:
+                raise OutputError(
+                    f"cannot write to {self.folder} ({error.strerror or error}); set trajectories.dir to a place "
+                    "that can be written to"
+                ) from error
             self._manifest = self._load(self._manifest.made_from)
             yield
 
+    def _say_that_we_wait(self) -> None:
+        warnings.warn(
+            f"another run is making {self.folder}; waiting until it is done",
+            TokenflowWarning,
+            stacklevel=2,
+        )
+
     def _load(self, made_from: dict[str, Any]) -> _Manifest:
-        path = self.folder / "manifest.json"
-        if not path.exists():
-            return _Manifest(made_from)
+        path = self.folder / MANIFEST
         try:
-            manifest = _Manifest(**json.loads(path.read_text()))
-        except (ValueError, TypeError) as error:
-            raise TrajectoryError(f"{path} is damaged ({error}); {self._remedy()}") from error
-        if manifest.format != FORMAT:
+            content = json.loads(path.read_bytes())
+            version, checksum = content["format"], content.pop("checksum", None)
+        except (FileNotFoundError, NotADirectoryError):
+            return _Manifest(made_from)
+        except OSError as error:
             raise TrajectoryError(
-                f"{path} is of format {manifest.format}, and this version reads format {FORMAT}; {self._remedy()}"
+                f"{path} cannot be read ({error.strerror or error}); set another trajectories.dir"
+            ) from error
+        except (ValueError, TypeError, LookupError, AttributeError) as error:
+            raise TrajectoryError(f"{path} is damaged ({error}); {self._remedy()}") from error
+        if version != FORMAT:
+            raise TrajectoryError(
+                f"{path} is of format {version}, and this version reads format {FORMAT}; {self._remedy()}"
             )
+        if checksum != _checksum_of(content):
+            raise TrajectoryError(f"{path} is damaged: it is not what was written; {self._remedy()}")
+        manifest = _Manifest(**content)
         for key, value in made_from.items():
             if manifest.made_from.get(key) != value:
                 raise TrajectoryError(
@@ -169,8 +211,9 @@ class Trajectory:
         self._save()
 
     def _save(self) -> None:
-        with _atomic(self.folder / "manifest.json") as temporary:
-            temporary.write_text(json.dumps(asdict(self._manifest), indent=1))
+        content = asdict(self._manifest)
+        with _atomic(self.folder / MANIFEST) as temporary:
+            temporary.write_text(json.dumps({**content, "checksum": _checksum_of(content)}, indent=1))
 
     def _verify(self, name: str) -> None:
         """Compare a part with its checksum, the first time it is read."""
@@ -178,8 +221,8 @@ class Trajectory:
             return
         path = self.folder / name
         try:
-            sound = _checksum(path) == self._manifest.parts[name]
-        except (OSError, SafetensorError) as error:
+            sound = _checksum(path) == self._manifest.parts.get(name)
+        except OSError as error:
             raise TrajectoryError(f"{path} cannot be read ({error}); {self._remedy()}") from error
         if not sound:
             raise TrajectoryError(f"{path} is damaged: it is not what was written; {self._remedy()}")
@@ -191,6 +234,10 @@ class Trajectory:
 
 def _part(timestep: int) -> str:
     return "clean.safetensors" if timestep == CLEAN else f"t{timestep:04d}.safetensors"
+
+
+def _checksum_of(content: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _checksum(path: Path) -> str:
@@ -208,9 +255,13 @@ def _atomic(path: Path) -> Iterator[Path]:
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
+        if isinstance(error, TokenflowError):  # a clip that cannot be read on is no matter of writing
+            raise
         raise OutputError(
-            f"cannot write {path} ({error.strerror or error}); free some space, or set another trajectories.dir"
+            f"cannot write {path} ({getattr(error, 'strerror', None) or error}); free some space, or set another "
+            "trajectories.dir"
         ) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)

@@ -3,7 +3,6 @@
 Knows what stage 2 leaves on disk, and in what order. How each part works is in the modules it imports.
 """
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,6 +80,7 @@ def edit(config: Config, *, backbone: Backbone | None = None, progress: bool = T
     """
     watch = report.Stopwatch()
     with results.whole_or_not(config.output.dir) as folder:
+        results.try_form(config, folder)
         with watch.stage("load"):
             backbone = backbone or load_model(config)
         steps = _edit_steps(config, backbone.schedule)
@@ -178,12 +178,11 @@ def _write_pictures(
 
 def _edit_report(config: Config, trajectory: Trajectory, errors: dict[str, list[float]]) -> dict[str, Any]:
     """Everything of report.json but the times."""
-    stored = json.loads((trajectory.folder / "report.json").read_text())
     return {
         "settings": config.model_dump(mode="json"),
         "frames": trajectory.frame_count,
         "metrics": {
-            "reconstruction": stored["reconstruction"],
+            "reconstruction": trajectory.report()["reconstruction"],
             "warp_error_e3": {name: round(1e3 * float(np.mean(each)), 4) for name, each in errors.items()},
         },
         "versions": report.versions(),

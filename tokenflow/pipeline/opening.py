@@ -2,13 +2,14 @@
 
 import hashlib
 import json
+import re
 from pathlib import Path
 
 from tokenflow.backbones.base import Backbone
 from tokenflow.backbones.loading import choose_device, choose_dtype, fingerprint, load_backbone
 from tokenflow.config import Config
 from tokenflow.trajectory import Trajectory
-from tokenflow.video import probe
+from tokenflow.video import clip_files, probe
 
 
 def load_model(config: Config) -> Backbone:
@@ -20,18 +21,26 @@ def load_model(config: Config) -> Backbone:
 def open_trajectory(config: Config) -> Trajectory:
     """The trajectory of this clip with this model and these settings, in a folder named after all of them."""
     precision = choose_dtype(config.model.dtype, choose_device(config.model.device))
-    info = probe(config.clip.path)
+    probe(config.clip.path)  # says what is wrong with a clip that cannot be read
     made_from = {
-        "clip": _hash_file(info.path),
+        "clip": _hash_files(clip_files(config.clip.path)),
         "part": config.clip.model_dump(mode="json", include={"start", "frames", "every", "size", "resize"}),
         "prompt": config.clip.prompt,
         "model": fingerprint(config.model.path, dtype=str(precision), base=str(config.model.base)),
         "inversion": config.inversion.model_dump(mode="json", include={"steps", "refinements"}),
     }
     digest = hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:12]
-    return Trajectory(config.trajectories.dir / f"{config.clip.path.stem}-{digest}", made_from)
+    return Trajectory(config.trajectories.dir / f"{_short_name(config.clip.path)}-{digest}", made_from)
 
 
-def _hash_file(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _short_name(path: Path) -> str:
+    """What a folder can be called after a clip, be that a pattern of names."""
+    return re.sub(r"[^\w.-]+", "_", path.stem)[:64]
+
+
+def _hash_files(paths: list[Path]) -> str:
+    digest = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()

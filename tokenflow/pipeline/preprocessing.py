@@ -3,7 +3,6 @@
 Knows what stage 1 leaves on disk, and in what order. How each part works is in the modules it imports.
 """
 
-import json
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -68,10 +67,12 @@ def preprocess(config: Config, *, backbone: Backbone | None = None, progress: bo
         ReconstructionWarning: the inversion samples back to something poorer than `inversion.warn_below_psnr`.
     """
     trajectory = open_trajectory(config)
-    with trajectory.locked():
-        if not trajectory.complete:
-            _invert_clip(config, backbone or load_model(config), trajectory, progress)
-    stored = json.loads((trajectory.folder / "report.json").read_text())
+    if not trajectory.complete:
+        backbone = backbone or load_model(config)  # a model that cannot be loaded leaves no folder behind
+        with trajectory.locked():
+            if not trajectory.complete:
+                _invert_clip(config, backbone, trajectory, progress)
+    stored = trajectory.report()
     _warn_of_poor_reconstruction(config, stored)
     return PreprocessResult(trajectory.folder, trajectory.frame_count, trajectory.folder / "reconstruction.mp4", stored)
 
@@ -97,8 +98,7 @@ def _invert_clip(config: Config, backbone: Backbone, trajectory: Trajectory, pro
         "versions": report.versions(),
         **watch.figures(),
     }
-    report.write_json(trajectory.folder / "report.json", content)
-    trajectory.finish()
+    trajectory.finish(content)
 
 
 def _frames_for(config: Config, backbone: Backbone, progress: bool) -> Iterator[tuple[np.ndarray, Fraction]]:

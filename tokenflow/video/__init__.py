@@ -2,7 +2,7 @@
 
 from tokenflow.video.geometry import How, fit_size, resize, restore
 from tokenflow.video.pictures import write_pngs
-from tokenflow.video.reader import ClipInfo, Frame, probe, read_frames
+from tokenflow.video.reader import ClipInfo, Frame, clip_files, probe, read_frames
 from tokenflow.video.writer import VideoWriter
 
 __all__ = [
@@ -10,6 +10,7 @@ __all__ = [
     "Frame",
     "How",
     "VideoWriter",
+    "clip_files",
     "fit_size",
     "probe",
     "read_frames",

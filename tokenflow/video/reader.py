@@ -71,6 +71,12 @@ def probe(path: str | PathLike[str]) -> ClipInfo:
     return ClipInfo(place, width, height, source.rate, source.has_audio, source.codec, source.duration)
 
 
+def clip_files(path: str | PathLike[str]) -> list[Path]:
+    """The files that a clip consists of, in order: itself, or the pictures of a sequence; none if there is no clip."""
+    place = Path(path)
+    return [place] if place.is_file() else matching(place)
+
+
 def read_frames(
     path: str | PathLike[str], *, start: float = 0.0, frames: int | None = None, every: int = 1
 ) -> Iterator[Frame]:
