@@ -1,14 +1,15 @@
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import jsonschema
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 from pydantic import ValidationError
 
-from tokenflow.config import Config, load_config
+from tokenflow.config import Config, Edit, load_config
 from tokenflow.errors import ConfigError, TokenflowError
 
 CONFIGS = Path(__file__).parent.parent / "configs"
@@ -62,9 +63,35 @@ def test_files_that_extend_each_other_are_named(minimal: Path) -> None:
         load_config(minimal, environment={})
 
 
+@pytest.mark.parametrize("bases", ["3", "{a: b}", "[1]", "[null]", "[[a]]", "false", "${x}"])
+def test_files_extend_files_and_nothing_else(minimal: Path, bases: str) -> None:
+    minimal.write_text(f"extends: {bases}\n{MINIMAL}")
+    with pytest.raises(ConfigError, match=r"minimal\.yaml: extends"):
+        load_config(minimal, environment={})
+
+
 def test_values_refer_to_other_values(minimal: Path) -> None:
-    config = load_config(minimal, ["edit.prompt=${clip.prompt} of gold"], {})
+    config = load_config(minimal, ["edit.prompt=${clip.prompt} of gold", "edit.steps=${inversion.steps}"], {})
     assert config.edit.prompt == "a dog of gold"
+    assert config.edit.steps == config.inversion.steps
+
+
+@pytest.mark.parametrize(
+    "text", ["a dog: big", "a tiger #3", "[red", "1984", "yes", "null", "a=b", "it's", "{a}", "a\nb"]
+)
+def test_a_sentence_from_outside_the_file_is_taken_as_it_stands(minimal: Path, text: str) -> None:
+    assert load_config(minimal, [f"edit.prompt={text}"], {}).edit.prompt == text
+    assert load_config(minimal, [], {"TOKENFLOW_EDIT__PROMPT": text}).edit.prompt == text
+
+
+def test_a_mistake_in_the_environment_is_told_by_its_variable(minimal: Path) -> None:
+    wrong = {"TOKENFLOW_EDIT__STEPS": "many", "TOKENFLOW_EDTI__SEED": "1", "TOKENFLOW_HOME": "x", "TOKENFLOW__": "y"}
+    with pytest.raises(ConfigError) as caught:
+        load_config(minimal, [], wrong)
+    message = str(caught.value)
+    assert "came (it comes from TOKENFLOW_EDIT__STEPS)" in message
+    assert "edti: unknown; did you mean edit?" in message
+    assert "HOME" not in message
 
 
 def test_all_mistakes_are_reported_at_once_with_their_keys(minimal: Path) -> None:
@@ -86,10 +113,25 @@ def test_all_mistakes_are_reported_at_once_with_their_keys(minimal: Path) -> Non
         ("edit.keyframe_window=1", "greater than or equal to 2"),
         ("edit.guidance_scale=0.5", "greater than or equal to 1"),
         ("clip.frames=0", "greater than or equal to 1"),
-        ("edit=3", "edit: "),
-        ("edit.prompt=${nowhere}", "nowhere"),
+        ("edit=3", r"edit: expected the settings prompt, negative_prompt, .*, and 3 came"),
+        ("edit=[1, 2]", "a list and a section"),
+        ("edit.prompt=${nowhere}", r"edit\.prompt: .*nowhere"),
+        ("edit.prompt=${edit.prompt}", r"edit\.prompt: Recursive"),
+        ("edit.steps=[3", r"'edit\.steps': '\[3' cannot be read as a value"),
+        ("edit.steps=", r"edit\.steps: .*null came"),
+        ("edit.seed=9999999999999999999", "less than or equal to"),
+        ("clip.start=.inf", r"clip\.start: "),
+        ("clip.size=[8, 8]", r"clip\.size: expected the shorter side in pixels, or a box .*, and \[8, 8\] came"),
+        ("clip.size=big", r"clip\.size: expected the shorter side in pixels, or a box"),
+        ("promt=x", r"promt: unknown; did you mean clip\.prompt or edit\.prompt\?"),
+        ("steps=3", r"steps: unknown; did you mean inversion\.steps or edit\.steps\?"),
+        ("edit.pnp.feature_until=1", r"did you mean edit\.pnp\.features_until\?"),
+        ("edit.unheard=1", "edit knows prompt, negative_prompt"),
+        ("edit.steps.x=1", r"edit\.steps: "),
+        ("extends=base.yaml", "extends: unknown"),
         ("steps", "key=value"),
         ("=3", "key=value"),
+        ("edit..steps=3", "key=value"),
     ],
 )
 def test_a_wrong_value_is_refused_in_one_line(minimal: Path, override: str, message: str) -> None:
@@ -98,12 +140,29 @@ def test_a_wrong_value_is_refused_in_one_line(minimal: Path, override: str, mess
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("text", ["", "- 1\n- 2\n", "clip: [", "just words", "clip: {path: x}\n"])
+NO_CONFIGURATIONS = {
+    "empty": "",
+    "list": "- 1\n- 2\n",
+    "broken": "clip: [",
+    "text": "just words",
+    "too little": "clip: {path: x}\n",
+    "number as key": "1: 2\n",
+    "list as key": "? [a]\n: b\n",
+    "key twice": "clip: {}\nclip: {}\n",
+    "set": "!!set {a, b}\n",
+    "code": "a: !!python/object/apply:os.system [x]\n",
+    "alias of itself": "clip: &a {path: *a}\n",
+    "deep": "a: " + "{a: " * 400 + "1" + "}" * 400,
+}
+
+
+@pytest.mark.parametrize("text", NO_CONFIGURATIONS.values(), ids=NO_CONFIGURATIONS)
 def test_a_file_that_is_no_configuration_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "wrong.yaml"
     path.write_text(text)
-    with pytest.raises(ConfigError, match=r"wrong\.yaml"):
+    with pytest.raises(ConfigError, match=r"wrong\.yaml") as caught:
         load_config(path, environment={})
+    assert "\n" not in str(caught.value)
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
@@ -116,10 +175,70 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 def test_no_bytes_at_all_make_the_loader_fail_otherwise(
     tmp_path_factory: pytest.TempPathFactory, content: bytes
 ) -> None:
-    path = tmp_path_factory.mktemp("fuzz") / "config.yaml"
+    path = tmp_path_factory.getbasetemp() / "fuzzed.yaml"
     path.write_bytes(content)
     with pytest.raises(TokenflowError):
         load_config(path, environment={})
+
+
+def assert_a_configuration_or_one_line(path: Path, overrides: list[str]) -> None:
+    said = ""
+    try:
+        assert isinstance(load_config(path, overrides, {}), Config)
+    except ConfigError as error:
+        said = str(error)
+    assert "\n" not in said
+
+
+KEYS = st.sampled_from(
+    ["clip", "clip.path", "clip.size", "edit.prompt", "edit.pnp", "edit.steps", "edit.seed", "extends", "x.y", "output"]
+)
+VALUES = st.one_of(
+    st.text(max_size=20),
+    st.text("[]{}:,&*!?#${}'\"\\ -.0e", max_size=12),
+    st.sampled_from(["null", ".nan", "-.inf", "1e999", "9" * 30, "${edit.seed}", "${edit}", "${oc.env:NONE}", "???"]),
+)
+
+
+@given(st.lists(st.tuples(KEYS | st.text(max_size=8), VALUES), max_size=4))
+@settings(max_examples=100, deadline=None)
+def test_overrides_give_a_configuration_or_one_line(
+    tmp_path_factory: pytest.TempPathFactory, pairs: list[tuple[str, str]]
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "overridden.yaml"
+    path.write_text(MINIMAL)
+    assert_a_configuration_or_one_line(path, [f"{key}={value}" for key, value in pairs])
+
+
+NODES = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=8)),
+    lambda node: st.one_of(
+        st.lists(node, max_size=3), st.dictionaries(KEYS | st.integers() | st.text(max_size=5), node, max_size=4)
+    ),
+    max_leaves=12,
+)
+
+
+@given(st.dictionaries(st.sampled_from(["clip", "edit", "model", "output", "extends", "inversion"]), NODES))
+@settings(max_examples=100, deadline=None)
+def test_files_of_any_structure_give_a_configuration_or_our_error(
+    tmp_path_factory: pytest.TempPathFactory, content: dict[str, Any]
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "structured.yaml"
+    path.write_text(yaml.safe_dump({**yaml.safe_load(MINIMAL), **content}, allow_unicode=True))
+    assert_a_configuration_or_one_line(path, [])
+
+
+@given(st.one_of(st.text(max_size=30), st.text("${}\\a.:'\"?# ", max_size=20)))
+@settings(max_examples=100, deadline=None)
+def test_any_sentence_comes_back_from_the_saved_configuration(
+    tmp_path_factory: pytest.TempPathFactory, sentence: str
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "saved.yaml"
+    plain = Config.model_validate(yaml.safe_load(MINIMAL))
+    config = plain.model_copy(update={"edit": plain.edit.model_copy(update={"prompt": sentence})})
+    path.write_text(config.to_yaml())
+    assert load_config(path, environment={}) == config
 
 
 def test_the_resolved_configuration_reads_back_as_itself(minimal: Path) -> None:
@@ -140,6 +259,14 @@ def test_a_configuration_cannot_be_changed(minimal: Path) -> None:
 )
 def test_every_example_is_valid(path: Path) -> None:
     assert isinstance(load_config(path, environment={}), Config)
+
+
+@pytest.mark.parametrize("mode", get_args(Edit.model_fields["mode"].annotation))
+def test_every_mode_has_an_example_that_explains_itself(mode: str) -> None:
+    examples = [path for path in CONFIGS.glob("*.yaml") if path.name != "base.yaml"]
+    chosen = [path for path in examples if load_config(path, environment={}).edit.mode == mode]
+    assert chosen
+    assert all(path.read_text().startswith("# ") for path in chosen)
 
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)

@@ -7,13 +7,22 @@ of `extends:` to the file that names them.
 
 import difflib
 import os
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    model_validator,
+)
 from yaml import YAMLError
 
 from tokenflow.errors import ConfigError
@@ -21,8 +30,21 @@ from tokenflow.errors import ConfigError
 ENVIRONMENT_PREFIX = "TOKENFLOW_"
 
 Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=1)]
-Side = Annotated[int, Field(ge=16)]
+Count = Annotated[int, Field(ge=1, le=10**9)]
+Side = Annotated[int, Field(ge=16, le=16_384)]
+
+
+def _one_size(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
+    """Say once what a size is, where pydantic says for each form of it why it is none."""
+    try:
+        return validate(value)
+    except ValidationError:
+        raise ValueError(
+            "expected the shorter side in pixels, or a box [width, height], all from 16 to 16384"
+        ) from None
+
+
+Size = Annotated[Side | tuple[Side, Side], WrapValidator(_one_size)]
 
 
 class _Section(BaseModel):
@@ -34,10 +56,12 @@ class Clip(_Section):
 
     path: Path
     prompt: str = Field(description="What the clip shows, in the words that an edit then changes.")
-    start: float = Field(0.0, ge=0, allow_inf_nan=False, description="Seconds into the clip where the part begins.")
+    start: float = Field(
+        0.0, ge=0, le=10**7, allow_inf_nan=False, description="Seconds into the clip where the part begins."
+    )
     frames: Count | None = Field(None, description="How many frames to take; null for all.")
     every: Count = Field(1, description="Take every n-th frame.")
-    size: Side | tuple[Side, Side] | None = Field(
+    size: Size | None = Field(
         None,
         description="While editing: pixels of the shorter side, or a box [width, height] to keep within; null for the "
         "size the model was trained at. Brought to what the model takes, and the result back to the clip's size.",
@@ -88,7 +112,7 @@ class ControlNet(_Section):
     """ControlNet on the source's edges: which one, how strongly, and between which fractions of the steps."""
 
     path: str = "data/models/mini-controlnet-canny"
-    scale: float = Field(1.0, ge=0, allow_inf_nan=False)
+    scale: float = Field(1.0, ge=0, le=100, allow_inf_nan=False)
     start: Fraction = 0.0
     end: Fraction = 1.0
     noise: Literal["inversion", "shared"] = "inversion"
@@ -107,18 +131,18 @@ class Edit(_Section):
     negative_prompt: str = ""
     mode: Literal["pnp", "sdedit", "controlnet"] = "pnp"
     steps: Count = 25
-    guidance_scale: float = Field(5.0, ge=1, allow_inf_nan=False)
+    guidance_scale: float = Field(5.0, ge=1, le=1000, allow_inf_nan=False)
     guidance: Literal["carried", "per_frame"] = Field(
         "carried",
         description="Guidance carried from the keyframes, or computed for every frame (half as fast).",
     )
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, le=2**63 - 1)
     batch_size: Count = Field(
         8, description="How many frames go through the network at once; never changes the result."
     )
     propagation: Literal["tokenflow", "none"] = "tokenflow"
     correspondence: Literal["flow", "nearest"] = "flow"
-    keyframe_interval: int = Field(8, ge=1)
+    keyframe_interval: Count = 8
     keyframe_window: int = Field(8, ge=2, description="How many keyframes attend to each other at most.")
     pnp: PnP = PnP()
     sdedit: SDEdit = SDEdit()
@@ -155,7 +179,16 @@ class Config(_Section):
 
     def to_yaml(self) -> str:
         """The whole resolved configuration as YAML that `load_config` reads back to an equal one."""
-        return OmegaConf.to_yaml(OmegaConf.create(self.model_dump(mode="json")))
+        return OmegaConf.to_yaml(OmegaConf.create(_escaped(self.model_dump(mode="json"))))
+
+
+def _escaped(value: Any) -> Any:
+    """Values of which OmegaConf makes these again: what looks like a reference is none any more."""
+    if isinstance(value, dict):
+        return {key: _escaped(each) for key, each in value.items()}
+    if isinstance(value, str):  # backslashes count only before a reference
+        return re.sub(r"(\\*)\$\{", lambda found: 2 * found[1] + "\\${", value)
+    return value
 
 
 def load_config(
@@ -171,25 +204,24 @@ def load_config(
     Raises:
         ConfigError: listing every mistake at once, each with its key and what to write instead.
     """
-    overrides = list(overrides)
-    for override in overrides:
-        if "=" not in override or override.startswith("="):
-            raise ConfigError(f"the override {override!r} is not of the form key=value, such as edit.steps=30")
+    given = {key: (value, None) for key, value in map(_split, overrides)}
+    variables = _from_environment(os.environ if environment is None else environment)
     try:
-        merged = OmegaConf.merge(
-            _read(Path(path), ()),
-            OmegaConf.from_dotlist(_from_environment(os.environ if environment is None else environment)),
-            OmegaConf.from_dotlist(overrides),
-        )
+        layers = [_nested(key, value) for key, (value, _) in (variables | given).items()]
+        merged = OmegaConf.merge(_defaults(Config), _read(Path(path), ()), *layers)
         values = OmegaConf.to_container(merged, resolve=True)
+    except ConfigError:
+        raise
+    except RecursionError as error:
+        raise ConfigError(f"{path}: nested too deeply; expected sections such as clip, model and edit") from error
+    except TypeError as error:
+        raise ConfigError(f"{path}: a list and a section of settings stand for one another; keep one") from error
     except (OmegaConfBaseException, YAMLError, ValueError) as error:
-        if isinstance(error, ConfigError):
-            raise
         raise ConfigError(f"{path}: {_one_line(error)}") from error
     try:
         return Config.model_validate(values)
     except ValidationError as error:
-        mistakes = "; ".join(_explain(each) for each in error.errors())
+        mistakes = "; ".join(_explain(each, variables) for each in error.errors())
         raise ConfigError(f"{path}: {mistakes}") from error
 
 
@@ -208,7 +240,9 @@ def _read(path: Path, seen: tuple[Path, ...]) -> DictConfig:
     if not isinstance(own, DictConfig):
         raise ConfigError(f"{path} holds {type(own).__name__}; expected YAML with keys such as clip, model and edit")
     bases = own.pop("extends", None)
-    names = [bases] if isinstance(bases, str) else list(bases or [])
+    names = [] if bases is None else list(bases) if isinstance(bases, ListConfig) else [bases]
+    if not all(isinstance(name, str) for name in names):
+        raise ConfigError(f"{path}: extends is {bases!r}; expected the name of a YAML file, or a list of names")
     parents = [_read(path.parent / name, (*seen, path.resolve())) for name in names]
     merged = OmegaConf.merge(*parents, own)
     if not isinstance(merged, DictConfig):
@@ -216,41 +250,103 @@ def _read(path: Path, seen: tuple[Path, ...]) -> DictConfig:
     return merged
 
 
-def _from_environment(environment: Mapping[str, str]) -> list[str]:
-    """`TOKENFLOW_EDIT__STEPS=30` as `edit.steps=30`; names whose first part is no section are not ours."""
-    dotted = []
+def _defaults(section: type[BaseModel]) -> dict[str, Any]:
+    """What holds where nothing is said, so that `${…}` finds it too."""
+    defaults: dict[str, Any] = {}
+    for name, setting in section.model_fields.items():
+        if isinstance(setting.annotation, type) and issubclass(setting.annotation, BaseModel):
+            defaults[name] = _defaults(setting.annotation)
+        elif not setting.is_required():
+            defaults[name] = setting.default
+    return defaults
+
+
+def _split(override: str) -> tuple[str, str]:
+    """`key=value` as the two."""
+    key, equals, value = override.partition("=")
+    if not equals or not all(key.split(".")):
+        raise ConfigError(f"the override {override!r} is not of the form key=value, such as edit.steps=30")
+    return key, value
+
+
+def _from_environment(environment: Mapping[str, str]) -> dict[str, tuple[str, str]]:
+    """`TOKENFLOW_EDIT__STEPS=30` as key `edit.steps`, value `30` and the variable's name; others are not ours."""
+    found = {}
     for name, value in environment.items():
-        if name.startswith(ENVIRONMENT_PREFIX) and "__" in name:
-            key = name.removeprefix(ENVIRONMENT_PREFIX).lower().replace("__", ".")
-            dotted.append(f"{key}={value}")
-    return dotted
+        if re.fullmatch(rf"{ENVIRONMENT_PREFIX}[^_].*__.*[^_]", name):
+            found[name.removeprefix(ENVIRONMENT_PREFIX).lower().replace("__", ".")] = value, name
+    return found
 
 
-def _explain(mistake: Any) -> str:
+def _nested(key: str, text: str) -> DictConfig:
+    """One setting as a configuration of its own. Sentences and paths are taken as they stand, all else is YAML."""
+    value: Any = text if _annotation(key) in (str, Path) else _parsed(key, text)
+    for part in reversed(key.split(".")):
+        value = {part: value}
+    return OmegaConf.create(value)
+
+
+def _parsed(key: str, text: str) -> Any:
+    try:
+        parsed: Any = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={text}"]))
+    except (OmegaConfBaseException, YAMLError, ValueError) as error:
+        raise ConfigError(f"{key!r}: {text!r} cannot be read as a value ({_one_line(error)})") from error
+    return parsed["value"]
+
+
+def _explain(mistake: Any, variables: Mapping[str, tuple[str, str]]) -> str:
     """One validation error in a line: where, what came, what was expected."""
     location = [str(part) for part in mistake["loc"]]
     key = ".".join(location)
+    shown = repr(key)[1:-1]  # one line, whatever is in it
+    origin = f" (it comes from {variables[key][1]})" if key in variables else ""
     match mistake["type"]:
         case "extra_forbidden":
-            near = difflib.get_close_matches(location[-1], _keys(location[:-1]), n=1)
-            parent = ".".join(location[:-1])
-            known = (
-                f"did you mean {'.'.join([*location[:-1], near[0]])}?"
-                if near
-                else (f"{parent or 'the top level'} knows {', '.join(_keys(location[:-1]))}")
-            )
-            return f"{key}: unknown; {known}"
+            return f"{shown}: unknown; {_suggestion(location)}{origin}"
         case "missing":
-            return f"{key}: missing; it has no default"
+            return f"{shown}: missing; it has no default"
+        case "model_type":
+            wanted = f"expected the settings {', '.join(_keys(location))}"
         case _:
-            return f"{key}: {_lower_first(mistake['msg'])}, and {mistake['input']!r} came"
+            wanted = _lower_first(mistake["msg"])
+    return f"{shown}: {wanted}, and {_shown(mistake['input'])} came{origin}"
 
 
-def _keys(section: list[str]) -> list[str]:
+def _suggestion(location: list[str]) -> str:
+    """What may have been meant by a setting that there is not: one beside it, or of a like name elsewhere."""
+    *section, name = location
+    near = [".".join([*section, each]) for each in difflib.get_close_matches(name, _keys(section), n=1)]
+    if not near:
+        alike = difflib.get_close_matches(name, {key.rpartition(".")[2] for key in _all_keys()}, n=1, cutoff=0.8)
+        near = [key for key in _all_keys() if key.rpartition(".")[2] in alike]
+    if near:
+        return f"did you mean {' or '.join(near)}?"
+    return f"{'.'.join(section) or 'the top level'} knows {', '.join(_keys(section))}"
+
+
+def _all_keys(*section: str) -> Iterator[str]:
+    for name in _keys(section):
+        yield ".".join([*section, name])
+        yield from _all_keys(*section, name)
+
+
+def _keys(section: Sequence[str]) -> list[str]:
+    """The settings in a section; none in a setting that is no section."""
+    model = _annotation(".".join(section)) if section else Config
+    return list(model.model_fields) if isinstance(model, type) and issubclass(model, BaseModel) else []
+
+
+def _annotation(key: str) -> Any:
+    """The type of a setting; None if there is no such."""
     model: Any = Config
-    for name in section:
-        model = model.model_fields[name].annotation
-    return list(model.model_fields)
+    for name in key.split("."):
+        setting = getattr(model, "model_fields", {}).get(name)
+        model = setting and setting.annotation
+    return model
+
+
+def _shown(value: Any) -> str:
+    return "null" if value is None else repr(value)
 
 
 def _lower_first(text: str) -> str:
@@ -259,4 +355,7 @@ def _lower_first(text: str) -> str:
 
 
 def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
+    """An error's words, without OmegaConf's about its own types."""
+    where = getattr(error, "full_key", None)
+    words = " ".join(re.sub(r"\n\s*(full_key|object_type)[^\n]*", "", str(error)).split())
+    return f"{where}: {words}" if where else words

@@ -69,7 +69,7 @@ def _refuse(folder: Path) -> None:
 
 
 def _move_all(temporary: Path, folder: Path) -> None:
-    """Put new results in the place of earlier ones. The report goes first and comes last: beside it all is of one run."""
+    """Put new results in the place of earlier ones; the report goes first and comes last, and vouches for the rest."""
     (folder / REPORT).unlink(missing_ok=True)
     shutil.rmtree(folder / PNGS, ignore_errors=True)
     for file in sorted(temporary.iterdir(), key=lambda file: file.name == REPORT):
