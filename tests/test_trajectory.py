@@ -1,12 +1,15 @@
 import json
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from tokenflow.errors import OutputError, TrajectoryError
+from tokenflow.errors import ClipNotFoundError, OutputError, TrajectoryError
 from tokenflow.schedule import CLEAN
 from tokenflow.trajectory import Trajectory
 
@@ -83,6 +86,62 @@ def test_a_manifest_of_another_format_or_damaged_is_refused(tmp_path: Path) -> N
     path.write_text("{")
     with pytest.raises(TrajectoryError, match="is damaged"):
         Trajectory(tmp_path, MADE_FROM)
+
+
+@given(st.data())
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_flipped_bit_in_the_manifest_is_noticed(tmp_path: Path, data: st.DataObject) -> None:
+    path = tmp_path / "manifest.json"
+    if not path.exists():
+        filled(tmp_path).finish({"figure": 1})
+    whole = path.read_bytes()
+    flipped = bytearray(whole)
+    flipped[data.draw(st.integers(0, len(whole) - 1))] ^= 1 << data.draw(st.integers(0, 7))
+    # White space and letters' cases may say the same in JSON.
+    said_the_same = _json(flipped) == json.loads(whole)
+    try:
+        path.write_bytes(flipped)
+        if said_the_same:
+            assert Trajectory(tmp_path, MADE_FROM).report() == {"figure": 1}
+        else:
+            with pytest.raises(TrajectoryError, match="delete the folder"):
+                Trajectory(tmp_path, MADE_FROM)
+    finally:
+        path.write_bytes(whole)
+
+
+def _json(content: bytes | bytearray) -> object:
+    try:
+        return json.loads(content)
+    except ValueError:
+        return None
+
+
+def test_the_report_is_read_back_and_verified(tmp_path: Path) -> None:
+    filled(tmp_path).finish({"figure": 1})
+    assert Trajectory(tmp_path, MADE_FROM).report() == {"figure": 1}
+    (tmp_path / "report.json").write_text('{"figure": 2}')
+    with pytest.raises(TrajectoryError, match=r"report\.json is damaged.*delete the folder"):
+        Trajectory(tmp_path, MADE_FROM).report()
+
+
+def test_what_a_killed_run_had_not_finished_writing_is_cleared_away(tmp_path: Path) -> None:
+    trajectory = filled(tmp_path)
+    whole = {path.name for path in tmp_path.iterdir()}
+    (tmp_path / ".t0081.safetensors.4711").touch()
+    (tmp_path / ".reconstruction.mp4.0123abcd.part").touch()
+    with trajectory.locked():
+        assert {path.name for path in tmp_path.iterdir()} == whole | {".lock"}
+    assert {path.name for path in tmp_path.iterdir()} == whole
+
+
+def test_a_clip_that_goes_missing_while_it_is_read_is_no_matter_of_writing(tmp_path: Path) -> None:
+    def frames() -> Iterator[tuple[np.ndarray, Fraction]]:
+        yield np.zeros((2, 2, 3), np.uint8), Fraction(0)
+        raise ClipNotFoundError("there is no clip")
+
+    with pytest.raises(ClipNotFoundError, match="there is no clip"):
+        Trajectory(tmp_path, MADE_FROM).write_frames(frames())
 
 
 def test_frames_that_break_off_leave_nothing(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from string import ascii_lowercase
 
 import numpy as np
 import torch
+import yaml
 from diffusers import (
     AutoencoderKL,
     ControlNetModel,
@@ -16,6 +17,7 @@ from diffusers import (
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from tokenflow.backbones.stable_diffusion import StableDiffusion
+from tokenflow.video import VideoWriter
 
 TOKENS = 32
 
@@ -147,6 +149,28 @@ def save_tiny_controlnet(folder: Path) -> Path:
         torch.nn.init.normal_(parameter, std=0.05)
     network.save_pretrained(folder, safe_serialization=True)
     return folder
+
+
+def save_tiny_setup(folder: Path, frames: int, steps: int) -> Path:
+    """A model, a clip of 24×16 pixels, and a configuration of both stages for them, which is returned.
+
+    Results go to `out`, trajectories to `trajectories`, both in the folder.
+    """
+    save_tiny_model(folder / "model")
+    with VideoWriter(folder / "clip.mp4", width=24, height=16, rate=10) as video:
+        for picture in moving_square(frames):
+            video.write(picture)
+    settings = {
+        "clip": {"path": str(folder / "clip.mp4"), "prompt": "a dog", "size": 16},
+        "model": {"path": str(folder / "model"), "device": "cpu"},
+        "inversion": {"steps": steps, "warn_below_psnr": 0},
+        "edit": {"prompt": "a golden tiger", "steps": steps, "keyframe_interval": 2},
+        "output": {"dir": str(folder / "out")},
+        "trajectories": {"dir": str(folder / "trajectories")},
+    }
+    config = folder / "config.yaml"
+    config.write_text(yaml.safe_dump(settings))
+    return config
 
 
 def moving_square(frames: int, height: int = 16, width: int = 24, step: int = 1) -> np.ndarray:

@@ -85,10 +85,28 @@ def main(arguments: list[str] | None = None) -> None:
             raise
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except Exception as error:
+        if with_traceback or not _is_lack_of_memory(error):
+            raise
+        print(
+            "error: memory ran out; set a smaller inversion.batch_size, edit.batch_size, edit.keyframe_window or "
+            "clip.size, or take fewer clip.frames",
+            file=sys.stderr,
+        )
+        sys.exit(2)
     except SystemExit as end:
         if end.code == INTERRUPTED:
             print("interrupted: what was finished is kept, and the same command goes on from there", file=sys.stderr)
         raise
+
+
+def _is_lack_of_memory(error: Exception) -> bool:
+    """Torch has a class of its own for the GPU's memory, and none for the CPU's."""
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or (isinstance(error, RuntimeError) and "allocate memory" in str(error))
+    )
 
 
 def _show_warning(

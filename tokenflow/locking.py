@@ -3,29 +3,41 @@
 import fcntl
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+LOCK = ".lock"
 
 
 @contextmanager
-def held(path: Path, taken: Callable[[], None]) -> Iterator[None]:
-    """Hold a file as a lock. Whoever holds it may delete it, or the folder that it is in.
+def locked(folder: Path, taken: Callable[[], None]) -> Iterator[None]:
+    """Hold a folder, which is made if it is not there, and goes again if nothing was put into it.
 
     Args:
-        path: the file; it and its folder are made if they are not there.
+        folder: what to hold; a hidden file in it is the lock.
         taken: called if another process holds it. It raises, or it returns and has us wait.
 
     Raises:
-        OSError: the file cannot be made.
+        OSError: nothing can be written there.
     """
     while True:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a") as file:
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            lock = (folder / LOCK).open("a")
+        except FileNotFoundError:
+            continue  # its holder took the folder away again
+        with lock:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 taken()
-                fcntl.flock(file, fcntl.LOCK_EX)
-            if os.fstat(file.fileno()).st_nlink:  # else it was deleted while we waited, and locks nobody out
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            if not os.fstat(lock.fileno()).st_nlink:
+                continue  # its holder deleted it while we waited: it locks nobody out
+            try:
                 yield
-                return
+            finally:
+                with suppress(OSError):
+                    (folder / LOCK).unlink()
+                    folder.rmdir()
+            return

@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
@@ -14,7 +14,7 @@ from PIL import Image
 
 from tokenflow.config import Config
 from tokenflow.errors import OutputError, TokenflowError
-from tokenflow.locking import held
+from tokenflow.locking import locked
 from tokenflow.report import contact_sheet, sheet_frames, side_by_side
 from tokenflow.video import VideoWriter, probe, restore
 
@@ -22,7 +22,6 @@ CONTACT_SHEET = "contact_sheet.png"
 CONFIG = "config.yaml"
 REPORT = "report.json"
 PNGS = "frames"
-LOCK = ".lock"
 
 
 def edited_name(config: Config) -> str:
@@ -45,7 +44,7 @@ def whole_or_not(folder: Path) -> Iterator[Path]:
     """
     temporary = folder / ".partial"
     try:
-        with held(folder / LOCK, partial(_refuse, folder)):
+        with locked(folder, partial(_refuse, folder)):
             try:
                 shutil.rmtree(temporary, ignore_errors=True)  # of a run that was killed
                 temporary.mkdir()
@@ -53,9 +52,6 @@ def whole_or_not(folder: Path) -> Iterator[Path]:
                 _move_all(temporary, folder)
             finally:
                 shutil.rmtree(temporary, ignore_errors=True)
-                with suppress(OSError):
-                    (folder / LOCK).unlink()
-                    folder.rmdir()  # if nothing is in it
     except OSError as error:
         if isinstance(error, TokenflowError):  # a missing clip or model is a FileNotFoundError, and no matter of output
             raise

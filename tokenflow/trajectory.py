@@ -24,14 +24,13 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from tokenflow.errors import OutputError, TokenflowError, TokenflowWarning, TrajectoryError
-from tokenflow.locking import held
+from tokenflow.locking import LOCK, locked
 from tokenflow.schedule import CLEAN
 
 FORMAT = 2
 MANIFEST = "manifest.json"
 FRAMES = "frames.rgb"
 REPORT = "report.json"
-LOCK = ".lock"
 
 
 @dataclass
@@ -159,7 +158,7 @@ class Trajectory:
         """
         with ExitStack() as stack:
             try:
-                stack.enter_context(held(self.folder / LOCK, self._say_that_we_wait))
+                stack.enter_context(locked(self.folder, self._say_that_we_wait))
                 for unfinished in set(self.folder.glob(".*")) - {self.folder / LOCK}:
                     unfinished.unlink()
             except OSError as error:

@@ -19,7 +19,7 @@ from tokenflow import report
 from tokenflow.backbones.base import Backbone
 from tokenflow.config import Config
 from tokenflow.denoise import denoise
-from tokenflow.errors import ReconstructionWarning
+from tokenflow.errors import ClipError, ReconstructionWarning
 from tokenflow.frames import as_pictures, as_tensor, batches, batches_with_bar
 from tokenflow.inversion import invert
 from tokenflow.metrics import psnr, ssim
@@ -27,6 +27,9 @@ from tokenflow.pipeline.opening import load_model, open_trajectory
 from tokenflow.schedule import CLEAN
 from tokenflow.trajectory import Trajectory
 from tokenflow.video import VideoWriter, fit_size, probe, read_frames, resize
+
+MOST_PIXELS = 4096**2
+"""Of a frame while it is edited: far more than any Stable Diffusion was trained at."""
 
 
 @dataclass(frozen=True)
@@ -68,10 +71,9 @@ def preprocess(config: Config, *, backbone: Backbone | None = None, progress: bo
     """
     trajectory = open_trajectory(config)
     if not trajectory.complete:
-        backbone = backbone or load_model(config)  # a model that cannot be loaded leaves no folder behind
         with trajectory.locked():
-            if not trajectory.complete:
-                _invert_clip(config, backbone, trajectory, progress)
+            if not trajectory.complete:  # another run may have finished it by now
+                _invert_clip(config, backbone or load_model(config), trajectory, progress)
     stored = trajectory.report()
     _warn_of_poor_reconstruction(config, stored)
     return PreprocessResult(trajectory.folder, trajectory.frame_count, trajectory.folder / "reconstruction.mp4", stored)
@@ -104,11 +106,23 @@ def _invert_clip(config: Config, backbone: Backbone, trajectory: Trajectory, pro
 def _frames_for(config: Config, backbone: Backbone, progress: bool) -> Iterator[tuple[np.ndarray, Fraction]]:
     """The clip's frames at the model's size, with their times in the clip."""
     clip = config.clip
-    info = probe(clip.path)
-    size = fit_size(info.width, info.height, clip.size or backbone.native_size, backbone.size_multiple)
+    size = _model_size(config, backbone)
     part = read_frames(clip.path, start=clip.start, frames=clip.frames, every=clip.every)
     for frame in tqdm(part, "read", unit="frame", disable=not progress):
         yield resize(frame.picture, *size, clip.resize), frame.source_time
+
+
+def _model_size(config: Config, backbone: Backbone) -> tuple[int, int]:
+    """Width and height while editing."""
+    clip = config.clip
+    info = probe(clip.path)
+    width, height = fit_size(info.width, info.height, clip.size or backbone.native_size, backbone.size_multiple)
+    if width * height > MOST_PIXELS:
+        raise ClipError(
+            f"{clip.path} is {info.width}×{info.height} and would be edited at {width}×{height}, more than a model "
+            f"takes ({MOST_PIXELS} pixels); set clip.size to less, or to a box [width, height]"
+        )
+    return width, height
 
 
 def _encode(backbone: Backbone, frames: np.ndarray, batch_size: int, progress: bool) -> Tensor:

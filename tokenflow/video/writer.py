@@ -193,6 +193,8 @@ class VideoWriter:
         try:
             self._output.start_encoding()
         except (av.FFmpegError, ValueError) as error:
+            if isinstance(error, OSError):  # it is the disk that refuses
+                raise
             raise self._mismatch(error) from error
 
     def _convert(self, picture: Picture) -> VideoFrame:
@@ -220,9 +222,10 @@ class VideoWriter:
         return OutputError(f"{self._path} cannot be written ({reason(error)}); make room or choose another")
 
     def _mismatch(self, error: av.FFmpegError | ValueError) -> OutputError:
+        width, height = self.size
         return OutputError(
-            f"{self._path}: {self._encoder.name} with {self._pixel_format} pixels cannot be written to "
-            f"{self._container} ({reason(error)}); choose another codec, pixel format or container"
+            f"{self._path}: {width}×{height} pictures by {self._encoder.name} in {self._pixel_format} cannot be "
+            f"written to {self._container} ({reason(error)}); choose another codec, pixel format or container"
         )
 
 

@@ -1,0 +1,519 @@
+"""Everything a user can get wrong, through the command line: one line that says what to do, and nothing spoilt."""
+
+import json
+import os
+import re
+import resource
+import shutil
+import signal
+import subprocess
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import av
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import tokenflow
+from tests.tiny import moving_square, save_tiny_setup
+from tests.video.making import flat, make, numbered
+from tokenflow import trajectory as trajectories
+from tokenflow.cli import main
+from tokenflow.locking import locked
+from tokenflow.video import VideoWriter, read_frames
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a clip, a model, a configuration, and what both stages made of them."""
+    folder = tmp_path_factory.mktemp("finished")
+    config = save_tiny_setup(folder, frames=3, steps=2)
+    assert status("edit", config) == 0
+    return folder
+
+
+@pytest.fixture
+def place(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of it, from which the configuration's paths are counted."""
+    shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
+    config = tmp_path / "config.yaml"
+    config.write_text(config.read_text().replace(f"{finished}/", ""))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def status(command: str, config: Path, *overrides: str) -> int | str | None:
+    """The exit status of a command line."""
+    with pytest.raises(SystemExit) as end:
+        main([command, str(config), *overrides, "--quiet"])
+    return end.value.code
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    """Everything that lies in a folder."""
+    return {str(path.relative_to(folder)): path.read_bytes() if path.is_file() else b"" for path in folder.rglob("*")}
+
+
+class Row(NamedTuple):
+    """Something wrong: how to bring it about (giving overrides), and what must be said of it."""
+
+    arrange: Callable[[Path], list[str]]
+    said: str
+
+
+def clip(name: str, content: bytes) -> Callable[[Path], list[str]]:
+    def arrange(place: Path) -> list[str]:
+        (place / name).write_bytes(content)
+        return [f"clip.path={name}"]
+
+    return arrange
+
+
+def truncated(place: Path) -> list[str]:
+    return clip("cut.mp4", (place / "clip.mp4").read_bytes()[:-300])(place)
+
+
+def directory(place: Path) -> list[str]:
+    (place / "folder").mkdir()
+    return ["clip.path=folder"]
+
+
+def sound_only(place: Path) -> list[str]:
+    make(place / "both.mkv", [numbered(0)] * 25, sound="aac")
+    with av.open("both.mkv") as source, av.open("sound.m4a", "w", format="mp4") as output:
+        copy = output.add_stream_from_template(source.streams.audio[0])
+        for packet in source.demux(source.streams.audio[0]):
+            if packet.size:
+                packet.stream = copy
+                output.mux(packet)
+    return ["clip.path=sound.m4a"]
+
+
+def zero_frames(place: Path) -> list[str]:
+    with av.open("none.mkv", "w") as output:
+        stream = output.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 32, 32, "yuv420p"
+        output.start_encoding()
+    return ["clip.path=none.mkv"]
+
+
+def wide(place: Path) -> list[str]:
+    Image.fromarray(np.zeros((1, 30_000, 3), np.uint8)).save("thin.png")
+    return ["clip.path=thin.png"]
+
+
+def wider(place: Path) -> list[str]:
+    return [*wide(place), "clip.size=1024", "output.codec=ffv1", "output.container=mkv"]
+
+
+def settings(*overrides: str) -> Callable[[Path], list[str]]:
+    return lambda _: list(overrides)
+
+
+def without_unet(place: Path) -> list[str]:
+    shutil.rmtree(place / "model" / "unet")
+    return []
+
+
+def pickled(place: Path) -> list[str]:
+    (weights,) = (place / "model" / "unet").glob("*.safetensors")
+    weights.unlink()
+    torch.save({}, place / "model" / "unet" / "diffusion_pytorch_model.bin")
+    return []
+
+
+def pickled_file(place: Path) -> list[str]:
+    torch.save({}, "model.ckpt")
+    return ["model.path=model.ckpt"]
+
+
+def cut_weights(place: Path) -> list[str]:
+    (weights,) = (place / "model" / "unet").glob("*.safetensors")
+    weights.write_bytes(weights.read_bytes()[:-1000])
+    return []
+
+
+def stored(place: Path) -> Path:
+    (folder,) = (place / "trajectories").iterdir()
+    return folder
+
+
+def of_something_else(*changes: str) -> Callable[[Path], list[str]]:
+    """The trajectory that is there stands where that for other settings belongs."""
+
+    def arrange(place: Path) -> list[str]:
+        old = stored(place)
+        assert status("preprocess", place / "config.yaml", *changes) == 0
+        (new,) = set((place / "trajectories").iterdir()) - {old}
+        shutil.rmtree(new)
+        old.rename(new)
+        return list(changes)
+
+    return arrange
+
+
+def other_clip(place: Path) -> list[str]:
+    with VideoWriter("other.mp4", width=24, height=16, rate=10) as video:
+        for picture in moving_square(3, step=2):
+            video.write(picture)
+    return of_something_else("clip.path=other.mp4")(place)
+
+
+def other_version(place: Path) -> list[str]:
+    manifest = stored(place) / "manifest.json"
+    manifest.write_text(manifest.read_text().replace(f'"format": {trajectories.FORMAT}', '"format": 1'))
+    return []
+
+
+def flipped(name: str, at: float) -> Callable[[Path], list[str]]:
+    def arrange(place: Path) -> list[str]:
+        (file,) = stored(place).glob(name)
+        content = bytearray(file.read_bytes())
+        content[int(at * (len(content) - 1))] ^= 4
+        file.write_bytes(content)
+        return []
+
+    return arrange
+
+
+def gone(name: str) -> Callable[[Path], list[str]]:
+    def arrange(place: Path) -> list[str]:
+        (file,) = stored(place).glob(name)
+        file.unlink()
+        return []
+
+    return arrange
+
+
+def taken(name: str, *overrides: str) -> Callable[[Path], list[str]]:
+    """A file where a folder is needed."""
+
+    def arrange(place: Path) -> list[str]:
+        (place / name).touch()
+        return list(overrides)
+
+    return arrange
+
+
+ROWS = {
+    "missing clip": Row(settings("clip.path=no.mp4"), r"there is no clip at no\.mp4; check the path"),
+    "directory": Row(directory, r"folder is a folder without pictures; expected a video"),
+    "empty file": Row(clip("empty.mp4", b""), r"empty\.mp4 cannot be read .*expected a video"),
+    "truncated": Row(truncated, r"cut\.mp4 cannot be read .*expected a video"),
+    "sound only": Row(sound_only, r"sound\.m4a has no pictures in it .*it holds: audio.*expected a video"),
+    "zero frames": Row(zero_frames, r"none\.mkv .*(cannot be read|no picture)"),
+    "text as mp4": Row(clip("text.mp4", b"Dear diary,\n" * 99), r"text\.mp4 cannot be read .*expected a video"),
+    "text as png": Row(clip("text.png", b"Dear diary,\n" * 99), r"text\.png cannot be read .*expected a picture"),
+    "start past the end": Row(settings("clip.start=9"), r"clip\.mp4 ends before 9 s; choose an earlier start"),
+    "size too large": Row(settings("clip.size=16384"), r"more than a model takes .*; set clip\.size to less"),
+    "too wide for the codec": Row(wide, r"30000×2 pictures by libx264 .*choose another codec"),
+    "too wide for a model": Row(
+        wider, r"thin\.png is 30000×1 and would be edited at .*set clip\.size to less, or to a"
+    ),
+    "size 0": Row(settings("clip.size=0"), r"clip\.size: expected the shorter side in pixels"),
+    "NaN": Row(settings("edit.guidance_scale=.nan"), r"edit\.guidance_scale: .*finite.*nan came"),
+    "NaN start": Row(settings("clip.start=.nan"), r"clip\.start: .*nan came"),
+    "negative steps": Row(settings("edit.steps=-5"), r"edit\.steps: .*greater than or equal to 1, and -5 came"),
+    "steps past training": Row(settings("inversion.steps=5000"), r"steps is 5000; expected 1 to 1000"),
+    "steps not inverted": Row(settings("edit.steps=3"), r"set edit\.steps to one of 1, 2"),
+    "near miss": Row(settings("edit.promt=x"), r"edit\.promt: unknown; did you mean edit\.prompt\?"),
+    "codec and container": Row(settings("output.codec=vp9", "output.container=mov"), r"choose another codec"),
+    "quality of none": Row(
+        settings("output.codec=ffv1", "output.quality=3", "output.container=mkv"), r"no quality to set"
+    ),
+    "no model": Row(settings("model.path=./nowhere"), r"there is no folder '\./nowhere'; set model\.path"),
+    "not a model": Row(settings("model.path=out"), r"'out' has no model_index\.json.*set model\.path"),
+    "model without a UNet": Row(without_unet, r"needs safetensors weights in unet/, and there is none; download"),
+    "pickle in the model": Row(
+        pickled, r"only the pickled diffusion_pytorch_model\.bin, which is refused; download or con"
+    ),
+    "pickle as the model": Row(pickled_file, r"'model\.ckpt' is a pickle.*expected \.safetensors.*convert it"),
+    "weights cut off": Row(cut_weights, r"'model' cannot be loaded .*; download it again"),
+    "no such device": Row(settings("model.device=toaster"), r"model\.device is 'toaster'.*expected auto, cpu"),
+    "no ControlNet": Row(settings("edit.mode=controlnet", "edit.controlnet.path=./none"), r"edit\.controlnet\.path"),
+    "another clip's trajectory": Row(other_clip, r"was made from another clip .*; delete the folder"),
+    "another model's": Row(
+        of_something_else("model.dtype=bfloat16"), r"was made from another model .*; delete the folder"
+    ),
+    "another part's": Row(of_something_else("clip.frames=2"), r"was made from another part .*; delete the folder"),
+    "another version's": Row(other_version, r"is of format 1, and this version reads format \d+; delete the folder"),
+    "byte flipped in a step": Row(flipped("t0501.safetensors", 0.9), r"t0501\.safetensors is damaged.*; delete the"),
+    "byte flipped in the frames": Row(flipped("frames.rgb", 0.5), r"frames\.rgb is damaged.*; delete the folder"),
+    "byte flipped in the report": Row(flipped("report.json", 0.5), r"report\.json is damaged.*; delete the folder"),
+    "byte flipped in the manifest": Row(
+        flipped("manifest.json", 0.5), r"manifest\.json is damaged.*; delete the folder"
+    ),
+    "a step gone": Row(gone("t0501.safetensors"), r"t0501\.safetensors cannot be read.*; delete the folder"),
+    "the report gone": Row(gone("report.json"), r"report\.json cannot be read.*; delete the folder"),
+    "output is a file": Row(taken("file", "output.dir=file"), r"cannot write to file .*set output\.dir"),
+    "output under a file": Row(taken("file", "output.dir=file/out"), r"cannot write to file/out .*set output\.dir"),
+    "trajectories is a file": Row(
+        taken("file", "trajectories.dir=file", "edit.seed=1"), r"cannot write to file/clip-\w+ .*set trajectories\.dir"
+    ),
+    "nowhere to write": Row(settings("output.dir=/proc/out"), r"cannot write to /proc/out .*set output\.dir"),
+}
+
+
+@pytest.mark.parametrize("row", ROWS.values(), ids=ROWS)
+def test_one_line_says_what_to_do_and_nothing_is_spoilt(
+    row: Row, place: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    overrides = row.arrange(place)
+    before = tree(place)
+    capfd.readouterr()
+    assert status("edit", place / "config.yaml", *overrides) == 2
+    said = capfd.readouterr()
+    assert said.out == ""
+    assert re.fullmatch(r"error: [^\n]+\n", said.err), said.err
+    assert re.search(row.said, said.err), said.err
+    after = tree(place)
+    assert {name: after.get(name) for name in before} == before
+    assert set(after) - set(before) <= {"trajectories"}
+
+
+ONE_PIXEL = np.full((1, 1, 3), 90, np.uint8)
+
+
+@pytest.mark.parametrize("correspondence", ["flow", "nearest"])
+@pytest.mark.parametrize("mode", ["pnp", "sdedit"])
+@pytest.mark.parametrize(
+    ("name", "picture", "size"),
+    [
+        ("one.mp4", moving_square(1)[0], (16, 24)),
+        ("one.png", ONE_PIXEL, (2, 2)),
+        ("thin.png", flat((9, 9, 9), 6, 1), (2, 6)),
+    ],
+)
+def test_one_frame_and_one_pixel_are_a_clip(
+    name: str, picture: np.ndarray, size: tuple[int, int], mode: str, correspondence: str, place: Path
+) -> None:
+    if name.endswith("png"):
+        Image.fromarray(picture).save(name)
+    else:
+        make(place / name, [picture])
+    wishes = [f"clip.path={name}", f"edit.mode={mode}", f"edit.correspondence={correspondence}", "output.dir=new"]
+    assert status("edit", place / "config.yaml", *wishes) == 0
+    (frame,) = read_frames("new/edited.mp4")
+    assert frame.picture.shape == (*size, 3)
+
+
+@pytest.mark.filterwarnings("default")
+def test_of_a_clip_that_breaks_off_what_can_be_decoded_is_edited(
+    place: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    grain = np.random.default_rng(0).integers(0, 255, (12, 16, 24, 3), dtype=np.uint8)
+    clip = make(place / "cut.mp4", grain, container_options={"movflags": "faststart"})
+    clip.write_bytes(clip.read_bytes()[: clip.stat().st_size * 2 // 3])
+    capfd.readouterr()
+    assert status("edit", place / "config.yaml", "clip.path=cut.mp4", "output.dir=new") == 0
+    said = capfd.readouterr().err
+    assert re.fullmatch(r"(warning: cut\.mp4 is damaged or cut off [^\n]+; what can be decoded of it is used\n)+", said)
+    assert 1 < len(list(read_frames("new/edited.mp4"))) < 12
+
+
+def test_too_little_memory_is_said_as_such(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(tokenflow, "edit", lambda *_, **__: torch.empty(10**15))
+    assert status("edit", place / "config.yaml") == 2
+    assert re.fullmatch(r"error: memory ran out; set a smaller [^\n]+\n", capfd.readouterr().err)
+
+
+@pytest.fixture
+def small_disk(place: Path) -> Iterator[Callable[[str], None]]:
+    """A disk mounted at `disk`, where that can be done; calling it sets its size."""
+
+    def resize(size: str, first: str = "remount,") -> None:
+        subprocess.run(["mount", "-t", "tmpfs", "-o", f"{first}size={size}", "tmpfs", "disk"], check=True, cwd=place)
+
+    (place / "disk").mkdir()
+    try:
+        resize("1m", first="")
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"no disk can be mounted here: {error}")
+    try:
+        yield resize
+    finally:
+        subprocess.run(["umount", "--lazy", "disk"], check=True, cwd=place)
+
+
+NO_ROOM = r"error: [^\n]*(cannot be written|cannot write)[^\n]*No space left[^\n]*(make room|free some space)[^\n]*\n"
+
+
+@pytest.mark.parametrize("size", ["4k", "8k", "16k"])
+def test_a_full_disk_leaves_no_result(
+    size: str, place: Path, small_disk: Callable[[str], None], capfd: pytest.CaptureFixture[str]
+) -> None:
+    before = tree(place)
+    small_disk(size)
+    assert status("edit", place / "config.yaml", "output.dir=disk/new", "output.pngs=true") == 2
+    assert re.fullmatch(NO_ROOM, capfd.readouterr().err)
+    assert tree(place) == before
+
+
+@pytest.mark.parametrize("size", ["4k", "8k", "12k", "16k", "20k", "28k", "36k"])
+def test_of_an_inversion_a_full_disk_keeps_what_was_finished(
+    size: str, place: Path, small_disk: Callable[[str], None], capfd: pytest.CaptureFixture[str]
+) -> None:
+    undisturbed = stored(place)
+    before = set(tree(place))
+    small_disk(size)
+    assert status("edit", place / "config.yaml", "output.dir=new", "trajectories.dir=disk") == 2
+    assert re.fullmatch(NO_ROOM, capfd.readouterr().err)
+    folder = place / "disk" / undisturbed.name
+    assert not {path.name for path in folder.glob(".*")}
+    assert {name for name in tree(place) if not name.startswith("disk/")} == before
+    manifest = folder / "manifest.json"
+    finished = json.loads(manifest.read_text())["parts"] if manifest.exists() else {}
+    kept = {folder / name: (folder / name).stat().st_mtime_ns for name in finished}
+    small_disk("10m")
+    assert status("preprocess", place / "config.yaml", "trajectories.dir=disk") == 0
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
+    for path in undisturbed.glob("*.safetensors"):
+        assert (folder / path.name).read_bytes() == path.read_bytes()
+
+
+@pytest.mark.parametrize("room", [500, 2_000, 4_000, 5_000])
+@pytest.mark.parametrize("setting", ["output.dir", "trajectories.dir"])
+def test_files_that_cannot_grow_are_a_full_disk_too(
+    setting: str, room: int, place: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Where nothing can be mounted: the system refuses to let files grow past a limit, as it refuses on a full disk."""
+    before = tree(place)
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (room, limit[1]))
+        ended = status("edit", place / "config.yaml", f"{setting}=new", "edit.seed=1")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert ended == 2
+    assert re.fullmatch(
+        r"error: [^\n]*(File too large)[^\n]*(make room|free some space)[^\n]*\n", capfd.readouterr().err
+    )
+    after = tree(place)
+    assert {name: after.get(name) for name in before} == before
+    assert not [name for name in after if "partial" in name or name.endswith((".part", ".lock"))]
+
+
+@contextmanager
+def without_rights(folder: Path, hidden: Path | None = None) -> Iterator[None]:
+    """Root may do everything, so for a while we are somebody else, who may write nothing and read all but `hidden`."""
+    paths = [folder, *folder.rglob("*")]
+    for path in paths:
+        path.chmod(0 if path == hidden else 0o555 if path.is_dir() else 0o444)
+    root = os.geteuid() == 0
+    if root:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        if root:
+            os.seteuid(0)
+        for path in paths:
+            path.chmod(0o755 if path.is_dir() else 0o644)
+
+
+@pytest.fixture
+def open_place(finished: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """As `place`, where anyone may look: pytest's own folders are closed to all but their owner."""
+    with tempfile.TemporaryDirectory() as folder:
+        shutil.copytree(finished, folder, dirs_exist_ok=True)
+        config = Path(folder, "config.yaml")
+        config.write_text(config.read_text().replace(f"{finished}/", ""))
+        monkeypatch.chdir(folder)
+        yield Path(folder)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        ([], r"cannot write to out \(Permission denied\).*set output\.dir"),
+        (["output.dir=new"], r"cannot write to new \(Permission denied\).*set output\.dir"),
+        (["clip.prompt=other", "output.dir={free}"], r"cannot write to trajectories/clip-.*set trajectories\.dir"),
+    ],
+)
+def test_where_nothing_may_be_written(
+    overrides: list[str], said: str, open_place: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    before = tree(open_place)
+    with tempfile.TemporaryDirectory() as free:
+        Path(free).chmod(0o777)
+        with without_rights(open_place):
+            ended = status("edit", open_place / "config.yaml", *[each.format(free=f"{free}/out") for each in overrides])
+        assert list(Path(free).iterdir()) == []
+    assert ended == 2
+    shown = capfd.readouterr().err
+    assert re.fullmatch(r"error: [^\n]+\n", shown), shown
+    assert re.search(said, shown)
+    assert tree(open_place) == before
+
+
+def test_a_finished_inversion_is_used_where_it_may_only_be_read(open_place: Path) -> None:
+    with tempfile.TemporaryDirectory() as free:
+        Path(free).chmod(0o777)
+        with without_rights(open_place):
+            assert status("edit", open_place / "config.yaml", f"output.dir={free}/out") == 0
+
+
+@pytest.mark.parametrize(
+    ("hidden", "said"),
+    [
+        ("config.yaml", r"config\.yaml cannot be read as YAML \(.*Permission denied"),
+        ("clip.mp4", r"clip\.mp4 cannot be read \(Permission denied\)"),
+        ("model/unet/config.json", r"the model .*Permission denied"),
+        ("trajectories/*/manifest.json", r"manifest\.json cannot be read \(Permission denied\); set another traj"),
+        ("trajectories/*/clean.safetensors", r"clean\.safetensors cannot be read"),
+    ],
+)
+def test_what_may_not_be_read(hidden: str, said: str, open_place: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (path,) = open_place.glob(hidden)
+    with tempfile.TemporaryDirectory() as free:
+        Path(free).chmod(0o777)
+        with without_rights(open_place, path):
+            ended = status("edit", open_place / "config.yaml", f"output.dir={free}/out")
+        assert list(Path(free).iterdir()) == []
+    assert ended == 2
+    shown = capfd.readouterr().err
+    assert re.fullmatch(r"error: [^\n]+\n", shown), shown
+    assert re.search(said, shown), shown
+
+
+def test_two_edits_into_one_folder_are_refused(place: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    before = tree(place)
+    with locked(place / "out", pytest.fail):
+        assert status("edit", place / "config.yaml") == 2
+    assert re.fullmatch(r"error: another run is writing to out; wait [^\n]+\n", capfd.readouterr().err)
+    assert tree(place) == before
+
+
+@pytest.mark.filterwarnings("default")
+def test_a_second_inversion_waits_for_the_first_and_says_so(place: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """In real life the first is another process; a lock does not know the difference."""
+    made = stored(place)
+    waiting = place / "elsewhere" / made.name
+    holding, done = threading.Event(), threading.Event()
+
+    def first() -> None:
+        with locked(waiting, pytest.fail):
+            holding.set()
+            done.wait(30)
+            shutil.copytree(made, waiting, dirs_exist_ok=True)
+
+    with ThreadPoolExecutor(1) as pool:
+        working = pool.submit(first)
+        assert holding.wait(30)
+        threading.Timer(0.3, done.set).start()
+        assert status("preprocess", place / "config.yaml", "trajectories.dir=elsewhere") == 0
+        working.result()
+    said = capfd.readouterr().err
+    assert said == f"warning: another run is making elsewhere/{made.name}; waiting until it is done\n"
+    assert tree(waiting) == tree(made)
