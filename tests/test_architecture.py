@@ -11,6 +11,7 @@ ORDER = [
     "locking",
     "config",
     "video",
+    "progress",
     "frames",
     "schedule",
     "attention",

@@ -5,7 +5,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
+
+from tokenflow.progress import Progress, progress_bar
 
 
 def as_tensor(pictures: np.ndarray) -> Tensor:
@@ -24,9 +25,9 @@ def batches(frames: Sequence[int], size: int) -> Iterator[list[int]]:
         yield list(frames[start : start + size])
 
 
-def batches_with_bar(frame_count: int, batch_size: int, label: str, progress: bool) -> Iterator[list[int]]:
+def batches_with_bar(frame_count: int, batch_size: int, label: str, progress: Progress) -> Iterator[list[int]]:
     """Frames in batches, with a progress bar over frames."""
-    with tqdm(total=frame_count, desc=label, unit="frame", disable=not progress) as bar:
+    with progress_bar(label, frame_count, "frame", progress) as advance:
         for group in batches(range(frame_count), batch_size):
             yield group
-            bar.update(len(group))
+            advance(len(group))

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 from torch import Tensor
-from tqdm import tqdm
 
 from tokenflow import report, results
 from tokenflow.backbones.base import Backbone
@@ -28,6 +27,7 @@ from tokenflow.modes.pnp import PnP
 from tokenflow.modes.sdedit import SDEdit
 from tokenflow.pipeline.opening import load_model, open_trajectory
 from tokenflow.pipeline.preprocessing import preprocess
+from tokenflow.progress import Progress, track
 from tokenflow.propagation import Editing, Guidance, PerFrame, TokenFlow
 from tokenflow.results import PictureWriter
 from tokenflow.schedule import CLEAN, Schedule, Step
@@ -66,13 +66,13 @@ class EditResult:
         return np.stack([frame.picture for frame in read_frames(self.video)])
 
 
-def edit(config: Config, *, backbone: Backbone | None = None, progress: bool = True) -> EditResult:
+def edit(config: Config, *, backbone: Backbone | None = None, progress: Progress = True) -> EditResult:
     """Stage 2: the edited clip. Runs stage 1 first where it is missing.
 
     Args:
         config: of the clip and its edit.
         backbone: the model that `config.model` names, if it is loaded already.
-        progress: draw progress bars.
+        progress: draw progress bars; or who is told how far each stage is (see `tokenflow.progress`).
 
     Raises:
         ConfigError: settings that contradict each other or the inversion.
@@ -124,12 +124,12 @@ def _source(config: Config, backbone: Backbone) -> Source:
     return Source(backbone, trajectory, trajectory.frames(), backbone.embed(config.clip.prompt))
 
 
-def _sample(config: Config, source: Source, steps: Sequence[Step], progress: bool) -> Tensor:
+def _sample(config: Config, source: Source, steps: Sequence[Step], progress: Progress) -> Tensor:
     """The edited latents, f c h w."""
     mode = MODES[config.edit.mode](source, config)
     start, taken = mode.start(steps)
     loop = denoise(start, taken, _propagation(config, source, mode), source.backbone.schedule)
-    *_, latents = tqdm(loop, "edit", total=len(taken), unit="step", disable=not progress)
+    *_, latents = track(loop, "edit", total=len(taken), unit="step", progress=progress)
     return latents
 
 
@@ -164,7 +164,7 @@ def _correspondence(config: Config, source: Source) -> Correspondence:
 
 
 def _write_pictures(
-    config: Config, source: Source, latents: Tensor, folder: Path, progress: bool
+    config: Config, source: Source, latents: Tensor, folder: Path, progress: Progress
 ) -> dict[str, list[float]]:
     """Decode and write the edit, and return warp errors by name."""
     frames, warp = source.frames, WarpError()

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from tokenflow import report
 from tokenflow.backbones.base import Backbone
@@ -24,6 +23,7 @@ from tokenflow.frames import as_pictures, as_tensor, batches, batches_with_bar
 from tokenflow.inversion import invert
 from tokenflow.metrics import psnr, ssim
 from tokenflow.pipeline.opening import load_model, open_trajectory
+from tokenflow.progress import Progress, track
 from tokenflow.schedule import CLEAN
 from tokenflow.trajectory import Trajectory
 from tokenflow.video import VideoWriter, fit_size, probe, read_frames, resize
@@ -49,7 +49,7 @@ class PreprocessResult:
     report: dict[str, Any]
 
 
-def preprocess(config: Config, *, backbone: Backbone | None = None, progress: bool = True) -> PreprocessResult:
+def preprocess(config: Config, *, backbone: Backbone | None = None, progress: Progress = True) -> PreprocessResult:
     """Stage 1: frames, latents, DDIM inversion, and a check of how well it samples back.
 
     Does nothing where the same clip was inverted with the same model and settings, and goes on after the last whole
@@ -58,7 +58,7 @@ def preprocess(config: Config, *, backbone: Backbone | None = None, progress: bo
     Args:
         config: of the clip and its edit.
         backbone: the model that `config.model` names, if it is loaded already.
-        progress: draw progress bars.
+        progress: draw progress bars; or who is told how far each stage is (see `tokenflow.progress`).
 
     Raises:
         ClipError, ClipNotFoundError: the clip cannot be used.
@@ -79,7 +79,7 @@ def preprocess(config: Config, *, backbone: Backbone | None = None, progress: bo
     return PreprocessResult(trajectory.folder, trajectory.frame_count, trajectory.folder / "reconstruction.mp4", stored)
 
 
-def _invert_clip(config: Config, backbone: Backbone, trajectory: Trajectory, progress: bool) -> None:
+def _invert_clip(config: Config, backbone: Backbone, trajectory: Trajectory, progress: Progress) -> None:
     """Everything of stage 1 that the trajectory does not hold yet."""
     watch = report.Stopwatch()
     size = config.inversion.batch_size
@@ -103,12 +103,12 @@ def _invert_clip(config: Config, backbone: Backbone, trajectory: Trajectory, pro
     trajectory.finish(content)
 
 
-def _frames_for(config: Config, backbone: Backbone, progress: bool) -> Iterator[tuple[np.ndarray, Fraction]]:
+def _frames_for(config: Config, backbone: Backbone, progress: Progress) -> Iterator[tuple[np.ndarray, Fraction]]:
     """The clip's frames at the model's size, with their times in the clip."""
     clip = config.clip
     size = _model_size(config, backbone)
     part = read_frames(clip.path, start=clip.start, frames=clip.frames, every=clip.every)
-    for frame in tqdm(part, "read", unit="frame", disable=not progress):
+    for frame in track(part, "read", unit="frame", progress=progress):
         yield resize(frame.picture, *size, clip.resize), frame.source_time
 
 
@@ -125,7 +125,7 @@ def _model_size(config: Config, backbone: Backbone) -> tuple[int, int]:
     return width, height
 
 
-def _encode(backbone: Backbone, frames: np.ndarray, batch_size: int, progress: bool) -> Tensor:
+def _encode(backbone: Backbone, frames: np.ndarray, batch_size: int, progress: Progress) -> Tensor:
     groups = [
         backbone.encode(as_tensor(frames[group]))
         for group in batches_with_bar(len(frames), batch_size, "encode", progress)
@@ -133,7 +133,7 @@ def _encode(backbone: Backbone, frames: np.ndarray, batch_size: int, progress: b
     return torch.cat(groups)
 
 
-def _invert_missing(config: Config, backbone: Backbone, trajectory: Trajectory, progress: bool) -> None:
+def _invert_missing(config: Config, backbone: Backbone, trajectory: Trajectory, progress: Progress) -> None:
     """Walk on from the noisiest level that is stored."""
     steps = backbone.schedule.steps(config.inversion.steps)
     missing = [step for step in steps if not trajectory.has(step.timestep)]
@@ -142,13 +142,13 @@ def _invert_missing(config: Config, backbone: Backbone, trajectory: Trajectory, 
     latents = trajectory.latents(missing[-1].next_timestep).to(backbone.device)
     predict = _source_predict(config, backbone)
     levels = invert(latents, missing, predict, backbone.schedule, config.inversion.refinements)
-    bar = tqdm(
+    bar = track(
         levels,
         "invert",
         initial=len(steps) - len(missing),
         total=len(steps),
         unit="step",
-        disable=not progress,
+        progress=progress,
     )
     for timestep, noisier in bar:
         trajectory.write_latents(timestep, noisier)
@@ -166,14 +166,14 @@ def _source_predict(config: Config, backbone: Backbone) -> Callable[[Tensor, int
 
 
 def _reconstruct(
-    config: Config, backbone: Backbone, trajectory: Trajectory, frames: np.ndarray, progress: bool
+    config: Config, backbone: Backbone, trajectory: Trajectory, frames: np.ndarray, progress: Progress
 ) -> dict[str, float]:
     """Sample the inversion back, write it as a video, and compare it with the source."""
     steps = backbone.schedule.steps(config.inversion.steps)
     predict = _source_predict(config, backbone)
     noisiest = trajectory.latents(steps[0].timestep).to(backbone.device)
     loop = denoise(noisiest, steps, lambda latents, step: predict(latents, step.timestep), backbone.schedule)
-    *_, latents = tqdm(loop, "reconstruct", total=len(steps), unit="step", disable=not progress)
+    *_, latents = track(loop, "reconstruct", total=len(steps), unit="step", progress=progress)
     clean = trajectory.latents(CLEAN)
     figures: dict[str, list[Tensor]] = {}
     height, width = frames.shape[1:3]
