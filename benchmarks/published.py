@@ -12,7 +12,7 @@ Written from reading that code, on our own building blocks. What it does, step b
 Attention is fused here too, so that what is compared is the structure and not the kernel.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -45,21 +45,19 @@ class PublishedTokenFlow:
         self._batch_size = batch_size
         self._seed = seed
 
-    def __call__(self, latents: Tensor, step: Step) -> Tensor:
-        """The guided noise (f c h w) in the latents (f c h w)."""
+    def __call__(self, latents: Tensor, step: Step) -> Iterator[tuple[list[int], Tensor]]:
+        """Frames in batches, and the guided noise (g c h w) in their latents (f c h w are all frames')."""
         groups = list(batches(range(len(latents)), self._batch_size))
         keyframes = draw_keyframes(len(latents), self._batch_size, self._seed, step.index)
         pivots, injection = self._read_source(keyframes, step, attention=True)
         outputs: dict[str, Tensor] = {}
         self._predict(keyframes, latents, step, injection, _extended(injection, len(keyframes), outputs))
-        noise = torch.empty_like(latents)
         for index, frames in enumerate(groups):
             tokens, injection = self._read_source(frames, step, attention=False)
             near = [index, index - 1] if index else [index]
             weight = _blend(frames, index, self._batch_size).to(latents)
             strategy = _matched(tokens, pivots, outputs, near, weight)
-            noise[frames] = self._predict(frames, latents, step, injection, strategy)
-        return noise
+            yield frames, self._predict(frames, latents, step, injection, strategy)
 
     def _predict(
         self, frames: Sequence[int], latents: Tensor, step: Step, injection: Injection, strategy: Strategy

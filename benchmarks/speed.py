@@ -77,9 +77,10 @@ def invert_clip(backbone: Backbone, truth: Truth, folder: Path) -> Source:
     trajectory.write_latents(CLEAN, clean)
 
     def predict(latents: Tensor, timestep: int) -> Tensor:
-        return torch.cat([backbone.predict(group, timestep, prompt)[0] for group in latents.split(BATCH)])
+        return backbone.predict(latents, timestep, prompt)[0]
 
-    for timestep, latents in invert(clean, backbone.schedule.steps(STEPS), predict, backbone.schedule, refinements=1):
+    steps = backbone.schedule.steps(STEPS)
+    for timestep, latents in invert([(CLEAN, clean)], steps, predict, backbone.schedule, batch_size=BATCH):
         trajectory.write_latents(timestep, latents)
     return Source(backbone, trajectory, trajectory.frames(), prompt)
 

@@ -222,7 +222,6 @@ ROWS = {
     "NaN start": Row(settings("clip.start=.nan"), r"clip\.start: .*nan came"),
     "negative steps": Row(settings("edit.steps=-5"), r"edit\.steps: .*greater than or equal to 1, and -5 came"),
     "steps past training": Row(settings("inversion.steps=5000"), r"steps is 5000; expected 1 to 1000"),
-    "steps not inverted": Row(settings("edit.steps=3"), r"set edit\.steps to one of 1, 2"),
     "near miss": Row(settings("edit.promt=x"), r"edit\.promt: unknown; did you mean edit\.prompt\?"),
     "codec and container": Row(settings("output.codec=vp9", "output.container=mov"), r"choose another codec"),
     "quality of none": Row(

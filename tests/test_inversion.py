@@ -4,63 +4,94 @@ from torch import Tensor
 
 from tests.tiny import tiny_backbone
 from tokenflow.denoise import denoise
-from tokenflow.inversion import invert
-from tokenflow.schedule import CLEAN, Step
+from tokenflow.inversion import Level, PredictNoise, invert
+from tokenflow.schedule import CLEAN, Schedule, Step, ddim_step
 
-CLEAN_LATENTS = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+CLEAN_LATENTS = torch.randn(3, 4, 8, 8, generator=torch.Generator().manual_seed(0))
 
 
-def error_of_the_round_trip(refinements: int, steps_count: int = 10) -> float:
-    """Mean distance of the tiny model's inversion, sampled back, from where it began."""
+def inverted(
+    predict: PredictNoise, schedule: Schedule, steps: int, clean: Tensor = CLEAN_LATENTS, **how: int
+) -> list[Level]:
+    """Every level, the clean one first."""
+    start = (CLEAN, clean)
+    return [start, *invert([start], schedule.steps(steps), predict, schedule, **{"batch_size": 2, **how})]
+
+
+def sampled(noisy: Tensor, predict: PredictNoise, schedule: Schedule, steps: int) -> Tensor:
+    """Sampling back from the noisiest level."""
+
+    def noise(latents: Tensor, step: Step) -> list[tuple[list[int], Tensor]]:
+        return [([frame], predict(latents[[frame]], step.timestep)) for frame in range(len(latents))]
+
+    *_, restored = denoise(noisy, schedule.steps(steps), noise, schedule)
+    return restored
+
+
+def tiny_predict() -> tuple[PredictNoise, Schedule]:
     backbone = tiny_backbone()
     prompt = backbone.embed("a dog")
-    steps = backbone.schedule.steps(steps_count)
+    return lambda latents, timestep: backbone.predict(latents, timestep, prompt)[0], backbone.schedule
 
-    def predict(latents: Tensor, timestep: int) -> Tensor:
-        return backbone.predict(latents, timestep, prompt)[0]
 
-    *_, (_, noisy) = invert(CLEAN_LATENTS, steps, predict, backbone.schedule, refinements)
-    *_, restored = denoise(noisy, steps, lambda x, step: predict(x, step.timestep), backbone.schedule)
-    return (restored - CLEAN_LATENTS).abs().mean().item()
+def error_of_the_round_trip(iterations: int, steps: int = 10) -> float:
+    """Mean distance of the tiny model's inversion, sampled back, from where it began."""
+    predict, schedule = tiny_predict()
+    levels = inverted(predict, schedule, steps, iterations=iterations)
+    return (sampled(levels[-1][1], predict, schedule, steps) - CLEAN_LATENTS).abs().mean().item()
+
+
+def error_of_the_published_inversion(steps: int = 10) -> float:
+    """The same with ε(x_s, t) in each step, as the code of Plug-and-Play and TokenFlow has it."""
+    predict, schedule = tiny_predict()
+    latents = CLEAN_LATENTS
+    for step in reversed(schedule.steps(steps)):
+        noise = predict(latents, step.timestep)
+        latents = ddim_step(latents, noise, schedule.alpha(step.next_timestep), schedule.alpha(step.timestep))
+    return (sampled(latents, predict, schedule, steps) - CLEAN_LATENTS).abs().mean().item()
 
 
 def test_with_noise_that_does_not_depend_on_the_latents_sampling_is_the_exact_inverse() -> None:
     schedule = tiny_backbone().schedule
-    steps = schedule.steps(25)
-    noise = torch.randn(2, 4, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    noise = torch.randn(3, 4, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     clean = CLEAN_LATENTS.double()
-    *_, (_, noisy) = invert(clean, steps, lambda *_: noise, schedule)
-    *_, restored = denoise(noisy, steps, lambda *_: noise, schedule)
+    levels = inverted(lambda latents, _: noise[: len(latents)], schedule, 25, clean, batch_size=3)
+    restored = sampled_whole(levels[-1][1], noise, schedule, 25)
     # Double precision, 50 steps.
     torch.testing.assert_close(restored, clean, rtol=1e-12, atol=1e-12)
 
 
+def sampled_whole(noisy: Tensor, noise: Tensor, schedule: Schedule, steps: int) -> Tensor:
+    """Sampling back with one noise for all levels."""
+    everything = list(range(len(noisy)))
+    *_, restored = denoise(noisy, schedule.steps(steps), lambda *_: [(everything, noise)], schedule)
+    return restored
+
+
 def test_every_step_is_yielded_with_its_time_step_from_the_cleanest_on() -> None:
     schedule = tiny_backbone().schedule
-    steps = schedule.steps(5)
-    yielded = [timestep for timestep, _ in invert(CLEAN_LATENTS, steps, lambda x, _: x, schedule)]
-    assert yielded == [step.timestep for step in reversed(steps)]
+    levels = inverted(lambda x, _: x, schedule, 5)
+    assert [timestep for timestep, _ in levels] == [CLEAN, *(step.timestep for step in reversed(schedule.steps(5)))]
 
 
-def test_going_on_from_any_step_gives_what_an_uninterrupted_inversion_gives() -> None:
-    backbone = tiny_backbone()
-    prompt = backbone.embed("a dog")
-    steps = backbone.schedule.steps(6)
-
-    def predict(latents: Tensor, timestep: int) -> Tensor:
-        return backbone.predict(latents, timestep, prompt)[0]
-
-    whole = list(invert(CLEAN_LATENTS, steps, predict, backbone.schedule, refinements=1))
-    resumed = list(invert(whole[2][1], steps[:3], predict, backbone.schedule, refinements=1))
-    for (timestep, latents), (expected_timestep, expected) in zip(resumed, whole[3:], strict=True):
+@pytest.mark.parametrize("done", [0, 1, 2, 3, 5])
+def test_going_on_from_any_step_gives_what_an_uninterrupted_inversion_gives(done: int) -> None:
+    predict, schedule = tiny_predict()
+    whole = inverted(predict, schedule, 6)
+    rest = invert(whole[: done + 1], schedule.steps(6)[: 6 - done], predict, schedule, batch_size=2)
+    for (timestep, latents), (expected_timestep, expected) in zip(rest, whole[done + 1 :], strict=True):
         assert timestep == expected_timestep
         assert torch.equal(latents, expected)
 
 
-def test_refinement_brings_the_round_trip_closer_to_the_identity() -> None:
-    errors = [error_of_the_round_trip(refinements) for refinements in (0, 1, 3)]
+def test_iterations_bring_the_round_trip_closer_to_the_identity() -> None:
+    errors = [error_of_the_round_trip(iterations) for iterations in (1, 2, 4)]
     assert errors[1] < errors[0] / 2
     assert errors[2] < errors[1] / 2
+
+
+def test_one_iteration_comes_closer_than_the_published_inversion() -> None:
+    assert error_of_the_round_trip(1) < error_of_the_published_inversion() / 2
 
 
 def test_sampling_yields_once_a_step_and_ends_at_the_clean_level() -> None:
@@ -68,23 +99,33 @@ def test_sampling_yields_once_a_step_and_ends_at_the_clean_level() -> None:
     steps = schedule.steps(4)
     asked: list[Step] = []
 
-    def predict(latents: Tensor, step: Step) -> Tensor:
+    def predict(latents: Tensor, step: Step) -> list[tuple[list[int], Tensor]]:
         asked.append(step)
-        return latents
+        return [([0, 2], latents[[0, 2]]), ([1], latents[[1]])]
 
     assert len(list(denoise(CLEAN_LATENTS, steps, predict, schedule))) == 4
     assert asked == list(steps)
     assert asked[-1].next_timestep == CLEAN
 
 
-@pytest.mark.parametrize("refinements", [0, 1])
-def test_each_step_asks_for_one_prediction_and_one_more_a_refinement(refinements: int) -> None:
-    schedule = tiny_backbone().schedule
+@pytest.mark.parametrize("iterations", [1, 2])
+def test_each_step_asks_for_a_prediction_an_iteration_and_the_first_for_one_more(iterations: int) -> None:
     asked: list[int] = []
 
     def predict(latents: Tensor, timestep: int) -> Tensor:
         asked.append(timestep)
         return latents
 
-    list(invert(CLEAN_LATENTS, schedule.steps(4), predict, schedule, refinements))
-    assert len(asked) == 4 * (1 + refinements)
+    schedule = tiny_backbone().schedule
+    inverted(predict, schedule, 4, iterations=iterations, batch_size=3)
+    assert len(asked) == 4 * iterations + 1
+    assert asked.count(schedule.steps(4)[-1].timestep) == iterations + 1
+
+
+def test_a_first_step_of_no_length_changes_nothing_and_is_no_past() -> None:
+    """Where the schedule has no offset, its first time step is as noisy as its clean level."""
+    plain = tiny_backbone().schedule
+    schedule = Schedule({**plain._scheduler.config, "steps_offset": 0})
+    levels = inverted(lambda x, _: x, schedule, 4)
+    torch.testing.assert_close(levels[1][1], CLEAN_LATENTS)
+    assert all(latents.isfinite().all() for _, latents in levels)

@@ -22,7 +22,7 @@ from tokenflow.modes.controlnet import ControlNet
 from tokenflow.modes.pnp import PnP
 from tokenflow.modes.sdedit import SDEdit
 from tokenflow.propagation import Editing, Guidance, PerFrame, TokenFlow
-from tokenflow.schedule import CLEAN
+from tokenflow.schedule import CLEAN, Step
 from tokenflow.trajectory import Trajectory
 
 STEPS = 4
@@ -53,9 +53,17 @@ def inverted(frames: np.ndarray, folder: Path) -> Source:
     def predict(latents: Tensor, timestep: int) -> Tensor:
         return backbone.predict(latents, timestep, prompt)[0]
 
-    for timestep, noisier in invert(latents, steps, predict, backbone.schedule, refinements=20):
+    for timestep, noisier in invert([(CLEAN, latents)], steps, predict, backbone.schedule, batch_size=4, iterations=20):
         trajectory.write_latents(timestep, noisier)
     return Source(backbone, trajectory, trajectory.frames(), prompt)
+
+
+def noise_of_all(predict: Predict, latents: Tensor, step: Step) -> Tensor:
+    """The noise of every frame in its place."""
+    noise = torch.full_like(latents, torch.nan)
+    for frames, part in predict(latents, step):
+        noise[frames] = part
+    return noise
 
 
 def guidance(source: Source, prompt: str = "a golden tiger", scale: float = 5.0) -> Guidance:
@@ -158,7 +166,7 @@ def test_a_keyframe_gets_its_own_tokens_back(moving: Source) -> None:
     twins = start[:1].repeat(4, 1, 1, 1)
     predict = tokenflow(moving, mode, guidance(moving), correspondence=IdentityMaps(), interval=4, carry_guidance=False)
     keyframe = draw_keyframes(4, 4, 0, 0)[0]
-    noise = predict(twins, steps[0])
+    noise = noise_of_all(predict, twins, steps[0])
     for frame in range(4):
         torch.testing.assert_close(noise[frame], noise[keyframe], rtol=0, atol=1e-4)
 
@@ -210,8 +218,9 @@ def test_tokens_that_no_keyframe_knows_attend_to_their_own_frame(moving: Source)
     mode = SDEdit(moving, settings.SDEdit(strength=1.0), 0)
     start, steps = mode.start(moving.backbone.schedule.steps(STEPS))
     guided = guidance(moving)
-    lost = tokenflow(moving, mode, guided, correspondence=NothingConfirmed(), carry_guidance=False)(start, steps[0])
-    alone = PerFrame(Editing(moving.backbone, mode, guided), 4)(start, steps[0])
+    lost_in_all = tokenflow(moving, mode, guided, correspondence=NothingConfirmed(), carry_guidance=False)
+    lost = noise_of_all(lost_in_all, start, steps[0])
+    alone = noise_of_all(PerFrame(Editing(moving.backbone, mode, guided), 4), start, steps[0])
     others = sorted(set(range(len(start))) - set(draw_keyframes(len(start), 4, 0, 0)))
     torch.testing.assert_close(lost[others], alone[others], rtol=0, atol=ROUNDING)
 
@@ -220,9 +229,11 @@ def test_tokens_that_no_keyframe_knows_attend_to_their_own_frame(moving: Source)
 def test_every_frame_comes_out_whatever_the_count_divides_by(frames: int, moving: Source) -> None:
     mode = SDEdit(moving, settings.SDEdit(strength=1.0), 0)
     start, steps = mode.start(moving.backbone.schedule.steps(STEPS))
-    noise = tokenflow(moving, mode, guidance(moving), interval=5)(start[:frames], steps[0])
-    assert noise.shape == start[:frames].shape
-    assert noise.isfinite().all()
+    groups = list(tokenflow(moving, mode, guidance(moving), interval=5)(start[:frames], steps[0]))
+    assert sorted(frame for group, _ in groups for frame in group) == list(range(frames))
+    for group, noise in groups:
+        assert noise.shape == start[group].shape
+        assert noise.isfinite().all()
 
 
 def test_windows_of_few_keyframes_give_about_what_one_window_gives(moving: Source) -> None:

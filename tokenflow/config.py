@@ -85,7 +85,7 @@ class Inversion(_Section):
 
     steps: Count = 25
     batch_size: Count = 8
-    refinements: int = Field(1, ge=0, le=10, description="Fixed-point iterations a step, a network call each.")
+    iterations: int = Field(1, ge=1, le=10, description="Fixed-point iterations a step, a network call each.")
     warn_below_psnr: float = Field(
         22.0,
         ge=0,

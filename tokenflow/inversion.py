@@ -3,36 +3,90 @@
 One step a yield, so that the caller can save each and go on from any of them.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 
+import torch
 from torch import Tensor
 
-from tokenflow.schedule import Schedule, Step, ddim_step
+from tokenflow.frames import batches
+from tokenflow.schedule import Schedule, Step, ddim_step, noise_between
 
 PredictNoise = Callable[[Tensor, int], Tensor]
 """(latents f c h w, time step) -> the noise in them, f c h w."""
 
+Level = tuple[int, Tensor]
+"""A time step (or `CLEAN`), and the latents f c h w at it."""
+
+LEVELS_READ = 3
+"""How many levels a step looks back on."""
+
 
 def invert(
-    latents: Tensor, steps: Sequence[Step], predict: PredictNoise, schedule: Schedule, refinements: int = 0
-) -> Iterator[tuple[int, Tensor]]:
-    """Add the noise that sampling would take away, yielding (time step, latents f c h w) after each step.
+    levels: Sequence[Level],
+    steps: Sequence[Step],
+    predict: PredictNoise,
+    schedule: Schedule,
+    *,
+    batch_size: int,
+    iterations: int = 1,
+) -> Iterator[Level]:
+    """Add the noise that sampling would take away, yielding each noisier level once all frames have reached it.
 
-    A step of sampling goes from x_t to x_s with the noise ε(x_t, t). To go back, ε(x_s, t) stands in for it, as in
-    the code of Plug-and-Play and TokenFlow (DDIM inversion: Dhariwal & Nichol, 2021, appendix F). Each refinement
-    replaces it with ε at the x_t just found; at the fixed point sampling is the exact inverse (Pan et al., ICCV 2023).
+    A step of sampling goes from x_t to x_s with the noise ε(x_t, t). To go back, that noise has to be known before
+    x_t is. The code of Plug-and-Play and TokenFlow puts ε(x_s, t) in its place (Dhariwal & Nichol, 2021, appendix F).
+    Here a first guess is drawn through the noise of the two steps before, and each iteration replaces it with ε at the
+    x_t that it leads to; at the fixed point sampling is the exact inverse (Pan et al., ICCV 2023). One iteration on
+    this guess comes as close as two network calls a step do from ε(x_s, t) (docs/method.md).
+
+    The past is read from the levels alone, so that an interrupted inversion goes on exactly as it would have.
 
     Args:
-        latents: f c h w at the level `steps[-1].next_timestep`: clean, or where an interrupted inversion stopped.
+        levels: the level to go on from, last, and up to two cleaner ones before it, cleanest first.
         steps: steps of sampling, noisiest first, as `schedule.steps` gives them; walked from last to first.
-        predict: gives the noise at latents and a time step.
+        predict: gives the noise of some frames at a time step.
         schedule: gives the noise levels.
-        refinements: how often to refine each step's noise; each costs one more prediction.
+        batch_size: frames a prediction.
+        iterations: predictions a step, at least 1. The very first step, which has no past, takes one more.
     """
+    levels = list(levels[-LEVELS_READ:])
     for step in reversed(steps):
-        levels = schedule.alpha(step.next_timestep), schedule.alpha(step.timestep)
-        noisier = ddim_step(latents, predict(latents, step.timestep), *levels)
-        for _ in range(refinements):
-            noisier = ddim_step(latents, predict(noisier, step.timestep), *levels)
-        latents = noisier
-        yield step.timestep, latents
+        latents = levels[-1][1]
+        noisier = torch.empty_like(latents)
+        for frames in batches(range(len(latents)), batch_size):
+            part = [(timestep, stored[frames]) for timestep, stored in levels]
+            noisier[frames] = _one_step(part, step, predict, schedule, iterations)
+        levels = [*levels[1 - LEVELS_READ :], (step.timestep, noisier)]
+        yield levels[-1]
+
+
+def _one_step(
+    levels: Sequence[Level], step: Step, predict: PredictNoise, schedule: Schedule, iterations: int
+) -> Tensor:
+    latents = levels[-1][1]
+    between = schedule.alpha(step.next_timestep), schedule.alpha(step.timestep)
+    noise = _extrapolated(levels, step.timestep, schedule)
+    if noise is None:
+        noise = predict(latents, step.timestep)
+    for _ in range(iterations):
+        noise = predict(ddim_step(latents, noise.to(latents), *between), step.timestep)
+    return ddim_step(latents, noise.to(latents), *between)
+
+
+def _extrapolated(levels: Sequence[Level], timestep: int, schedule: Schedule) -> Tensor | None:
+    """The noise at a time step by the line, over log σ, through what the steps between these levels took."""
+    noises = [
+        (_log_sigma(schedule.alpha(to)), noise_between(cleaner, noisier, schedule.alpha(at), schedule.alpha(to)))
+        for (at, cleaner), (to, noisier) in pairwise(levels)
+        if schedule.alpha(at) != schedule.alpha(to)  # as they are where the clean level is the first time step's
+    ]
+    if len(noises) < 2:
+        return noises[0][1] if noises else None
+    (before, older), (now, newer) = noises
+    return newer + (newer - older) * ((_log_sigma(schedule.alpha(timestep)) - now) / (now - before))
+
+
+def _log_sigma(alpha: float) -> float:
+    """The logarithm of noise over signal, √((1−ᾱ)/ᾱ), in which ε changes most evenly (Lu et al., NeurIPS 2022)."""
+    return 0.5 * math.log((1 - alpha) / alpha)

@@ -85,14 +85,12 @@ class PerFrame:
         self._editing = editing
         self._batch_size = batch_size
 
-    def __call__(self, latents: Tensor, step: Step) -> Tensor:
-        """The guided noise (f c h w) in the latents (f c h w)."""
+    def __call__(self, latents: Tensor, step: Step) -> Iterator[tuple[list[int], Tensor]]:
+        """Frames in batches, and the guided noise (g c h w) in their latents (f c h w are all frames')."""
         guidance = self._editing.guidance
-        noise = torch.empty_like(latents)
         for frames in batches(range(len(latents)), self._batch_size):
             branches = self._editing.predict(frames, latents[frames], step, guidance.branches, each_frame_to_itself)
-            noise[frames] = guidance.combine(*guidance.split(branches))
-        return noise
+            yield frames, guidance.combine(*guidance.split(branches))
 
 
 class TokenFlow:
@@ -131,18 +129,19 @@ class TokenFlow:
         guidance = editing.guidance
         self._frame_conditioning = guidance.conditional if carry_guidance else guidance.branches
 
-    def __call__(self, latents: Tensor, step: Step) -> Tensor:
-        """The guided noise (f c h w) in the latents (f c h w)."""
-        noise = torch.empty_like(latents)
+    def __call__(self, latents: Tensor, step: Step) -> Iterator[tuple[list[int], Tensor]]:
+        """Keyframes and other frames, window by window, and the guided noise (g c h w) in their latents.
+
+        Latents (f c h w) are all frames'. What is kept of keyframes is one window's, however long the clip is.
+        """
         keyframes = draw_keyframes(len(latents), self._interval, self._seed, step.index)
         bank: _Bank | None = None
         for window in windows(keyframes, len(latents), self._window):
             own, guided = self._keyframe_pass(latents, step, window)
-            noise[list(window.keyframes)] = guided
+            yield list(window.keyframes), guided
             bank = own if bank is None else bank.last().joined(own)
             for frames in batches(window.between, self._batch_size):
-                noise[frames] = self._frame_pass(frames, latents[frames], step, bank)
-        return noise
+                yield frames, self._frame_pass(frames, latents[frames], step, bank)
 
     def _keyframe_pass(self, latents: Tensor, step: Step, window: Window) -> tuple["_Bank", Tensor]:
         """A window's keyframes with extended attention: what other frames take from them, and their guided noise."""
@@ -166,7 +165,7 @@ class TokenFlow:
         size = latents.shape[-2], latents.shape[-1]
         # Every field before the network is called, since finding one may call the network itself.
         grids = {size, *(site.grid(*size) for site in self._editing.backbone.sites)}
-        transport = _Transport(frames, bank.keyframes, self._correspondence, grids, latents.device)
+        transport = _Transport(frames, bank.keyframes, self._correspondence, grids, bank.difference.device)
         strategy = _carried_attention(bank, transport, size)
         branches = self._editing.predict(
             frames, latents, step, self._frame_conditioning, lambda _: strategy, computes_attention=False

@@ -109,6 +109,12 @@ def ddim_step(latents: Tensor, noise: Tensor, alpha: float, alpha_next: float) -
     return alpha_next**0.5 * clean + (1 - alpha_next) ** 0.5 * noise
 
 
+def noise_between(latents: Tensor, noisier: Tensor, alpha: float, alpha_noisier: float) -> Tensor:
+    """The noise (f c h w) with which `ddim_step` goes from latents at one level to those at a noisier one."""
+    sigma, sigma_noisier = (((1 - level) / level) ** 0.5 for level in (alpha, alpha_noisier))
+    return (noisier / alpha_noisier**0.5 - latents / alpha**0.5) / (sigma_noisier - sigma)
+
+
 def add_noise(clean: Tensor, noise: Tensor, alpha: float) -> Tensor:
     """Clean latents at noise level `alpha`: √ᾱ·x₀ + √(1−ᾱ)·ε (f c h w)."""
     return alpha**0.5 * clean + (1 - alpha) ** 0.5 * noise

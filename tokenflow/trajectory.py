@@ -9,6 +9,7 @@ counts once the manifest lists it. Parts are memory-mapped: reading some frames 
 import hashlib
 import json
 import os
+import re
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -30,6 +31,7 @@ from tokenflow.schedule import CLEAN
 FORMAT = 2
 MANIFEST = "manifest.json"
 FRAMES = "frames.rgb"
+CLEAN_PART = "clean.safetensors"
 REPORT = "report.json"
 
 
@@ -88,6 +90,12 @@ class Trajectory:
     def has(self, timestep: int) -> bool:
         """Whether the latents of a time step are there."""
         return _part(timestep) in self._manifest.parts
+
+    @property
+    def timesteps(self) -> list[int]:
+        """The levels whose latents are there, `CLEAN` first, then from the least noisy on."""
+        noisy = [int(name[1:5]) for name in self._manifest.parts if re.fullmatch(r"t\d{4}\.safetensors", name)]
+        return [CLEAN] * self.has(CLEAN) + sorted(noisy)
 
     def latents(self, timestep: int, frames: Sequence[int] | None = None) -> Tensor:
         """The source's latents at a time step (or `CLEAN`): f c h w float32, of all frames or of those listed.
@@ -232,7 +240,7 @@ class Trajectory:
 
 
 def _part(timestep: int) -> str:
-    return "clean.safetensors" if timestep == CLEAN else f"t{timestep:04d}.safetensors"
+    return CLEAN_PART if timestep == CLEAN else f"t{timestep:04d}.safetensors"
 
 
 def _checksum_of(content: dict[str, Any]) -> str:

@@ -49,7 +49,7 @@ Control = Callable[[Tensor, int, Conditioning, Tensor], tuple[tuple[Tensor, ...]
 
 
 class Backbone(Protocol):
-    """A diffusion model with its autoencoder and text encoder.
+    """A diffusion model with its autoencoder and text encoder. Takes tensors on any device, gives them on its own.
 
     Attributes:
         schedule: its noise levels and time steps.

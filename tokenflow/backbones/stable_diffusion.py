@@ -139,7 +139,7 @@ class StableDiffusion:
             hooks[self._residual] = _replace_output(injection.residual)
         with patched(self._unet, self.sites, strategy, hooks):
             output = self._call(latents, timestep, conditioning, injection)
-        return self.schedule.noise(output, latents, timestep)
+        return self.schedule.noise(output, latents.to(output), timestep)
 
     def read(
         self, latents: Tensor, timestep: int, conditioning: Conditioning, *, attention: bool, residual: bool
@@ -209,7 +209,7 @@ class StableDiffusion:
             with torch.no_grad():
                 per_frame = conditioning.for_frames(len(latents))
                 down, middle = network(
-                    latents.to(dtype).repeat(branches, 1, 1, 1),
+                    latents.to(self.device, dtype).repeat(branches, 1, 1, 1),
                     timestep,
                     encoder_hidden_states=per_frame.tokens.to(dtype),
                     added_cond_kwargs=dict(per_frame.added) or None,
@@ -247,7 +247,7 @@ class StableDiffusion:
             control = {"down_block_additional_residuals": down, "mid_block_additional_residual": middle}
         with torch.no_grad():
             output = self._unet(
-                latents.to(dtype).repeat(branches, 1, 1, 1),
+                latents.to(self.device, dtype).repeat(branches, 1, 1, 1),
                 timestep,
                 encoder_hidden_states=per_frame.tokens.to(dtype),
                 added_cond_kwargs=dict(per_frame.added) or None,

@@ -4,6 +4,7 @@ A mode says where sampling starts, and what is added to each network call. It do
 into calls (propagation) nor how the loop goes (denoise).
 """
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from tokenflow.attention import Injection
 from tokenflow.backbones.base import Backbone, Conditioning
-from tokenflow.schedule import CLEAN, Step, add_noise, shared_noise
+from tokenflow.schedule import CLEAN, Step, add_noise, ddim_step, noise_between, shared_noise
 from tokenflow.trajectory import Trajectory
 
 
@@ -34,8 +35,24 @@ class Source:
     conditioning: Conditioning
 
     def latents(self, timestep: int, frames: Sequence[int] | None = None) -> Tensor:
-        """The source's latents f c h w at a time step, of all frames or of those listed, on the model's device."""
-        return self.trajectory.latents(timestep, frames).to(self.backbone.device)
+        """The source's latents f c h w at a time step, of all frames or of those listed.
+
+        Between two levels of the inversion, and beyond its noisiest, they are where its own step there passes through,
+        so that an edit may take more or fewer steps than the inversion took.
+        """
+        if self.trajectory.has(timestep):
+            return self.trajectory.latents(timestep, frames)
+        cleaner, noisier = self._levels_around(timestep)
+        latents = self.trajectory.latents(cleaner, frames)
+        alphas = [self.backbone.schedule.alpha(level) for level in (cleaner, noisier, timestep)]
+        noise = noise_between(latents, self.trajectory.latents(noisier, frames), alphas[0], alphas[1])
+        return ddim_step(latents, noise, alphas[0], alphas[2])
+
+    def _levels_around(self, timestep: int) -> tuple[int, int]:
+        """The inversion's levels on both sides of a time step, or its two noisiest beneath it."""
+        levels = self.trajectory.timesteps
+        place = min(max(bisect_right(levels, timestep), 1), len(levels) - 1)
+        return levels[place - 1], levels[place]
 
     def noised(self, timestep: int, noise: Literal["inversion", "shared"], seed: int) -> Tensor:
         """The source's latents at a time step: those of its inversion, or clean ones with one Gaussian for all frames.

@@ -18,7 +18,6 @@ from tokenflow.correspondence.base import Correspondence
 from tokenflow.correspondence.flow import FlowCorrespondence
 from tokenflow.correspondence.nearest import NearestCorrespondence
 from tokenflow.denoise import Predict, denoise
-from tokenflow.errors import ConfigError
 from tokenflow.frames import as_pictures, batches_with_bar
 from tokenflow.metrics import WarpError
 from tokenflow.modes.base import Mode, Source
@@ -30,7 +29,7 @@ from tokenflow.pipeline.preprocessing import preprocess
 from tokenflow.progress import Progress, track
 from tokenflow.propagation import Editing, Guidance, PerFrame, TokenFlow
 from tokenflow.results import PictureWriter
-from tokenflow.schedule import CLEAN, Schedule, Step
+from tokenflow.schedule import CLEAN, Step
 from tokenflow.trajectory import Trajectory
 from tokenflow.video import read_frames
 
@@ -83,7 +82,7 @@ def edit(config: Config, *, backbone: Backbone | None = None, progress: Progress
         results.try_form(config, folder)
         with watch.stage("load"):
             backbone = backbone or load_model(config)
-        steps = _edit_steps(config, backbone.schedule)
+        steps = backbone.schedule.steps(config.edit.steps)
         with watch.stage("preprocess"):
             preprocess(config, backbone=backbone, progress=progress)
         source = _source(config, backbone)
@@ -99,23 +98,6 @@ def edit(config: Config, *, backbone: Backbone | None = None, progress: Progress
         comparison=config.output.dir / results.comparison_name(config),
         contact_sheet=config.output.dir / results.CONTACT_SHEET,
         report=content,
-    )
-
-
-def _edit_steps(config: Config, schedule: Schedule) -> Sequence[Step]:
-    """The edit's steps, whose time steps must all be in the inversion."""
-    inverted = {step.timestep for step in schedule.steps(config.inversion.steps)}
-    steps = schedule.steps(config.edit.steps)
-    if {step.timestep for step in steps} <= inverted:
-        return steps
-    fitting = [
-        str(count)
-        for count in range(1, config.inversion.steps + 1)
-        if {step.timestep for step in schedule.steps(count)} <= inverted
-    ]
-    raise ConfigError(
-        f"edit.steps is {config.edit.steps}, whose time steps an inversion of {config.inversion.steps} steps does not "
-        f"have; set edit.steps to one of {', '.join(fitting)}, or inversion.steps to {config.edit.steps}"
     )
 
 

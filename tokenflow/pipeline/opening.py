@@ -27,7 +27,7 @@ def open_trajectory(config: Config) -> Trajectory:
         "part": config.clip.model_dump(mode="json", include={"start", "frames", "every", "size", "resize"}),
         "prompt": config.clip.prompt,
         "model": fingerprint(config.model.path, dtype=str(precision), base=str(config.model.base)),
-        "inversion": config.inversion.model_dump(mode="json", include={"steps", "refinements"}),
+        "inversion": config.inversion.model_dump(mode="json", include={"steps", "iterations"}),
     }
     digest = hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:12]
     return Trajectory(config.trajectories.dir / f"{_short_name(config.clip.path)}-{digest}", made_from)

@@ -4,7 +4,7 @@ Knows what stage 1 leaves on disk, and in what order. How each part works is in 
 """
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -20,11 +20,11 @@ from tokenflow.config import Config
 from tokenflow.denoise import denoise
 from tokenflow.errors import ClipError, ReconstructionWarning
 from tokenflow.frames import as_pictures, as_tensor, batches, batches_with_bar
-from tokenflow.inversion import invert
+from tokenflow.inversion import LEVELS_READ, invert
 from tokenflow.metrics import psnr, ssim
 from tokenflow.pipeline.opening import load_model, open_trajectory
 from tokenflow.progress import Progress, track
-from tokenflow.schedule import CLEAN
+from tokenflow.schedule import CLEAN, Step
 from tokenflow.trajectory import Trajectory
 from tokenflow.video import VideoWriter, fit_size, probe, read_frames, resize
 
@@ -71,15 +71,19 @@ def preprocess(config: Config, *, backbone: Backbone | None = None, progress: Pr
     """
     trajectory = open_trajectory(config)
     if not trajectory.complete:
+        backbone = backbone or load_model(config)
+        steps = backbone.schedule.steps(config.inversion.steps)
         with trajectory.locked():
             if not trajectory.complete:  # another run may have finished it by now
-                _invert_clip(config, backbone or load_model(config), trajectory, progress)
+                _invert_clip(config, backbone, steps, trajectory, progress)
     stored = trajectory.report()
     _warn_of_poor_reconstruction(config, stored)
     return PreprocessResult(trajectory.folder, trajectory.frame_count, trajectory.folder / "reconstruction.mp4", stored)
 
 
-def _invert_clip(config: Config, backbone: Backbone, trajectory: Trajectory, progress: Progress) -> None:
+def _invert_clip(
+    config: Config, backbone: Backbone, steps: Sequence[Step], trajectory: Trajectory, progress: Progress
+) -> None:
     """Everything of stage 1 that the trajectory does not hold yet."""
     watch = report.Stopwatch()
     size = config.inversion.batch_size
@@ -91,9 +95,9 @@ def _invert_clip(config: Config, backbone: Backbone, trajectory: Trajectory, pro
         if not trajectory.has(CLEAN):
             trajectory.write_latents(CLEAN, _encode(backbone, frames, size, progress))
     with watch.stage("invert"):
-        _invert_missing(config, backbone, trajectory, progress)
+        _invert_missing(config, backbone, steps, trajectory, progress)
     with watch.stage("reconstruct"):
-        figures = _reconstruct(config, backbone, trajectory, frames, progress)
+        figures = _reconstruct(config, backbone, steps, trajectory, progress)
     content = {
         "reconstruction": figures,
         "frames": len(frames),
@@ -127,21 +131,28 @@ def _model_size(config: Config, backbone: Backbone) -> tuple[int, int]:
 
 def _encode(backbone: Backbone, frames: np.ndarray, batch_size: int, progress: Progress) -> Tensor:
     groups = [
-        backbone.encode(as_tensor(frames[group]))
+        backbone.encode(as_tensor(frames[group])).cpu()
         for group in batches_with_bar(len(frames), batch_size, "encode", progress)
     ]
     return torch.cat(groups)
 
 
-def _invert_missing(config: Config, backbone: Backbone, trajectory: Trajectory, progress: Progress) -> None:
+def _invert_missing(
+    config: Config, backbone: Backbone, steps: Sequence[Step], trajectory: Trajectory, progress: Progress
+) -> None:
     """Walk on from the noisiest level that is stored."""
-    steps = backbone.schedule.steps(config.inversion.steps)
     missing = [step for step in steps if not trajectory.has(step.timestep)]
     if not missing:
         return
-    latents = trajectory.latents(missing[-1].next_timestep).to(backbone.device)
-    predict = _source_predict(config, backbone)
-    levels = invert(latents, missing, predict, backbone.schedule, config.inversion.refinements)
+    stored = [(timestep, trajectory.latents(timestep)) for timestep in trajectory.timesteps[-LEVELS_READ:]]
+    levels = invert(
+        stored,
+        missing,
+        _source_predict(config, backbone),
+        backbone.schedule,
+        batch_size=config.inversion.batch_size,
+        iterations=config.inversion.iterations,
+    )
     bar = track(
         levels,
         "invert",
@@ -157,22 +168,21 @@ def _invert_missing(config: Config, backbone: Backbone, trajectory: Trajectory, 
 def _source_predict(config: Config, backbone: Backbone) -> Callable[[Tensor, int], Tensor]:
     """The noise under the source's prompt, every frame for itself."""
     conditioning = backbone.embed(config.clip.prompt)
-
-    def predict(latents: Tensor, timestep: int) -> Tensor:
-        groups = latents.split(config.inversion.batch_size)
-        return torch.cat([backbone.predict(group, timestep, conditioning)[0] for group in groups])
-
-    return predict
+    return lambda latents, timestep: backbone.predict(latents, timestep, conditioning)[0]
 
 
 def _reconstruct(
-    config: Config, backbone: Backbone, trajectory: Trajectory, frames: np.ndarray, progress: Progress
+    config: Config, backbone: Backbone, steps: Sequence[Step], trajectory: Trajectory, progress: Progress
 ) -> dict[str, float]:
     """Sample the inversion back, write it as a video, and compare it with the source."""
-    steps = backbone.schedule.steps(config.inversion.steps)
+    frames = trajectory.frames()
     predict = _source_predict(config, backbone)
-    noisiest = trajectory.latents(steps[0].timestep).to(backbone.device)
-    loop = denoise(noisiest, steps, lambda latents, step: predict(latents, step.timestep), backbone.schedule)
+
+    def noise_in_all(latents: Tensor, step: Step) -> Iterator[tuple[list[int], Tensor]]:
+        for group in batches(range(len(latents)), config.inversion.batch_size):
+            yield group, predict(latents[group], step.timestep)
+
+    loop = denoise(trajectory.latents(steps[0].timestep), steps, noise_in_all, backbone.schedule)
     *_, latents = track(loop, "reconstruct", total=len(steps), unit="step", progress=progress)
     clean = trajectory.latents(CLEAN)
     figures: dict[str, list[Tensor]] = {}
@@ -207,7 +217,7 @@ def _warn_of_poor_reconstruction(config: Config, stored: dict[str, Any]) -> None
     else:
         remedy = (
             f"the autoencoder alone gives {autoencoder:.1f} dB, so the inversion loses it: try more inversion.steps or "
-            "inversion.refinements, or a clip.prompt that says better what the clip shows"
+            "inversion.iterations, or a clip.prompt that says better what the clip shows"
         )
     warnings.warn(
         f"the inversion samples back to the source with {inversion:.1f} dB PSNR, below inversion.warn_below_psnr = "

@@ -1,0 +1,33 @@
+import pytest
+import torch
+
+from tokenflow.modes.base import Source
+from tokenflow.schedule import CLEAN, ddim_step
+
+
+def test_stored_levels_are_what_the_inversion_wrote(source: Source) -> None:
+    for timestep in source.trajectory.timesteps:
+        assert torch.equal(source.latents(timestep), source.trajectory.latents(timestep))
+
+
+@pytest.mark.parametrize("share", [0.25, 0.5, 1.5])
+def test_between_levels_and_beyond_them_latents_lie_on_the_inversions_own_step(share: float, source: Source) -> None:
+    cleaner, noisier = source.trajectory.timesteps[-2:]
+    timestep = round(cleaner + share * (noisier - cleaner))
+    alpha = source.backbone.schedule.alpha
+    assert not source.trajectory.has(timestep)
+    between = source.latents(timestep, [1, 0])
+    # From there, one step of sampling with the noise that leads on to the noisier level comes back to the cleaner one.
+    sigma = {level: ((1 - alpha(level)) / alpha(level)) ** 0.5 for level in (cleaner, noisier, timestep)}
+    scaled = {level: source.latents(level, [1, 0]) / alpha(level) ** 0.5 for level in (cleaner, noisier)}
+    noise = (scaled[noisier] - scaled[cleaner]) / (sigma[noisier] - sigma[cleaner])
+    back = ddim_step(between, noise, alpha(timestep), alpha(cleaner))
+    torch.testing.assert_close(back, source.latents(cleaner, [1, 0]), rtol=0, atol=1e-4)
+
+
+def test_below_the_cleanest_step_latents_lie_between_it_and_the_clean_ones(source: Source) -> None:
+    first = source.trajectory.timesteps[1]
+    if first > 1:
+        between = source.latents(first - 1)
+        distance = (between - source.latents(CLEAN)).norm() / (source.latents(first) - source.latents(CLEAN)).norm()
+        assert 0 < distance < 1
