@@ -1,0 +1,131 @@
+"""Runs that are killed or interrupted at random moments: what they leave, and what the next run makes of it."""
+
+import json
+import os
+import random
+import signal
+import sys
+import time
+import traceback
+from itertools import count
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.tiny import save_tiny_setup
+from tokenflow.cli import main
+from tokenflow.video import read_frames
+
+INTERRUPTIONS = 3
+"""In a row, before a run is left in peace."""
+
+INTERRUPTED = "interrupted: what was finished is kept, and the same command goes on from there\n"
+
+
+def arguments(config: Path, folder: Path) -> list[str]:
+    """A command line of both stages, with a result that loses nothing."""
+    places = [f"output.dir={folder / 'out'}", f"trajectories.dir={folder / 'trajectories'}"]
+    return ["edit", str(config), *places, "output.codec=ffv1", "output.container=mkv", "--quiet"]
+
+
+class Run:
+    """Both stages in a process of their own. It is forked, since starting afresh costs seconds of imports."""
+
+    def __init__(self, config: Path, folder: Path) -> None:
+        self._said = folder.with_suffix(".said")
+        self._process = os.fork()
+        if self._process == 0:
+            self._work(arguments(config, folder))
+
+    def _work(self, words: list[str]) -> None:
+        status = 1
+        try:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            sys.stdout = sys.stderr = self._said.open("w")
+            main(words)
+        except SystemExit as end:
+            status = int(end.code or 0)
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            sys.stderr.flush()
+            os._exit(status)
+
+    def end(self, by: signal.Signals | None = None) -> tuple[int, str]:
+        """Its exit status (negative: the signal that ended it), after a signal if one is named, and what it said."""
+        if by is not None:
+            os.kill(self._process, by)
+        _, status = os.waitpid(self._process, 0)
+        return os.waitstatus_to_exitcode(status), self._said.read_text()
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny_setup(tmp_path_factory.mktemp("setup"), frames=3, steps=6)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(config: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, float]:
+    """What a run leaves that nothing happens to, and the seconds that another one takes."""
+    folders = [tmp_path_factory.mktemp(name) for name in ("undisturbed", "timed")]
+    with pytest.raises(SystemExit, match="0"):  # in this process, so that those forked off find everything imported
+        main(arguments(config, folders[0]))
+    start = time.perf_counter()
+    status, said = Run(config, folders[1]).end()
+    assert status == 0, said
+    assert said.startswith("edited ")
+    return folders[0], time.perf_counter() - start
+
+
+def frames(folder: Path) -> np.ndarray:
+    return np.stack([frame.picture for frame in read_frames(folder / "out" / "edited.mkv")])
+
+
+def parts(folder: Path) -> dict[str, int]:
+    """The finished parts of the trajectory, with the moment they were written."""
+    manifests = list((folder / "trajectories").glob("*/manifest.json"))
+    return {
+        str(path): path.stat().st_mtime_ns
+        for manifest in manifests
+        for path in map(manifest.parent.__truediv__, json.loads(manifest.read_text())["parts"])
+    }
+
+
+def left(folder: Path) -> set[Path]:
+    return {path.relative_to(folder) for path in folder.rglob("*")}
+
+
+def assert_the_same(folder: Path, whole: Path) -> None:
+    assert np.array_equal(frames(folder), frames(whole))
+    for path in whole.rglob("*.safetensors"):
+        assert (folder / path.relative_to(whole)).read_bytes() == path.read_bytes()
+    assert left(folder) == left(whole)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize(("by", "expected"), [(signal.SIGKILL, -9), (signal.SIGINT, 130)], ids=["kill -9", "Ctrl-C"])
+def test_after_any_interruption_the_next_run_ends_with_the_same_bits(
+    by: signal.Signals, expected: int, seed: int, config: Path, undisturbed: tuple[Path, float], tmp_path: Path
+) -> None:
+    whole, seconds = undisturbed
+    moments = random.Random(seed)
+    folders = (tmp_path / str(number) for number in count())
+    folder, interruptions = next(folders), 0
+    while interruptions < INTERRUPTIONS:
+        kept = parts(folder)
+        run = Run(config, folder)
+        time.sleep(moments.uniform(0, seconds))
+        status, said = run.end(by)
+        assert kept.items() <= parts(folder).items()
+        if status == 0:  # it was done before
+            assert_the_same(folder, whole)
+            folder = next(folders)
+            continue
+        interruptions += 1
+        assert status == expected, said
+        assert said == (INTERRUPTED if by == signal.SIGINT else "")
+        assert not [path for path in left(folder) if path.match("out/[!.]*")]
+    status, said = Run(config, folder).end()
+    assert status == 0, said
+    assert_the_same(folder, whole)
