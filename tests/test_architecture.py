@@ -27,6 +27,7 @@ ORDER = [
     "report",
     "results",
     "pipeline",
+    "batch",
     "cli",
 ]
 """A file imports only from files above it, and from its own folder."""

@@ -229,3 +229,64 @@ def test_both_stages_end_with_status_0_and_print_where_the_results_are(
     assert len(list(read_frames(places["edited"]))) == 2
     assert len(list(read_frames(places["comparison"]))) == 2
     assert (tmp_path / "out" / "contact_sheet.png").is_file()
+
+
+@pytest.fixture
+def matrix(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> str:
+    """A clip with two edits, the second with more steps than its inversion has."""
+    save_tiny_model(tmp_path / "model")
+    with VideoWriter(tmp_path / "clip.mp4", width=24, height=16, rate=10) as video:
+        for picture in moving_square(2):
+            video.write(picture)
+    content = {
+        "clips": {"dog": {"path": str(tmp_path / "clip.mp4"), "prompt": "a dog", "size": 16}},
+        "edits": {"tiger": {"prompt": "a tiger", "steps": 2}, "lion": {"prompt": "a lion", "steps": 3}},
+        "model": {"path": str(tmp_path / "model"), "device": "cpu"},
+        "inversion": {"steps": 2, "warn_below_psnr": 0},
+        "output": {"dir": str(tmp_path / "out")},
+        "trajectories": {"dir": str(tmp_path / "trajectories")},
+    }
+    path = tmp_path / "matrix.yaml"
+    path.write_text(yaml.safe_dump(content, sort_keys=False))
+    capsys.readouterr()  # what saving prints
+    return str(path)
+
+
+def test_a_batch_ends_with_a_table_of_what_failed_and_why_and_status_1(
+    matrix: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["batch", matrix, "--run-dir", str(tmp_path / "run"), "--quiet"]
+    assert status(*arguments) == 1
+    shown = capsys.readouterr()
+    assert shown.err == ""
+    first, second, *_ = shown.out.splitlines()
+    assert first.startswith("done")
+    assert second.startswith("failed")
+    assert "set edit.steps to one of 1, 2, or inversion.steps to 3" in second
+    assert "2 jobs: 1 done, 1 failed" in shown.out
+    assert (tmp_path / "run" / "index.html").is_file()
+    assert status(*arguments, "edit.steps=2") == 0
+    assert "2 jobs: 2 done" in capsys.readouterr().out
+
+
+def test_a_dry_run_prints_the_plan_and_writes_nothing(
+    matrix: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = sorted(tmp_path.rglob("*"))
+    assert status("batch", matrix, "--run-dir", str(tmp_path / "run"), "--dry-run") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["edit", str(tmp_path / "out" / "dog-tiger"), "new"]
+    assert lines[1].split() == ["edit", str(tmp_path / "out" / "dog-lion"), "shared"]
+    assert "of disk" in lines[-1]
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_batch_that_cannot_begin_is_one_line_and_status_2(
+    settings: str, matrix: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert status("batch", settings, settings, matrix, "clip.path=gone.mp4", "--quiet") == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err.startswith("error: 2 jobs have the output directory")
+    assert "there is no clip at gone.mp4" in shown.err
+    assert shown.err.count("\n") == 1

@@ -3,28 +3,42 @@
 config = tokenflow.load_config("configs/dog_to_tiger.yaml", ["edit.steps=30"])
 inversion = tokenflow.preprocess(config)
 result = tokenflow.edit(config)
+records = tokenflow.edit_many(configs, workers=2)
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tokenflow.batch import Record, edit_many, read_configs
     from tokenflow.config import Config, load_config
     from tokenflow.errors import TokenflowError, TokenflowWarning
-    from tokenflow.pipeline import EditResult, PreprocessResult, edit, preprocess
+    from tokenflow.pipeline import EditResult, PreprocessResult, edit, open_result, preprocess
 
 __all__ = [
     "Config",
     "EditResult",
     "PreprocessResult",
+    "Record",
     "TokenflowError",
     "TokenflowWarning",
     "edit",
+    "edit_many",
     "load_config",
+    "open_result",
     "preprocess",
+    "read_configs",
 ]
 
-_HOMES = {"Config": "config", "load_config": "config", "TokenflowError": "errors", "TokenflowWarning": "errors"}
+_HOMES = {
+    "Config": "config",
+    "Record": "batch",
+    "TokenflowError": "errors",
+    "TokenflowWarning": "errors",
+    "edit_many": "batch",
+    "load_config": "config",
+    "read_configs": "batch",
+}
 """Modules of the names above; all others are the pipeline's."""
 
 

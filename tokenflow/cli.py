@@ -1,17 +1,24 @@
 """The command line: reads arguments, calls the package, prints where results are. Knows nothing of how they are made.
 
-Exit status 0 means done, 2 that the user can mend something (one line says what), 130 that Ctrl-C was pressed.
+Exit status 0 means done, 1 that some jobs of a batch failed, 2 that the user can mend something (one line says what),
+130 that Ctrl-C was pressed.
 """
 
+import re
 import sys
 import warnings
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, TextIO
+from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
 from tokenflow.errors import TokenflowError, TokenflowWarning
 
+if TYPE_CHECKING:
+    from tokenflow.batch import Record
+
+SOME_FAILED = 1
 INTERRUPTED = 130
 
 app = typer.Typer(
@@ -21,6 +28,9 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+OVERRIDE = re.compile(r"[a-z_]+(\.[a-z_]+)+=")
+"""Tells a setting from the name of a file."""
 
 ConfigPath = Annotated[Path, typer.Argument(help="A YAML file; see configs/ for examples.", metavar="CONFIG")]
 Overrides = Annotated[list[str] | None, typer.Argument(help="Settings over the file's.", metavar="[KEY=VALUE]...")]
@@ -52,6 +62,75 @@ def edit(config: ConfigPath, overrides: Overrides = None, quiet: Quiet = False) 
     print(f"edited          {result.video}")
     print(f"comparison      {result.comparison}")
     print(f"contact sheet   {result.contact_sheet}")
+
+
+class EngineName(StrEnum):
+    """Where a batch runs."""
+
+    local = "local"
+    ray = "ray"
+
+
+@app.command()
+def batch(
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            help="Configurations, matrices (a YAML with clips: and edits:) or patterns of their names; with --edit, "
+            "clips and folders of clips. And settings over all of them.",
+            metavar="SOURCE... [KEY=VALUE]...",
+        ),
+    ],
+    edit: Annotated[Path | None, typer.Option(help="Give every clip the edit of this YAML file.")] = None,
+    run_dir: Annotated[
+        Path | None, typer.Option(help="Where records and index.html go; by default in runs/, named after the source.")
+    ] = None,
+    workers: Annotated[int | None, typer.Option(help="How many jobs at once.", min=1)] = None,
+    engine: Annotated[EngineName, typer.Option(help="This machine, or Ray.")] = EngineName.local,
+    address: Annotated[str | None, typer.Option(help="Ray: of a cluster to join; else one is started here.")] = None,
+    gpus: Annotated[float | None, typer.Option(help="Ray: GPUs a worker, also a fraction.", min=0)] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print what would be done, and the disk it takes.")
+    ] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Edit many clips; run again, it does what is missing or failed."""
+    import tokenflow
+    from tokenflow.batch.plan import plan, plan_lines
+
+    overrides = [word for word in sources if OVERRIDE.match(word)]
+    places = [word for word in sources if not OVERRIDE.match(word)]
+    folder = run_dir or Path("runs") / (Path(places[0]).stem if len(places) == 1 and "*" not in places[0] else "batch")
+    configs = tokenflow.read_configs(places, overrides, edit=edit)
+    if dry_run:
+        print("\n".join(plan_lines(plan(configs, folder), folder)))
+        return
+    records = tokenflow.edit_many(
+        configs,
+        workers=workers,
+        engine=engine.value,
+        address=address,
+        gpus=gpus,
+        run_dir=folder,
+        progress=not quiet,
+    )
+    print("\n".join(_table(records)))
+    print(f"overview  {folder / 'index.html'}")
+    if any(record.state != "done" for record in records):
+        raise typer.Exit(SOME_FAILED)
+
+
+def _table(records: "list[Record]") -> list[str]:
+    """A line a job, and what it warned of below."""
+    from tokenflow.batch.index import summary
+
+    width = max(len(record.output) for record in records)
+    lines = []
+    for record in records:
+        seconds = "" if record.seconds is None else f"{record.seconds:.1f} s"
+        lines.append(f"{record.state:<7} {seconds:>9}  {record.output:<{width}}  {record.reason or ''}".rstrip())
+        lines += [f"{'':<19}warning: {warning}" for warning in record.warnings]
+    return [*lines, summary(records)]
 
 
 @app.command("config")

@@ -9,6 +9,7 @@ import difflib
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -28,6 +29,8 @@ from yaml import YAMLError
 from tokenflow.errors import ConfigError
 
 ENVIRONMENT_PREFIX = "TOKENFLOW_"
+WORDS = "words"
+"""A section of any shape, for `${words.…}` to refer to; not a setting itself."""
 
 Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1, le=10**9)]
@@ -204,25 +207,56 @@ def load_config(
     Raises:
         ConfigError: listing every mistake at once, each with its key and what to write instead.
     """
+    return resolve(read_settings(path), overrides, environment, name=str(path))
+
+
+def read_settings(path: str | Path) -> DictConfig:
+    """A YAML file merged over those it extends: settings that `resolve` makes a `Config` of.
+
+    Raises:
+        ConfigError: there is no such file, or it cannot be read.
+    """
+    with _explained(str(path)):
+        return _read(Path(path), ())
+
+
+def resolve(
+    settings: DictConfig, overrides: Iterable[str] = (), environment: Mapping[str, str] | None = None, *, name: str
+) -> Config:
+    """Settings, and what stands over them, as a `Config`; arguments and errors are those of `load_config`.
+
+    Args:
+        settings: what `read_settings` gave, or was merged from that.
+        name: what to call them in errors.
+    """
     given = {key: (value, None) for key, value in map(_split, overrides)}
     variables = _from_environment(os.environ if environment is None else environment)
-    try:
+    with _explained(name):
         layers = [_nested(key, value) for key, (value, _) in (variables | given).items()]
-        merged = OmegaConf.merge(_defaults(Config), _read(Path(path), ()), *layers)
+        merged = OmegaConf.merge(_defaults(Config), settings, *layers)
         values = OmegaConf.to_container(merged, resolve=True)
-    except ConfigError:
-        raise
-    except RecursionError as error:
-        raise ConfigError(f"{path}: nested too deeply; expected sections such as clip, model and edit") from error
-    except TypeError as error:
-        raise ConfigError(f"{path}: a list and a section of settings stand for one another; keep one") from error
-    except (OmegaConfBaseException, YAMLError, ValueError) as error:
-        raise ConfigError(f"{path}: {_one_line(error)}") from error
+    if isinstance(values, dict):
+        values.pop(WORDS, None)
     try:
         return Config.model_validate(values)
     except ValidationError as error:
         mistakes = "; ".join(_explain(each, variables) for each in error.errors())
-        raise ConfigError(f"{path}: {mistakes}") from error
+        raise ConfigError(f"{name}: {mistakes}") from error
+
+
+@contextmanager
+def _explained(name: str) -> Iterator[None]:
+    """What OmegaConf and YAML raise, as our own errors."""
+    try:
+        yield
+    except ConfigError:
+        raise
+    except RecursionError as error:
+        raise ConfigError(f"{name}: nested too deeply; expected sections such as clip, model and edit") from error
+    except TypeError as error:
+        raise ConfigError(f"{name}: a list and a section of settings stand for one another; keep one") from error
+    except (OmegaConfBaseException, YAMLError, ValueError) as error:
+        raise ConfigError(f"{name}: {_one_line(error)}") from error
 
 
 def _read(path: Path, seen: tuple[Path, ...]) -> DictConfig:

@@ -37,6 +37,14 @@ class OutputError(TokenflowError, OSError):
     """A result cannot be written: no permission, no space, or the place is taken."""
 
 
+class BatchError(TokenflowError, ValueError):
+    """Jobs that cannot be done together, or cannot be started: each named, before any work."""
+
+
+class EngineError(TokenflowError, RuntimeError):
+    """What should run the jobs cannot: not installed, not reached, or its workers do not start."""
+
+
 class TokenflowWarning(UserWarning):
     """Something will probably disappoint the user, but the work can go on."""
 

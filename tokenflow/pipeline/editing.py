@@ -3,6 +3,7 @@
 Knows what stage 2 leaves on disk, and in what order. How each part works is in the modules it imports.
 """
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from tokenflow import report, results
 from tokenflow.backbones.base import Backbone
-from tokenflow.config import Config
+from tokenflow.config import Config, load_config
 from tokenflow.correspondence.base import Correspondence
 from tokenflow.correspondence.flow import FlowCorrespondence
 from tokenflow.correspondence.nearest import NearestCorrespondence
@@ -93,6 +94,21 @@ def edit(config: Config, *, backbone: Backbone | None = None, progress: Progress
         content = _edit_report(config, source.trajectory, errors) | watch.figures()
         report.write_json(folder / results.REPORT, content)
         (folder / results.CONFIG).write_text(config.to_yaml())
+    return _result(config, content)
+
+
+def open_result(folder: Path) -> EditResult:
+    """What an earlier edit left in its `output.dir`.
+
+    Raises:
+        ConfigError: there is no finished edit in the folder.
+    """
+    config = load_config(folder / results.CONFIG, environment={})
+    output = config.output.model_copy(update={"dir": folder})
+    return _result(config.model_copy(update={"output": output}), json.loads((folder / results.REPORT).read_text()))
+
+
+def _result(config: Config, content: dict[str, Any]) -> EditResult:
     return EditResult(
         video=config.output.dir / results.edited_name(config),
         comparison=config.output.dir / results.comparison_name(config),

@@ -1,0 +1,87 @@
+"""What jobs share, in which order they begin, and what is said of those that cannot."""
+
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.batch.conftest import Configure
+from tokenflow.batch.jobs import Job, check, in_order
+from tokenflow.config import Config
+from tokenflow.errors import BatchError
+
+
+def config(clip: int, edit: int = 0, model: int = 0) -> Config:
+    return Config.model_validate(
+        {
+            "clip": {"path": f"clip{clip}.mp4", "prompt": "a dog"},
+            "model": {"path": f"model{model}"},
+            "edit": {"prompt": "a tiger", "seed": edit},
+            "output": {"dir": f"out/{model}-{clip}-{edit}"},
+        }
+    )
+
+
+def test_edits_of_a_clip_share_its_inversion_and_nothing_else_does() -> None:
+    job = Job(config(0))
+    assert Job(config(0, edit=1)).inversion == job.inversion
+    assert Job(config(1)).inversion != job.inversion
+    assert Job(config(0, model=1)).inversion != job.inversion
+
+
+def test_the_identity_changes_with_settings_and_with_the_clip(tmp_path: Path) -> None:
+    clip = tmp_path / "clip0.mp4"
+    settings = config(0).model_dump()
+    settings["clip"]["path"] = clip
+    clip.write_bytes(b"one")
+    job = Job(Config.model_validate(settings))
+    assert Job(Config.model_validate(settings)).identity == job.identity
+    clip.write_bytes(b"another")
+    assert Job(Config.model_validate(settings)).identity != job.identity
+    assert Job(config(0)).identity != Job(config(0, edit=1)).identity
+
+
+@given(st.lists(st.tuples(*(st.integers(0, 2),) * 3), unique=True))
+def test_models_come_together_and_clips_in_turn(drawn: list[tuple[int, int, int]]) -> None:
+    jobs = [Job(config(*each)) for each in drawn]
+    ordered = in_order(jobs)
+    assert sorted(map(id, ordered)) == sorted(map(id, jobs))
+    models = [job.config.model.path for job in ordered]
+    changes = sum(before != after for before, after in pairwise(models))
+    assert changes == max(0, len(set(models)) - 1)
+    begun: dict[str, int] = {}
+    for job, model in zip(ordered, models, strict=True):
+        begun[job.inversion] = begun.get(job.inversion, 0) + 1
+        earlier = [count for other, count in begun.items() if f'"path": "{model}"' in other]
+        assert begun[job.inversion] == max(earlier)
+
+
+def test_two_jobs_with_one_output_directory_are_named(configure: Configure) -> None:
+    configs = configure(2, 1)
+    other = configs[1].model_copy(update={"output": configs[0].output})
+    with pytest.raises(BatchError, match=r"2 jobs have the output directory .*clip0-0 \(.*clip0.mp4 .*, .*clip1.mp4"):
+        check([Job(configs[0]), Job(other)])
+
+
+def test_missing_and_unreadable_clips_are_all_named_at_once(configure: Configure, tmp_path: Path) -> None:
+    (tmp_path / "broken.mp4").write_bytes(b"no clip")
+    configs = [
+        *configure(5, 2),
+        *configure(1, 1, f"clip.path={tmp_path / 'gone.mp4'}", "output.dir=a"),
+        *configure(1, 1, f"clip.path={tmp_path / 'broken.mp4'}", "output.dir=b"),
+    ]
+    with pytest.raises(BatchError, match=r"no clip at .*gone\.mp4.*; .*broken\.mp4"):
+        check([Job(each) for each in configs])
+
+
+def test_of_many_mistakes_the_first_are_shown_and_the_others_counted(configure: Configure) -> None:
+    configs = [configure(1, 1, f"clip.path=gone{index}.mp4", f"output.dir=out{index}")[0] for index in range(100)]
+    with pytest.raises(BatchError, match=r"gone9\.mp4; check the path; and 90 more$"):
+        check([Job(each) for each in configs])
+
+
+def test_no_jobs_are_an_error() -> None:
+    with pytest.raises(BatchError, match="nothing to edit"):
+        check([])

@@ -1,0 +1,132 @@
+"""edit_many on a real Ray on this machine; and what is said where there is none."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import tokenflow
+from tests.batch.conftest import Configure
+from tests.batch.test_run import run, states, videos
+from tokenflow.config import Config
+from tokenflow.errors import EngineError
+
+ray = pytest.importorskip("ray")
+
+
+@pytest.fixture(autouse=True)
+def no_ray_is_left() -> Iterator[None]:
+    yield
+    left = ray.is_initialized()
+    ray.shutdown()
+    assert not left
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def workers_at_work() -> list[int]:
+    """Processes below this one in which Ray runs a job of ours."""
+    parents, running = {}, []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            parents[int(folder.name)] = int((folder / "stat").read_text().rsplit(")", 1)[1].split()[1])
+            if b"ray::_Actor" in (folder / "cmdline").read_bytes():
+                running.append(int(folder.name))
+        except OSError:
+            continue
+
+    def is_ours(process: int) -> bool:
+        return process == os.getpid() or (process in parents and is_ours(parents[process]))
+
+    return [process for process in running if is_ours(process)]
+
+
+def kill_one_at_work(config: Config, killed: list[int]) -> None:
+    """Kill a worker as soon as this job has begun."""
+    deadline = time.monotonic() + 60
+    while not killed and time.monotonic() < deadline:
+        if list(config.output.dir.parent.glob(f".{config.output.dir.name}.partial")):
+            for process in workers_at_work()[:1]:
+                os.kill(process, signal.SIGKILL)
+                killed.append(process)
+        time.sleep(0.005)
+
+
+def test_a_local_ray_gives_the_same_results_though_a_worker_is_killed(configure: Configure, tmp_path: Path) -> None:
+    undisturbed = configure(2, 2, place=tmp_path / "undisturbed")
+    run(undisturbed, tmp_path / "undisturbed")
+    configs = configure(2, 2)
+    killed: list[int] = []
+    killer = threading.Thread(target=kill_one_at_work, args=(configs[0], killed))
+    killer.start()
+    records = run(configs, tmp_path, engine="ray", workers=1)
+    killer.join()
+    assert killed
+    assert states(records) == ["done"] * 4
+    assert videos(configs) == videos(undisturbed)
+
+
+@pytest.fixture
+def cluster() -> Iterator[str]:
+    """The address of a cluster of one machine, which believes to have a GPU."""
+    port = free_port()
+    folder = tempfile.mkdtemp(prefix="ray")  # not pytest's, whose paths are too long for sockets
+    command = [
+        *(Path(sys.executable).parent / "ray", "start", "--head", "--block", "--disable-usage-stats"),
+        *("--node-ip-address=127.0.0.1", f"--port={port}", "--num-cpus=2", "--num-gpus=1"),
+        *("--include-dashboard=false", "--object-store-memory=100000000", f"--temp-dir={folder}"),
+    ]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+            break
+        except OSError:
+            time.sleep(0.1)
+    yield f"127.0.0.1:{port}"
+    os.killpg(process.pid, signal.SIGKILL)  # asked to end, Ray takes half a minute
+    process.wait()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def test_a_cluster_is_joined_by_its_address_and_its_gpus_are_shared(
+    cluster: str, configure: Configure, tmp_path: Path
+) -> None:
+    broken = configure(1, 1, "edit.steps=3", f"output.dir={tmp_path / 'broken'}")  # not among the inversion's
+    records = run([*configure(1, 1), *broken], tmp_path, engine="ray", address=cluster, workers=1, gpus=0.5)
+    assert states(records) == ["done", "failed"]
+    assert "edit.steps" in (records[1].reason or "")
+    with pytest.raises(EngineError, match="no machine of the Ray cluster has 2 GPUs"):
+        run(configure(1, 2), tmp_path, engine="ray", address=cluster, gpus=2)
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:{}", "ray://127.0.0.1:{}", "nonsense"])
+def test_a_cluster_that_cannot_be_reached_is_named_before_any_work(
+    address: str, configure: Configure, tmp_path: Path
+) -> None:
+    with pytest.raises(EngineError, match=r"cluster at '.*' cannot be reached .*: check the address"):
+        run(configure(1, 1), tmp_path, engine="ray", address=address.format(free_port()))
+    assert not (tmp_path / "out").exists()
+
+
+def test_ray_that_is_not_installed_is_said_with_what_to_install(
+    configure: Configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(EngineError, match=r"pip install 'tokenflow\[ray\]'"):
+        tokenflow.edit_many(configure(1, 1), engine="ray", run_dir=tmp_path / "run")
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,278 @@
+"""edit_many on this machine: sharing, going on, failures, Ctrl-C, and workers and drivers that are killed."""
+
+import json
+import multiprocessing
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import tokenflow
+from tests.batch.conftest import Configure
+from tokenflow import Record
+from tokenflow.batch import worker
+from tokenflow.batch.plan import plan, plan_lines
+from tokenflow.config import Config
+from tokenflow.errors import BatchError
+from tokenflow.pipeline.opening import load_model
+
+
+def run(configs: list[Config], place: Path, **options: Any) -> list[Record]:
+    return tokenflow.edit_many(configs, run_dir=place / "run", progress=False, **options)
+
+
+def states(records: list[Record]) -> list[str]:
+    return [record.state for record in records]
+
+
+def videos(configs: list[Config]) -> list[bytes]:
+    """Every result, bit by bit."""
+    return [(config.output.dir / "edited.mp4").read_bytes() for config in configs]
+
+
+def stamps(configs: list[Config]) -> list[int]:
+    return [(config.output.dir / "report.json").stat().st_mtime_ns for config in configs]
+
+
+def test_a_batch_gives_what_each_edit_alone_gives_and_inverts_each_clip_once(
+    configure: Configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loads = []
+    load = worker.load_model
+    monkeypatch.setattr(worker, "load_model", lambda config: loads.append(config) or load(config))
+    configs = configure(2, 3)
+    records = run(configs, tmp_path)
+    assert states(records) == ["done"] * 6
+    assert [record.output for record in records] == [str(config.output.dir) for config in configs]
+    assert sum(bool(record.inverted) for record in records) == 2
+    assert len(loads) == 1
+    alone = configure(2, 3, place=tmp_path / "alone")
+    for config, record in zip(alone, records, strict=True):
+        assert np.array_equal(tokenflow.edit(config, progress=False).frames, record.result().frames)
+
+
+def test_run_again_only_what_is_missing_changed_or_failed_is_done(configure: Configure, tmp_path: Path) -> None:
+    configs = configure(1, 4)
+    configs[2] = configure(1, 1, "edit.steps=3", f"output.dir={configs[2].output.dir}")[0]  # not of the inversion's
+    first = run(configs, tmp_path)
+    assert states(first) == ["done", "done", "failed", "done"]
+    assert "edit.steps" in (first[2].reason or "")
+    assert first[2].traceback is None
+    (configs[0].output.dir / "report.json").unlink()
+    configs[1] = configs[1].model_copy(update={"edit": configs[1].edit.model_copy(update={"prompt": "a lion"})})
+    configs[2] = configs[2].model_copy(update={"edit": configs[0].edit})
+    before = stamps(configs[1:2] + configs[3:])
+    second = run(configs, tmp_path)
+    assert states(second) == ["done"] * 4
+    assert second[3] == first[3]
+    assert [new > old for new, old in zip(stamps(configs[1:2] + configs[3:]), before, strict=True)] == [True, False]
+
+
+def test_a_bug_fails_its_job_with_where_it_came_from(
+    configure: Configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "edit", lambda *_, **__: 1 / 0)
+    (record,) = run(configure(1, 1), tmp_path)
+    assert record.reason == "ZeroDivisionError: division by zero"
+    assert "Traceback" in (record.traceback or "")
+
+
+def test_warnings_are_kept_with_their_job(configure: Configure, tmp_path: Path) -> None:
+    (record,) = run(configure(1, 1, "inversion.warn_below_psnr=90"), tmp_path)
+    assert "below inversion.warn_below_psnr = 90" in record.warnings[0]
+    assert "below inversion.warn_below_psnr = 90" in (tmp_path / "run" / "index.html").read_text()
+
+
+def test_ctrl_c_keeps_what_is_done_and_leaves_the_rest_waiting(
+    configure: Configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configs = configure(1, 3)
+    edit = worker.edit
+
+    def interrupted(config: Config, **options: Any) -> Any:
+        if config == configs[1]:
+            raise KeyboardInterrupt
+        return edit(config, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(worker, "edit", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run(configs, tmp_path)
+    records = [json.loads(path.read_text()) for path in sorted((tmp_path / "run" / "jobs").iterdir())]
+    assert [record["state"] for record in records] == ["done", "waiting", "waiting"]
+    assert records[1]["reason"] == "interrupted"
+    kept = stamps(configs[:1])
+    assert states(run(configs, tmp_path)) == ["done"] * 3
+    assert stamps(configs[:1]) == kept
+
+
+def test_twenty_jobs_whose_workers_are_killed_five_times_are_those_of_an_undisturbed_run(
+    configure: Configure, tmp_path: Path
+) -> None:
+    undisturbed = configure(5, 4, place=tmp_path / "undisturbed")
+    assert states(run(undisturbed, tmp_path / "undisturbed")) == ["done"] * 20
+    configs = configure(5, 4)
+    over = threading.Event()
+    killed: list[int] = []
+
+    def kill() -> None:
+        """Kill a worker at random, a random moment after some job has begun, five times."""
+        noise = random.Random(0)
+        while len(killed) < 5 and not over.is_set():
+            time.sleep(noise.uniform(0.01, 0.1))
+            running = [path for path in (tmp_path / "run" / "jobs").glob("*.json") if '"running"' in path.read_text()]
+            workers = multiprocessing.active_children()
+            if running and workers:
+                victim = noise.choice(workers)
+                if victim.pid and victim.pid not in killed:
+                    victim.kill()
+                    killed.append(victim.pid)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    try:
+        # As often as there are kills, so that not even five of one job make it fail.
+        records = run(configs, tmp_path, workers=2, retries=5)
+    finally:
+        over.set()
+        killer.join()
+    assert len(killed) == 5
+    assert states(records) == ["done"] * 20
+    assert videos(configs) == videos(undisturbed)
+    assert not multiprocessing.active_children()
+    assert not list(tmp_path.rglob("*.partial"))
+
+
+SCRIPT = """
+import sys
+import tokenflow
+if __name__ == "__main__":
+    configs = tokenflow.read_configs(sys.argv[3:])
+    tokenflow.edit_many(configs, workers=int(sys.argv[2]), run_dir=sys.argv[1], progress=False)
+"""
+
+
+def start_script(script: str, configs: list[Config], place: Path, workers: int) -> subprocess.Popen[str]:
+    (place / "script.py").write_text(script)
+    files = [place / f"{index}.yaml" for index in range(len(configs))]
+    for file, config in zip(files, configs, strict=True):
+        file.write_text(config.to_yaml())
+    command = [sys.executable, place / "script.py", place / "run", str(workers), *files]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path.cwd())}
+    return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True)
+
+
+def alive(group: int) -> bool:
+    """Whether any process of a group is left."""
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_a_driver_that_is_stopped_leaves_no_worker_and_loses_only_the_jobs_in_hand(
+    how: signal.Signals, configure: Configure, tmp_path: Path
+) -> None:
+    configs = configure(2, 3, "inversion.steps=20", "edit.steps=20")
+    process = start_script(SCRIPT, configs, tmp_path, workers=2)
+    while process.poll() is None and not any((config.output.dir / "report.json").exists() for config in configs):
+        time.sleep(0.02)
+    process.send_signal(how)
+    process.wait()
+    deadline = time.monotonic() + 20
+    while alive(process.pid) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not alive(process.pid)
+    if how == signal.SIGINT:
+        assert not list(tmp_path.rglob(".*.partial"))
+    done = [config for config in configs if (config.output.dir / "report.json").exists()]
+    recorded = [json.loads(path.read_text())["state"] for path in (tmp_path / "run" / "jobs").iterdir()]
+    assert 0 < len(done) < len(configs)
+    assert recorded.count("done") >= len(done) - 2  # a result may have been moved in place and not yet written down
+    kept = dict(zip([config.output.dir for config in done], stamps(done), strict=True))
+    assert states(run(configs, tmp_path)) == ["done"] * len(configs)
+    changed = [config for config in done if stamps([config])[0] != kept[config.output.dir]]
+    assert len(changed) <= 2
+
+
+def test_a_script_without_a_main_guard_is_told_so(configure: Configure, tmp_path: Path) -> None:
+    unguarded = SCRIPT.replace('if __name__ == "__main__":', "if True:")
+    process = start_script(unguarded, configure(1, 1), tmp_path, workers=2)
+    _, shown = process.communicate()
+    assert process.returncode != 0
+    assert "EngineError: a worker process could not start" in shown
+    assert "if __name__ == '__main__'" in shown
+
+
+def test_edits_of_a_clip_that_start_together_invert_it_once(configure: Configure) -> None:
+    stages: list[set[str]] = [set(), set()]
+    # The lock is the file's, so threads stand for processes here.
+    threads = []
+    for config, heard in zip(configure(1, 2), stages, strict=True):
+        options = {"backbone": load_model(config), "progress": lambda stage, *_, heard=heard: heard.add(stage)}
+        threads.append(threading.Thread(target=tokenflow.edit, args=[config], kwargs=options))
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all({"edit", "decode"} <= heard for heard in stages)
+    assert sorted("invert" in heard for heard in stages) == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"workers": 0}, "one worker or more; got 0"),
+        ({"retries": -1}, "0 retries or more; got -1"),
+        ({"engine": "cloud"}, "no engine 'cloud'; expected local or ray"),
+        ({"address": "auto"}, "are for the engine ray"),
+    ],
+)
+def test_options_that_make_no_sense_are_said(
+    options: dict[str, Any], message: str, configure: Configure, tmp_path: Path
+) -> None:
+    with pytest.raises(BatchError, match=message):
+        run(configure(1, 1), tmp_path, **options)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_plan_tells_what_is_new_shared_stored_and_kept_and_writes_nothing(
+    configure: Configure, tmp_path: Path
+) -> None:
+    configs = configure(2, 2)
+    before = plan(configs, tmp_path / "run")
+    assert [(step.edit, step.inversion) for step in before] == [("edit", "new"), ("edit", "shared")] * 2
+    assert not list(tmp_path.iterdir())
+    run(configs[:1], tmp_path)
+    after = plan(configs, tmp_path / "run")
+    assert [(step.edit, step.inversion) for step in after] == [
+        ("keep", ""),
+        ("edit", "stored"),
+        ("edit", "new"),
+        ("edit", "shared"),
+    ]
+    lines = plan_lines(after, tmp_path / "run")
+    assert lines[-3:-1] == [
+        "3 to edit, 1 done already",
+        "1 inversions to make, 1 jobs share one of these, 1 find one stored",
+    ]
+
+
+def test_the_disk_of_an_inversion_is_estimated_well(configure: Configure, tmp_path: Path) -> None:
+    configs = configure(1, 2)
+    new, shared = plan(configs, tmp_path / "run")
+    run(configs, tmp_path)
+    kept = [path for path in (tmp_path / "trajectories").rglob("*") if path.suffix in (".safetensors", ".rgb")]
+    taken = sum(path.stat().st_size for path in kept)
+    # Each file of latents has a header of some hundred bytes, which counts at this size only.
+    assert taken - 200 * len(kept) <= new.bytes - shared.bytes <= taken

@@ -1,0 +1,115 @@
+"""From what is written on a command line to configurations."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tokenflow.batch.sources import read_configs
+from tokenflow.config import load_config
+from tokenflow.errors import BatchError
+
+SHIPPED = Path(__file__).parents[2] / "configs"
+
+
+def written(path: Path, **settings: object) -> str:
+    path.write_text(yaml.safe_dump(settings, sort_keys=False))
+    return str(path)
+
+
+@pytest.fixture
+def matrix(tmp_path: Path) -> str:
+    return written(
+        tmp_path / "matrix.yaml",
+        clips={
+            "dog": {"path": "dog.mp4", "prompt": "a ${words.animal} on grass", "words": {"animal": "dog"}},
+            "cat": {"path": "cat.mp4", "prompt": "a cat", "frames": 8, "words": {"animal": "cat"}},
+        },
+        edits={
+            "golden": {"prompt": "a golden ${words.animal}, ${words.style}"},
+            "night": {"prompt": "${clip.prompt} at night", "mode": "sdedit", "words": {"style": "unused"}},
+        },
+        words={"style": "3d"},
+        model={"path": "model"},
+        edit={"steps": 7},
+        output={"dir": "results"},
+    )
+
+
+def test_a_matrix_is_every_clip_with_every_edit(matrix: str) -> None:
+    configs = read_configs([matrix])
+    assert [(str(config.output.dir), config.clip.path.name, config.edit.prompt) for config in configs] == [
+        ("results/dog-golden", "dog.mp4", "a golden dog, 3d"),
+        ("results/dog-night", "dog.mp4", "a dog on grass at night"),
+        ("results/cat-golden", "cat.mp4", "a golden cat, 3d"),
+        ("results/cat-night", "cat.mp4", "a cat at night"),
+    ]
+    assert {config.edit.steps for config in configs} == {7}
+    assert [config.edit.mode for config in configs] == ["pnp", "sdedit"] * 2
+    assert [config.clip.frames for config in configs] == [None, None, 8, 8]
+
+
+def test_overrides_are_over_every_job_and_an_output_directory_is_parted_among_them(matrix: str) -> None:
+    configs = read_configs([matrix], ["edit.steps=3", "output.dir=elsewhere"])
+    assert {config.edit.steps for config in configs} == {3}
+    assert len({config.output.dir for config in configs}) == 4
+    assert {str(config.output.dir.parent) for config in configs} == {"elsewhere"}
+
+
+def test_the_matrix_that_ships_is_sound() -> None:
+    configs = read_configs([str(SHIPPED / "batch" / "three_clips.yaml")])
+    assert len({config.output.dir for config in configs}) == len(configs) > 3
+    assert all((SHIPPED.parent / config.clip.path).is_file() for config in configs)
+
+
+def test_files_and_patterns_are_read_in_order(material: Path, tmp_path: Path) -> None:
+    for name in ("b", "a"):
+        written(tmp_path / f"{name}.yaml", extends=str(material / "edit.yaml"), output={"dir": name})
+    found = read_configs([str(material / "edit.yaml"), str(tmp_path / "*.yaml")])
+    assert [str(config.output.dir) for config in found] == ["unset", "a", "b"]
+    assert found[0] == load_config(material / "edit.yaml")
+
+
+def test_a_folder_of_clips_gets_one_edit(material: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "clips"
+    shutil.copytree(material / "clips", folder)
+    (folder / "notes.txt").touch()
+    (folder / ".hidden.mp4").touch()
+    configs = read_configs([str(folder)], ["output.dir=out"], edit=material / "edit.yaml")
+    assert [str(config.output.dir) for config in configs] == [f"out/clip{index}" for index in range(5)]
+    assert [config.clip.path for config in configs] == [folder / f"clip{index}.mp4" for index in range(5)]
+    pattern = read_configs([str(folder / "clip[01].mp4")], ["output.dir=out"], edit=material / "edit.yaml")
+    assert pattern == configs[:2]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"clips": {"dog": {"path": "dog.mp4", "prompt": "a dog"}}}, "expected `edits:` with names"),
+        ({"clips": ["dog.mp4"], "edits": {"a": {"prompt": "a"}}}, "expected `clips:` with names"),
+        ({"clips": {"dog": "dog.mp4"}, "edits": {"a": {"prompt": "a"}}}, "clips.dog holds dog.mp4"),
+        ({"clips": {"a/b": {"path": "x", "prompt": "x"}}, "edits": {"a": {"prompt": "a"}}}, "without /"),
+        ({"clips": {"dog": {"path": "x", "promt": "x"}}, "edits": {"a": {"prompt": "a"}}}, r"dog × a\): .*clip.promt"),
+    ],
+)
+def test_mistakes_in_a_matrix_say_where(content: dict[str, object], message: str, tmp_path: Path) -> None:
+    with pytest.raises(BatchError, match=message):
+        read_configs([written(tmp_path / "matrix.yaml", model={"path": "m"}, **content)])
+
+
+def test_mistakes_of_several_files_come_together(tmp_path: Path) -> None:
+    wrong = written(tmp_path / "wrong.yaml", clip={"path": "x"})
+    with pytest.raises(BatchError, match=r"clip\.prompt: missing.*; there is no configuration file 'gone\.yaml'"):
+        read_configs([wrong, "gone.yaml"])
+
+
+def test_a_folder_without_an_edit_a_folder_without_clips_and_a_pattern_of_nothing(
+    material: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(BatchError, match="give --edit"):
+        read_configs([str(material / "clips")])
+    with pytest.raises(BatchError, match="there are no clips in"):
+        read_configs([str(tmp_path)], edit=material / "edit.yaml")
+    with pytest.raises(BatchError, match="nothing matches"):
+        read_configs([str(tmp_path / "*.yaml")])

@@ -1,0 +1,43 @@
+"""What a model's configuration files say of sizes, without loading it: enough to estimate what an inversion takes."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import try_to_load_from_cache
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Sizes of a model; by default those of Stable Diffusion 1.x.
+
+    Attributes:
+        native: the shorter side of the pictures it was trained on, in pixels.
+        multiple: what widths and heights have to be multiples of, in pixels.
+        latent_scale: pixels to a latent, a side.
+        latent_channels: numbers a latent.
+    """
+
+    native: int = 512
+    multiple: int = 64
+    latent_scale: int = 8
+    latent_channels: int = 4
+
+
+def sizes_of(path: str) -> Sizes:
+    """Sizes of the model in a folder or, if it was downloaded already, under a hub id; else the usual ones."""
+    network, autoencoder = _configuration(path, "unet"), _configuration(path, "vae")
+    try:
+        scale = 2 ** (len(autoencoder["block_out_channels"]) - 1)
+        coarsest = 2 ** (len(network["block_out_channels"]) - 1)
+        return Sizes(scale * network["sample_size"], scale * coarsest, scale, autoencoder["latent_channels"])
+    except KeyError:
+        return Sizes()
+
+
+def _configuration(path: str, part: str) -> dict[str, Any]:
+    file: Any = Path(path) / part / "config.json"
+    if not file.is_file() and path.count("/") == 1 and not Path(path).exists():
+        file = try_to_load_from_cache(path, f"{part}/config.json")
+    return json.loads(Path(file).read_text()) if isinstance(file, str | Path) and Path(file).is_file() else {}

@@ -1,0 +1,104 @@
+"""Jobs: configurations to be edited together, what each depends on, what they share, and whether they can begin."""
+
+import hashlib
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from tokenflow.config import Config
+from tokenflow.errors import BatchError, ClipError, ClipNotFoundError
+from tokenflow.video import probe
+
+SHOWN = 10
+"""How many mistakes an error lists; of the others it says how many there are."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One clip and its edit."""
+
+    config: Config
+
+    @property
+    def output(self) -> Path:
+        """The folder of the result, by which a job is known."""
+        return self.config.output.dir
+
+    @cached_property
+    def identity(self) -> str:
+        """Changes with the settings and with the clip's file, so that a result can be told from an outdated one."""
+        path = self.config.clip.path
+        stamp = f"{path.stat().st_size} {path.stat().st_mtime_ns}" if path.exists() else ""
+        return hashlib.sha256(f"{self.config.model_dump_json()} {stamp}".encode()).hexdigest()[:16]
+
+    @cached_property
+    def inversion(self) -> str:
+        """Equal for jobs that share stage 1."""
+        config = self.config.model_dump(mode="json", include={"clip", "model", "inversion", "trajectories"})
+        for name in ("batch_size", "warn_below_psnr"):
+            del config["inversion"][name]
+        return json.dumps(config, sort_keys=True)
+
+
+def check(jobs: Sequence[Job]) -> None:
+    """Look at everything that can be looked at before work begins; each clip is opened once.
+
+    Raises:
+        BatchError: naming every mistake: no jobs, an output directory of two, a clip that is missing or unreadable.
+    """
+    if not jobs:
+        raise BatchError("there is nothing to edit; give at least one configuration")
+    refuse([*_shared_outputs(jobs), *_unreadable_clips(jobs)])
+
+
+def refuse(mistakes: Sequence[str]) -> None:
+    """Raise one `BatchError` for all mistakes, if there are any."""
+    if not mistakes:
+        return
+    more = f"; and {len(mistakes) - SHOWN} more" if len(mistakes) > SHOWN else ""
+    raise BatchError("; ".join(mistakes[:SHOWN]) + more)
+
+
+def in_order(jobs: Iterable[Job]) -> list[Job]:
+    """Jobs in the order in which to begin them.
+
+    Those of one model come together, so that a worker keeps its model; of these, first one of each clip, then the
+    second of each, so that workers seldom wait for each other's inversion.
+    """
+    models: dict[str, int] = {}
+    begun: Counter[str] = Counter()
+
+    def place(job: Job) -> tuple[int, int]:
+        begun[job.inversion] += 1
+        return models.setdefault(job.config.model.model_dump_json(), len(models)), begun[job.inversion]
+
+    return [job for _, job in sorted(((place(job), job) for job in jobs), key=lambda pair: pair[0])]
+
+
+def _shared_outputs(jobs: Sequence[Job]) -> list[str]:
+    jobs_of: defaultdict[Path, list[Job]] = defaultdict(list)
+    for job in jobs:
+        jobs_of[job.output.resolve()].append(job)
+    return [
+        f"{len(group)} jobs have the output directory {group[0].output} "
+        f"({', '.join(_describe(job) for job in group[:2])}); give each its own output.dir"
+        for group in jobs_of.values()
+        if len(group) > 1
+    ]
+
+
+def _describe(job: Job) -> str:
+    return f"{job.config.clip.path} to {job.config.edit.prompt!r}"
+
+
+def _unreadable_clips(jobs: Sequence[Job]) -> list[str]:
+    mistakes = []
+    for path in dict.fromkeys(job.config.clip.path for job in jobs):
+        try:
+            probe(path)
+        except (ClipError, ClipNotFoundError) as error:
+            mistakes.append(str(error))
+    return mistakes

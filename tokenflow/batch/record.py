@@ -1,0 +1,126 @@
+"""The run directory: one record a job, each written whole or not at all. Knows no engine and no model."""
+
+import fcntl
+import hashlib
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+from tokenflow.batch.jobs import Job
+from tokenflow.errors import BatchError, OutputError
+from tokenflow.pipeline import EditResult, open_result
+from tokenflow.report import write_json
+from tokenflow.results import REPORT
+
+State = Literal["waiting", "running", "done", "failed"]
+
+
+@dataclass(frozen=True)
+class Record:
+    """How a job stands.
+
+    Attributes:
+        output: the folder of its result.
+        identity: of the settings and the clip it was begun with (see `Job.identity`).
+        state: waiting, running, done or failed.
+        reason: why it failed, or why it is waiting again; in one line.
+        started, finished: times, ISO 8601 in UTC.
+        seconds: that the edit took, waiting for a shared inversion included.
+        inverted: whether this job made its clip's inversion; it found it otherwise.
+        warnings: what tokenflow warned of.
+        traceback: where a failure came from, if not from something that the user can mend.
+    """
+
+    output: str
+    identity: str
+    state: State = "waiting"
+    reason: str | None = None
+    started: str | None = None
+    finished: str | None = None
+    seconds: float | None = None
+    inverted: bool | None = None
+    warnings: tuple[str, ...] = ()
+    traceback: str | None = None
+
+    def result(self) -> EditResult:
+        """What the edit left.
+
+        Raises:
+            BatchError: the job is not done.
+        """
+        if self.state != "done":
+            raise BatchError(
+                f"the edit of {self.output} has no result: it is {self.state} ({self.reason or 'not run'})"
+            )
+        return open_result(Path(self.output))
+
+
+def is_done(job: Job, record: Record) -> bool:
+    """Whether there is nothing left to do: the record says so, and the result is still there."""
+    return record.state == "done" and (job.output / REPORT).is_file()
+
+
+class RunFolder:
+    """Where the records of a batch are kept, and its overview.
+
+    Args:
+        path: the folder; made when something is written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def index(self) -> Path:
+        """The overview of all results."""
+        return self.path / "index.html"
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the folder, so that no second batch works on the same jobs; the lock goes with the process.
+
+        Raises:
+            BatchError: another process holds it.
+            OutputError: the folder cannot be written to.
+        """
+        try:
+            (self.path / "jobs").mkdir(parents=True, exist_ok=True)
+            lock = (self.path / ".lock").open("w")
+        except OSError as error:
+            raise OutputError(f"cannot write to {self.path} ({error.strerror}); set another run directory") from error
+        with lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise BatchError(
+                    f"another batch is running in {self.path}; wait for it, or set another run directory"
+                ) from error
+            yield
+
+    def read(self, job: Job) -> Record:
+        """The job's record; a waiting one where there is none, or one of other settings or of another clip.
+
+        Raises:
+            BatchError: the record is damaged.
+        """
+        path = self._file(job)
+        fresh = Record(str(job.output), job.identity)
+        if not path.exists():
+            return fresh
+        try:
+            content = json.loads(path.read_text())
+            stored = Record(**{**content, "warnings": tuple(content["warnings"])})
+        except (ValueError, TypeError, KeyError) as error:
+            raise BatchError(f"{path} is damaged ({error}); delete it, and its job will be done again") from error
+        return stored if stored.identity == job.identity else fresh
+
+    def write(self, job: Job, record: Record) -> None:
+        """Store the job's record."""
+        write_json(self._file(job), asdict(record))
+
+    def _file(self, job: Job) -> Path:
+        digest = hashlib.sha256(str(job.output.resolve()).encode()).hexdigest()[:8]
+        return self.path / "jobs" / f"{job.output.name}-{digest}.json"

@@ -1,0 +1,167 @@
+"""edit_many(): jobs given to an engine, with a record of each, progress on the terminal, and an overview at the end."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Literal, Self
+
+from tqdm import tqdm
+
+from tokenflow.batch.engine import Engine
+from tokenflow.batch.index import write_index
+from tokenflow.batch.jobs import Job, check, in_order
+from tokenflow.batch.local import InProcess, Processes
+from tokenflow.batch.ray import Ray
+from tokenflow.batch.record import Record, RunFolder, is_done
+from tokenflow.batch.worker import Outcome
+from tokenflow.config import Config
+from tokenflow.errors import BatchError
+
+EngineName = Literal["local", "ray"]
+
+
+def edit_many(
+    configs: Iterable[Config],
+    *,
+    workers: int | None = None,
+    engine: EngineName = "local",
+    address: str | None = None,
+    gpus: float | None = None,
+    retries: int = 2,
+    run_dir: str | Path = "runs/batch",
+    progress: bool = True,
+) -> list[Record]:
+    """Edit many clips. Clips are inverted once for all their edits, and a worker keeps its model.
+
+    A job that fails does not stop the others. Called again with the same run directory, jobs that are done are
+    kept, unless their settings or their clip have changed; failed and interrupted ones are done again. Results do
+    not depend on the engine or the number of workers, beyond what another device or number of threads changes in
+    floating point.
+
+    Args:
+        configs: of the clips and their edits, each with an `output.dir` of its own.
+        workers: how many jobs at once. `local` runs one in this process, or several in processes with a device each,
+            for which a script has to call this under `if __name__ == "__main__":`. For `ray`, None is one a GPU, or
+            one a machine where there is none.
+        engine: `local`, or `ray` from the extra of that name.
+        address: `ray` only: of a cluster whose machines see the same files, as `ray.init` takes it; None starts a
+            local Ray.
+        gpus: `ray` only: how many a worker takes, also a fraction; None for one where there are GPUs.
+        retries: how often a job is begun again when its worker's process dies.
+        run_dir: where records and `index.html` are kept.
+        progress: draw progress bars.
+
+    Returns:
+        A record a job, in the order of `configs`; `record.result()` is what `edit` would have returned.
+
+    Raises:
+        BatchError: jobs that cannot be done together, each named, before any work.
+        EngineError: the engine cannot run.
+        OutputError: the run directory cannot be written.
+    """
+    jobs = [Job(config) for config in configs]
+    runner = _engine(engine, workers, address, gpus, retries)
+    check(jobs)
+    folder = RunFolder(Path(run_dir))
+    with folder.locked(), _Run(folder, jobs, progress) as run:
+        runner.run(in_order(run.open_jobs()), run)
+    return run.records()
+
+
+def _engine(name: str, workers: int | None, address: str | None, gpus: float | None, retries: int) -> Engine:
+    if workers is not None and workers < 1:
+        raise BatchError(f"expected one worker or more; got {workers}")
+    if retries < 0:
+        raise BatchError(f"expected 0 retries or more; got {retries}")
+    if name == "ray":
+        return Ray(workers, retries, address, gpus)
+    if name != "local":
+        raise BatchError(f"there is no engine {name!r}; expected local or ray")
+    if address is not None or gpus is not None:
+        raise BatchError("an address and GPUs a worker are for the engine ray; leave them out, or set the engine")
+    return Processes(workers, retries) if workers and workers > 1 else InProcess()
+
+
+class _Run:
+    """Writes down and draws what happens to the jobs: the watcher of an engine. Afterwards none is said to run."""
+
+    def __init__(self, folder: RunFolder, jobs: Sequence[Job], progress: bool) -> None:
+        self._folder = folder
+        self._jobs = jobs
+        self._records = {job.output: folder.read(job) for job in jobs}
+        self._bars = _Bars(len(jobs), len(jobs) - len(self.open_jobs()), progress)
+        for job in self.open_jobs():
+            self._write(job, Record(str(job.output), job.identity))
+
+    def open_jobs(self) -> list[Job]:
+        """Those that are not done."""
+        return [job for job in self._jobs if not is_done(job, self._records[job.output])]
+
+    def records(self) -> list[Record]:
+        """How every job stands."""
+        return [self._records[job.output] for job in self._jobs]
+
+    def started(self, job: Job, worker: int) -> None:
+        self._write(job, Record(str(job.output), job.identity, "running", started=_now()))
+        self._bars.begin(worker, job.output.name)
+
+    def progressed(self, worker: int, stage: str, done: int, total: int | None) -> None:
+        self._bars.progress(worker, stage, done, total)
+
+    def finished(self, job: Job, worker: int, outcome: Outcome) -> None:
+        state: Literal["done", "failed"] = "failed" if outcome.failed else "done"
+        self._write(job, replace(self._records[job.output], state=state, finished=_now(), **asdict(outcome)))
+        self._bars.end(worker)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bars.close()
+        for job in self._jobs:
+            if self._records[job.output].state == "running":
+                self._write(job, Record(str(job.output), job.identity, reason="interrupted"))
+        write_index(self._folder.index, self._jobs, self.records())
+
+    def _write(self, job: Job, record: Record) -> None:
+        self._records[job.output] = record
+        self._folder.write(job, record)
+
+
+class _Bars:
+    """A bar over the jobs, and below it one for each worker's job."""
+
+    def __init__(self, jobs: int, done: int, progress: bool) -> None:
+        self._progress = progress
+        self._names: dict[int, str] = {}
+        self._workers: dict[int, tqdm] = {}
+        self._jobs = tqdm(desc="jobs", total=jobs, initial=done, unit="job", position=0, disable=not progress)
+
+    def begin(self, worker: int, name: str) -> None:
+        self._names[worker] = name
+        if worker not in self._workers:
+            self._workers[worker] = tqdm(position=worker + 1, leave=False, disable=not self._progress)
+
+    def progress(self, worker: int, stage: str, done: int, total: int | None) -> None:
+        bar = self._workers[worker]
+        if self._progress:
+            if done == 0:
+                bar.reset(total)
+            bar.total = total
+            bar.set_description(f"{self._names[worker]}: {stage}", refresh=False)
+            bar.update(done - bar.n)
+
+    def end(self, worker: int) -> None:
+        self._jobs.update()
+
+    def close(self) -> None:
+        for bar in (*self._workers.values(), self._jobs):
+            bar.close()
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,87 @@
+"""What does the jobs, one after another, and keeps its model: in this process, in another, or on a cluster."""
+
+import time
+import traceback
+import warnings
+from dataclasses import dataclass
+
+from tokenflow.backbones.base import Backbone
+from tokenflow.config import Config, Model
+from tokenflow.errors import TokenflowError, TokenflowWarning
+from tokenflow.pipeline import edit
+from tokenflow.pipeline.opening import load_model
+from tokenflow.progress import Listener
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a job ended; the fields are those of a `Record`."""
+
+    seconds: float = 0.0
+    reason: str | None = None
+    inverted: bool | None = None
+    warnings: tuple[str, ...] = ()
+    traceback: str | None = None
+
+    @property
+    def failed(self) -> bool:
+        """Whether there is no result."""
+        return self.reason is not None
+
+
+class Worker:
+    """Edits, and holds the model of the last edit for the next. After `stop`, what it is at ends at its next step."""
+
+    def __init__(self) -> None:
+        self._model: Model | None = None
+        self._backbone: Backbone | None = None
+        self._stopped = False
+
+    def run(self, config: Config, listener: Listener) -> Outcome:
+        """Do one job. What goes wrong in it is in the outcome; only Ctrl-C and `stop` come out, as KeyboardInterrupt.
+
+        Args:
+            config: of the job.
+            listener: is told how far it is.
+        """
+        stages: set[str] = set()
+
+        def told(stage: str, done: int, total: int | None) -> None:
+            if self._stopped:
+                raise KeyboardInterrupt
+            stages.add(stage)
+            listener(stage, done, total)
+
+        begin = time.perf_counter()
+        reason = trace = None
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("ignore")
+            warnings.simplefilter("always", TokenflowWarning)
+            try:
+                edit(config, backbone=self._backbone_for(config), progress=told)
+            except TokenflowError as error:
+                reason = str(error)
+            except Exception as error:
+                reason, trace = _in_one_line(error), traceback.format_exc()
+        return Outcome(
+            seconds=round(time.perf_counter() - begin, 3),
+            reason=reason,
+            inverted="reconstruct" in stages,
+            warnings=tuple(str(each.message) for each in caught),
+            traceback=trace,
+        )
+
+    def stop(self) -> None:
+        """End what is being done at its next step, leaving nothing half done. May be called from another thread."""
+        self._stopped = True
+
+    def _backbone_for(self, config: Config) -> Backbone:
+        if self._backbone is None or self._model != config.model:
+            self._backbone = None  # so that two models never need memory at once
+            self._backbone = load_model(config)
+            self._model = config.model
+        return self._backbone
+
+
+def _in_one_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split()) or 'without a message'}"
