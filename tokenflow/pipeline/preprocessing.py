@@ -71,20 +71,17 @@ def preprocess(config: Config, *, backbone: Backbone | None = None, progress: Pr
     """
     trajectory = open_trajectory(config)
     if not trajectory.complete:
-        backbone = backbone or load_model(config)
-        steps = backbone.schedule.steps(config.inversion.steps)
         with trajectory.locked():
             if not trajectory.complete:  # another run may have finished it by now
-                _invert_clip(config, backbone, steps, trajectory, progress)
+                _invert_clip(config, backbone or load_model(config), trajectory, progress)
     stored = trajectory.report()
     _warn_of_poor_reconstruction(config, stored)
     return PreprocessResult(trajectory.folder, trajectory.frame_count, trajectory.folder / "reconstruction.mp4", stored)
 
 
-def _invert_clip(
-    config: Config, backbone: Backbone, steps: Sequence[Step], trajectory: Trajectory, progress: Progress
-) -> None:
+def _invert_clip(config: Config, backbone: Backbone, trajectory: Trajectory, progress: Progress) -> None:
     """Everything of stage 1 that the trajectory does not hold yet."""
+    steps = backbone.schedule.steps(config.inversion.steps)
     watch = report.Stopwatch()
     size = config.inversion.batch_size
     if not trajectory.has_frames:
