@@ -1,0 +1,50 @@
+"""The overview: a row a job, pictures and videos that are there, and text that cannot break the page."""
+
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote
+
+import tokenflow
+from tests.batch.conftest import Configure
+from tokenflow.batch.index import COLUMNS
+
+
+class Page(HTMLParser):
+    """Rows of the table as the values they sort by, and what the page points to."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.rows: list[list[str]] = []
+        self.links: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        found = dict(attributes)
+        if tag == "tr":
+            self.rows.append([])
+        if tag == "td":
+            self.rows[-1].append(found["data-value"] or "")
+        self.links += [unquote(found[name] or "") for name in ("src", "href") if name in found]
+
+
+def test_the_overview_has_a_row_a_job_with_figures_that_sort_and_files_that_are_there(
+    configure: Configure, tmp_path: Path
+) -> None:
+    done = configure(1, 1, 'edit.prompt=<b>a tiger</b> & "more"', f"output.dir={tmp_path / 'out' / 'a #1'}")
+    failed = configure(1, 1, "edit.steps=3", f"output.dir={tmp_path / 'out' / 'b'}")  # not among the inversion's
+    (record, _) = tokenflow.edit_many([*done, *failed], run_dir=tmp_path / "run", progress=False)
+    text = (tmp_path / "run" / "index.html").read_text()
+    page = Page(text)
+    first, second = page.rows[1:]
+    assert len(first) == len(second) == len(COLUMNS)
+    assert first[1] == "done"
+    assert second[1] == "failed"
+    assert first[3] == '<b>a tiger</b> & "more"'
+    assert "<b>" not in text
+    assert float(first[COLUMNS.index("frames")]) == 4
+    warp = record.result().report["metrics"]["warp_error_e3"]["edit"]
+    assert float(first[COLUMNS.index("warp error, edit, ×1e-3")]) == warp
+    assert second[COLUMNS.index("frames")] == ""
+    assert "edit.steps" in second[-1]
+    assert len(page.links) == 2
+    assert all((tmp_path / "run" / link).is_file() for link in page.links)
