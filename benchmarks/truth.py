@@ -5,7 +5,7 @@ from functools import cached_property
 
 import numpy as np
 
-from tokenflow.metrics import warp_error
+from tokenflow.metrics import gradient_energy, warp_error
 from tools.mini_sd.build_clips import CLIPS, PERFECT_EDITS
 from tools.mini_sd.captions import caption
 from tools.mini_sd.clip import Clip
@@ -65,11 +65,6 @@ class Truth:
             "warp_error_e3": 1e3 * float(np.mean(errors)),
             "detail": gradient_energy(pictures) / gradient_energy(self.perfect),
         }
-
-
-def gradient_energy(pictures: np.ndarray) -> float:
-    """Mean squared difference of neighbouring pixels (f H W 3): what blur takes away."""
-    return float(np.square(np.diff(pictures, axis=1)).mean() + np.square(np.diff(pictures, axis=2)).mean())
 
 
 def shipped(name: str, edit: str) -> Truth:

@@ -15,13 +15,13 @@ import yaml
 from PIL import Image
 
 import tokenflow
-from tests.tiny import moving_square, save_tiny_controlnet, save_tiny_model
+from tests.tiny import moving_square, save_tiny_clip, save_tiny_controlnet, save_tiny_model
 from tokenflow import results
 from tokenflow.config import Config
 from tokenflow.errors import ClipNotFoundError, OutputError, ReconstructionWarning, TrajectoryError
-from tokenflow.pipeline import opening
+from tokenflow.pipeline import editing, opening
 from tokenflow.pipeline.opening import open_trajectory
-from tokenflow.video import VideoWriter, read_frames
+from tokenflow.video import VideoWriter, read_frames, write_pngs
 
 FRAMES = 7
 TIMES = [Fraction(index, 10) + (Fraction(1, 20) if index > 3 else 0) for index in range(FRAMES)]
@@ -124,6 +124,53 @@ def test_stage_1_does_nothing_the_second_time(material: Path, tmp_path: Path, mo
     first = tokenflow.preprocess(config, progress=False)
     monkeypatch.setattr(opening, "load_backbone", lambda *_: pytest.fail("the model was loaded again"))
     assert tokenflow.preprocess(config, progress=False) == first
+
+
+def test_stage_2_reports_source_reconstruction_and_edit_side_by_side(
+    material: Path, tmp_path: Path, shared_trajectories: Path
+) -> None:
+    config = configured(material, tmp_path, trajectories=shared_trajectories)
+    report = tokenflow.edit(config, progress=False).report
+    for figure, count in (("warp_error_e3", FRAMES - 1), ("flicker", FRAMES - 2)):
+        assert list(report["metrics"][figure]) == ["source", "reconstruction", "edit"]
+        assert [len(values) for values in report["over_time"][figure].values()] == [count] * 3
+    assert set(report["metrics"]) == {"reconstruction", "warp_error_e3", "flicker", "detail", "change"}
+    assert set(report["metrics"]["change"]) == {"whole"}
+
+
+def test_a_clip_model_and_a_mask_add_their_figures(material: Path, tmp_path: Path, shared_trajectories: Path) -> None:
+    save_tiny_clip(tmp_path / "clip")
+    mask = np.zeros((FRAMES, 16, 24, 3), np.uint8)
+    mask[:, :, :12] = 255
+    write_pngs(tmp_path / "mask", mask)
+    settings = [f"metrics.clip={tmp_path / 'clip'}", f"metrics.mask={tmp_path / 'mask'}"]
+    config = configured(material, tmp_path, *settings, trajectories=shared_trajectories)
+    metrics = tokenflow.edit(config, progress=False).report["metrics"]
+    assert set(metrics["clip_text"]) == set(metrics["clip_consistency"]) == {"source", "edit"}
+    change = metrics["change"]
+    assert change["whole"] == pytest.approx((change["inside"] + change["outside"]) / 2, rel=1e-3)
+    one = configured(material, tmp_path, f"metrics.mask={tmp_path / 'mask' / 'frame_00003.png'}", "clip.start=0.3")
+    assert set(tokenflow.edit(one, progress=False).report["metrics"]["change"]) == {"whole", "inside", "outside"}
+
+
+@pytest.mark.parametrize(
+    ("setting", "says"),
+    [("metrics.clip=none", "no CLIP model"), ("metrics.mask=none.png", "no clip at none"), ("short", "has 2 frames")],
+)
+def test_what_an_edit_is_measured_with_is_missed_before_the_work(
+    setting: str,
+    says: str,
+    material: Path,
+    tmp_path: Path,
+    shared_trajectories: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(editing, "denoise", lambda *_: pytest.fail("the edit began"))
+    if setting == "short":
+        write_pngs(tmp_path / "mask", np.zeros((2, 16, 24, 3), np.uint8))
+        setting = f"metrics.mask={tmp_path / 'mask'}"
+    with pytest.raises(tokenflow.TokenflowError, match=says):
+        tokenflow.edit(configured(material, tmp_path, setting, trajectories=shared_trajectories), progress=False)
 
 
 def test_another_edit_of_the_same_clip_shares_the_inversion(material: Path, tmp_path: Path) -> None:

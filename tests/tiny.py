@@ -14,7 +14,16 @@ from diffusers import (
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
 )
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+from transformers import (
+    CLIPConfig,
+    CLIPImageProcessor,
+    CLIPModel,
+    CLIPProcessor,
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTextModelWithProjection,
+    CLIPTokenizer,
+)
 
 from tokenflow.backbones.stable_diffusion import StableDiffusion
 from tokenflow.video import VideoWriter
@@ -171,6 +180,18 @@ def save_tiny_setup(folder: Path, frames: int, steps: int) -> Path:
     config = folder / "config.yaml"
     config.write_text(yaml.safe_dump(settings))
     return config
+
+
+def save_tiny_clip(folder: Path) -> Path:
+    """A CLIP of random weights with its preprocessing, for pictures of 32×32 pixels."""
+    torch.manual_seed(5)
+    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    text = {**sizes, "vocab_size": 64, "max_position_embeddings": TOKENS, "bos_token_id": 0, "eos_token_id": 1}
+    vision = {**sizes, "image_size": 32, "patch_size": 8}
+    CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=12)).save_pretrained(folder)
+    pictures = CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
+    CLIPProcessor(pictures, tiny_tokenizer()).save_pretrained(folder)
+    return folder
 
 
 def moving_square(frames: int, height: int = 16, width: int = 24, step: int = 1) -> np.ndarray:

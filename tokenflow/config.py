@@ -164,6 +164,20 @@ class Output(_Section):
     pngs: bool = Field(False, description="Also write every edited frame as a PNG, in frames/.")
 
 
+class Metrics(_Section):
+    """What an edit is measured with beyond what the clip itself gives."""
+
+    clip: str | None = Field(
+        None,
+        description="A CLIP model for the scores of prompt and frames: a hub id or a folder; null for no such score.",
+    )
+    mask: Path | None = Field(
+        None,
+        description="White where the edit is meant to change something: one picture for all frames, or a clip of as "
+        "many frames and of the same times as the source; null where that is not known.",
+    )
+
+
 class Trajectories(_Section):
     """Where inversions are kept, to be shared by all edits of a clip."""
 
@@ -178,6 +192,7 @@ class Config(_Section):
     inversion: Inversion = Inversion()
     edit: Edit
     output: Output
+    metrics: Metrics = Metrics()
     trajectories: Trajectories = Trajectories()
 
     def to_yaml(self) -> str:

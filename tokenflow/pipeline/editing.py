@@ -20,11 +20,12 @@ from tokenflow.correspondence.flow import FlowCorrespondence
 from tokenflow.correspondence.nearest import NearestCorrespondence
 from tokenflow.denoise import Predict, denoise
 from tokenflow.frames import as_pictures, batches_with_bar
-from tokenflow.metrics import WarpError
+from tokenflow.metrics import Measures
 from tokenflow.modes.base import Mode, Source
 from tokenflow.modes.controlnet import ControlNet
 from tokenflow.modes.pnp import PnP
 from tokenflow.modes.sdedit import SDEdit
+from tokenflow.pipeline.measuring import open_measures
 from tokenflow.pipeline.opening import load_model, open_trajectory
 from tokenflow.pipeline.preprocessing import preprocess
 from tokenflow.progress import Progress, track
@@ -87,11 +88,12 @@ def edit(config: Config, *, backbone: Backbone | None = None, progress: Progress
         with watch.stage("preprocess"):
             preprocess(config, backbone=backbone, progress=progress)
         source = _source(config, backbone)
+        measures = open_measures(config, source)
         with watch.stage("edit"):
             latents = _sample(config, source, steps, progress)
         with watch.stage("decode"):
-            errors = _write_pictures(config, source, latents, folder, progress)
-        content = _edit_report(config, source.trajectory, errors) | watch.figures()
+            _write_pictures(config, source, latents, folder, measures, progress)
+        content = _edit_report(config, source.trajectory, measures) | watch.figures()
         report.write_json(folder / results.REPORT, content)
         (folder / results.CONFIG).write_text(config.to_yaml())
     return _result(config, content)
@@ -162,26 +164,23 @@ def _correspondence(config: Config, source: Source) -> Correspondence:
 
 
 def _write_pictures(
-    config: Config, source: Source, latents: Tensor, folder: Path, progress: Progress
-) -> dict[str, list[float]]:
-    """Decode and write the edit, and return warp errors by name."""
-    frames, warp = source.frames, WarpError()
+    config: Config, source: Source, latents: Tensor, folder: Path, measures: Measures, progress: Progress
+) -> None:
+    """Decode, write and measure the edit."""
+    frames = source.frames
     with PictureWriter(folder, config, frames, source.trajectory.times) as writer:
         for group in batches_with_bar(len(frames), config.edit.batch_size, "decode", progress):
             for frame, picture in zip(group, as_pictures(source.backbone.decode(latents[group])), strict=True):
                 writer.write(picture)
-                warp.add(frames[frame], {"source": frames[frame], "edit": picture})
-    return warp.errors()
+                measures.add(frames[frame], picture)
 
 
-def _edit_report(config: Config, trajectory: Trajectory, errors: dict[str, list[float]]) -> dict[str, Any]:
+def _edit_report(config: Config, trajectory: Trajectory, measures: Measures) -> dict[str, Any]:
     """Everything of report.json but the times."""
     return {
         "settings": config.model_dump(mode="json"),
         "frames": trajectory.frame_count,
-        "metrics": {
-            "reconstruction": trajectory.report()["reconstruction"],
-            "warp_error_e3": {name: round(1e3 * float(np.mean(each)), 4) for name, each in errors.items()},
-        },
+        "metrics": {"reconstruction": trajectory.report()["reconstruction"], **measures.figures()},
+        "over_time": measures.over_time(),
         "versions": report.versions(),
     }

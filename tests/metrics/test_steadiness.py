@@ -1,91 +1,13 @@
-"""Measures against closed forms, against scikit-image, and on clips whose motion is known."""
+"""Steadiness by hand, on clips whose motion is known, and against VBench's measure where both apply."""
 
-import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
-import torch
-import torch.nn.functional as F
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from tests.correspondence.test_flow import texture
-from tokenflow.metrics import WarpError, psnr, ssim, warp_error
+from tokenflow.metrics import Steadiness, flicker, warp_error
 from tools.mini_sd.build_clips import CLIPS
-
-GENERATOR = torch.Generator().manual_seed(0)
-PICTURES = torch.rand(3, 3, 40, 48, generator=GENERATOR)
-NOISY = (PICTURES + 0.2 * torch.randn(PICTURES.shape, generator=GENERATOR)).clamp(0, 1)
-
-
-def grey(value: float, height: int = 16, width: int = 16) -> torch.Tensor:
-    return torch.full((1, 3, height, width), value)
-
-
-def last(picture: torch.Tensor) -> np.ndarray:
-    """A picture 3 H W as scikit-image takes it, in double precision."""
-    return picture.permute(1, 2, 0).double().numpy()
-
-
-@given(st.floats(0, 1), st.floats(0, 1))
-@settings(max_examples=25, deadline=None)
-def test_psnr_of_pictures_a_constant_apart(one: float, other: float) -> None:
-    if abs(one - other) < 1e-3:
-        return
-    expected = -20 * math.log10(abs(one - other))
-    # Float32 subtracts to 6e-8, which is 6e-5 of the smallest difference here, or 5e-4 dB.
-    assert psnr(grey(one), grey(other)).item() == pytest.approx(expected, abs=1e-3)
-
-
-def test_psnr_of_equal_pictures_is_infinite() -> None:
-    assert psnr(PICTURES, PICTURES).tolist() == [math.inf] * 3
-
-
-def test_psnr_is_scikit_images_picture_by_picture() -> None:
-    expected = [
-        peak_signal_noise_ratio(last(one), last(other), data_range=1)
-        for one, other in zip(PICTURES, NOISY, strict=True)
-    ]
-    assert psnr(NOISY, PICTURES).tolist() == pytest.approx(expected, rel=1e-5)
-
-
-def test_ssim_of_equal_pictures_is_1() -> None:
-    assert ssim(PICTURES, PICTURES).tolist() == pytest.approx([1, 1, 1], abs=1e-6)
-
-
-@pytest.mark.parametrize(("one", "other"), [(0.2, 0.6), (0.0, 1.0), (0.5, 0.5)])
-def test_ssim_of_pictures_of_one_colour_compares_their_means_alone(one: float, other: float) -> None:
-    constant = 0.01**2  # C₁ of Wang et al., equation 6
-    expected = (2 * one * other + constant) / (one**2 + other**2 + constant)
-    # Variances are differences of float32 squares here, beside C₂ = 9e-4.
-    assert ssim(grey(one), grey(other)).item() == pytest.approx(expected, abs=1e-3)
-
-
-def test_ssim_is_scikit_images_picture_by_picture() -> None:
-    # In a frame of one grey, since the two continue pictures beyond their borders in different ways.
-    framed, noisy = (F.pad(pictures, (12,) * 4, value=0.5) for pictures in (PICTURES, NOISY))
-    expected = []
-    for one, other in zip(framed, noisy, strict=True):
-        _, similarity = structural_similarity(
-            last(one),
-            last(other),
-            channel_axis=2,
-            data_range=1,
-            gaussian_weights=True,
-            sigma=1.5,
-            use_sample_covariance=False,
-            full=True,
-        )
-        expected.append(similarity.mean())
-    # Float32 against double, through differences of squares.
-    assert ssim(noisy, framed).tolist() == pytest.approx(expected, abs=1e-4)
-
-
-def test_ssim_falls_with_noise() -> None:
-    halfway = (PICTURES + NOISY) / 2
-    assert torch.all(ssim(NOISY, PICTURES) < ssim(halfway, PICTURES))
-    assert torch.all(ssim(halfway, PICTURES) < 1)
 
 
 def test_warp_error_by_hand() -> None:
@@ -123,11 +45,17 @@ def test_a_drawn_clip_read_along_its_exact_flow_has_next_to_no_warp_error(name: 
     assert exact < 0.02 * still
 
 
-def errors(source: list[np.ndarray], /, **edits: list[np.ndarray]) -> dict[str, list[float]]:
-    measured = WarpError()
+def measure(figure: str, source: list[np.ndarray], /, **edits: list[np.ndarray]) -> dict[str, list[float]]:
+    measured = Steadiness()
     for frame, picture in enumerate(source):
         measured.add(picture, {name: edit[frame] for name, edit in edits.items()})
-    return measured.errors()
+    return measured.over_time.get(figure, {})
+
+
+def errors(source: list[np.ndarray], /, **edits: list[np.ndarray]) -> dict[str, list[float]]:
+    """Warp errors, not multiplied."""
+    each = measure("warp_error_e3", source, **edits)
+    return {name: [1e-3 * value for value in values] for name, values in each.items()}
 
 
 def panning(frames: int = 4, step: int = 4) -> list[np.ndarray]:
@@ -176,3 +104,43 @@ def test_there_is_an_error_for_each_pair_of_neighbours_and_none_for_one_frame() 
     clip = panning()
     assert [len(each) for each in errors(clip, a=clip, b=clip).values()] == [3, 3]
     assert errors(clip[:1], a=clip) == {}
+
+
+def test_flicker_by_hand() -> None:
+    """One pixel between neighbours of 0.2 and 0.6 is expected at 0.4; the second one moves on from the left."""
+    before, picture, after = (np.array([[[left] * 3, [right] * 3]]) for left, right in ((0.2, 0), (0.5, 0.3), (0.6, 0)))
+    still = np.zeros((1, 2, 2), np.float32)
+    to_the_left = np.array([[[0.0, 0.0], [-1.0, 0.0]]], np.float32)
+    everywhere = np.ones((1, 2), bool)
+    left, right, moved = abs(0.5 - 0.4), abs(0.3 - 0), abs(0.3 - (0.2 + 0.6) / 2)
+    assert flicker(before, picture, after, still, still, everywhere) == pytest.approx((left + right) / 2)
+    assert flicker(before, picture, after, to_the_left, to_the_left, everywhere) == pytest.approx((left + moved) / 2)
+    assert flicker(before, picture, after, still, still, ~everywhere) == 0
+
+
+def test_flicker_of_a_still_clip_of_two_pictures_in_turn_is_vbenchs() -> None:
+    still = [texture(64, 96)] * 5
+    edit = flickering(still, 12)
+    vbench = [np.abs(first.astype(float) - second).mean() for first, second in pairwise(edit)]
+    assert measure("flicker", still, edit=edit)["edit"] == pytest.approx(vbench[1:], rel=1e-4)
+
+
+def test_a_clip_that_grows_evenly_brighter_has_warp_error_and_no_flicker() -> None:
+    still = [texture(64, 96)] * 5
+    dusk = [(40 + picture * 0.6).astype(np.uint8) + np.uint8(6 * frame) for frame, picture in enumerate(still)]
+    assert measure("flicker", still, edit=dusk)["edit"] == pytest.approx([0] * 3, abs=1e-4)
+    assert min(errors(still, edit=dusk)["edit"]) == pytest.approx((6 / 255) ** 2, rel=1e-3)
+
+
+def test_flicker_over_a_moving_clip_is_told_from_its_motion() -> None:
+    clip = panning(5)
+    steady, restless = (np.mean(measure("flicker", clip, edit=flickering(clip, levels))["edit"]) for levels in (0, 12))
+    # Measured: 0.09 of 255 that flow between pixels leaves; standing still where the source moves it would be 30.
+    assert steady < 0.3
+    assert restless == pytest.approx(12, abs=0.3)
+
+
+def test_flicker_needs_two_neighbours() -> None:
+    clip = panning()
+    assert len(measure("flicker", clip, a=clip)["a"]) == 2
+    assert measure("flicker", clip[:2], a=clip) == {}
