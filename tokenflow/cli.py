@@ -62,6 +62,7 @@ def edit(config: ConfigPath, overrides: Overrides = None, quiet: Quiet = False) 
     print(f"edited          {result.video}")
     print(f"comparison      {result.comparison}")
     print(f"contact sheet   {result.contact_sheet}")
+    print(f"report          {result.page}")
 
 
 class EngineName(StrEnum):

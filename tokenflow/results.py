@@ -1,4 +1,4 @@
-"""What an edit leaves on disk: two videos, a contact sheet, pictures on wish; whole, or not there. Knows no model."""
+"""What an edit leaves on disk: videos, pictures, reports; whole, or not there. Knows no model."""
 
 import shutil
 from collections.abc import Iterator, Sequence
@@ -15,12 +15,13 @@ from PIL import Image
 from tokenflow.config import Config
 from tokenflow.errors import OutputError, TokenflowError
 from tokenflow.locking import locked
-from tokenflow.report import contact_sheet, sheet_frames, side_by_side
+from tokenflow.report import contact_sheet, sheet_frames, side_by_side, write_json, write_page
 from tokenflow.video import VideoWriter, probe, restore
 
 CONTACT_SHEET = "contact_sheet.png"
 CONFIG = "config.yaml"
 REPORT = "report.json"
+PAGE = "report.html"
 PNGS = "frames"
 
 
@@ -98,6 +99,12 @@ def _video(path: Path, config: Config, width: int, height: int, times: Sequence[
         quality=config.output.quality,
         **sound,
     )
+
+
+def write_reports(folder: Path, config: Config, content: dict[str, Any]) -> None:
+    """report.json, and report.html with the videos and pictures that are in the folder already."""
+    write_json(folder / REPORT, content)
+    write_page(folder / PAGE, content, folder / comparison_name(config), folder / CONTACT_SHEET)
 
 
 class PictureWriter:

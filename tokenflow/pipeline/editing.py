@@ -53,12 +53,14 @@ class EditResult:
         video: the edited clip, with as many frames as were read, at the source's times, with its sound.
         comparison: source and edit side by side.
         contact_sheet: frames of both as one picture.
+        page: the report as one page for a browser.
         report: the content of report.json.
     """
 
     video: Path
     comparison: Path
     contact_sheet: Path
+    page: Path
     report: dict[str, Any]
 
     @property
@@ -94,7 +96,7 @@ def edit(config: Config, *, backbone: Backbone | None = None, progress: Progress
         with watch.stage("decode"):
             _write_pictures(config, source, latents, folder, measures, progress)
         content = _edit_report(config, source.trajectory, measures) | watch.figures()
-        report.write_json(folder / results.REPORT, content)
+        results.write_reports(folder, config, content)
         (folder / results.CONFIG).write_text(config.to_yaml())
     return _result(config, content)
 
@@ -115,6 +117,7 @@ def _result(config: Config, content: dict[str, Any]) -> EditResult:
         video=config.output.dir / results.edited_name(config),
         comparison=config.output.dir / results.comparison_name(config),
         contact_sheet=config.output.dir / results.CONTACT_SHEET,
+        page=config.output.dir / results.PAGE,
         report=content,
     )
 

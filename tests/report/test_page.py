@@ -1,0 +1,168 @@
+"""The report as a page: whole, by itself, and saying what report.json says."""
+
+import base64
+import html
+import re
+from fractions import Fraction
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.tiny import moving_square
+from tokenflow.report import contact_sheet, page, write_page
+from tokenflow.report.plot import MOST_POINTS, line_plot
+from tokenflow.video import VideoWriter, probe, read_frames
+
+NAMES = ("source", "reconstruction", "edit")
+SERIES = {name: [1.0 * place, 2.0, 0.5, 3.0] for place, name in enumerate(NAMES)}
+CONTENT: dict[str, Any] = {
+    "settings": {
+        "clip": {"path": "clip.mp4", "prompt": "a dog & <b>cat</b>", "size": None},
+        "model": {"path": "some/model"},
+        "edit": {
+            "prompt": "a “tiger” <script>alert(1)</script>",
+            "mode": "pnp",
+            "propagation": "tokenflow",
+            "correspondence": "flow",
+            "steps": 4,
+            "guidance_scale": 7.5,
+            "seed": 3,
+        },
+    },
+    "frames": 5,
+    "metrics": {
+        "reconstruction": dict.fromkeys(
+            ("autoencoder_psnr", "autoencoder_ssim", "inversion_psnr", "inversion_ssim"), 0.125
+        ),
+        "warp_error_e3": {"source": 0.1234, "reconstruction": 0.2345, "edit": 1.567},
+        "change": {"whole": 0.0},
+    },
+    "over_time": {"warp_error_e3": SERIES, "change": {"whole": [0.0] * 5}},
+    "seconds": {"load": 1.5, "edit": 2.25},
+    "stage_peak_memory_mb": {"load": 100, "edit": 250},
+    "peak_memory_mb": 250,
+    "versions": {"python": "3.11"},
+}
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def write(folder: Path, content: dict[str, Any] = CONTENT, codec: str = "h264", container: str = "mp4") -> str:
+    video = folder / f"comparison.{container}"
+    with VideoWriter(video, width=48, height=16, times=[Fraction(each, 7) for each in range(5)], codec=codec) as writer:
+        for picture in moving_square(5, width=48):
+            writer.write(picture)
+    contact_sheet({"a": list(moving_square(2))}).save(folder / "sheet.png")
+    write_page(folder / "report.html", content, video, folder / "sheet.png")
+    return (folder / "report.html").read_text()
+
+
+def embedded(text: str, kind: str) -> bytes:
+    found = re.search(rf"data:{kind};base64,([^\"]+)", text)
+    assert found
+    return base64.b64decode(found[1])
+
+
+class Tags(HTMLParser):
+    """Every tag with its attributes, and that each that is opened is closed."""
+
+    EMPTY = frozenset({"meta", "img"})
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.seen.append((tag, dict(attrs)))
+        if tag not in self.EMPTY:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.seen.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def test_the_page_needs_nothing_beside_it(tmp_path: Path) -> None:
+    tags = Tags()
+    tags.feed(write(tmp_path))
+    assert tags.open == []
+    assert not {tag for tag, _ in tags.seen} & {"script", "link", "iframe"}
+    sources = [value for _, attributes in tags.seen for name, value in attributes.items() if name in ("src", "href")]
+    assert len(sources) == 2
+    assert all(source and source.startswith("data:") for source in sources)
+
+
+def test_what_is_typed_by_users_is_text(tmp_path: Path) -> None:
+    text = write(tmp_path)
+    assert "<script>" not in text
+    assert html.escape(CONTENT["settings"]["clip"]["prompt"]) in text
+
+
+def test_the_video_and_the_sheet_are_in_it_byte_for_byte(tmp_path: Path) -> None:
+    text = write(tmp_path)
+    assert embedded(text, "video/mp4") == (tmp_path / "comparison.mp4").read_bytes()
+    assert embedded(text, "image/png") == (tmp_path / "sheet.png").read_bytes()
+
+
+@pytest.mark.parametrize(("codec", "container"), [("ffv1", "mkv"), ("prores", "mov"), ("vp9", "mkv")])
+def test_a_video_that_browsers_do_not_play_goes_in_as_one_they_do(codec: str, container: str, tmp_path: Path) -> None:
+    (tmp_path / "copy.mp4").write_bytes(embedded(write(tmp_path, codec=codec, container=container), "video/mp4"))
+    assert probe(tmp_path / "copy.mp4").codec == "h264"
+    original, copy = (list(read_frames(tmp_path / name)) for name in (f"comparison.{container}", "copy.mp4"))
+    # MP4 keeps these times to within a tick of its clock, Matroska holds milliseconds.
+    assert [float(each.time) for each in copy] == pytest.approx([float(each.time) for each in original], abs=2e-3)
+
+
+def test_a_video_that_is_too_large_goes_in_smaller(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(page, "MOST_BYTES", 100)
+    monkeypatch.setattr(page, "PREVIEW", (24, 24))
+    (tmp_path / "copy.mp4").write_bytes(embedded(write(tmp_path), "video/mp4"))
+    assert (probe(tmp_path / "copy.mp4").width, probe(tmp_path / "copy.mp4").height) == (24, 8)
+
+
+def test_figures_settings_and_cost_are_on_it(tmp_path: Path) -> None:
+    text = write(tmp_path)
+    for shown in ("0.123", "0.234", "1.57", "7.5", "some/model", "clip.size", "null", "3.75", "250", "3.11"):
+        assert f">{shown}<" in text or f" {shown}<" in text, shown
+    assert "Warp error" in text
+    assert "CLIP text score" not in text
+
+
+def drawn(plot: str) -> ElementTree.Element:
+    return ElementTree.fromstring(str(plot).replace("<svg ", f'<svg xmlns="{SVG[1:-1]}" '))
+
+
+def test_a_plot_has_a_line_for_each_series_whose_heights_are_its_values() -> None:
+    plot = drawn(line_plot({"edit": [0.0, 4.0, 2.0], "source": [1.0, 1.0, 1.0]}))
+    edit, source = (group.find(f"{SVG}path") for group in plot.findall(f"{SVG}g"))
+    assert edit is not None
+    assert source is not None
+    heights = [float(point.split()[1]) for point in edit.attrib["d"][1:].split("L")]
+    assert heights[0] > heights[2] > heights[1]
+    assert heights[2] == pytest.approx((heights[0] + heights[1]) / 2, abs=0.1)
+    assert len({point.split()[1] for point in source.attrib["d"][1:].split("L")}) == 1
+
+
+@given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=400), st.integers(0, 3))
+def test_every_series_can_be_drawn_inside_its_axes(values: list[float], first: int) -> None:
+    plot = drawn(line_plot({"edit": values}, first))
+    path = next(plot.iter(f"{SVG}path"))
+    points = np.array([point.split() for point in path.attrib["d"][1:].split("L")], float)
+    assert len(points) <= MOST_POINTS
+    assert np.all(points >= 0)
+    assert np.all(points <= (560, 190))
+
+
+def test_a_long_series_is_drawn_as_means() -> None:
+    plot = drawn(line_plot({"edit": [float(place % 2) for place in range(60_000)]}))
+    path = next(plot.iter(f"{SVG}path"))
+    heights = {point.split()[1] for point in path.attrib["d"][1:].split("L")}
+    assert len(heights) == 1

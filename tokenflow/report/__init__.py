@@ -1,0 +1,8 @@
+"""What a run leaves for its user to see: report.json, report.html, the contact sheet. Knows no model."""
+
+from tokenflow.report.page import write_page
+from tokenflow.report.record import versions, write_json
+from tokenflow.report.sheet import contact_sheet, sheet_frames, side_by_side
+from tokenflow.report.stopwatch import Stopwatch
+
+__all__ = ["Stopwatch", "contact_sheet", "sheet_frames", "side_by_side", "versions", "write_json", "write_page"]

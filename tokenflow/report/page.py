@@ -1,0 +1,181 @@
+"""A run as one page that opens from disk in any browser: report.html. The template is page.html beside this file."""
+
+import base64
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+from markupsafe import Markup
+
+from tokenflow.report.plot import line_plot
+from tokenflow.video import VideoWriter, fit_size, probe, read_frames, resize
+
+PLAYABLE = {("h264", ".mp4"), ("h264", ".mov"), ("vp9", ".webm"), ("av1", ".webm"), ("av1", ".mp4")}
+"""Coding and container that browsers play."""
+MOST_BYTES = 24 * 2**20
+"""The largest video that goes into the page as it is; of any other, a smaller copy does."""
+PREVIEW = 960, 540
+"""The box in pixels that such a copy fits into."""
+PREVIEW_QUALITY = 28
+"""Its constant rate factor."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """How a figure is shown.
+
+    Attributes:
+        key: its name in report.json.
+        title: its name on the page.
+        unit: behind the title.
+        meaning: one sentence for a reader who has not met it.
+        first: the frame that its first value over time belongs to.
+    """
+
+    key: str
+    title: str
+    unit: str
+    meaning: str
+    first: int = 0
+
+
+FIGURES = (
+    Figure(
+        "warp_error_e3",
+        "Warp error",
+        "× 10⁻³",
+        "Squared change along the source's motion. Lower is steadier; source and reconstruction are the floor.",
+    ),
+    Figure(
+        "flicker",
+        "Flicker",
+        "of 255",
+        "How far a pixel jumps from the mean of its neighbours in time, along the motion. Lower is steadier.",
+        first=1,
+    ),
+    Figure(
+        "detail",
+        "Detail",
+        "× the source's",
+        "Energy of gradients. Far below the reconstruction's, steadiness was bought with blur.",
+    ),
+    Figure(
+        "change",
+        "Change",
+        "of 255",
+        "Mean difference from the source. Outside of a mask it should be small, inside it is the edit.",
+    ),
+    Figure(
+        "clip_text",
+        "CLIP text score",
+        "cosine",
+        "How well frames fit the edit's prompt. It should lie above the source's.",
+    ),
+    Figure(
+        "clip_consistency",
+        "CLIP frame consistency",
+        "cosine",
+        "How much neighbouring frames resemble each other. It should be near the source's.",
+        first=1,
+    ),
+)
+
+
+def write_page(path: Path, content: Mapping[str, Any], comparison: Path, contact_sheet: Path) -> None:
+    """Write a run's report.json as a page, with its pictures in it.
+
+    Args:
+        path: of the page.
+        content: of report.json.
+        comparison: the video of source and edit side by side.
+        contact_sheet: a PNG.
+    """
+    settings = content["settings"]
+    page = _template().render(
+        content=content,
+        settings=settings,
+        chips=list(_chips(settings, content["frames"])),
+        reconstruction=content["metrics"]["reconstruction"],
+        figures=[figure for figure in FIGURES if figure.key in content["metrics"]],
+        plots={figure.key: _plot(figure, content) for figure in FIGURES},
+        stages=_stages(content),
+        flat=dict(_flattened(settings)),
+        video=_video(comparison),
+        sheet=_data_uri("image/png", contact_sheet),
+    )
+    path.write_text(page)
+
+
+@cache
+def _template() -> Template:
+    folder = Path(__file__).parent
+    environment = Environment(
+        loader=FileSystemLoader(folder),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("page.html")
+
+
+def _chips(settings: Mapping[str, Any], frames: int) -> Iterator[str]:
+    """What a reader wants to know of the settings at first sight."""
+    edit = settings["edit"]
+    yield f"{frames} frames"
+    yield edit["mode"]
+    yield edit["propagation"] if edit["propagation"] == "none" else f"{edit['propagation']}, {edit['correspondence']}"
+    yield f"{edit['steps']} steps"
+    yield f"guidance {edit['guidance_scale']:g}"
+    yield f"seed {edit['seed']}"
+    yield settings["model"]["path"]
+
+
+def _plot(figure: Figure, content: Mapping[str, Any]) -> Markup | None:
+    """Its values over time, where there are two or more of them."""
+    series = content["over_time"].get(figure.key, {})
+    return line_plot(series, figure.first) if max(map(len, series.values()), default=0) > 1 else None
+
+
+def _stages(content: Mapping[str, Any]) -> list[tuple[str, float, float]]:
+    """Name, seconds and peak memory in MiB of each stage."""
+    memory = content["stage_peak_memory_mb"]
+    return [(name, seconds, memory[name]) for name, seconds in content["seconds"].items()]
+
+
+def _flattened(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted keys and values, as a command line takes them."""
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from _flattened(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", "null" if value is None else value
+
+
+def _video(comparison: Path) -> Markup:
+    """The comparison as a data URI, as it is, or where browsers could not play it so, as a smaller copy."""
+    codec, suffix = probe(comparison).codec, comparison.suffix
+    if (codec, suffix) in PLAYABLE and comparison.stat().st_size <= MOST_BYTES:
+        return _data_uri("video/webm" if suffix == ".webm" else "video/mp4", comparison)
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / "preview.mp4"
+        _write_preview(comparison, copy)
+        return _data_uri("video/mp4", copy)
+
+
+def _write_preview(video: Path, copy: Path) -> None:
+    info = probe(video)
+    box = min(PREVIEW[0], info.width), min(PREVIEW[1], info.height)
+    width, height = fit_size(info.width, info.height, box, 2)
+    times = [frame.time for frame in read_frames(video)]
+    with VideoWriter(copy, width=width, height=height, times=times, quality=PREVIEW_QUALITY) as writer:
+        for frame in read_frames(video):
+            writer.write(resize(frame.picture, width, height))
+
+
+def _data_uri(kind: str, path: Path) -> Markup:
+    return Markup(f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode()}")

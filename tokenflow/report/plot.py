@@ -1,0 +1,90 @@
+"""Values over time as a plot: inline SVG whose colours are the page's. Knows no figure by name."""
+
+import math
+from collections.abc import Mapping, Sequence
+from html import escape
+
+import numpy as np
+from markupsafe import Markup
+
+WIDTH, HEIGHT = 560, 190
+LEFT, RIGHT, TOP, BOTTOM = 46, 10, 10, 24
+MOST_POINTS = 300
+"""Longer series are drawn as means of equal parts."""
+MOST_MARKS = 100
+"""Up to here each value can be read by pointing at it."""
+
+
+def line_plot(series: Mapping[str, Sequence[float]], first: int = 0) -> Markup:
+    """Lines of several series over the same frames, from 0 (or their least value) to their largest.
+
+    Args:
+        series: by name, which is the line's CSS class as well (`series-<name>`).
+        first: the frame that the first value belongs to.
+    """
+    values = [value for each in series.values() for value in each]
+    ticks = _ticks(min(0.0, *values), max(values))
+    count = max(len(each) for each in series.values())
+    parts = [_axes(ticks, first, count)]
+    for name, each in series.items():
+        parts.append(_line(name, each, ticks, first, count))
+    label = f"{', '.join(series)} over {count} frames"
+    body = "".join(parts)
+    return Markup(f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(label)}">{body}</svg>')
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    """Round values from at most `low` to at least `high`, four or five of them."""
+    step = _step((high - low or 1.0) / 4)
+    lowest = math.floor(low / step)
+    highest = max(lowest + 1, math.ceil(high / step - 1e-9))
+    return [step * place for place in range(lowest, highest + 1)]
+
+
+def _step(rough: float) -> float:
+    """The least round number (1, 2, 2.5 or 5 times a power of ten) that is not below `rough`."""
+    unit = 10.0 ** math.floor(math.log10(rough))
+    return next(each * unit for each in (1, 2, 2.5, 5, 10) if each * unit >= rough * (1 - 1e-9))
+
+
+def _axes(ticks: list[float], first: int, count: int) -> str:
+    parts = []
+    for tick in ticks:
+        y = _y(tick, ticks)
+        parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
+        parts.append(f'<text class="tick" x="{LEFT - 6}" y="{y + 3.5:.1f}" text-anchor="end">{tick:.4g}</text>')
+    step = max(1, round(_step(count / 5)))
+    for frame in range(-(-first // step) * step, first + count, step):
+        x = _x(frame - first, count)
+        parts.append(f'<text class="tick" x="{x:.1f}" y="{HEIGHT - 7}" text-anchor="middle">{frame}</text>')
+    return "".join(parts)
+
+
+def _line(name: str, values: Sequence[float], ticks: list[float], first: int, count: int) -> str:
+    places, means = _thinned(values)
+    points = [(_x(place, count), _y(mean, ticks)) for place, mean in zip(places, means, strict=True)]
+    path = "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in points)
+    kind = f'class="series series-{escape(name)}"'
+    if len(values) > MOST_MARKS:
+        return f'<path {kind} d="{path}"/>'
+    marks = "".join(
+        f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3"><title>{escape(name)}, frame {frame}: {value:.4g}</title></circle>'
+        for frame, ((x, y), value) in enumerate(zip(points, values, strict=True), first)
+    )
+    return f'<g {kind}><path d="{path}"/>{marks}</g>'
+
+
+def _thinned(values: Sequence[float]) -> tuple[list[float], list[float]]:
+    """Places and values of at most MOST_POINTS points."""
+    parts = np.array_split(np.arange(len(values)), min(len(values), MOST_POINTS))
+    array = np.asarray(values)
+    return [float(part.mean()) for part in parts], [float(array[part].mean()) for part in parts]
+
+
+def _x(place: float, count: int) -> float:
+    return LEFT + (WIDTH - LEFT - RIGHT) * (place / (count - 1) if count > 1 else 0.5)
+
+
+def _y(value: float, ticks: list[float]) -> float:
+    share = (value - ticks[0]) / (ticks[-1] - ticks[0])
+    return HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * share
