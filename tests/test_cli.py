@@ -233,14 +233,14 @@ def test_both_stages_end_with_status_0_and_print_where_the_results_are(
 
 @pytest.fixture
 def matrix(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> str:
-    """A clip with two edits, the second with more steps than its inversion has."""
+    """A clip with two edits, the second with more steps than the model was trained with."""
     save_tiny_model(tmp_path / "model")
     with VideoWriter(tmp_path / "clip.mp4", width=24, height=16, rate=10) as video:
         for picture in moving_square(2):
             video.write(picture)
     content = {
         "clips": {"dog": {"path": str(tmp_path / "clip.mp4"), "prompt": "a dog", "size": 16}},
-        "edits": {"tiger": {"prompt": "a tiger", "steps": 2}, "lion": {"prompt": "a lion", "steps": 3}},
+        "edits": {"tiger": {"prompt": "a tiger", "steps": 2}, "lion": {"prompt": "a lion", "steps": 5000}},
         "model": {"path": str(tmp_path / "model"), "device": "cpu"},
         "inversion": {"steps": 2, "warn_below_psnr": 0},
         "output": {"dir": str(tmp_path / "out")},
@@ -262,7 +262,7 @@ def test_a_batch_ends_with_a_table_of_what_failed_and_why_and_status_1(
     first, second, *_ = shown.out.splitlines()
     assert first.startswith("done")
     assert second.startswith("failed")
-    assert "set edit.steps to one of 1, 2, or inversion.steps to 3" in second
+    assert "steps is 5000; expected 1 to 1000" in second
     assert "2 jobs: 1 done, 1 failed" in shown.out
     assert (tmp_path / "run" / "index.html").is_file()
     assert status(*arguments, "edit.steps=2") == 0

@@ -106,10 +106,10 @@ def cluster() -> Iterator[str]:
 def test_a_cluster_is_joined_by_its_address_and_its_gpus_are_shared(
     cluster: str, configure: Configure, tmp_path: Path
 ) -> None:
-    broken = configure(1, 1, "edit.steps=3", f"output.dir={tmp_path / 'broken'}")  # not among the inversion's
+    broken = configure(1, 1, "edit.steps=5000", f"output.dir={tmp_path / 'broken'}")  # past training
     records = run([*configure(1, 1), *broken], tmp_path, engine="ray", address=cluster, workers=1, gpus=0.5)
     assert states(records) == ["done", "failed"]
-    assert "edit.steps" in (records[1].reason or "")
+    assert "steps is 5000" in (records[1].reason or "")
     with pytest.raises(EngineError, match="no machine of the Ray cluster has 2 GPUs"):
         run(configure(1, 2), tmp_path, engine="ray", address=cluster, gpus=2)
 
