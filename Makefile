@@ -4,7 +4,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 CONFIG ?= configs/dog_to_tiger.yaml
 
-.PHONY: demo test lint type install bench mini-sd mini-sd-eval clean
+.PHONY: demo test lint type install bench quality quality-quick sweep mini-sd mini-sd-eval clean
 
 install: $(INSTALLED)
 
@@ -29,6 +29,15 @@ type: $(INSTALLED)
 
 bench: $(INSTALLED)  ## what an edit costs, beside per-frame editing and the published cost structure
 	$(BIN)/python -m benchmarks.speed
+
+quality: $(INSTALLED)  ## how good edits are, against perfect edits; writes docs/quality.md
+	$(BIN)/python -m benchmarks.quality
+
+quality-quick: $(INSTALLED)  ## the same on two edits, printed only
+	$(BIN)/python -m benchmarks.quality --quick
+
+sweep: $(INSTALLED)  ## what each setting of the modes does, on other clips; defaults are chosen from its table
+	$(BIN)/python -m benchmarks.sweep
 
 mini-sd: $(INSTALLED)  ## trains the small model that ships; hours on two cores, resumes after a kill
 	for stage in autoencoder latents tokenizer diffusion controlnet classifier; do \

@@ -1,0 +1,204 @@
+"""One edit of one drawn clip, made through tokenflow's own commands and kept; and what the kept pictures are worth.
+
+A cell is a JSON record and a PNG strip of its frames, named after everything that they depend on: clip, settings,
+models and code. What is there is not made again: an interrupted benchmark goes on where it stopped, and one after a
+change begins anew. Figures are computed from the pictures each time, since that is cheap.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+import tokenflow
+from benchmarks.clips import Case
+from benchmarks.truth import Truth
+from tokenflow.backbones.base import Backbone
+from tokenflow.backbones.loading import fingerprint, load_backbone
+from tokenflow.config import Config
+from tokenflow.frames import as_pictures, as_tensor, batches
+from tokenflow.report import write_json
+from tokenflow.video import VideoWriter
+from tools.mini_sd.scene_classifier import SceneClassifier, load_scene_classifier
+from tools.mini_sd.words import KINDS, Words
+
+KEPT = Path("runs/cells")
+MODELS = Path("data/models")
+DIFFUSION, CONTROLNET, CLASSIFIER = (MODELS / name for name in ("mini-sd", "mini-controlnet-canny", "mini-classifier"))
+RATE = 12
+BATCH = 8
+CHANGES_NO_PIXEL = ("metrics", "report", "cli")
+"""Parts of tokenflow that a kept edit does not depend on."""
+
+Figures = dict[str, float | None]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """An edit of a clip with some settings.
+
+    Attributes:
+        case: the clip and the words to change.
+        settings: what differs from tokenflow's defaults, as dotted keys below `edit`, such as `pnp.features_until`.
+    """
+
+    case: Case
+    settings: tuple[tuple[str, Any], ...]
+
+    @property
+    def mode(self) -> str:
+        """pnp, sdedit or controlnet."""
+        return dict(self.settings)["mode"]
+
+    @cached_property
+    def path(self) -> Path:
+        """Of the record; the pictures are beside it."""
+        depends_on = [repr(self.case.truth), self.settings, _code(), fingerprint(str(DIFFUSION))]
+        if self.mode == "controlnet":
+            depends_on.append(fingerprint(str(CONTROLNET)))
+        digest = hashlib.sha256(repr(depends_on).encode()).hexdigest()[:12]
+        return KEPT / f"{self.case.name}.{self.mode}.{digest}.json"
+
+    @property
+    def done(self) -> bool:
+        """Whether it was measured before."""
+        return self.path.is_file()
+
+    def record(self) -> dict[str, Any]:
+        """What was kept of the edit beside its pictures."""
+        return json.loads(self.path.read_text())
+
+    def pictures(self) -> np.ndarray:
+        """The edited frames, f H W 3 uint8."""
+        return _read_strip(self.path.with_suffix(".png"))
+
+    def make(self) -> None:
+        """Edit the clip (inverting it first, if no cell before has) and keep the result."""
+        folder = self.path.with_suffix("")
+        result = tokenflow.edit(self._config(folder), backbone=diffusion(), progress=False)
+        _write_strip(self.path.with_suffix(".png"), result.frames)
+        kept = {key: result.report[key] for key in ("metrics", "seconds", "stage_peak_memory_mb")}
+        write_json(self.path, {"clip": self.case.clip, "edit": self.case.edit, "settings": dict(self.settings), **kept})
+        for file in folder.iterdir():
+            file.unlink()
+        folder.rmdir()
+
+    def _config(self, folder: Path) -> Config:
+        source, target = self.case.truth.prompts
+        edit: dict[str, Any] = {"prompt": target, "batch_size": BATCH}
+        for key, value in self.settings:
+            place = edit
+            *sections, name = key.split(".")
+            for section in sections:
+                place = place.setdefault(section, {})
+            place[name] = value
+        return Config.model_validate(
+            {
+                "clip": {"path": _source(self.case), "prompt": source},
+                "model": {"path": str(DIFFUSION)},
+                "inversion": {"warn_below_psnr": 0},
+                "edit": edit,
+                "output": {"dir": folder, "container": "mkv", "codec": "ffv1"},
+                "trajectories": {"dir": KEPT / f"trajectories-{_code()}"},
+            }
+        )
+
+
+@cache
+def diffusion() -> Backbone:
+    """The small model, loaded once."""
+    return load_backbone(str(DIFFUSION))
+
+
+@cache
+def classifier() -> SceneClassifier | None:
+    """The network that tells the words of a picture, or None where it does not ship."""
+    return load_scene_classifier(CLASSIFIER) if (CLASSIFIER / "config.json").is_file() else None
+
+
+def can_run(mode: str) -> bool:
+    """Whether everything that a mode needs is there."""
+    return mode != "controlnet" or (CONTROLNET / "config.json").is_file()
+
+
+def figures(truth: Truth, pictures: np.ndarray) -> Figures:
+    """Everything that is measured of an edit (f H W 3 uint8) against its truth, and agreement where that is known."""
+    return {**truth.figures(pictures), **truth.figures_by_place(pictures), **agreement(truth, pictures)}
+
+
+def agreement(truth: Truth, pictures: np.ndarray) -> Figures:
+    """The share of frames in which the classifier sees what the prompt says.
+
+    `agreement`: all words that the edit changes. `agreement_kept`: of the words that it leaves, on average.
+    """
+    network = classifier()
+    if network is None:
+        return {"agreement": None, "agreement_kept": None}
+    wanted = truth.target.start.words
+    with torch.no_grad():
+        seen = {kind: logits.argmax(1).numpy() for kind, logits in network(as_tensor(pictures)).items()}
+    right = {kind: seen[kind] == _index(network.kinds, kind, wanted) for kind in KINDS}
+    return {
+        "agreement": float(np.all([right[kind] for kind in truth.changed], axis=0).mean()),
+        "agreement_kept": float(np.mean([right[kind] for kind in KINDS if kind not in truth.changed])),
+    }
+
+
+def floor(case: Case) -> np.ndarray:
+    """The perfect edit through the autoencoder, f H W 3 uint8: what no edit with this model can be better than."""
+    perfect = as_tensor((case.truth.perfect * 255).round().astype(np.uint8))
+    groups = [perfect[group] for group in batches(range(len(perfect)), BATCH)]
+    return np.concatenate([as_pictures(diffusion().decode(diffusion().encode(group))) for group in groups])
+
+
+def _index(kinds: Mapping[str, Any], kind: str, words: Words) -> int:
+    return list(kinds[kind]).index(getattr(words, kind))
+
+
+def _source(case: Case) -> Path:
+    """The clip as a video without loss."""
+    path = KEPT / "clips" / f"{case.clip}-{hashlib.sha256(repr(case.truth.clip).encode()).hexdigest()[:8]}.mkv"
+    if not path.is_file():
+        frames = case.truth.frames
+        height, width = frames.shape[1:3]
+        with VideoWriter(path, width=width, height=height, rate=RATE, codec="ffv1") as video:
+            for frame in frames:
+                video.write(frame)
+    return path
+
+
+@cache
+def _code() -> str:
+    """Eight hex digits that change with the code that an edit and its clip are made by."""
+    package = Path(tokenflow.__file__).parent
+    files = [
+        file
+        for file in sorted(package.rglob("*.py"))
+        if file.relative_to(package).parts[0].removesuffix(".py") not in CHANGES_NO_PIXEL
+    ]
+    scenes = Path("tools/mini_sd")
+    files += [scenes / f"{name}.py" for name in ("backgrounds", "captions", "clip", "scene", "sprites")]
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:8]
+
+
+def _write_strip(path: Path, frames: np.ndarray) -> None:
+    """All frames in a row, as a file that appears whole or not at all."""
+    temporary = path.with_suffix(".partial")
+    Image.fromarray(np.concatenate(list(frames), axis=1)).save(temporary, "png")
+    temporary.replace(path)
+
+
+def _read_strip(path: Path) -> np.ndarray:
+    strip = np.asarray(Image.open(path))
+    side = strip.shape[0]
+    return np.stack(np.split(strip, strip.shape[1] // side, axis=1))

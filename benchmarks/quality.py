@@ -1,0 +1,93 @@
+"""`make quality`: how good edits are, against the perfect edit of clips that are drawn.
+
+The full cross product would take hours, so this is the design: twelve clips of twelve frames (clips.py), sixteen edits,
+one inversion a clip. Plug-and-Play does every edit, SDEdit and ControlNet the first of each kind; each per frame and by
+TokenFlow with flow. TokenFlow with nearest features: the first edit of each kind by Plug-and-Play, and the first
+of a material by the other modes. Settings are tokenflow's defaults. Beside every edit stands its floor: the perfect
+edit through the autoencoder.
+
+Resumes (cells.py). Writes benchmarks/results/quality.json, and docs/quality.md (quality_document.py). With --quick: two
+edits, printed only.
+"""
+
+import argparse
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from benchmarks.cells import Cell, Figures, can_run, figures, floor
+from benchmarks.clips import BENCHMARK, KINDS, Case
+from benchmarks.quality_document import (
+    DOCUMENT,
+    MODES,
+    RESULTS,
+    Row,
+    goals_table,
+    means_table,
+    missing,
+    rows_table,
+    write_document,
+)
+
+PROPAGATIONS: dict[str, tuple[tuple[str, Any], ...]] = {
+    "per frame": (("propagation", "none"),),
+    "flow": (("propagation", "tokenflow"), ("correspondence", "flow")),
+    "nearest": (("propagation", "tokenflow"), ("correspondence", "nearest")),
+}
+
+
+def design(quick: bool = False) -> Iterator[tuple[Case, str, str]]:
+    """Which edits are made, by which mode and propagation: see above."""
+    first = {kind: next(case for case in BENCHMARK if case.kind == kind) for kind in KINDS}
+    if quick:
+        for case, mode in ((first["object"], "pnp"), *((first["material"], mode) for mode in MODES)):
+            yield from ((case, mode, propagation) for propagation in ("per frame", "flow"))
+        return
+    for mode in MODES:
+        for case in BENCHMARK if mode == "pnp" else first.values():
+            yield from ((case, mode, propagation) for propagation in ("per frame", "flow"))
+            if case is first["material"] or (mode == "pnp" and case in first.values()):
+                yield case, mode, "nearest"
+
+
+def make_missing(cells: Sequence[Cell]) -> None:
+    """Make the cells that are not kept yet, saying how far it is."""
+    missing = [cell for cell in cells if not cell.done]
+    begin = time.perf_counter()
+    for count, cell in enumerate(missing, 1):
+        cell.make()
+        minutes = (time.perf_counter() - begin) / 60
+        print(f"{count}/{len(missing)} in {minutes:.1f} min: {cell.path.name}", flush=True)
+
+
+def measure(planned: Sequence[tuple[Case, str, str]]) -> tuple[list[Row], dict[str, Figures]]:
+    """Every row, and the floor of every edit by its name."""
+    cells = [Cell(case, (("mode", mode), *PROPAGATIONS[propagation])) for case, mode, propagation in planned]
+    make_missing(cells)
+    cases = {case.name: case for case, _, _ in planned}
+    floors = {name: {**figures(case.truth, floor(case)), "to_floor": 1.0} for name, case in cases.items()}
+    rows = []
+    for (case, mode, propagation), cell in zip(planned, cells, strict=True):
+        values = figures(case.truth, cell.pictures())
+        values["to_floor"] = values["warp_error_e3"] / floors[case.name]["warp_error_e3"]
+        values["seconds"] = cell.record()["seconds"]["edit"]
+        rows.append(Row(case, mode, propagation, cell, values))
+    return rows, floors
+
+
+def main() -> None:
+    """Makes what is missing, prints the tables, and without --quick writes document and JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="two edits; nothing is written to docs/")
+    quick = parser.parse_args().quick
+    rows, floors = measure([each for each in design(quick) if can_run(each[1])])
+    print("\n\n".join([*missing(), means_table(rows, floors), goals_table(rows)]))
+    if quick:
+        print(rows_table(rows, floors))
+    else:
+        write_document(rows, floors)
+        print(f"\n{DOCUMENT} and {RESULTS / 'quality.json'} are written")
+
+
+if __name__ == "__main__":
+    main()

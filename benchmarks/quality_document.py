@@ -1,0 +1,271 @@
+"""What `benchmarks.quality` measured, as tables, picture strips and a document. Knows no model and makes no edit.
+
+What stands in docs/quality.md from `## Notes` on is written by hand, and kept.
+"""
+
+import platform
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.cells import CLASSIFIER, CONTROLNET, Cell, Figures, can_run, classifier
+from benchmarks.clips import Case
+from tokenflow.report import contact_sheet, versions, write_json
+
+MODES = ("pnp", "sdedit", "controlnet")
+DOCUMENT, RESULTS = Path("docs/quality.md"), Path("benchmarks/results")
+NOTES = "## Notes"
+STRIP_FRAMES = 6
+
+COLUMNS: dict[str, tuple[str, str]] = {
+    "perfect_psnr": ("PSNR", "{:.2f}"),
+    "perfect_psnr_inside": ("inside", "{:.2f}"),
+    "perfect_psnr_outside": ("outside", "{:.2f}"),
+    "preservation_psnr": ("preserved", "{:.2f}"),
+    "agreement": ("agrees", "{:.0%}"),
+    "detail": ("detail", "{:.2f}"),
+    "warp_error_e3": ("warp error", "{:.3f}"),
+    "to_floor": ("to floor", "{:.2f}"),
+    "seconds": ("s", "{:.1f}"),
+}
+LEGEND = """PSNR in dB to the perfect edit: whole, inside of what the edit is meant to change, and outside. Preserved:
+PSNR to the source outside. Agrees: share of frames in which the classifier sees every word that the edit changes.
+Detail: gradient energy relative to the perfect edit's. Warp error: × 10⁻³, with exact flow, on pixels that source and
+perfect edit both show in both frames. To floor: warp error relative to that of the perfect edit through the
+autoencoder. s: seconds that sampling twelve frames took. More in [metrics.md](metrics.md)."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A cell of the benchmark, measured."""
+
+    case: Case
+    mode: str
+    propagation: str
+    cell: Cell
+    figures: Figures
+
+
+def mean(rows: Sequence[Figures], key: str) -> float | None:
+    """Of a figure over those rows that have it; None where none has."""
+    values = [value for row in rows if (value := row.get(key)) is not None]
+    return float(np.mean(values)) if values else None
+
+
+def pairs(rows: Sequence[Row], mode: str, propagation: str = "flow") -> list[tuple[Row, Row]]:
+    """Each edit of a mode by some propagation, with the same edit per frame."""
+    alone = {row.case.name: row for row in rows if (row.mode, row.propagation) == (mode, "per frame")}
+    return [(row, alone[row.case.name]) for row in rows if (row.mode, row.propagation) == (mode, propagation)]
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What a mode should reach: `value` of its pairs (TokenFlow with flow, per frame), at least or at most `bound`."""
+
+    says: str
+    value: Callable[[list[tuple[Row, Row]]], float | None]
+    bound: float
+    at_least: bool
+
+    def word(self, found: list[tuple[Row, Row]]) -> str:
+        """The value and whether it is reached."""
+        value = self.value(found)
+        if value is None:
+            return "not measured"
+        reached = value >= self.bound if self.at_least else value <= self.bound
+        return f"{value:.2f}, {'reached' if reached else '**missed**'}"
+
+
+def _means(found: Sequence[tuple[Row, Row]], key: str) -> tuple[float, float] | None:
+    """Of a figure, over TokenFlow's and over the per-frame rows."""
+    ours, theirs = (mean([pair[side].figures for pair in found], key) for side in (0, 1))
+    return None if ours is None or theirs is None else (ours, theirs)
+
+
+def _ratio(key: str) -> Callable[[list[tuple[Row, Row]]], float | None]:
+    return lambda found: (means[0] / means[1]) if (means := _means(found, key)) else None
+
+
+def _gain(key: str) -> Callable[[list[tuple[Row, Row]]], float | None]:
+    return lambda found: (means[0] - means[1]) if (means := _means(found, key)) else None
+
+
+def _agreement_of_things(found: list[tuple[Row, Row]]) -> float | None:
+    return mean([ours.figures for ours, _ in found if ours.case.kind in ("object", "material")], "agreement")
+
+
+GOALS = (
+    Goal("warp error, × per frame's: at most 0.5", _ratio("warp_error_e3"), 0.5, False),
+    Goal(
+        "warp error, × the floor: at most 1.5",
+        lambda found: mean([ours.figures for ours, _ in found], "to_floor"),
+        1.5,
+        False,
+    ),
+    Goal("agreement less per frame's: at least 0", _gain("agreement"), 0.0, True),
+    Goal("PSNR to the perfect edit less per frame's: at least 1 dB", _gain("perfect_psnr"), 1.0, True),
+    Goal("detail, × per frame's: at least 0.9", _ratio("detail"), 0.9, True),
+    Goal("agreement of object and material edits: at least 0.85", _agreement_of_things, 0.85, True),
+)
+
+
+def goals_table(rows: Sequence[Row]) -> str:
+    """What was to be reached, and whether it was, by mode."""
+    found = {mode: pairs(rows, mode) for mode in MODES}
+    lines = [
+        [goal.says, *(goal.word(found[mode]) if found[mode] else "not measured" for mode in MODES)] for goal in GOALS
+    ]
+    return table(["TokenFlow with flow", *MODES], lines)
+
+
+def means_table(rows: Sequence[Row], floors: dict[str, Figures]) -> str:
+    """Means by mode and propagation over the edits that have both, and over their floors."""
+    lines = []
+    for mode in MODES:
+        names = [row.case.name for row in rows if (row.mode, row.propagation) == (mode, "flow")]
+        if not names:
+            continue
+        for propagation in ("per frame", "flow"):
+            of_it = [row.figures for row in rows if (row.mode, row.propagation) == (mode, propagation)]
+            lines.append(
+                [mode, propagation, str(len(of_it)), *shown_figures({key: mean(of_it, key) for key in COLUMNS})]
+            )
+        of_floor = [floors[name] for name in names]
+        lines.append(
+            [mode, "*floor*", str(len(of_floor)), *shown_figures({key: mean(of_floor, key) for key in COLUMNS})]
+        )
+    return table(["mode", "propagation", "edits", *(title for title, _ in COLUMNS.values())], lines)
+
+
+def rows_table(rows: Sequence[Row], floors: dict[str, Figures]) -> str:
+    """Every row of some edits, each followed by its floor."""
+    lines = []
+    for name in dict.fromkeys(row.case.name for row in rows):
+        of_it = [row for row in rows if row.case.name == name]
+        case = of_it[0].case
+        for row in of_it:
+            lines.append(
+                [
+                    case.clip.replace("_", " "),
+                    f"{case.edit} ({case.kind})",
+                    row.propagation,
+                    *shown_figures(row.figures),
+                ]
+            )
+        lines.append(
+            [case.clip.replace("_", " "), f"{case.edit} ({case.kind})", "*floor*", *shown_figures(floors[name])]
+        )
+    return table(["clip", "edit", "propagation", *(title for title, _ in COLUMNS.values())], lines)
+
+
+def of_interest(rows: Sequence[Row]) -> Iterator[list[Row]]:
+    """Of each mode: the edits where TokenFlow gains most and least over per-frame editing; each with all its rows."""
+    for mode in MODES:
+        by_gain = sorted(pairs(rows, mode), key=_psnr_gain)
+        for name in dict.fromkeys(ours.case.name for ours, _ in (*by_gain[-1:], *by_gain[:1])):
+            yield [row for row in rows if row.mode == mode and row.case.name == name]
+
+
+def _psnr_gain(pair: tuple[Row, Row]) -> float:
+    ours, alone = (_number(row.figures, "perfect_psnr") for row in pair)
+    return ours - alone
+
+
+def write_strip(rows: Sequence[Row], path: Path) -> None:
+    """Frames of the source, the perfect edit and each row, one under the other."""
+    truth = rows[0].case.truth
+    shown = np.linspace(0, truth.clip.frames - 1, STRIP_FRAMES).round().astype(int)
+    strips = {"source": truth.frames, "perfect edit": (truth.perfect * 255).round().astype(np.uint8)}
+    strips |= {row.propagation: row.cell.pictures() for row in rows}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    contact_sheet({label: [pictures[frame] for frame in shown] for label, pictures in strips.items()}).save(
+        path, quality=88
+    )
+
+
+def missing() -> list[str]:
+    """What is not measured because a file is not there, a sentence each."""
+    says = []
+    if not can_run("controlnet"):
+        says.append(f"The mode controlnet is not measured: {CONTROLNET} is missing.")
+    if classifier() is None:
+        says.append(f"Agreement with the prompt is not measured: {CLASSIFIER} is missing.")
+    return says
+
+
+def page(rows: Sequence[Row], floors: dict[str, Figures], strips: Sequence[tuple[list[Row], Path]]) -> str:
+    """The document, without the notes."""
+    parts = [
+        "# Measured quality",
+        f"Written by `make quality`; all figures are in `{RESULTS}/quality.json`.",
+        *missing(),
+    ]
+    parts += [LEGEND, "## What was to be reached", goals_table(rows), "## Means", means_table(rows, floors)]
+    parts += ["## In pictures", "Where TokenFlow gains most over per-frame editing, and where least."]
+    for shown, path in strips:
+        case = shown[0].case
+        title = f"{case.truth.prompts[0]} → {case.truth.prompts[1]} ({shown[0].mode}; {case.traits})"
+        parts += [f"**{title}**", f"![{title}]({path.relative_to(DOCUMENT.parent)})"]
+    parts.append("## All rows")
+    for mode in MODES:
+        if of_mode := [row for row in rows if row.mode == mode]:
+            parts += [f"### {mode}", rows_table(of_mode, floors)]
+    return "\n\n".join(parts) + "\n"
+
+
+def write_document(rows: Sequence[Row], floors: dict[str, Figures]) -> None:
+    """docs/quality.md, its strips, and the JSON."""
+    strips = []
+    for shown in of_interest(rows):
+        path = DOCUMENT.with_suffix("") / f"{shown[0].mode}.{shown[0].case.name}.jpg"
+        write_strip(shown, path)
+        strips.append((shown, path))
+    for stale in set(DOCUMENT.with_suffix("").glob("*.jpg")) - {path for _, path in strips}:
+        stale.unlink()
+    before = DOCUMENT.read_text() if DOCUMENT.is_file() else ""
+    notes = before[before.index(NOTES) :] if NOTES in before else ""
+    DOCUMENT.write_text(page(rows, floors, strips) + (f"\n{notes}" if notes else ""))
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    write_json(RESULTS / "quality.json", as_json(rows, floors))
+
+
+def as_json(rows: Sequence[Row], floors: dict[str, Figures]) -> dict[str, Any]:
+    """Everything that was measured, with what it was measured on."""
+    return {
+        "missing": missing(),
+        "machine": platform.processor() or platform.machine(),
+        "versions": versions(),
+        "floors": floors,
+        "rows": [
+            {
+                "clip": row.case.clip,
+                "traits": row.case.traits,
+                "edit": row.case.edit,
+                "kind": row.case.kind,
+                "mode": row.mode,
+                "propagation": row.propagation,
+                **row.figures,
+                "report": row.cell.record(),
+            }
+            for row in rows
+        ],
+    }
+
+
+def shown_figures(values: Figures) -> list[str]:
+    """Of each column, as a table shows it; a dash where it was not measured."""
+    return ["–" if (value := values.get(key)) is None else form.format(value) for key, (_, form) in COLUMNS.items()]
+
+
+def table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    """Markdown."""
+    return "\n".join(f"| {' | '.join(line)} |" for line in [head, ["---"] * len(head), *lines])
+
+
+def _number(values: Figures, key: str) -> float:
+    value = values[key]
+    assert value is not None
+    return value

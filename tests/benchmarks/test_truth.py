@@ -1,0 +1,75 @@
+"""Figures against the truth of drawn clips, on edits whose figures are known."""
+
+import numpy as np
+import pytest
+
+from benchmarks.clips import BENCHMARK, KINDS, TUNING, Case
+from benchmarks.truth import Truth
+
+FIRST = [next(case for case in BENCHMARK if case.kind == kind) for kind in KINDS]
+
+
+def as_8_bits(pictures: np.ndarray) -> np.ndarray:
+    return (pictures * 255).round().astype(np.uint8)
+
+
+def named(clip: str, edit: str) -> Truth:
+    return next(case.truth for case in BENCHMARK if (case.clip, case.edit) == (clip, edit))
+
+
+@pytest.mark.parametrize("case", FIRST, ids=lambda case: case.name)
+def test_the_perfect_edit_is_perfect(case: Case) -> None:
+    perfect = as_8_bits(case.truth.perfect)
+    values = case.truth.figures(perfect) | case.truth.figures_by_place(perfect)
+    # Rounding to 8 bits is at worst a uniform error of 1/255: 20·log10(255) + 10·log10(12) = 58.9 dB.
+    assert values["perfect_psnr"] > 58.8
+    assert values["perfect_psnr_inside"] > 58.8
+    assert values["detail"] == pytest.approx(1, abs=5e-3)
+    # What looking up between pixels leaves, over all clips here at most 0.03.
+    assert values["warp_error_e3"] < 0.05
+
+
+@pytest.mark.parametrize("case", [FIRST[0], FIRST[1], FIRST[3]], ids=lambda case: case.name)
+def test_the_source_is_preserved_and_outside_it_is_the_perfect_edit(case: Case) -> None:
+    values = case.truth.figures_by_place(case.truth.frames)
+    assert values["preservation_psnr"] == np.inf
+    outside, inside = values["perfect_psnr_outside"], values["perfect_psnr_inside"]
+    assert outside is not None
+    assert inside is not None
+    assert outside > 40 > 30 > inside
+
+
+def test_light_and_style_leave_no_outside() -> None:
+    truth = named("bus_followed", "night")
+    assert truth.changed == {"light"}
+    assert truth.figures_by_place(truth.frames)["preservation_psnr"] is None
+
+
+def test_what_a_background_edit_means_is_everything_but_the_object() -> None:
+    truth = named("horse_gallops", "snow")
+    masks = truth.clip.masks()
+    assert not truth.meant[masks > 0.99].any()
+    assert truth.meant[masks < 0.5].all()
+
+
+def test_blur_lowers_detail_and_flicker_raises_the_warp_error() -> None:
+    truth = FIRST[0].truth
+    perfect = as_8_bits(truth.perfect)
+    soft = ((perfect.astype(int) + np.roll(perfect, 1, 1) + np.roll(perfect, 1, 2)) // 3).astype(np.uint8)
+    restless = np.clip(perfect.astype(int) + 8 * (np.arange(len(perfect)) % 2)[:, None, None, None], 0, 255)
+    assert truth.figures(soft)["detail"] < 0.9
+    flicker = truth.figures(restless.astype(np.uint8))["warp_error_e3"]
+    # (8/255)² = 0.98e-3, a little less where white is cut off.
+    assert flicker == pytest.approx(0.98, abs=0.15)
+
+
+def test_the_benchmark_has_twelve_clips_every_kind_of_edit_and_none_of_the_clips_that_settings_are_chosen_on() -> None:
+    assert len({case.truth.clip for case in BENCHMARK}) == 12
+    assert {case.kind for case in BENCHMARK} == set(KINDS)
+    assert not {case.truth.clip for case in BENCHMARK} & {case.truth.clip for case in TUNING}
+    assert len({case.name for case in BENCHMARK}) == len(BENCHMARK)
+
+
+@pytest.mark.parametrize("case", [*BENCHMARK, *TUNING], ids=lambda case: case.name)
+def test_an_edit_is_of_the_kind_it_says(case: Case) -> None:
+    assert case.truth.changed == {"light" if case.kind == "global" else case.kind}
