@@ -4,6 +4,7 @@ import json
 import os
 import random
 import signal
+import subprocess
 import sys
 import time
 import traceback
@@ -130,3 +131,40 @@ def test_after_any_interruption_the_next_run_ends_with_the_same_bits(
     status, said = Run(config, folder).end()
     assert status == 0, said
     assert_the_same(folder, whole)
+
+
+def process(*words: str) -> subprocess.Popen[str]:
+    """Python in a process of its own, from the interpreter's start on."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [sys.executable, "-u", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    )
+
+
+@pytest.mark.parametrize("module", ["omegaconf", "numpy", "torch.nn"])
+def test_ctrl_c_while_libraries_are_loaded_is_no_traceback(module: str, config: Path, tmp_path: Path) -> None:
+    with process("-X", "importtime", "-m", "tokenflow", *arguments(config, tmp_path)) as started:
+        assert started.stderr is not None
+        for line in started.stderr:
+            if line.rpartition("|")[2].strip() == module:
+                started.send_signal(signal.SIGINT)
+                break
+        said = [line for line in started.stderr if not line.startswith("import time:")]
+    assert said == [INTERRUPTED]
+    assert started.returncode == 130
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_ctrl_c_after_the_result_is_there_changes_nothing(undisturbed: tuple[Path, float], tmp_path: Path) -> None:
+    """While libraries shut down; or just before, when it is said to have come."""
+    saved = undisturbed[0] / "out" / "config.yaml"
+    with process("-m", "tokenflow", "edit", str(saved), f"output.dir={tmp_path / 'out'}", "--quiet") as started:
+        assert started.stdout is not None
+        for line in started.stdout:
+            if line.startswith("contact sheet"):
+                time.sleep(0.1)
+                started.send_signal(signal.SIGINT)
+        assert started.stderr is not None
+        said = started.stderr.read()
+    assert (started.returncode, said) in [(0, ""), (130, INTERRUPTED)]
+    assert np.array_equal(frames(tmp_path), frames(undisturbed[0]))

@@ -4,7 +4,9 @@ Exit status 0 means done, 1 that some jobs of a batch failed, 2 that the user ca
 130 that Ctrl-C was pressed.
 """
 
+import atexit
 import re
+import signal
 import sys
 import warnings
 from enum import StrEnum
@@ -178,6 +180,9 @@ def main(arguments: list[str] | None = None) -> None:
         if end.code == INTERRUPTED:
             print("interrupted: what was finished is kept, and the same command goes on from there", file=sys.stderr)
         raise
+    finally:
+        # Python and torch take a moment to shut down, when there is nothing left to interrupt.
+        atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
 
 
 def _is_lack_of_memory(error: Exception) -> bool:
