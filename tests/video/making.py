@@ -12,6 +12,23 @@ BITS = 8
 WIDTH, HEIGHT = 64, 32
 LIGHT, DARK = 230, 25
 
+CODECS = [
+    ("libx264", "yuv420p", "clip.mp4"),
+    ("libx264", "yuv420p", "clip.ts"),
+    ("libx264", "yuv444p", "clip.mkv"),
+    ("libx265", "yuv420p10le", "clip.mp4"),
+    ("libvpx-vp9", "yuv420p", "clip.webm"),
+    ("libsvtav1", "yuv420p", "clip.mp4"),
+    ("prores_ks", "yuv422p10le", "clip.mov"),
+    ("mjpeg", "yuvj420p", "clip.avi"),
+    ("mpeg4", "yuv420p", "clip.avi"),
+    ("mpeg2video", "yuv420p", "clip.mpg"),
+    ("ffv1", "bgr0", "clip.mkv"),
+    ("gif", "rgb8", "clip.gif"),
+    ("apng", "rgb24", "clip.apng"),
+]
+"""Encoders, pixel formats and names of clips, by which every codec that is read is covered."""
+
 
 def numbered(number, width=WIDTH, height=HEIGHT):
     """A picture (height width 3) of two rows of four blocks: the bits of a number, light for 1."""

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.video.making import HEIGHT, WIDTH, flat, make, number, numbered
+from tests.video.making import CODECS, HEIGHT, WIDTH, flat, make, number, numbered
 from tokenflow.errors import ClipError, ClipNotFoundError
 from tokenflow.video import probe, read_frames
 
@@ -17,23 +17,6 @@ def pictures(count=COUNT):
 
 def numbers(frames):
     return [number(frame.picture) for frame in frames]
-
-
-CODECS = [
-    ("libx264", "yuv420p", "clip.mp4"),
-    ("libx264", "yuv420p", "clip.ts"),
-    ("libx264", "yuv444p", "clip.mkv"),
-    ("libx265", "yuv420p10le", "clip.mp4"),
-    ("libvpx-vp9", "yuv420p", "clip.webm"),
-    ("libsvtav1", "yuv420p", "clip.mp4"),
-    ("prores_ks", "yuv422p10le", "clip.mov"),
-    ("mjpeg", "yuvj420p", "clip.avi"),
-    ("mpeg4", "yuv420p", "clip.avi"),
-    ("mpeg2video", "yuv420p", "clip.mpg"),
-    ("ffv1", "bgr0", "clip.mkv"),
-    ("gif", "rgb8", "clip.gif"),
-    ("apng", "rgb24", "clip.apng"),
-]
 
 
 @pytest.mark.parametrize(("codec", "pixel_format", "name"), CODECS)

@@ -58,6 +58,20 @@ def test_frame_n_of_the_output_is_frame_n_of_the_input(tmp_path, codec, name):
     assert [path.name for path in tmp_path.iterdir() if path.suffix == ".part"] == []
 
 
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 8, 9])
+@pytest.mark.parametrize(
+    ("codec", "name"),
+    [("h264", "out.mp4"), ("hevc", "out.mp4"), ("hevc", "out.mov"), ("hevc", "out.mkv"), ("av1", "out.mp4")],
+)
+@pytest.mark.parametrize("sound", [None, "aac"])
+def test_clips_of_few_frames_are_whole_too(tmp_path, codec, name, count, sound):
+    clip = make(tmp_path / "clip.mp4", [numbered(index) for index in range(count)], sound=sound)
+    times = [Fraction(index, 25) for index in range(count)]
+    out = write(tmp_path / name, [numbered(index) for index in range(count)], times=times, codec=codec, audio_from=clip)
+    assert numbers(out) == list(range(count))
+    assert [frame.time for frame in read_frames(out)] == times
+
+
 @pytest.mark.parametrize("name", ["out.mp4", "out.mov", "out.mkv", "out.webm"])
 def test_a_variable_rate_is_kept(tmp_path, name):
     codec = "vp9" if name.endswith("webm") else "h264"

@@ -34,6 +34,9 @@ from tokenflow.video.reader import probe
 from tokenflow.video.sound import Sound
 from tokenflow.video.timetable import Timetable
 
+_MANY = 8
+"""From so many pictures on they may be stored in another order than they are shown in."""
+
 
 class VideoWriter:
     """Writes a clip beside its target and moves it there once it is whole.
@@ -185,7 +188,8 @@ class VideoWriter:
         context.time_base = self._timetable.tick
         context.color_primaries = context.color_trc = BT709
         context.colorspace, context.color_range = self._matrix, self._range
-        if not self._timetable.steady:  # MP4 sums durations in the order of decoding; let it be that of showing
+        few = (self._timetable.count or 0) < _MANY  # of so few, x265 reorders more than there are
+        if few or not self._timetable.steady:  # MP4 sums durations in the order of decoding; let it be that of showing
             context.max_b_frames = 0
         return stream
 
