@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from tests.video.making import HEIGHT, WIDTH, make, number, numbered
-from tokenflow.errors import ClipError, TokenflowWarning
-from tokenflow.video import container, probe, read_frames
+from tokenflow.errors import ClipError, OutputError, TokenflowWarning
+from tokenflow.video import VideoWriter, container, probe, read_frames
 
 COUNT = 60
 
@@ -188,3 +188,24 @@ def test_a_damaged_file_gives_frames_or_our_errors_and_nothing_else(folder, data
         warnings.simplefilter("ignore", TokenflowWarning)
         times = [frame.time for frame in islice(read_frames(damaged, start=start), 30)]
         assert all(before < after for before, after in pairwise(times))
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_the_sound_of_a_damaged_file_goes_along_or_is_told_to_be_damaged(folder, data):
+    files = samples(folder)
+    name = data.draw(st.sampled_from(["a.mp4", "d.avi"]))
+    content = bytearray(files[name])
+    for _ in range(data.draw(st.integers(0, 8))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    damaged = folder / f"sound_{name}"
+    damaged.write_bytes(content)
+    target = folder / data.draw(st.sampled_from(["written.mp4", "written.mkv", "written.mov"]))
+    target.unlink(missing_ok=True)
+    with warnings.catch_warnings(), suppress(ClipError, OutputError):
+        warnings.simplefilter("ignore", TokenflowWarning)
+        with VideoWriter(target, width=WIDTH, height=HEIGHT, rate=25, audio_from=damaged) as writer:
+            for index in range(6):
+                writer.write(numbered(index))
+        assert [number(frame.picture) for frame in read_frames(target)] == list(range(6))
+    assert not list(folder.glob(".written*"))
