@@ -155,7 +155,11 @@ def test_a_clip_model_and_a_mask_add_their_figures(material: Path, tmp_path: Pat
 
 @pytest.mark.parametrize(
     ("setting", "says"),
-    [("metrics.clip=none", "no CLIP model"), ("metrics.mask=none.png", "no clip at none"), ("short", "has 2 frames")],
+    [
+        ("metrics.clip=no/such/folder", "no CLIP model"),
+        ("metrics.mask=none.png", "no clip at none"),
+        ("short", "has 2 frames"),
+    ],
 )
 def test_what_an_edit_is_measured_with_is_missed_before_the_work(
     setting: str,
