@@ -10,6 +10,7 @@ ORDER = [
     "errors",
     "locking",
     "config",
+    "schema",
     "video",
     "progress",
     "frames",

@@ -1,12 +1,10 @@
 from pathlib import Path
 from typing import Any, get_args
 
-import jsonschema
 import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from omegaconf import OmegaConf
 from pydantic import ValidationError
 
 from tokenflow.config import Config, Edit, load_config
@@ -267,25 +265,3 @@ def test_every_mode_has_an_example_that_explains_itself(mode: str) -> None:
     chosen = [path for path in examples if load_config(path, environment={}).edit.mode == mode]
     assert chosen
     assert all(path.read_text().startswith("# ") for path in chosen)
-
-
-@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
-def test_every_example_keeps_to_the_schema_that_editors_complete_from(path: Path) -> None:
-    content = OmegaConf.to_container(OmegaConf.load(path))
-    assert isinstance(content, dict)
-    content.pop("extends", None)
-    # A file may leave to those it extends what is required of the whole.
-    partial = without_required(Config.model_json_schema())
-    jsonschema.Draft202012Validator(partial).validate(content)
-
-
-def test_the_schema_refuses_what_the_loader_refuses() -> None:
-    validator = jsonschema.Draft202012Validator(without_required(Config.model_json_schema()))
-    for wrong in ({"edit": {"promt": "x"}}, {"edit": {"steps": -1}}, {"edit": {"mode": "magic"}}, {"foo": 1}):
-        assert not validator.is_valid(wrong)
-
-
-def without_required(schema: Any) -> Any:
-    if isinstance(schema, dict):
-        return {key: without_required(value) for key, value in schema.items() if key != "required"}
-    return [without_required(each) for each in schema] if isinstance(schema, list) else schema

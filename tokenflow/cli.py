@@ -149,9 +149,9 @@ def schema() -> None:
     """Print the JSON Schema of configuration files, for completion in editors."""
     import json
 
-    from tokenflow.config import Config
+    from tokenflow.schema import file_schema
 
-    print(json.dumps(Config.model_json_schema(), indent=2))
+    print(json.dumps(file_schema(), indent=2))
 
 
 def main(arguments: list[str] | None = None) -> None:
