@@ -2,9 +2,11 @@
 
 import fcntl
 import os
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TextIO
 
 LOCK = ".lock"
 
@@ -21,11 +23,9 @@ def locked(folder: Path, taken: Callable[[], None]) -> Iterator[None]:
         OSError: nothing can be written there.
     """
     while True:
-        folder.mkdir(parents=True, exist_ok=True)
-        try:
-            lock = (folder / LOCK).open("a")
-        except FileNotFoundError:
-            continue  # its holder took the folder away again
+        lock = _opened(folder)
+        if lock is None:
+            continue
         with lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -41,3 +41,18 @@ def locked(folder: Path, taken: Callable[[], None]) -> Iterator[None]:
                     (folder / LOCK).unlink()
                     folder.rmdir()
             return
+
+
+def _opened(folder: Path) -> TextIO | None:
+    """The lock of a folder, made if need be; None where its holder took the folder away in between."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:  # something was there, and at second sight it was no folder
+        with suppress(FileNotFoundError):
+            if not stat.S_ISDIR(folder.lstat().st_mode):
+                raise
+        return None
+    try:
+        return (folder / LOCK).open("a")
+    except FileNotFoundError:
+        return None
