@@ -1,11 +1,6 @@
 """Both stages on a tiny Stable Diffusion and a clip made here, as a caller uses them."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from fractions import Fraction
 from pathlib import Path
 
@@ -272,32 +267,3 @@ def test_a_clip_of_another_aspect_is_brought_to_the_models_and_back(how: str, ma
     frames = tokenflow.edit(config, progress=False).frames
     assert frames.shape[:1] + frames.shape[3:] == (2, 3)
     assert (frames.shape[1:3] == (20, 44)) if how != "fill" else (frames.shape[1] <= 20 and frames.shape[2] <= 44)
-
-
-def run(*arguments: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "tokenflow", *arguments]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
-def test_killed_while_inverting_the_next_run_goes_on_and_ends_with_the_same_bytes(
-    material: Path, tmp_path: Path
-) -> None:
-    settings = ["inversion.steps=50", "edit.steps=50"]
-    undisturbed = tokenflow.preprocess(configured(material, tmp_path / "a", *settings), progress=False).folder
-    config = configured(material, tmp_path / "b", *settings)
-    places = [f"output.dir={config.output.dir}", f"trajectories.dir={config.trajectories.dir}"]
-    process = run("preprocess", str(material / "config.yaml"), *settings, *places, "--quiet")
-    folder = config.trajectories.dir / undisturbed.name
-    while process.poll() is None and len(list(folder.glob("t*.safetensors"))) < 5:
-        time.sleep(0.01)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    done = {path.name: path.stat().st_mtime_ns for path in folder.glob("t*.safetensors")}
-    assert 5 <= len(done) < 50
-    listed = set(json.loads((folder / "manifest.json").read_text())["parts"])
-    assert tokenflow.preprocess(config, progress=False).folder == folder
-    for path in undisturbed.glob("*.safetensors"):
-        assert (folder / path.name).read_bytes() == path.read_bytes()
-    kept = {name for name, stamp in done.items() if (folder / name).stat().st_mtime_ns == stamp}
-    assert kept >= set(done) & listed
