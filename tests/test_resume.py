@@ -33,11 +33,11 @@ def arguments(config: Path, folder: Path) -> list[str]:
 class Run:
     """Both stages in a process of their own. It is forked, since starting afresh costs seconds of imports."""
 
-    def __init__(self, config: Path, folder: Path) -> None:
+    def __init__(self, config: Path, folder: Path, *overrides: str) -> None:
         self._said = folder.with_suffix(".said")
         self._process = os.fork()
         if self._process == 0:
-            self._work(arguments(config, folder))
+            self._work([*arguments(config, folder), *overrides])
 
     def _work(self, words: list[str]) -> None:
         status = 1
@@ -141,6 +141,23 @@ def test_after_any_interruption_the_next_run_ends_with_the_same_bits(
     status, said = Run(config, folder).end()
     assert status == 0, said
     assert_the_same(folder, whole)
+
+
+@pytest.mark.filterwarnings("default")
+def test_of_two_runs_at_once_one_inverts_and_both_end_with_the_same_bits(
+    config: Path, undisturbed: tuple[Path, float], tmp_path: Path
+) -> None:
+    shared = f"trajectories.dir={tmp_path / 'shared'}"
+    folders = [tmp_path / "first", tmp_path / "second"]
+    runs = [Run(config, folder, shared) for folder in folders]
+    ended = [run.end() for run in runs]
+    assert [status for status, _ in ended] == [0, 0], ended
+    for folder in folders:
+        assert np.array_equal(frames(folder), frames(undisturbed[0]))
+    waited = [said for _, said in ended if "waiting until it is done" in said]
+    assert len(waited) == 1
+    (trajectory,) = (tmp_path / "shared").iterdir()
+    assert left(trajectory) == left(next((undisturbed[0] / "trajectories").iterdir()))
 
 
 def process(*words: str) -> subprocess.Popen[str]:
