@@ -194,7 +194,7 @@ def test_a_driver_that_is_stopped_leaves_no_worker_and_loses_only_the_jobs_in_ha
         time.sleep(0.05)
     assert not alive(process.pid)
     if how == signal.SIGINT:
-        assert not list(tmp_path.rglob(".*.partial"))
+        assert not list(tmp_path.rglob("*.partial"))
     done = [config for config in configs if (config.output.dir / "report.json").exists()]
     recorded = [json.loads(path.read_text())["state"] for path in (tmp_path / "run" / "jobs").iterdir()]
     assert 0 < len(done) < len(configs)
