@@ -67,7 +67,8 @@ def kill_one_at_work(config: Config, killed: list[int]) -> None:
 
 def test_a_local_ray_gives_the_same_results_though_a_worker_is_killed(configure: Configure, tmp_path: Path) -> None:
     undisturbed = configure(2, 2, place=tmp_path / "undisturbed")
-    run(undisturbed, tmp_path / "undisturbed")
+    # On Ray too: sums over another number of threads round differently.
+    run(undisturbed, tmp_path / "undisturbed", engine="ray", workers=1)
     configs = configure(2, 2)
     killed: list[int] = []
     killer = threading.Thread(target=kill_one_at_work, args=(configs[0], killed))

@@ -59,6 +59,8 @@ def load_backbone(path: str, device: str = "auto", dtype: str = "auto", base: st
     """
     chosen = choose_device(device)
     precision = choose_dtype(dtype, chosen)
+    # Said aloud, the number of threads holds: MKL else takes fewer as it sees fit, and sums then round differently.
+    torch.set_num_threads(torch.get_num_threads())
     options: dict[str, Any] = {
         "dtype": precision,
         "safety_checker": None,

@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import torch
+
 from tokenflow.batch.engine import PATIENCE, Watcher
 from tokenflow.batch.jobs import Job
 from tokenflow.batch.worker import Outcome, Worker
@@ -104,7 +106,7 @@ class Ray:
         cpus = max(1, int(min(node["CPU"] for node in nodes)) // -(-count // len(nodes)))
         options = {"num_cpus": cpus, "num_gpus": gpus, "max_restarts": -1, "max_task_retries": self._retries}
         actor_class = self._ray.remote(**options, max_concurrency=2)(_Actor)
-        return [actor_class.remote(Path.cwd()) for _ in range(count)]
+        return [actor_class.remote(Path.cwd(), cpus) for _ in range(count)]
 
 
 class _Calls:
@@ -188,8 +190,9 @@ class _Calls:
 class _Actor:
     """A worker in a process of Ray's: one call runs, another may ask how far it is, or stop it."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, threads: int) -> None:
         os.chdir(directory)  # paths in configurations are relative to it
+        self._threads = threads
         self._worker = Worker()
         self._told: tuple[str, int, int | None] | None = None
 
@@ -198,6 +201,7 @@ class _Actor:
 
     def run(self, config: Config) -> Outcome:
         """Do a job."""
+        torch.set_num_threads(self._threads)  # of this call's thread, of which Ray keeps several
         try:
             return self._worker.run(config, self._listen)
         except KeyboardInterrupt:  # by `stop`; nobody waits for the outcome
