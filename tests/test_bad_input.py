@@ -222,6 +222,11 @@ ROWS = {
     "NaN start": Row(settings("clip.start=.nan"), r"clip\.start: .*nan came"),
     "negative steps": Row(settings("edit.steps=-5"), r"edit\.steps: .*greater than or equal to 1, and -5 came"),
     "steps past training": Row(settings("inversion.steps=5000"), r"steps is 5000; expected 1 to 1000"),
+    "interval past the clip": Row(settings("edit.keyframe_interval=9"), r"the clip has 3 frames; expected 1 to 3"),
+    "window of one": Row(settings("edit.keyframe_window=1"), r"edit\.keyframe_window: .*greater than or equal to 2"),
+    "threshold past all steps": Row(
+        settings("edit.pnp.features_until=1.5"), r"edit\.pnp\.features_until: .*less than or equal to 1"
+    ),
     "near miss": Row(settings("edit.promt=x"), r"edit\.promt: unknown; did you mean edit\.prompt\?"),
     "codec and container": Row(settings("output.codec=vp9", "output.container=mov"), r"choose another codec"),
     "quality of none": Row(
@@ -298,6 +303,7 @@ def test_one_frame_and_one_pixel_are_a_clip(
     else:
         make(place / name, [picture])
     wishes = [f"clip.path={name}", f"edit.mode={mode}", f"edit.correspondence={correspondence}", "output.dir=new"]
+    wishes += ["edit.keyframe_interval=null"]  # the other clips' is longer than this one
     assert status("edit", place / "config.yaml", *wishes) == 0
     (frame,) = read_frames("new/edited.mp4")
     assert frame.picture.shape == (*size, 3)

@@ -34,7 +34,7 @@ def test_defaults_are_those_the_design_fixes(minimal: Path) -> None:
     assert config.edit.pnp.attention_until == 0.5
     assert config.edit.propagation == "tokenflow"
     assert config.edit.correspondence == "flow"
-    assert config.edit.keyframe_interval == 8
+    assert config.edit.keyframe_interval is None
 
 
 def test_the_command_line_is_stronger_than_the_environment_and_that_than_the_file(minimal: Path) -> None:

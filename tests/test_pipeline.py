@@ -13,12 +13,13 @@ import tokenflow
 from tests.tiny import moving_square, save_tiny_clip, save_tiny_controlnet, save_tiny_model
 from tokenflow import results
 from tokenflow.config import Config
-from tokenflow.errors import ClipNotFoundError, OutputError, ReconstructionWarning, TrajectoryError
+from tokenflow.errors import ClipNotFoundError, ConfigError, OutputError, ReconstructionWarning, TrajectoryError
 from tokenflow.pipeline import editing, opening
 from tokenflow.pipeline.opening import open_trajectory
 from tokenflow.video import VideoWriter, read_frames, write_pngs
 
 FRAMES = 7
+SHORT = "edit.keyframe_interval=null"
 TIMES = [Fraction(index, 10) + (Fraction(1, 20) if index > 3 else 0) for index in range(FRAMES)]
 
 
@@ -203,6 +204,16 @@ def test_an_edit_may_take_other_steps_than_the_inversion(
     assert tokenflow.edit(config, progress=False).frames.shape[0] == FRAMES
 
 
+def test_an_interval_longer_than_the_clip_is_refused_and_by_default_fits_it(
+    material: Path, tmp_path: Path, shared_trajectories: Path
+) -> None:
+    longer = configured(material, tmp_path, "edit.keyframe_interval=8", trajectories=shared_trajectories)
+    with pytest.raises(ConfigError, match=r"edit\.keyframe_interval is 8, and the clip has 7 frames; expected 1 to 7"):
+        tokenflow.edit(longer, progress=False)
+    fitting = configured(material, tmp_path, "edit.keyframe_interval=null", trajectories=shared_trajectories)
+    assert len(tokenflow.edit(fitting, progress=False).frames) == FRAMES
+
+
 def test_a_missing_clip_is_said_before_anything_is_written(material: Path, tmp_path: Path) -> None:
     with pytest.raises(ClipNotFoundError):
         tokenflow.preprocess(configured(material, tmp_path, "clip.path=none.mp4"), progress=False)
@@ -234,7 +245,7 @@ def test_a_clip_of_an_odd_size_comes_back_in_that_size(material: Path, tmp_path:
     with VideoWriter(tmp_path / "odd.mp4", width=30, height=22, rate=10) as video:
         for picture in moving_square(2, 22, 30):
             video.write(picture)
-    config = configured(material, tmp_path, f"clip.path={tmp_path / 'odd.mp4'}")
+    config = configured(material, tmp_path, f"clip.path={tmp_path / 'odd.mp4'}", SHORT)
     assert tokenflow.edit(config, progress=False).frames.shape == (2, 22, 30, 3)
 
 
@@ -263,7 +274,7 @@ def test_a_clip_of_another_aspect_is_brought_to_the_models_and_back(how: str, ma
     with VideoWriter(tmp_path / "wide.mp4", width=44, height=20, rate=10) as video:
         for picture in moving_square(2, 20, 44):
             video.write(picture)
-    config = configured(material, tmp_path, f"clip.path={tmp_path / 'wide.mp4'}", f"clip.resize={how}")
+    config = configured(material, tmp_path, f"clip.path={tmp_path / 'wide.mp4'}", f"clip.resize={how}", SHORT)
     frames = tokenflow.edit(config, progress=False).frames
     assert frames.shape[:1] + frames.shape[3:] == (2, 3)
     assert (frames.shape[1:3] == (20, 44)) if how != "fill" else (frames.shape[1] <= 20 and frames.shape[2] <= 44)

@@ -145,7 +145,9 @@ class Edit(_Section):
     )
     propagation: Literal["tokenflow", "none"] = "tokenflow"
     correspondence: Literal["flow", "nearest"] = "flow"
-    keyframe_interval: Count = 8
+    keyframe_interval: Count | None = Field(
+        None, description="Frames to a keyframe; null for 8, or the whole clip where it is shorter."
+    )
     keyframe_window: int = Field(8, ge=2, description="How many keyframes attend to each other at most.")
     pnp: PnP = PnP()
     sdedit: SDEdit = SDEdit()

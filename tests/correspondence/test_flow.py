@@ -241,3 +241,15 @@ def test_on_a_drawn_clip_what_is_occluded_is_less_sure(name: str) -> None:
     assert drawn.occluded.sum() > 100
     # Measured: 0.54 against 0.72 in dog_walk, 0.48 against 0.59 in car_drive.
     assert drawn.sure[drawn.occluded].mean() < 0.9 * drawn.sure[drawn.visible].mean()
+
+
+@ORDERS
+def test_frames_of_more_pixels_than_tokens_need_give_the_same_shift(frame: int, keyframe: int) -> None:
+    """Twice the pixels along each side, twice the shift: the same in tokens, and no flow field of the larger size."""
+    frames = np.stack([cv2.resize(each, None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC) for each in shifted((4, 0))])
+    correspondence = FlowCorrespondence(frames, ROWS, COLUMNS)
+    assert correspondence._grey(0).shape == (HEIGHT, WIDTH)
+    positions, _ = correspondence.maps(frame, keyframe, ROWS, COLUMNS)
+    truth, visible = expected((4, 0), frame, ROWS, COLUMNS)
+    # As close as the frames of half the size come.
+    assert (positions - truth).norm(dim=1)[visible].mean() < 0.01

@@ -13,6 +13,10 @@ CACHED_PAIRS = 4096
 """How many pairs of frames are remembered, at the latents' resolution: 50 MB at 64 × 64 latents."""
 
 
+PIXELS_A_LATENT = 4
+"""Pixels along each side of a latent at which flow is looked for, at most. Tokens need none finer."""
+
+
 class FlowCorrespondence:
     """Token maps from dense optical flow (DIS: Kroeger et al., ECCV 2016), each pair of frames computed once.
 
@@ -42,9 +46,17 @@ class FlowCorrespondence:
 
     def _compute(self, first: int, second: int) -> tuple[np.ndarray, np.ndarray]:
         """Displacement and confidence (h w 3, float16) of first → second and of second → first."""
-        a, b = (cv2.cvtColor(self._frames[each], cv2.COLOR_RGB2GRAY) for each in (first, second))
+        a, b = self._grey(first), self._grey(second)
         forward, backward = optical_flow(a, b), optical_flow(b, a)
         return self._reduce(forward, backward), self._reduce(backward, forward)
+
+    def _grey(self, frame: int) -> np.ndarray:
+        """H W uint8, made smaller where it has more pixels than flow needs."""
+        grey = cv2.cvtColor(self._frames[frame], cv2.COLOR_RGB2GRAY)
+        height, width = (PIXELS_A_LATENT * side for side in self._grid)
+        if height >= grey.shape[0]:
+            return grey
+        return cv2.resize(grey, (width, height), interpolation=cv2.INTER_AREA)
 
     def _reduce(self, flow: np.ndarray, back: np.ndarray) -> np.ndarray:
         height, width = flow.shape[:2]

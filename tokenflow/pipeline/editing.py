@@ -19,6 +19,7 @@ from tokenflow.correspondence.base import Correspondence
 from tokenflow.correspondence.flow import FlowCorrespondence
 from tokenflow.correspondence.nearest import NearestCorrespondence
 from tokenflow.denoise import Predict, denoise
+from tokenflow.errors import ConfigError
 from tokenflow.frames import as_pictures, batches_with_bar
 from tokenflow.metrics import Measures
 from tokenflow.modes.base import Mode, Source
@@ -37,6 +38,9 @@ from tokenflow.video import read_frames
 
 FEATURE_NOISE = 0.25
 """At which fraction of the noise levels `nearest` reads features: enough to blur texture, not enough to hide shapes."""
+
+USUAL_INTERVAL = 8
+"""Frames to a keyframe where no setting says how many."""
 
 MODES: dict[str, Callable[[Source, Config], Mode]] = {
     "pnp": lambda source, config: PnP(source, config.edit.pnp),
@@ -146,11 +150,24 @@ def _propagation(config: Config, source: Source, mode: Mode) -> Predict:
         editing,
         wanted.batch_size,
         correspondence=_correspondence(config, source),
-        interval=wanted.keyframe_interval,
+        interval=_interval(config, source.trajectory.frame_count),
         window=wanted.keyframe_window,
         seed=wanted.seed,
         carry_guidance=wanted.guidance == "carried",
     )
+
+
+def _interval(config: Config, frame_count: int) -> int:
+    """Frames to a keyframe."""
+    wanted = config.edit.keyframe_interval
+    if wanted is None:
+        return min(USUAL_INTERVAL, frame_count)
+    if wanted > frame_count:
+        raise ConfigError(
+            f"edit.keyframe_interval is {wanted}, and the clip has {frame_count} frames; expected 1 to {frame_count}, "
+            "or null, which fits itself to the clip"
+        )
+    return wanted
 
 
 def _correspondence(config: Config, source: Source) -> Correspondence:
