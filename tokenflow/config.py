@@ -81,6 +81,12 @@ class Model(_Section):
     base: str | None = Field(None, description="For a .safetensors file: the model whose configuration it shares.")
     device: str = "auto"
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
+    offload: bool = Field(
+        False, description="Keep on the device only the part at work: for cards that do not hold the whole model."
+    )
+    tiling: bool = Field(
+        False, description="Encode and decode in tiles, for pictures whose autoencoder does not fit in memory."
+    )
 
 
 class Inversion(_Section):

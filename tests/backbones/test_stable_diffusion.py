@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -162,3 +163,55 @@ def test_loaded_weights_are_aligned_so_that_every_load_rounds_alike(tmp_path: Pa
     backbone = load_backbone(str(save_tiny_model(tmp_path)), "cpu")
     networks = (backbone._unet, backbone._vae, backbone._text_encoders[0][1])
     assert {parameter.data_ptr() % ALIGNMENT for network in networks for parameter in network.parameters()} == {0}
+
+
+def run_through(backbone: StableDiffusion) -> list[torch.Tensor]:
+    """What every part gives, in turns as an edit takes them."""
+    prompt = backbone.embed("a dog")
+    latents = backbone.encode(torch.rand(2, 3, 16, 24, generator=torch.Generator().manual_seed(4)))
+    return [prompt.tokens, latents, backbone.predict(latents, 500, prompt), backbone.decode(latents)]
+
+
+def test_offloading_keeps_one_part_on_the_device_and_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    moves: list[tuple[str, str]] = []
+    to = torch.nn.Module.to
+
+    def noted(network: torch.nn.Module, *where: Any, **how: Any) -> torch.nn.Module:
+        moves.append((type(network).__name__, str(where[0])))
+        return to(network, *where, **how)
+
+    plain = run_through(StableDiffusion(tiny_pipeline(), "x"))
+    backbone = StableDiffusion(tiny_pipeline(), "x", device=torch.device("cpu", 0), offload=True)
+    monkeypatch.setattr(torch.nn.Module, "to", noted)
+    for own, expected in zip(run_through(backbone), plain, strict=True):
+        assert torch.equal(own, expected)
+    assert moves == [
+        ("CLIPTextModel", "cpu:0"),
+        *(("CLIPTextModel", "cpu"), ("AutoencoderKL", "cpu:0")),
+        *(("AutoencoderKL", "cpu"), ("UNet2DConditionModel", "cpu:0")),
+        *(("UNet2DConditionModel", "cpu"), ("AutoencoderKL", "cpu:0")),
+    ]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+def test_on_a_gpu_offloading_takes_less_memory_and_gives_the_same(tmp_path: Path) -> None:
+    saved, peaks, results = str(save_tiny_model(tmp_path)), [], []
+    for offload in (False, True):
+        torch.cuda.reset_peak_memory_stats()
+        results.append(run_through(load_backbone(saved, "cuda", "float32", offload=offload)))
+        peaks.append(torch.cuda.max_memory_allocated())
+    assert peaks[1] < peaks[0]
+    for own, expected in zip(*results, strict=True):
+        torch.testing.assert_close(own.cpu(), expected.cpu(), rtol=0, atol=1e-4)
+
+
+def test_tiles_give_about_the_whole_picture(tmp_path: Path) -> None:
+    saved = str(save_tiny_model(tmp_path))
+    whole, tiled = load_backbone(saved, "cpu"), load_backbone(saved, "cpu", tiling=True)
+    frames = torch.rand(1, 3, 48, 48, generator=torch.Generator().manual_seed(4))
+    # Normalised tile by tile, a random autoencoder gives another picture; its size and rough content stay.
+    assert tiled.encode(frames).shape == whole.encode(frames).shape
+    latents = whole.encode(frames)
+    difference = (tiled.decode(latents) - whole.decode(latents)).abs()
+    assert 0 < difference.mean() < 0.1

@@ -42,7 +42,15 @@ UNUSABLE = (OSError, ValueError, KeyError, AttributeError, RuntimeError, Safeten
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
-def load_backbone(path: str, device: str = "auto", dtype: str = "auto", base: str | None = None) -> Backbone:
+def load_backbone(
+    path: str,
+    device: str = "auto",
+    dtype: str = "auto",
+    base: str | None = None,
+    *,
+    offload: bool = False,
+    tiling: bool = False,
+) -> Backbone:
     """The model at a folder in diffusers' layout, in a `.safetensors` file, or under a hub id.
 
     Args:
@@ -51,6 +59,8 @@ def load_backbone(path: str, device: str = "auto", dtype: str = "auto", base: st
         dtype: `auto` is float16 on CUDA and float32 elsewhere; or float32, float16, bfloat16.
         base: for a `.safetensors` file, the folder or hub id of the model it descends from, whose configuration,
             tokenizer and scheduler it uses. By default diffusers asks the hub.
+        offload: keep idle parts in main memory (see `StableDiffusion`).
+        tiling: encode and decode large pictures in overlapping tiles, which bounds the autoencoder's memory.
 
     Raises:
         ModelNotFoundError: there is nothing at `path`, or the hub has it not or cannot be reached.
@@ -75,8 +85,12 @@ def load_backbone(path: str, device: str = "auto", dtype: str = "auto", base: st
             )
         pipeline = _single_file(path, base, options) if path.endswith(".safetensors") else _named(path, options)
         _check_weights(path, pipeline)
-        pipeline.to(chosen)
-    return StableDiffusion(pipeline, fingerprint(path, dtype=str(precision)), read_vocabulary(Path(path)))
+        if not offload:
+            pipeline.to(chosen)
+        if tiling:
+            pipeline.vae.enable_tiling()
+    name = fingerprint(path, dtype=str(precision))
+    return StableDiffusion(pipeline, name, read_vocabulary(Path(path)), device=chosen, offload=offload)
 
 
 def choose_device(name: str) -> torch.device:

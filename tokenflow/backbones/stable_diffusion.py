@@ -43,12 +43,23 @@ class StableDiffusion:
             and `scheduler`.
         fingerprint: a short hash that stands for its weights.
         vocabulary: every word it knows, if those are few; others in a prompt give a warning.
+        device: where it works; by default where its UNet is.
+        offload: keep on the device only the part at work, the others in main memory. Text encoder, autoencoder and UNet
+            take turns a few times an edit, so that the largest of them is what has to fit.
 
     Raises:
         ModelError: a part is missing, or the UNet is not a text-to-image one with self-attention in its decoder.
     """
 
-    def __init__(self, pipeline: Any, fingerprint: str, vocabulary: Vocabulary | None = None) -> None:
+    def __init__(
+        self,
+        pipeline: Any,
+        fingerprint: str,
+        vocabulary: Vocabulary | None = None,
+        *,
+        device: torch.device | None = None,
+        offload: bool = False,
+    ) -> None:
         _check_parts(pipeline)
         self._unet = pipeline.unet
         self._vae = pipeline.vae
@@ -58,7 +69,9 @@ class StableDiffusion:
         self._is_xl = self._unet.config.addition_embed_type == "text_time"
         self.fingerprint = fingerprint
         self._vocabulary = vocabulary
-        self.device: torch.device = self._unet.device
+        self.device: torch.device = device or self._unet.device
+        self._offload = offload
+        self._at_work: nn.Module | None = None
         self.schedule = Schedule(pipeline.scheduler.config)
         self.sites = tuple(_sites(self._unet))
         self._residual, self._injected = _injection_points(self._unet, self.sites)
@@ -72,7 +85,7 @@ class StableDiffusion:
         """Latents f c h w of frames f 3 H W in [0, 1]: the mean of the autoencoder's posterior, scaled."""
         config = self._vae.config
         with torch.no_grad():
-            posterior = self._vae.encode(frames.to(self.device, self._vae.dtype) * 2 - 1).latent_dist
+            posterior = self._ready(self._vae).encode(frames.to(self.device, self._vae.dtype) * 2 - 1).latent_dist
             return (posterior.mode().float() - (config.shift_factor or 0.0)) * config.scaling_factor
 
     def decode(self, latents: Tensor) -> Tensor:
@@ -80,7 +93,7 @@ class StableDiffusion:
         config = self._vae.config
         with torch.no_grad():
             scaled = latents / config.scaling_factor + (config.shift_factor or 0.0)
-            pictures = self._vae.decode(scaled.to(self.device, self._vae.dtype)).sample
+            pictures = self._ready(self._vae).decode(scaled.to(self.device, self._vae.dtype)).sample
             return (pictures.float() / 2 + 0.5).clamp(0, 1)
 
     def embed(self, prompt: str) -> Conditioning:
@@ -88,7 +101,7 @@ class StableDiffusion:
         self._warn_of_unknown_words(prompt)
         with torch.no_grad():
             outputs = [
-                encoder(self._tokens(tokenizer, prompt), output_hidden_states=True)
+                self._ready(encoder)(self._tokens(tokenizer, prompt), output_hidden_states=True)
                 for tokenizer, encoder in self._text_encoders
             ]
         if not self._is_xl:
@@ -97,6 +110,14 @@ class StableDiffusion:
         sizes = torch.tensor([[side, side, 0, 0, side, side]], device=self.device)  # original size, crop, target size
         added = {"text_embeds": outputs[-1].text_embeds, "time_ids": sizes.to(outputs[-1].text_embeds)}
         return Conditioning(torch.cat([output.hidden_states[-2] for output in outputs], dim=-1), added)
+
+    def _ready(self, network: Any) -> Any:
+        """A part on the device; where idle ones are offloaded, alone there."""
+        if self._offload and network is not self._at_work:
+            if self._at_work is not None:
+                self._at_work.to("cpu")
+            self._at_work = network.to(self.device)
+        return network
 
     def _warn_of_unknown_words(self, prompt: str) -> None:
         unknown = self._vocabulary.unknown(prompt) if self._vocabulary else []
@@ -246,7 +267,7 @@ class StableDiffusion:
             down, middle = injection.control
             control = {"down_block_additional_residuals": down, "mid_block_additional_residual": middle}
         with torch.no_grad():
-            output = self._unet(
+            output = self._ready(self._unet)(
                 latents.to(self.device, dtype).repeat(branches, 1, 1, 1),
                 timestep,
                 encoder_hidden_states=per_frame.tokens.to(dtype),

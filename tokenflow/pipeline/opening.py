@@ -15,7 +15,7 @@ from tokenflow.video import clip_files, probe
 def load_model(config: Config) -> Backbone:
     """The model that the configuration names."""
     model = config.model
-    return load_backbone(model.path, model.device, model.dtype, model.base)
+    return load_backbone(model.path, model.device, model.dtype, model.base, offload=model.offload, tiling=model.tiling)
 
 
 def open_trajectory(config: Config) -> Trajectory:
@@ -27,6 +27,7 @@ def open_trajectory(config: Config) -> Trajectory:
         "part": config.clip.model_dump(mode="json", include={"start", "frames", "every", "size", "resize"}),
         "prompt": config.clip.prompt,
         "model": fingerprint(config.model.path, dtype=str(precision), base=str(config.model.base)),
+        "tiling": config.model.tiling,
         "inversion": config.inversion.model_dump(mode="json", include={"steps", "iterations"}),
     }
     digest = hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:12]
