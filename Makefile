@@ -42,7 +42,6 @@ sweep: $(INSTALLED)  ## what each setting of the modes does, on other clips; def
 mini-sd: $(INSTALLED)  ## trains the small model that ships; hours on two cores, resumes after a kill
 	for stage in autoencoder latents tokenizer diffusion controlnet classifier; do \
 		$(BIN)/python -m tools.mini_sd.$$stage || exit 1; done
-	$(BIN)/python -m tools.mini_sd.autoencoder --decoder-only
 	$(BIN)/python -m tools.mini_sd.export
 	$(MAKE) mini-sd-eval
 	$(BIN)/python -m tools.mini_sd.card

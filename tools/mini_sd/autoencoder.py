@@ -2,8 +2,7 @@
 
 Every third batch is decoded from latents that were scaled down or turned, and compared with the picture scaled down
 or turned likewise (equivariance regularisation, EQ-VAE, arXiv 2502.09509). Latents get smooth by it: a diffusion
-model learns them faster, and they change less from frame to frame. `--decoder-only` sharpens the decoder of a
-finished run with the encoder, and with it every latent, frozen.
+model learns them faster, and they change less from frame to frame.
 """
 
 from pathlib import Path
@@ -51,12 +50,9 @@ def build_autoencoder() -> AutoencoderKL:
 
 
 def load_autoencoder(runs: Path, device: torch.device) -> AutoencoderKL:
-    """The trained autoencoder: the sharpened decoder where there is one."""
+    """The trained autoencoder."""
     network = build_autoencoder()
     load_averages(runs / "autoencoder", {"autoencoder": network})
-    sharpened = runs / "decoder"
-    if (sharpened / "state.safetensors").exists():
-        load_averages(sharpened, {"autoencoder": network})
     return network.eval().requires_grad_(False).to(device)
 
 
@@ -161,33 +157,25 @@ def finish(run: Run, device: torch.device) -> None:
 
 def main() -> None:
     """Trains until the last step, and prints PSNR on held-out scenes on the way."""
-    parser = stage_arguments(__doc__, steps=6000, batch=16, rate=1e-3)
-    parser.add_argument("--decoder-only", action="store_true", help="sharpen the decoder, encoder frozen")
-    arguments = parser.parse_args()
+    arguments = stage_arguments(__doc__, steps=6000, batch=16, rate=1e-3).parse_args()
     device = choose_device(arguments.device)
     torch.manual_seed(arguments.seed)
-    network = build_autoencoder()
-    if arguments.decoder_only:
-        load_averages(arguments.runs / "autoencoder", {"autoencoder": network})
-        network.encoder.requires_grad_(False)
-        network.quant_conv.requires_grad_(False)
-    network.to(device).train()
-    folder = arguments.runs / ("decoder" if arguments.decoder_only else "autoencoder")
-    run = Run(folder, {"autoencoder": network}, arguments.steps, arguments.rate, average_decay=0.995)
+    network = build_autoencoder().to(device).train()
+    run = Run(
+        arguments.runs / "autoencoder", {"autoencoder": network}, arguments.steps, arguments.rate, average_decay=0.995
+    )
     progress = Progress(run.steps)
     for step in run.loop(arguments.save_minutes):
         # Seeded by the step, so that a resumed run sees what the run without a kill would have seen.
         rng = np.random.default_rng((arguments.seed, step))
         torch.manual_seed(arguments.seed + step)
         target = pictures(rng, arguments.batch, CROP).to(device)
-        equivariant = not arguments.decoder_only and step % 3 == 2
-        loss, least_used = step_loss(network, target, rng, equivariant)
+        loss, least_used = step_loss(network, target, rng, equivariant=step % 3 == 2)
         run.descend(loss)
         progress.report(step, loss=loss.item(), least_used=least_used.item())
         if (step + 1) % 500 == 0:
             print(f"held-out PSNR {held_out_psnr(network, device):.2f} dB", flush=True)
-    if not arguments.decoder_only:
-        finish(run, device)
+    finish(run, device)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from tools.mini_sd.sampling import assemble
 from tools.mini_sd.training import RUNS, checkpoint_step, save_tensors
 
 MODELS = Path("data/models")
-TRAINED = ("autoencoder", "decoder", "diffusion", "controlnet", "classifier")
+TRAINED = ("autoencoder", "diffusion", "controlnet", "classifier")
 CPU = torch.device("cpu")
 
 
