@@ -35,36 +35,45 @@ def test_windows_hold_every_frame_once_and_never_more_keyframes_than_allowed(
 ) -> None:
     keyframes = draw_keyframes(count, interval, 0, 0)
     cut = list(windows(keyframes, count, size))
-    assert [keyframe for window in cut for keyframe in window.keyframes] == keyframes
+    assert sorted(keyframe for window in cut for keyframe in window.keyframes) == keyframes
     assert sorted(frame for window in cut for frame in (*window.keyframes, *window.between)) == list(range(count))
     assert all(len(window.keyframes) + len(window.context) <= size for window in cut)
-    assert all(not set(window.keyframes) & set(window.context) for window in cut)
+    done: set[int] = set()
+    for window in cut:
+        assert set(window.context) <= done
+        done |= set(window.keyframes)
+        assert set(window.kept) <= done
 
 
 @given(counts, intervals, st.integers(2, 12))
-def test_frames_of_a_window_have_their_keyframes_in_it_or_at_the_end_of_the_one_before(
+def test_frames_of_a_window_have_their_keyframes_in_it_or_among_those_kept_before(
     count: int, interval: int, size: int
 ) -> None:
     keyframes = draw_keyframes(count, interval, 0, 0)
-    known: list[int] = []
+    kept: tuple[int, ...] = ()
     for window in windows(keyframes, count, size):
-        known = known[-1:] + list(window.keyframes)
+        known = sorted({*kept, *window.keyframes})
         for frame in window.between:
             here = [known[place] for place in neighbours(frame, known)]
             everywhere = [keyframes[place] for place in neighbours(frame, keyframes)]
             assert here == everywhere
+        kept = window.kept
+        assert set(window.kept) <= set(known)
 
 
-def test_all_windows_of_a_long_clip_share_anchors_and_touch_the_window_before() -> None:
+def test_all_windows_of_a_long_clip_share_anchors_and_touch_the_keyframe_before() -> None:
     keyframes = list(range(0, 400, 10))
-    cut = list(windows(keyframes, 400, 8))
+    anchors, *cut = windows(keyframes, 400, 8)
     assert len(cut) > 1
-    anchors = set(cut[0].context) | set(cut[0].keyframes)
-    shared = set.intersection(*[set(window.keyframes) | set(window.context) for window in cut])
-    assert shared
-    assert shared <= anchors
+    assert len(anchors.keyframes) == 2
+    assert all(set(anchors.keyframes) <= set(window.context) for window in cut)
     for before, after in pairwise(cut):
         assert before.keyframes[-1] in after.context
+
+
+def test_every_keyframe_is_computed_once_however_long_the_clip_is() -> None:
+    keyframes = list(range(0, 4000, 10))
+    assert sum(len(window.keyframes) for window in windows(keyframes, 4000, 8)) == len(keyframes)
 
 
 def test_the_nearest_keyframes_lie_around_a_frame() -> None:

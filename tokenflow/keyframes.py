@@ -27,36 +27,45 @@ class Window:
 
     Attributes:
         keyframes: computed here, in order.
-        context: keyframes that these also attend to: shared anchors, and the last of the window before.
+        context: keyframes of earlier windows that these also attend to: shared anchors, and the last before these.
         between: frames that are no keyframes, from behind the window before to the last keyframe (or the clip's end).
+        kept: of all keyframes so far, those that later windows attend to or fill frames in from.
     """
 
     keyframes: tuple[int, ...]
     context: tuple[int, ...]
     between: tuple[int, ...]
+    kept: tuple[int, ...]
 
 
 def windows(keyframes: Sequence[int], frame_count: int, size: int) -> Iterator[Window]:
     """Cut keyframes into windows of at most `size` keyframes, context included.
 
-    Up to `size` keyframes make one window and all attend to all, as in the paper. Beyond, memory stays flat: each
-    window attends to the same anchors, which holds the clip's look together, and to the window before, which holds
-    neighbours together.
+    Up to `size` keyframes make one window and all attend to all, as in the paper. Beyond, memory stays flat: anchors
+    spread over the clip come first, and each window attends to them, which holds the clip's look together, and to the
+    keyframe before it, which holds neighbours together. Every keyframe is in one window, so that time stays linear.
     """
+    others = _without(range(frame_count), keyframes)
     if len(keyframes) <= size:
-        chunks = [tuple(keyframes)]
-        anchors: tuple[int, ...] = ()
-    else:
-        anchors = _spread(keyframes, min(ANCHORS, size - 1))
-        own = max(1, size - len(anchors) - 1)
-        chunks = [tuple(keyframes[start : start + own]) for start in range(0, len(keyframes), own)]
-    begin = 0
-    for index, chunk in enumerate(chunks):
-        end = frame_count if index == len(chunks) - 1 else chunk[-1] + 1
-        before = {chunks[index - 1][-1]} if index and size > len(anchors) + 1 else set()
-        context = sorted((set(anchors) | before) - set(chunk))
-        yield Window(chunk, tuple(context), tuple(sorted(set(range(begin, end)) - set(chunk))))
-        begin = end
+        yield Window(tuple(keyframes), (), others, ())
+        return
+    anchors = _spread(keyframes, min(ANCHORS, size - 1))
+    yield Window(anchors, (), (), anchors)
+    rest = _without(keyframes, anchors)
+    own = max(1, size - len(anchors) - 1)
+    begin, context = 0, anchors
+    for start in range(0, len(rest), own):
+        chunk = rest[start : start + own]
+        end = frame_count if start + own >= len(rest) else chunk[-1] + 1
+        between = tuple(frame for frame in others if begin <= frame < end)
+        kept = tuple(sorted({*anchors, chunk[-1]}))
+        yield Window(chunk, context, between, kept)
+        begin, context = end, kept if size > len(anchors) + 1 else anchors
+
+
+def _without(items: Sequence[int], left_out: Sequence[int]) -> tuple[int, ...]:
+    gone = set(left_out)
+    return tuple(item for item in items if item not in gone)
 
 
 def _spread(keyframes: Sequence[int], count: int) -> tuple[int, ...]:

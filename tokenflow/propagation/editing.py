@@ -1,0 +1,61 @@
+"""What every network call of an edit shares: guidance, model, and what the mode adds. Knows no grouping of frames."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from tokenflow.attention import Injection, Strategy
+from tokenflow.backbones.base import Backbone, Conditioning, stack
+from tokenflow.modes.base import Call, Mode
+from tokenflow.schedule import Step
+
+
+class Guidance:
+    """Classifier-free guidance (Ho & Salimans, 2022): ε = ε_uncond + scale · (ε_cond − ε_uncond).
+
+    Written as ε_cond + (scale − 1) · δ with δ = ε_cond − ε_uncond, since δ can be carried from frame to frame.
+
+    Args:
+        conditional: the edit's prompt, one branch.
+        unconditional: the negative prompt, one branch.
+        scale: at least 1; at 1 the negative prompt has no effect and is not computed.
+    """
+
+    def __init__(self, conditional: Conditioning, unconditional: Conditioning, scale: float) -> None:
+        self.conditional = conditional
+        self.branches = conditional if scale == 1 else stack([unconditional, conditional])
+        self._scale = scale
+
+    def split(self, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """The conditional noise and δ (f c h w each) of all branches' noise (b f c h w)."""
+        return noise[-1], noise[-1] - noise[0]
+
+    def combine(self, conditional: Tensor, difference: Tensor) -> Tensor:
+        """The guided noise of the conditional noise and δ (f c h w all)."""
+        return conditional + (self._scale - 1) * difference
+
+
+@dataclass(frozen=True)
+class Editing:
+    """What every network call of an edit shares: the model, the mode that adds to calls, and the prompts."""
+
+    backbone: Backbone
+    mode: Mode
+    guidance: Guidance
+
+    def predict(
+        self,
+        frames: Sequence[int],
+        latents: Tensor,
+        step: Step,
+        conditioning: Conditioning,
+        strategy: Callable[[Injection], Strategy],
+        *,
+        computes_attention: bool = True,
+    ) -> Tensor:
+        """The noise (b f c h w) in some frames' latents (f c h w), with what the mode injects."""
+        injection = self.mode.inject(Call(frames, latents, step, conditioning, computes_attention))
+        return self.backbone.predict(
+            latents, step.timestep, conditioning, strategy=strategy(injection), injection=injection
+        )

@@ -1,0 +1,160 @@
+"""TokenFlow: keyframes edited together, and their features carried to every frame (Geyer et al., ICLR 2024, section 4).
+
+Knows how frames are grouped into network calls, and where the output of self-attention comes from. Knows no mode, no
+model and no way of finding correspondences by name.
+"""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from tokenflow.attention import Injection, SelfAttention, Site, Strategy, project
+from tokenflow.correspondence.base import Correspondence
+from tokenflow.frames import batches
+from tokenflow.keyframes import Window, draw_keyframes, windows
+from tokenflow.propagation.editing import Editing
+from tokenflow.propagation.kept import Kept
+from tokenflow.propagation.transport import Transport
+from tokenflow.schedule import Step
+
+DIFFERENCE = "guidance"
+"""What the δ of the guidance is kept under, among sites' names."""
+
+
+class TokenFlow:
+    """Keyframes computed together; every other frame's self-attention output carried from the keyframes around it.
+
+    A keyframe's noise comes from the keyframe pass itself: with its own tokens back, a frame pass would give the same.
+
+    Args:
+        editing: the model, mode and prompts.
+        batch_size: frames a network call; never changes the result.
+        correspondence: where tokens lie in other frames.
+        interval: frames to a keyframe.
+        window: how many keyframes attend to each other at most.
+        seed: of the draw of keyframes.
+        carry_guidance: carry δ of the guidance from the keyframes too, instead of computing it for every frame.
+    """
+
+    def __init__(
+        self,
+        editing: Editing,
+        batch_size: int,
+        *,
+        correspondence: Correspondence,
+        interval: int,
+        window: int,
+        seed: int,
+        carry_guidance: bool,
+    ) -> None:
+        self._editing = editing
+        self._batch_size = batch_size
+        self._correspondence = correspondence
+        self._interval = interval
+        self._window = window
+        self._seed = seed
+        self._carry_guidance = carry_guidance
+        guidance = editing.guidance
+        self._frame_conditioning = guidance.conditional if carry_guidance else guidance.branches
+
+    def __call__(self, latents: Tensor, step: Step) -> Iterator[tuple[list[int], Tensor]]:
+        """Keyframes and other frames, window by window, and the guided noise (g c h w) in their latents.
+
+        Latents (f c h w) are all frames'. What is kept of keyframes is one window's, however long the clip is, and each
+        keyframe is computed once.
+        """
+        keyframes = draw_keyframes(len(latents), self._interval, self._seed, step.index)
+        bank, attended = Kept((), {}), Kept((), {})
+        for window in windows(keyframes, len(latents), self._window):
+            own, own_attended, guided = self._keyframe_pass(latents, step, window, attended.of(window.context))
+            yield list(window.keyframes), guided
+            bank = bank.joined(own)
+            attended = attended.joined(own_attended).of(window.kept)
+            for frames in batches(window.between, self._batch_size):
+                yield frames, self._frame_pass(frames, latents[frames], step, bank)
+            bank = bank.of(window.kept)
+
+    def _keyframe_pass(self, latents: Tensor, step: Step, window: Window, context: Kept) -> tuple[Kept, Kept, Tensor]:
+        """A window's keyframes with extended attention, to each other and to the context.
+
+        Returns:
+            What frames take from them: by site, the attention output b k n c of the branches that the frame pass
+            computes; and the guidance's δ, 1 k c h w.
+            What later keyframes attend to, of those that are kept: by site, keys and values, b k n c.
+            The guided noise, k c h w.
+        """
+        guidance = self._editing.guidance
+        keyframes = list(window.keyframes)
+        outputs: dict[str, Tensor] = {}
+        keys_values: dict[str, Tensor] = {}
+
+        def strategy(injection: Injection) -> Strategy:
+            return _extended_attention(injection, len(keyframes), context, outputs, keys_values)
+
+        branches = self._editing.predict(keyframes, latents[keyframes], step, guidance.branches, strategy)
+        conditional, difference = guidance.split(branches)
+        read = self._frame_conditioning.branches
+        taken = {name: output[-read:] for name, output in outputs.items()} | {DIFFERENCE: difference[None]}
+        guided = guidance.combine(conditional, difference)
+        return Kept(window.keyframes, taken), Kept(window.keyframes, keys_values).of(window.kept), guided
+
+    def _frame_pass(self, frames: list[int], latents: Tensor, step: Step, bank: Kept) -> Tensor:
+        """The guided noise of frames that are no keyframes, with self-attention's output from the keyframes."""
+        guidance = self._editing.guidance
+        size = latents.shape[-2], latents.shape[-1]
+        # Every field before the network is called, since finding one may call the network itself.
+        grids = {size, *(site.grid(*size) for site in self._editing.backbone.sites)}
+        transport = Transport(frames, bank.keyframes, self._correspondence, grids, bank.tensors[DIFFERENCE].device)
+        strategy = _carried_attention(bank, transport, size)
+        branches = self._editing.predict(
+            frames, latents, step, self._frame_conditioning, lambda _: strategy, computes_attention=False
+        )
+        conditional, difference = guidance.split(branches)
+        if self._carry_guidance:
+            difference = transport.carry(bank.tensors[DIFFERENCE], size)[0]
+        return guidance.combine(conditional, difference)
+
+
+def _extended_attention(
+    injection: Injection, frames: int, context: Kept, outputs: dict[str, Tensor], keys_values: dict[str, Tensor]
+) -> Strategy:
+    """Every frame's queries attend to the keys and values of all frames and of the context (section 4.1).
+
+    Outputs, keys and values, b k n c each, are put where they are asked for.
+    """
+
+    def attend(site: Site, layer: SelfAttention, tokens: Tensor) -> Tensor:
+        queries, *own = (part.unflatten(0, (-1, frames)) for part in project(site, layer, tokens, injection))
+        together = []
+        for name, part in zip((f"keys of {site.name}", f"values of {site.name}"), own, strict=True):
+            keys_values[name] = part
+            together.append(torch.cat([context.tensors[name], part], 1) if context.keyframes else part)
+        # All frames as one sequence: the same keys for every query, without repeating them.
+        output = layer.attend(*(part.flatten(1, 2) for part in (queries, *together)))
+        outputs[site.name] = output.unflatten(1, (frames, -1))
+        return outputs[site.name].flatten(0, 1)
+
+    return attend
+
+
+def _carried_attention(bank: Kept, transport: Transport, size: tuple[int, int]) -> Strategy:
+    """The keyframes' attention output at corresponding places (section 4.2), and a frame's own where there is none."""
+
+    def attend(site: Site, layer: SelfAttention, tokens: Tensor) -> Tensor:
+        grid = site.grid(*size)
+        values = bank.tensors[site.name].transpose(2, 3).unflatten(3, grid)
+        carried = transport.carry(values, grid).flatten(3).transpose(2, 3).flatten(0, 1)
+        return _attend_where_lost(layer, tokens, carried, transport.fields[grid].lost)
+
+    return attend
+
+
+def _attend_where_lost(layer: SelfAttention, tokens: Tensor, carried: Tensor, lost: Tensor) -> Tensor:
+    """Carried output ((b f) n c), replaced by attention to the own frame at the lost tokens (f n)."""
+    frames = len(lost)
+    for frame in lost.any(1).nonzero().flatten().tolist():
+        places = lost[frame].nonzero().flatten()
+        own = tokens[frame::frames]
+        carried[frame::frames, places] = layer.attend(layer.queries(own[:, places]), layer.keys(own), layer.values(own))
+    return carried
