@@ -58,18 +58,19 @@ def configure(frames: int, steps: int, model: str, folder: Path) -> Config:
     )
 
 
-def seams(config: Config, frames: int, steps: int) -> dict[str, float]:
-    """Warp errors (×1e-3) at the borders of the last step's windows, and everywhere else."""
+def seams(config: Config, frames: int, steps: int) -> dict[str, float | None]:
+    """Warp errors (×1e-3) at the borders of the last step's windows, if it has more than one, and everywhere else."""
     clip = long_clip(frames)
     keyframes = draw_keyframes(frames, INTERVAL, config.edit.seed, steps - 1)
-    borders = {window.keyframes[-1] for window in windows(keyframes, frames, config.edit.keyframe_window)}
+    filled = [window for window in windows(keyframes, frames, config.edit.keyframe_window) if window.between]
+    borders = {window.keyframes[-1] for window in filled[:-1]}
     pictures = tokenflow.open_result(config.output.dir).frames.astype(np.float32) / 255
     errors: dict[bool, list[float]] = {True: [], False: []}
     for frame in range(frames - 1):
         seen = ~clip.occluded(frame, frame + 1)
         error = warp_error(pictures[frame], pictures[frame + 1], clip.flow(frame, frame + 1), seen)
         errors[frame in borders].append(1e3 * error)
-    return {"seam": float(np.mean(errors[True])), "within": float(np.mean(errors[False]))}
+    return {"seam": float(np.mean(errors[True])) if borders else None, "within": float(np.mean(errors[False]))}
 
 
 def measure(frames: int, steps: int, model: str) -> dict[str, object]:
