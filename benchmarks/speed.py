@@ -74,14 +74,14 @@ def invert_clip(backbone: Backbone, truth: Truth, folder: Path) -> Source:
     trajectory = Trajectory(folder, {})
     trajectory.write_frames((frame, index) for index, frame in enumerate(truth.frames))
     clean = torch.cat([backbone.encode(group) for group in as_tensor(truth.frames).split(BATCH)])
-    trajectory.write_latents(CLEAN, clean)
+    trajectory.write_latents(CLEAN, [clean])
 
     def predict(latents: Tensor, timestep: int) -> Tensor:
         return backbone.predict(latents, timestep, prompt)[0]
 
     steps = backbone.schedule.steps(STEPS)
     for timestep, latents in invert([(CLEAN, clean)], steps, predict, backbone.schedule, batch_size=BATCH):
-        trajectory.write_latents(timestep, latents)
+        trajectory.write_latents(timestep, [latents])
     return Source(backbone, trajectory, trajectory.frames(), prompt)
 
 

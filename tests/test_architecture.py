@@ -13,6 +13,7 @@ ORDER = [
     "schema",
     "video",
     "progress",
+    "rows",
     "frames",
     "schedule",
     "attention",

@@ -1,3 +1,6 @@
+from functools import partial
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -11,7 +14,7 @@ CLEAN_LATENTS = torch.randn(3, 4, 8, 8, generator=torch.Generator().manual_seed(
 
 
 def inverted(
-    predict: PredictNoise, schedule: Schedule, steps: int, clean: Tensor = CLEAN_LATENTS, **how: int
+    predict: PredictNoise, schedule: Schedule, steps: int, clean: Tensor = CLEAN_LATENTS, **how: Any
 ) -> list[Level]:
     """Every level, the clean one first."""
     start = (CLEAN, clean)
@@ -55,7 +58,8 @@ def test_with_noise_that_does_not_depend_on_the_latents_sampling_is_the_exact_in
     schedule = tiny_backbone().schedule
     noise = torch.randn(3, 4, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     clean = CLEAN_LATENTS.double()
-    levels = inverted(lambda latents, _: noise[: len(latents)], schedule, 25, clean, batch_size=3)
+    double = partial(torch.empty, dtype=torch.float64)
+    levels = inverted(lambda latents, _: noise[: len(latents)], schedule, 25, clean, batch_size=3, scratch=double)
     restored = sampled_whole(levels[-1][1], noise, schedule, 25)
     # Double precision, 50 steps.
     torch.testing.assert_close(restored, clean, rtol=1e-12, atol=1e-12)
@@ -64,7 +68,8 @@ def test_with_noise_that_does_not_depend_on_the_latents_sampling_is_the_exact_in
 def sampled_whole(noisy: Tensor, noise: Tensor, schedule: Schedule, steps: int) -> Tensor:
     """Sampling back with one noise for all levels."""
     everything = list(range(len(noisy)))
-    *_, restored = denoise(noisy, schedule.steps(steps), lambda *_: [(everything, noise)], schedule)
+    double = partial(torch.empty, dtype=torch.float64)
+    *_, restored = denoise(noisy, schedule.steps(steps), lambda *_: [(everything, noise)], schedule, double)
     return restored
 
 

@@ -21,8 +21,8 @@ def filled(folder: Path) -> Trajectory:
     trajectory = Trajectory(folder, MADE_FROM)
     frames = np.arange(5 * 6 * 4 * 3, dtype=np.uint8).reshape(5, 6, 4, 3)
     trajectory.write_frames((frame, Fraction(index, 30)) for index, frame in enumerate(frames))
-    trajectory.write_latents(CLEAN, LATENTS)
-    trajectory.write_latents(41, LATENTS + 1)
+    trajectory.write_latents(CLEAN, [LATENTS])
+    trajectory.write_latents(41, [LATENTS + 1])
     return trajectory
 
 
@@ -33,7 +33,7 @@ def test_what_was_written_is_read_back_by_another_process(tmp_path: Path) -> Non
     assert torch.equal(trajectory.latents(41), LATENTS + 1)
     assert trajectory.times == tuple(Fraction(index, 30) for index in range(5))
     assert trajectory.frames().shape == (5, 6, 4, 3)
-    assert trajectory.frames()[1, 0, 0, 0] == 72
+    assert trajectory.frames()[1][0, 0, 0] == 72
     assert not trajectory.complete
 
 

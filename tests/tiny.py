@@ -26,6 +26,7 @@ from transformers import (
 )
 
 from tokenflow.backbones.stable_diffusion import StableDiffusion
+from tokenflow.rows import Latents
 from tokenflow.video import VideoWriter
 
 TOKENS = 32
@@ -142,6 +143,11 @@ def tiny_xl_pipeline() -> StableDiffusionXLPipeline:
 def tiny_backbone(levels: int = 3, layers: int = 1, prediction_type: str = "epsilon") -> StableDiffusion:
     """The tiny model as tokenflow sees it."""
     return StableDiffusion(tiny_pipeline(levels, layers, prediction_type), "tiny")
+
+
+def whole(latents: Latents) -> torch.Tensor:
+    """All of them, f c h w."""
+    return latents[list(range(len(latents)))]
 
 
 def save_tiny_model(folder: Path) -> Path:

@@ -7,17 +7,20 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 
-import torch
 from torch import Tensor
 
 from tokenflow.frames import batches
+from tokenflow.rows import Latents, Scratch, in_memory
 from tokenflow.schedule import Schedule, Step, ddim_step, noise_between
 
 PredictNoise = Callable[[Tensor, int], Tensor]
 """(latents f c h w, time step) -> the noise in them, f c h w."""
 
-Level = tuple[int, Tensor]
+Level = tuple[int, Latents]
 """A time step (or `CLEAN`), and the latents f c h w at it."""
+
+Part = tuple[int, Tensor]
+"""A time step, and the latents of some frames at it."""
 
 LEVELS_READ = 3
 """How many levels a step looks back on."""
@@ -31,6 +34,7 @@ def invert(
     *,
     batch_size: int,
     iterations: int = 1,
+    scratch: Scratch = in_memory,
 ) -> Iterator[Level]:
     """Add the noise that sampling would take away, yielding each noisier level once all frames have reached it.
 
@@ -49,11 +53,12 @@ def invert(
         schedule: gives the noise levels.
         batch_size: frames a prediction.
         iterations: predictions a step, at least 1. The very first step, which has no past, takes one more.
+        scratch: where the levels that are yielded rest; three of them are held at a time.
     """
     levels = list(levels[-LEVELS_READ:])
     for step in reversed(steps):
         latents = levels[-1][1]
-        noisier = torch.empty_like(latents)
+        noisier = scratch((len(latents), *latents[[0]].shape[1:]))
         for frames in batches(range(len(latents)), batch_size):
             part = [(timestep, stored[frames]) for timestep, stored in levels]
             noisier[frames] = _one_step(part, step, predict, schedule, iterations)
@@ -61,9 +66,7 @@ def invert(
         yield levels[-1]
 
 
-def _one_step(
-    levels: Sequence[Level], step: Step, predict: PredictNoise, schedule: Schedule, iterations: int
-) -> Tensor:
+def _one_step(levels: Sequence[Part], step: Step, predict: PredictNoise, schedule: Schedule, iterations: int) -> Tensor:
     latents = levels[-1][1]
     between = schedule.alpha(step.next_timestep), schedule.alpha(step.timestep)
     noise = _extrapolated(levels, step.timestep, schedule)
@@ -74,7 +77,7 @@ def _one_step(
     return ddim_step(latents, noise.to(latents), *between)
 
 
-def _extrapolated(levels: Sequence[Level], timestep: int, schedule: Schedule) -> Tensor | None:
+def _extrapolated(levels: Sequence[Part], timestep: int, schedule: Schedule) -> Tensor | None:
     """The noise at a time step by the line, over log σ, through what the steps between these levels took."""
     noises = [
         (_log_sigma(schedule.alpha(to)), noise_between(cleaner, noisier, schedule.alpha(at), schedule.alpha(to)))

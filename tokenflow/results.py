@@ -16,6 +16,7 @@ from tokenflow.config import Config
 from tokenflow.errors import OutputError, TokenflowError
 from tokenflow.locking import locked
 from tokenflow.report import contact_sheet, sheet_frames, side_by_side, write_json, write_page
+from tokenflow.rows import Frames
 from tokenflow.video import VideoWriter, probe, restore
 
 CONTACT_SHEET = "contact_sheet.png"
@@ -117,7 +118,7 @@ class PictureWriter:
         times: seconds of each frame in the clip.
     """
 
-    def __init__(self, folder: Path, config: Config, source: np.ndarray, times: Sequence[Fraction]) -> None:
+    def __init__(self, folder: Path, config: Config, source: Frames, times: Sequence[Fraction]) -> None:
         self._folder = folder
         self._config = config
         self._source = source

@@ -8,6 +8,7 @@ counts once the manifest lists it. Parts are memory-mapped: reading some frames 
 
 import hashlib
 import json
+import math
 import os
 import re
 import warnings
@@ -21,11 +22,11 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from tokenflow.errors import OutputError, TokenflowError, TokenflowWarning, TrajectoryError
 from tokenflow.locking import LOCK, locked
+from tokenflow.rows import Frames, RowFile
 from tokenflow.schedule import CLEAN
 
 FORMAT = 2
@@ -81,11 +82,10 @@ class Trajectory:
         """Whether the source's frames are there."""
         return FRAMES in self._manifest.parts
 
-    def frames(self) -> np.ndarray:
-        """The source's frames at the model's size, f H W 3 uint8, memory-mapped and read-only."""
+    def frames(self) -> Frames:
+        """The source's frames at the model's size, f H W 3 uint8, read when asked for."""
         self._verify(FRAMES)
-        shape = (self.frame_count, *self._manifest.frame_shape)
-        return np.memmap(self.folder / FRAMES, np.uint8, "r", shape=shape)
+        return RowFile((self.folder / FRAMES).open("rb"), (self.frame_count, *self._manifest.frame_shape), np.uint8)
 
     def has(self, timestep: int) -> bool:
         """Whether the latents of a time step are there."""
@@ -128,11 +128,17 @@ class Trajectory:
         self._manifest.times, self._manifest.frame_shape = times, shape
         self._add(FRAMES)
 
-    def write_latents(self, timestep: int, latents: Tensor) -> None:
-        """Store the latents (f c h w) of a time step; once this returns, they outlive a crash."""
+    def write_latents(self, timestep: int, groups: Iterable[Tensor]) -> None:
+        """Store the latents of a time step, g c h w of some frames after another's; then they outlive a crash.
+
+        The file is of safetensors' format, whose own writer needs all of it in memory.
+        """
         name = _part(timestep)
-        with _atomic(self.folder / name) as temporary:
-            save_file({"latents": latents.detach().float().cpu().contiguous()}, temporary)
+        with _atomic(self.folder / name) as temporary, temporary.open("wb") as file:
+            for group in groups:
+                if not file.tell():
+                    file.write(_header((self.frame_count, *group.shape[1:])))
+                file.write(group.detach().float().cpu().contiguous().numpy().data)
         self._add(name)
 
     def finish(self, report: dict[str, Any]) -> None:
@@ -245,6 +251,14 @@ def _part(timestep: int) -> str:
 
 def _checksum_of(content: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _header(shape: tuple[int, ...]) -> bytes:
+    """What stands before the values of latents f c h w, float32, in a safetensors file."""
+    size = 4 * math.prod(shape)
+    text = json.dumps({"latents": {"dtype": "F32", "shape": shape, "data_offsets": [0, size]}})
+    text += " " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text.encode()
 
 
 def _checksum(path: Path) -> str:

@@ -19,11 +19,11 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Source:
     trajectory = Trajectory(tmp_path_factory.mktemp("source"), {"clip": "test"})
     trajectory.write_frames((frame, index) for index, frame in enumerate(frames))
     clean = backbone.encode(as_tensor(frames))
-    trajectory.write_latents(CLEAN, clean)
+    trajectory.write_latents(CLEAN, [clean])
     for count in (4, 25):
         for step in backbone.schedule.steps(count):
             if not trajectory.has(step.timestep):
                 noise = shared_noise(clean, seed=step.timestep)
                 noisy = add_noise(clean, noise, backbone.schedule.alpha(step.timestep))
-                trajectory.write_latents(step.timestep, noisy)
+                trajectory.write_latents(step.timestep, [noisy])
     return Source(backbone, trajectory, trajectory.frames(), backbone.embed("a dog on grass"))

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.tiny import moving_square, save_tiny_controlnet, tiny_backbone
+from tests.tiny import moving_square, save_tiny_controlnet, tiny_backbone, whole
 from tokenflow import config as settings
 from tokenflow.correspondence.base import Correspondence, identity
 from tokenflow.correspondence.flow import FlowCorrespondence
@@ -47,14 +47,14 @@ def inverted(frames: np.ndarray, folder: Path) -> Source:
     trajectory = Trajectory(folder, {"clip": "test"})
     trajectory.write_frames((frame, index) for index, frame in enumerate(frames))
     latents = backbone.encode(as_tensor(frames))
-    trajectory.write_latents(CLEAN, latents)
+    trajectory.write_latents(CLEAN, [latents])
     steps = backbone.schedule.steps(STEPS)
 
     def predict(latents: Tensor, timestep: int) -> Tensor:
         return backbone.predict(latents, timestep, prompt)[0]
 
     for timestep, noisier in invert([(CLEAN, latents)], steps, predict, backbone.schedule, batch_size=4, iterations=20):
-        trajectory.write_latents(timestep, noisier)
+        trajectory.write_latents(timestep, [noisier])
     return Source(backbone, trajectory, trajectory.frames(), prompt)
 
 
@@ -163,7 +163,7 @@ def test_a_keyframe_gets_its_own_tokens_back(moving: Source) -> None:
     """With an interval of 1 every frame is a keyframe; a frame next to it with its latents gets the same noise."""
     mode = SDEdit(moving, settings.SDEdit(strength=1.0), 0)
     start, steps = mode.start(moving.backbone.schedule.steps(STEPS))
-    twins = start[:1].repeat(4, 1, 1, 1)
+    twins = start[[0]].repeat(4, 1, 1, 1)
     predict = tokenflow(moving, mode, guidance(moving), correspondence=IdentityMaps(), interval=4, carry_guidance=False)
     keyframe = draw_keyframes(4, 4, 0, 0)[0]
     noise = noise_of_all(predict, twins, steps[0])
@@ -219,8 +219,8 @@ def test_tokens_that_no_keyframe_knows_attend_to_their_own_frame(moving: Source)
     start, steps = mode.start(moving.backbone.schedule.steps(STEPS))
     guided = guidance(moving)
     lost_in_all = tokenflow(moving, mode, guided, correspondence=NothingConfirmed(), carry_guidance=False)
-    lost = noise_of_all(lost_in_all, start, steps[0])
-    alone = noise_of_all(PerFrame(Editing(moving.backbone, mode, guided), 4), start, steps[0])
+    lost = noise_of_all(lost_in_all, whole(start), steps[0])
+    alone = noise_of_all(PerFrame(Editing(moving.backbone, mode, guided), 4), whole(start), steps[0])
     others = sorted(set(range(len(start))) - set(draw_keyframes(len(start), 4, 0, 0)))
     torch.testing.assert_close(lost[others], alone[others], rtol=0, atol=ROUNDING)
 
@@ -229,7 +229,7 @@ def test_tokens_that_no_keyframe_knows_attend_to_their_own_frame(moving: Source)
 def test_every_frame_comes_out_whatever_the_count_divides_by(frames: int, moving: Source) -> None:
     mode = SDEdit(moving, settings.SDEdit(strength=1.0), 0)
     start, steps = mode.start(moving.backbone.schedule.steps(STEPS))
-    groups = list(tokenflow(moving, mode, guidance(moving), interval=5)(start[:frames], steps[0]))
+    groups = list(tokenflow(moving, mode, guidance(moving), interval=5)(whole(start)[:frames], steps[0]))
     assert sorted(frame for group, _ in groups for frame in group) == list(range(frames))
     for group, noise in groups:
         assert noise.shape == start[group].shape

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from tokenflow.correspondence.base import Map, identity
+from tokenflow.rows import Frames
 
 CACHED_PAIRS = 4096
 """How many pairs of frames are remembered, at the latents' resolution: 50 MB at 64 × 64 latents."""
@@ -28,7 +29,7 @@ class FlowCorrespondence:
         height, width: the finest token grid, that is, the latents' size; coarser ones are averaged from it.
     """
 
-    def __init__(self, frames: np.ndarray, height: int, width: int) -> None:
+    def __init__(self, frames: Frames, height: int, width: int) -> None:
         self._frames = frames
         self._grid = height, width
         self._pair = lru_cache(CACHED_PAIRS)(self._compute)

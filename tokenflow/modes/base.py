@@ -7,13 +7,14 @@ into calls (propagation) nor how the loop goes (denoise).
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, Protocol
 
-import numpy as np
 from torch import Tensor
 
 from tokenflow.attention import Injection
 from tokenflow.backbones.base import Backbone, Conditioning
+from tokenflow.rows import Frames, Latents, ReadLatents
 from tokenflow.schedule import CLEAN, Step, add_noise, ddim_step, noise_between, shared_noise
 from tokenflow.trajectory import Trajectory
 
@@ -25,13 +26,13 @@ class Source:
     Attributes:
         backbone: the model.
         trajectory: its latents at every noise level.
-        frames: f H W 3 uint8, its pictures at the model's size.
+        frames: f H W 3 uint8, its pictures at the model's size, read when asked for.
         conditioning: its prompt, one branch.
     """
 
     backbone: Backbone
     trajectory: Trajectory
-    frames: np.ndarray
+    frames: Frames
     conditioning: Conditioning
 
     def latents(self, timestep: int, frames: Sequence[int] | None = None) -> Tensor:
@@ -54,15 +55,24 @@ class Source:
         place = min(max(bisect_right(levels, timestep), 1), len(levels) - 1)
         return levels[place - 1], levels[place]
 
-    def noised(self, timestep: int, noise: Literal["inversion", "shared"], seed: int) -> Tensor:
+    def level(self, timestep: int) -> Latents:
+        """The source's latents at a time step, read when asked for."""
+        return ReadLatents(len(self.frames), partial(self.latents, timestep))
+
+    def noised(self, timestep: int, noise: Literal["inversion", "shared"], seed: int) -> Latents:
         """The source's latents at a time step: those of its inversion, or clean ones with one Gaussian for all frames.
 
         The inversion's own noise keeps more of the source's structure; the shared one gives an edit more freedom.
         """
         if noise == "inversion":
-            return self.latents(timestep)
-        clean = self.latents(CLEAN)
-        return add_noise(clean, shared_noise(clean, seed), self.backbone.schedule.alpha(timestep))
+            return self.level(timestep)
+        alpha = self.backbone.schedule.alpha(timestep)
+
+        def read(frames: list[int]) -> Tensor:
+            clean = self.latents(CLEAN, frames)
+            return add_noise(clean, shared_noise(clean, seed), alpha)
+
+        return ReadLatents(len(self.frames), read)
 
 
 @dataclass(frozen=True)
@@ -87,7 +97,7 @@ class Call:
 class Mode(Protocol):
     """A method of editing."""
 
-    def start(self, steps: Sequence[Step]) -> tuple[Tensor, Sequence[Step]]:
+    def start(self, steps: Sequence[Step]) -> tuple[Latents, Sequence[Step]]:
         """The latents (f c h w) to start from, and the steps to take from there."""
         ...
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from tokenflow.attention import Injection
 from tokenflow.config import ControlNet as Settings
 from tokenflow.modes.base import Call, Source
+from tokenflow.rows import Latents
 from tokenflow.schedule import Step
 
 CANNY_THRESHOLDS = 100, 200
@@ -33,7 +34,7 @@ class ControlNet:
         self._control = source.backbone.load_control(settings.path)
         self._edges = lru_cache(maxsize=256)(lambda frame: canny_edges(source.frames[frame]))
 
-    def start(self, steps: Sequence[Step]) -> tuple[Tensor, Sequence[Step]]:
+    def start(self, steps: Sequence[Step]) -> tuple[Latents, Sequence[Step]]:
         """The noisiest level, by inversion or with shared noise, and all steps."""
         return self._source.noised(steps[0].timestep, self._settings.noise, self._seed), steps
 

@@ -2,11 +2,10 @@
 
 from collections.abc import Sequence
 
-from torch import Tensor
-
 from tokenflow.attention import Injection
 from tokenflow.config import PnP as Settings
 from tokenflow.modes.base import Call, Source
+from tokenflow.rows import Latents
 from tokenflow.schedule import Step
 
 
@@ -22,9 +21,9 @@ class PnP:
         self._source = source
         self._settings = settings
 
-    def start(self, steps: Sequence[Step]) -> tuple[Tensor, Sequence[Step]]:
+    def start(self, steps: Sequence[Step]) -> tuple[Latents, Sequence[Step]]:
         """The end of the inversion, and all steps."""
-        return self._source.latents(steps[0].timestep), steps
+        return self._source.level(steps[0].timestep), steps
 
     def inject(self, call: Call) -> Injection:
         """The source's residual features, and its queries and keys where the call computes attention."""

@@ -2,11 +2,10 @@
 
 from collections.abc import Sequence
 
-from torch import Tensor
-
 from tokenflow.attention import Injection
 from tokenflow.config import SDEdit as Settings
 from tokenflow.modes.base import Call, Source
+from tokenflow.rows import Latents
 from tokenflow.schedule import Step
 
 
@@ -24,7 +23,7 @@ class SDEdit:
         self._settings = settings
         self._seed = seed
 
-    def start(self, steps: Sequence[Step]) -> tuple[Tensor, Sequence[Step]]:
+    def start(self, steps: Sequence[Step]) -> tuple[Latents, Sequence[Step]]:
         """The source at the noise level of `strength`, and the steps from there; at least one."""
         taken = steps[min(len(steps) - 1, round((1 - self._settings.strength) * len(steps))) :]
         return self._source.noised(taken[0].timestep, self._settings.noise, self._seed), taken

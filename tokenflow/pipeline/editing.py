@@ -32,6 +32,7 @@ from tokenflow.pipeline.preprocessing import preprocess
 from tokenflow.progress import Progress, track
 from tokenflow.propagation import Editing, Guidance, PerFrame, TokenFlow
 from tokenflow.results import PictureWriter
+from tokenflow.rows import Latents, on_disk
 from tokenflow.schedule import CLEAN, Step
 from tokenflow.trajectory import Trajectory
 from tokenflow.video import read_frames
@@ -96,7 +97,7 @@ def edit(config: Config, *, backbone: Backbone | None = None, progress: Progress
         source = _source(config, backbone)
         measures = open_measures(config, source)
         with watch.stage("edit"):
-            latents = _sample(config, source, steps, progress)
+            latents = _sample(config, source, steps, folder, progress)
         with watch.stage("decode"):
             _write_pictures(config, source, latents, folder, measures, progress)
         content = _edit_report(config, source.trajectory, measures) | watch.figures()
@@ -131,11 +132,11 @@ def _source(config: Config, backbone: Backbone) -> Source:
     return Source(backbone, trajectory, trajectory.frames(), backbone.embed(config.clip.prompt))
 
 
-def _sample(config: Config, source: Source, steps: Sequence[Step], progress: Progress) -> Tensor:
-    """The edited latents, f c h w."""
+def _sample(config: Config, source: Source, steps: Sequence[Step], folder: Path, progress: Progress) -> Latents:
+    """The edited latents, f c h w, which rest in the folder."""
     mode = MODES[config.edit.mode](source, config)
     start, taken = mode.start(steps)
-    loop = denoise(start, taken, _propagation(config, source, mode), source.backbone.schedule)
+    loop = denoise(start, taken, _propagation(config, source, mode), source.backbone.schedule, on_disk(folder))
     *_, latents = track(loop, "edit", total=len(taken), unit="step", progress=progress)
     return latents
 
@@ -184,7 +185,7 @@ def _correspondence(config: Config, source: Source) -> Correspondence:
 
 
 def _write_pictures(
-    config: Config, source: Source, latents: Tensor, folder: Path, measures: Measures, progress: Progress
+    config: Config, source: Source, latents: Latents, folder: Path, measures: Measures, progress: Progress
 ) -> None:
     """Decode, write and measure the edit."""
     frames = source.frames

@@ -11,6 +11,7 @@ from tokenflow.config import Clip, Config
 from tokenflow.errors import ConfigError
 from tokenflow.metrics import ClipScore, Measures
 from tokenflow.modes.base import Source
+from tokenflow.rows import Frames
 from tokenflow.video import Frame, read_frames, resize
 
 
@@ -28,7 +29,7 @@ def open_measures(config: Config, source: Source) -> Measures:
     return Measures(reconstruction, None if mask is None else _masks(mask, config.clip, source.frames), score)
 
 
-def _masks(path: Path, part: Clip, frames: np.ndarray) -> Iterator[np.ndarray]:
+def _masks(path: Path, part: Clip, frames: Frames) -> Iterator[np.ndarray]:
     """The mask of each frame, H W in [0, 1] at the model's size."""
     height, width = frames.shape[1:3]
 

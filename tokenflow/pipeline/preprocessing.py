@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from tokenflow.inversion import LEVELS_READ, invert
 from tokenflow.metrics import psnr, ssim
 from tokenflow.pipeline.opening import load_model, open_trajectory
 from tokenflow.progress import Progress, track
+from tokenflow.rows import Latents, ReadLatents, on_disk
 from tokenflow.schedule import CLEAN, Step
 from tokenflow.trajectory import Trajectory
 from tokenflow.video import VideoWriter, fit_size, probe, read_frames, resize
@@ -90,7 +92,8 @@ def _invert_clip(config: Config, backbone: Backbone, trajectory: Trajectory, pro
     frames = trajectory.frames()
     with watch.stage("encode"):
         if not trajectory.has(CLEAN):
-            trajectory.write_latents(CLEAN, _encode(backbone, frames, size, progress))
+            groups = batches_with_bar(len(frames), size, "encode", progress)
+            trajectory.write_latents(CLEAN, (backbone.encode(as_tensor(frames[group])) for group in groups))
     with watch.stage("invert"):
         _invert_missing(config, backbone, steps, trajectory, progress)
     with watch.stage("reconstruct"):
@@ -126,14 +129,6 @@ def _model_size(config: Config, backbone: Backbone) -> tuple[int, int]:
     return width, height
 
 
-def _encode(backbone: Backbone, frames: np.ndarray, batch_size: int, progress: Progress) -> Tensor:
-    groups = [
-        backbone.encode(as_tensor(frames[group])).cpu()
-        for group in batches_with_bar(len(frames), batch_size, "encode", progress)
-    ]
-    return torch.cat(groups)
-
-
 def _invert_missing(
     config: Config, backbone: Backbone, steps: Sequence[Step], trajectory: Trajectory, progress: Progress
 ) -> None:
@@ -141,7 +136,7 @@ def _invert_missing(
     missing = [step for step in steps if not trajectory.has(step.timestep)]
     if not missing:
         return
-    stored = [(timestep, trajectory.latents(timestep)) for timestep in trajectory.timesteps[-LEVELS_READ:]]
+    stored = [(timestep, _level(trajectory, timestep)) for timestep in trajectory.timesteps[-LEVELS_READ:]]
     levels = invert(
         stored,
         missing,
@@ -149,6 +144,7 @@ def _invert_missing(
         backbone.schedule,
         batch_size=config.inversion.batch_size,
         iterations=config.inversion.iterations,
+        scratch=on_disk(trajectory.folder),
     )
     bar = track(
         levels,
@@ -159,7 +155,13 @@ def _invert_missing(
         progress=progress,
     )
     for timestep, noisier in bar:
-        trajectory.write_latents(timestep, noisier)
+        groups = batches(range(len(noisier)), config.inversion.batch_size)
+        trajectory.write_latents(timestep, (noisier[group] for group in groups))
+
+
+def _level(trajectory: Trajectory, timestep: int) -> Latents:
+    """The stored latents of a time step, read when asked for."""
+    return ReadLatents(trajectory.frame_count, partial(trajectory.latents, timestep))
 
 
 def _source_predict(config: Config, backbone: Backbone) -> Callable[[Tensor, int], Tensor]:
@@ -175,13 +177,14 @@ def _reconstruct(
     frames = trajectory.frames()
     predict = _source_predict(config, backbone)
 
-    def noise_in_all(latents: Tensor, step: Step) -> Iterator[tuple[list[int], Tensor]]:
+    def noise_in_all(latents: Latents, step: Step) -> Iterator[tuple[list[int], Tensor]]:
         for group in batches(range(len(latents)), config.inversion.batch_size):
             yield group, predict(latents[group], step.timestep)
 
-    loop = denoise(trajectory.latents(steps[0].timestep), steps, noise_in_all, backbone.schedule)
+    start = _level(trajectory, steps[0].timestep)
+    loop = denoise(start, steps, noise_in_all, backbone.schedule, on_disk(trajectory.folder))
     *_, latents = track(loop, "reconstruct", total=len(steps), unit="step", progress=progress)
-    clean = trajectory.latents(CLEAN)
+    clean = _level(trajectory, CLEAN)
     figures: dict[str, list[Tensor]] = {}
     height, width = frames.shape[1:3]
     times = [time - trajectory.times[0] for time in trajectory.times]

@@ -7,6 +7,7 @@ from torch import Tensor
 from tokenflow.attention import each_frame_to_itself
 from tokenflow.frames import batches
 from tokenflow.propagation.editing import Editing
+from tokenflow.rows import Latents
 from tokenflow.schedule import Step
 
 
@@ -22,7 +23,7 @@ class PerFrame:
         self._editing = editing
         self._batch_size = batch_size
 
-    def __call__(self, latents: Tensor, step: Step) -> Iterator[tuple[list[int], Tensor]]:
+    def __call__(self, latents: Latents, step: Step) -> Iterator[tuple[list[int], Tensor]]:
         """Frames in batches, and the guided noise (g c h w) in their latents (f c h w are all frames')."""
         guidance = self._editing.guidance
         for frames in batches(range(len(latents)), self._batch_size):

@@ -16,6 +16,7 @@ from tokenflow.keyframes import Window, draw_keyframes, windows
 from tokenflow.propagation.editing import Editing
 from tokenflow.propagation.kept import Kept
 from tokenflow.propagation.transport import Transport
+from tokenflow.rows import Latents
 from tokenflow.schedule import Step
 
 DIFFERENCE = "guidance"
@@ -58,7 +59,7 @@ class TokenFlow:
         guidance = editing.guidance
         self._frame_conditioning = guidance.conditional if carry_guidance else guidance.branches
 
-    def __call__(self, latents: Tensor, step: Step) -> Iterator[tuple[list[int], Tensor]]:
+    def __call__(self, latents: Latents, step: Step) -> Iterator[tuple[list[int], Tensor]]:
         """Keyframes and other frames, window by window, and the guided noise (g c h w) in their latents.
 
         Latents (f c h w) are all frames'. What is kept of keyframes is one window's, however long the clip is, and each
@@ -75,7 +76,7 @@ class TokenFlow:
                 yield frames, self._frame_pass(frames, latents[frames], step, bank)
             bank = bank.of(window.kept)
 
-    def _keyframe_pass(self, latents: Tensor, step: Step, window: Window, context: Kept) -> tuple[Kept, Kept, Tensor]:
+    def _keyframe_pass(self, latents: Latents, step: Step, window: Window, context: Kept) -> tuple[Kept, Kept, Tensor]:
         """A window's keyframes with extended attention, to each other and to the context.
 
         Returns:
