@@ -9,6 +9,7 @@ PACKAGE = Path(__file__).parent.parent / "tokenflow"
 ORDER = [
     "errors",
     "locking",
+    "replacing",
     "config",
     "schema",
     "video",

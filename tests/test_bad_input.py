@@ -27,7 +27,7 @@ from tests.video.making import flat, make, numbered
 from tokenflow import trajectory as trajectories
 from tokenflow.cli import main
 from tokenflow.locking import locked
-from tokenflow.video import VideoWriter, read_frames
+from tokenflow.video import VideoWriter, read_frames, write_pngs
 
 
 @pytest.fixture(scope="module")
@@ -202,6 +202,28 @@ def taken(name: str, *overrides: str) -> Callable[[Path], list[str]]:
     return arrange
 
 
+def pictures(folder: str, *overrides: str) -> Callable[[Path], list[str]]:
+    """A clip of pictures that the user has put into a folder."""
+
+    def arrange(place: Path) -> list[str]:
+        write_pngs(folder, moving_square(3))
+        return [f"clip.path={folder}", *overrides]
+
+    return arrange
+
+
+def edited_by_hand(place: Path) -> list[str]:
+    with (place / "out" / "config.yaml").open("a") as file:
+        file.write("# mine\n")
+    return []
+
+
+def mask_among_results(place: Path) -> list[str]:
+    shutil.copy("out/contact_sheet.png", "mask.png")
+    (place / "new").symlink_to("out")
+    return ["metrics.mask=out/contact_sheet.png", "output.dir=new"]
+
+
 ROWS = {
     "missing clip": Row(settings("clip.path=no.mp4"), r"there is no clip at no\.mp4; check the path"),
     "directory": Row(directory, r"folder is a folder without pictures; expected a video"),
@@ -261,6 +283,23 @@ ROWS = {
     "trajectories is a file": Row(
         taken("file", "trajectories.dir=file", "edit.seed=1"), r"cannot write to file/clip-\w+ .*set trajectories\.dir"
     ),
+    "the clip is a result": Row(
+        settings("clip.path=out/edited.mp4"),
+        r"out/edited\.mp4 belongs to the clip .*would be replaced",
+    ),
+    "the mask is a result": Row(mask_among_results, r"new/contact_sheet\.png belongs to .* mask.*set another output"),
+    "PNGs over the clip's": Row(
+        pictures("new/frames", "output.dir=new", "output.pngs=true"),
+        r"new/frames belongs to the clip",
+    ),
+    "results among the clip's pictures": Row(pictures("new", "output.dir=new"), r"new belongs to the clip .*added to"),
+    "a configuration in the place of the saved one": Row(
+        settings("output.dir=."), r"config\.yaml is not what an edit left there .*move it away, or set another output"
+    ),
+    "a result changed by hand": Row(edited_by_hand, r"out/config\.yaml is not what an edit left there .*move it away"),
+    "a trajectory as the output": Row(
+        lambda place: [f"output.dir={stored(place)}"], r"report\.json is not what an edit left there"
+    ),
     "nowhere to write": Row(settings("output.dir=/proc/out"), r"cannot write to /proc/out .*set output\.dir"),
 }
 
@@ -280,6 +319,22 @@ def test_one_line_says_what_to_do_and_nothing_is_spoilt(
     after = tree(place)
     assert {name: after.get(name) for name in before} == before
     assert set(after) - set(before) <= {"trajectories"}
+
+
+def test_the_users_files_stay_beside_results(place: Path) -> None:
+    """Pictures that are edited, those in the way of an edit's own, and one among an edit's own that was retouched."""
+    write_pngs("new/frames", moving_square(3))
+    Path("new/notes.txt").write_text("mine")
+    before = tree(place / "new")
+    assert status("edit", place / "config.yaml", "clip.path=new/frames", "output.dir=new") == 0
+    assert {name: tree(place / "new").get(name) for name in before} == before
+
+    assert status("edit", place / "config.yaml", "output.pngs=true") == 0
+    retouched = place / "out" / "frames" / "frame_00001.png"
+    Image.fromarray(moving_square(1)[0]).save(retouched)
+    assert status("edit", place / "config.yaml", "output.container=mkv") == 0
+    assert list(retouched.parent.iterdir()) == [retouched]
+    assert not (place / "out" / "edited.mp4").exists()
 
 
 ONE_PIXEL = np.full((1, 1, 3), 90, np.uint8)

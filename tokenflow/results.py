@@ -1,10 +1,8 @@
-"""What an edit leaves on disk: videos, pictures, reports; whole, or not there. Knows no model."""
+"""What an edit leaves on disk: videos, pictures, reports; and how. Knows no model."""
 
-import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, ExitStack
 from fractions import Fraction
-from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -13,15 +11,13 @@ import numpy as np
 from PIL import Image
 
 from tokenflow.config import Config
-from tokenflow.errors import OutputError, TokenflowError
-from tokenflow.locking import locked
+from tokenflow.replacing import FILES, REPORT, checksums, whole_or_not
 from tokenflow.report import contact_sheet, sheet_frames, side_by_side, write_json, write_page
 from tokenflow.rows import Frames
-from tokenflow.video import VideoWriter, probe, restore
+from tokenflow.video import VideoWriter, clip_files, probe, restore
 
 CONTACT_SHEET = "contact_sheet.png"
 CONFIG = "config.yaml"
-REPORT = "report.json"
 PAGE = "report.html"
 PNGS = "frames"
 
@@ -36,42 +32,24 @@ def comparison_name(config: Config) -> str:
     return f"comparison.{config.output.container}"
 
 
-@contextmanager
-def whole_or_not(folder: Path) -> Iterator[Path]:
-    """A folder to write results into, which move to `folder` once all are written; else nothing is left of them.
+def place(config: Config) -> AbstractContextManager[Path]:
+    """A folder to write the results of an edit into, which move to `output.dir` once all are there (see replacing.py).
 
     Raises:
-        OutputError: nothing can be written there, or another run is at it. Entered before the work, it says so
-            before the work.
+        OutputError: nothing can be written there, or the clip, its mask, or files of the user's would be lost.
     """
-    temporary = folder / ".partial"
-    try:
-        with locked(folder, partial(_refuse, folder)):
-            try:
-                shutil.rmtree(temporary, ignore_errors=True)  # of a run that was killed
-                temporary.mkdir()
-                yield temporary
-                _move_all(temporary, folder)
-            finally:
-                shutil.rmtree(temporary, ignore_errors=True)
-    except OSError as error:
-        if isinstance(error, TokenflowError):  # a missing clip or model is a FileNotFoundError, and no matter of output
-            raise
-        raise OutputError(
-            f"cannot write to {folder} ({error.strerror or error}); make room, or set output.dir to another place"
-        ) from error
+    names = [edited_name(config), comparison_name(config), CONTACT_SHEET, CONFIG, REPORT, PAGE]
+    pictures = [f"{PNGS}/frame_[0-9]*.png"] if config.output.pngs else []
+    return whole_or_not(config.output.dir, [*names, *pictures], _sources(config))
 
 
-def _refuse(folder: Path) -> None:
-    raise OutputError(f"another run is writing to {folder}; wait until it is done, or set another output.dir")
-
-
-def _move_all(temporary: Path, folder: Path) -> None:
-    """Put new results in the place of earlier ones; the report goes first and comes last, and vouches for the rest."""
-    (folder / REPORT).unlink(missing_ok=True)
-    shutil.rmtree(folder / PNGS, ignore_errors=True)
-    for file in sorted(temporary.iterdir(), key=lambda file: file.name == REPORT):
-        file.replace(folder / file.name)
+def _sources(config: Config) -> list[Path]:
+    """What must stay: the files of clip and mask, and the folders of which they are all the pictures."""
+    sources = []
+    for path in filter(None, (config.clip.path, config.metrics.mask)):
+        files = clip_files(path)
+        sources += files if path.is_file() else [*files, *{file.parent for file in files}]
+    return sources
 
 
 def try_form(config: Config, folder: Path) -> None:
@@ -102,10 +80,17 @@ def _video(path: Path, config: Config, width: int, height: int, times: Sequence[
     )
 
 
-def write_reports(folder: Path, config: Config, content: dict[str, Any]) -> None:
-    """report.json, and report.html with the videos and pictures that are in the folder already."""
-    write_json(folder / REPORT, content)
+def write_reports(folder: Path, config: Config, content: dict[str, Any]) -> dict[str, Any]:
+    """config.yaml, report.html with the videos and pictures that are in the folder already, and report.json.
+
+    Returns:
+        The content of report.json: what was given, and a list of all other files.
+    """
+    (folder / CONFIG).write_text(config.to_yaml())
     write_page(folder / PAGE, content, folder / comparison_name(config), folder / CONTACT_SHEET)
+    content = content | {FILES: checksums(folder)}
+    write_json(folder / REPORT, content)
+    return content
 
 
 class PictureWriter:

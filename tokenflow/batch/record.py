@@ -12,8 +12,8 @@ from typing import Literal
 from tokenflow.batch.jobs import Job
 from tokenflow.errors import BatchError, OutputError
 from tokenflow.pipeline import EditResult, open_result
+from tokenflow.replacing import REPORT
 from tokenflow.report import write_json
-from tokenflow.results import REPORT
 
 State = Literal["waiting", "running", "done", "failed"]
 

@@ -84,10 +84,11 @@ def edit(config: Config, *, backbone: Backbone | None = None, progress: Progress
 
     Raises:
         ConfigError: settings that contradict each other or the inversion.
+        OutputError: nothing can be written to `output.dir`, or something there would be lost that no edit has left.
         Everything that `preprocess` raises.
     """
     watch = report.Stopwatch()
-    with results.whole_or_not(config.output.dir) as folder:
+    with results.place(config) as folder:
         results.try_form(config, folder)
         with watch.stage("load"):
             backbone = backbone or load_model(config)
@@ -101,8 +102,7 @@ def edit(config: Config, *, backbone: Backbone | None = None, progress: Progress
         with watch.stage("decode"):
             _write_pictures(config, source, latents, folder, measures, progress)
         content = _edit_report(config, source.trajectory, measures) | watch.figures()
-        results.write_reports(folder, config, content)
-        (folder / results.CONFIG).write_text(config.to_yaml())
+        content = results.write_reports(folder, config, content)
     return _result(config, content)
 
 
