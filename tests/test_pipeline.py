@@ -103,6 +103,17 @@ def test_the_saved_configuration_gives_the_same_pixels_again(
     assert np.array_equal(tokenflow.edit(again, progress=False).frames, frames)
 
 
+@pytest.mark.parametrize("gone", [results.REPORT, results.CONFIG])
+def test_a_result_is_opened_again_and_one_that_is_not_whole_is_refused(
+    gone: str, material: Path, tmp_path: Path, shared_trajectories: Path
+) -> None:
+    result = tokenflow.edit(configured(material, tmp_path, trajectories=shared_trajectories), progress=False)
+    assert tokenflow.open_result(tmp_path / "out") == result
+    (tmp_path / "out" / gone).unlink()
+    with pytest.raises(ConfigError, match=gone):
+        tokenflow.open_result(tmp_path / "out")
+
+
 def test_stage_1_reports_the_autoencoder_and_the_inversion(material: Path, tmp_path: Path) -> None:
     result = tokenflow.preprocess(configured(material, tmp_path), progress=False)
     assert set(result.report["reconstruction"]) == {

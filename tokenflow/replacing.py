@@ -7,7 +7,7 @@ be replaced or deleted by the next edit; everything else belongs to the user. Kn
 import hashlib
 import json
 import shutil
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -19,10 +19,16 @@ REPORT = "report.json"
 FILES = "files"
 """Where report.json lists the other files, as `checksums` gives them."""
 
+_EARLIER = "earlier.json"
+"""What the report of the results that are replaced is called meanwhile."""
+
 
 @contextmanager
 def whole_or_not(folder: Path, patterns: Collection[str], sources: Collection[Path]) -> Iterator[Path]:
     """A folder to write results into, which move to `folder` once all are written; else nothing is left of them.
+
+    From the moment they are whole they are bound to arrive: a run that is killed while they move leaves some files of
+    each result and no report.json, and the next run completes the move before all else.
 
     Args:
         folder: where results go.
@@ -33,15 +39,17 @@ def whole_or_not(folder: Path, patterns: Collection[str], sources: Collection[Pa
         OutputError: nothing can be written there, another run is at it, or something would be lost. Entered before
             the work, it says so before the work.
     """
-    temporary = folder / ".partial"
+    temporary, whole = folder / ".partial", folder / ".whole"
     try:
         with locked(folder, partial(_refuse, folder)):
             try:
+                _move_all(whole, folder)
                 _refuse_to_lose(folder, patterns, sources)
                 shutil.rmtree(temporary, ignore_errors=True)  # of a run that was killed
                 temporary.mkdir()
                 yield temporary
-                _move_all(temporary, folder)
+                temporary.rename(whole)
+                _move_all(whole, folder)
             finally:
                 shutil.rmtree(temporary, ignore_errors=True)
     except OSError as error:
@@ -86,24 +94,46 @@ def _place(path: Path) -> Path:
 
 def _left_by_an_edit(folder: Path) -> set[str]:
     """The names of an edit's files in a folder that nobody has changed, its report.json among them."""
+    listed = _listed(folder / REPORT)
+    return {REPORT, *_unchanged(folder, listed)} if listed else set()
+
+
+def _listed(report: Path) -> dict[str, str]:
+    """The files that a report lists, with their checksums; none where it is no edit's."""
     try:
-        listed = dict(json.loads((folder / REPORT).read_bytes())[FILES])
+        return dict(json.loads(report.read_bytes())[FILES])
     except (OSError, ValueError, TypeError, LookupError):
-        return set()
-    return {REPORT, *(name for name in listed if _checksum_or_none(folder / name) == listed[name])}
+        return {}
 
 
-def _move_all(temporary: Path, folder: Path) -> None:
-    """Put new results in the place of earlier ones; the report goes first and comes last, and vouches for the rest."""
-    new, earlier = _names(temporary), _left_by_an_edit(folder)
-    (folder / REPORT).unlink(missing_ok=True)
-    for name in earlier - {*new, REPORT}:
-        (folder / name).unlink()
-        with suppress(OSError):  # there is something else in it
-            (folder / name).parent.rmdir()
-    for name in sorted(new, key=lambda name: name == REPORT):
-        (folder / name).parent.mkdir(exist_ok=True)
-        (temporary / name).replace(folder / name)
+def _unchanged(folder: Path, listed: Mapping[str, str]) -> list[str]:
+    return [name for name, checksum in listed.items() if _checksum_or_none(folder / name) == checksum]
+
+
+def _move_all(whole: Path, folder: Path) -> None:
+    """Put new results in the place of earlier ones, or go on with that; nothing is done where there are none.
+
+    The earlier report goes first and the new one comes last, so that report.json vouches for the rest.
+    """
+    report, earlier = whole / REPORT, whole / _EARLIER
+    if report.exists():
+        with suppress(FileNotFoundError):
+            (folder / REPORT).replace(earlier)
+        for name in _unchanged(folder, _listed(earlier)):
+            if name not in _listed(report):
+                _delete(folder / name)
+        for name in _listed(report):
+            with suppress(FileNotFoundError):  # it has moved already
+                (folder / name).parent.mkdir(exist_ok=True)
+                (whole / name).replace(folder / name)
+        report.replace(folder / REPORT)
+    shutil.rmtree(whole, ignore_errors=True)
+
+
+def _delete(path: Path) -> None:
+    path.unlink()
+    with suppress(OSError):  # there is something else in its folder
+        path.parent.rmdir()
 
 
 def _names(folder: Path) -> list[str]:

@@ -112,9 +112,13 @@ def open_result(folder: Path) -> EditResult:
     Raises:
         ConfigError: there is no finished edit in the folder.
     """
+    try:
+        content = json.loads((folder / results.REPORT).read_bytes())
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"there is no finished edit in {folder} ({error}); run it, or name another folder") from error
     config = load_config(folder / results.CONFIG, environment={})
     output = config.output.model_copy(update={"dir": folder})
-    return _result(config.model_copy(update={"output": output}), json.loads((folder / results.REPORT).read_text()))
+    return _result(config.model_copy(update={"output": output}), content)
 
 
 def _result(config: Config, content: dict[str, Any]) -> EditResult:
