@@ -17,6 +17,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     ValidationError,
@@ -50,6 +51,18 @@ def _one_size(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
 Size = Annotated[Side | tuple[Side, Side], WrapValidator(_one_size)]
 
 
+def _named(value: Any) -> Any:
+    """Refuse what names nothing, of which a path would make the working directory."""
+    if isinstance(value, str) and not value.strip():
+        raise ValueError("expected a name; write . for the working directory")
+    return value
+
+
+Place = Annotated[Path, BeforeValidator(_named)]
+Name = Annotated[str, BeforeValidator(_named)]
+"""A folder, a file or a hub id."""
+
+
 class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
@@ -57,7 +70,7 @@ class _Section(BaseModel):
 class Clip(_Section):
     """The source: where it is, what it shows, and which part of it to edit."""
 
-    path: Path
+    path: Place
     prompt: str = Field(description="What the clip shows, in the words that an edit then changes.")
     start: float = Field(
         0.0, ge=0, le=10**7, allow_inf_nan=False, description="Seconds into the clip where the part begins."
@@ -77,8 +90,8 @@ class Clip(_Section):
 class Model(_Section):
     """The diffusion model: a folder, a hub id or a .safetensors file."""
 
-    path: str
-    base: str | None = Field(None, description="For a .safetensors file: the model whose configuration it shares.")
+    path: Name
+    base: Name | None = Field(None, description="For a .safetensors file: the model whose configuration it shares.")
     device: str = "auto"
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
     offload: bool = Field(
@@ -120,7 +133,7 @@ class SDEdit(_Section):
 class ControlNet(_Section):
     """ControlNet on the source's edges: which one, how strongly, and between which fractions of the steps."""
 
-    path: str = "data/models/mini-controlnet-canny"
+    path: Name = "data/models/mini-controlnet-canny"
     scale: float = Field(1.0, ge=0, le=100, allow_inf_nan=False)
     start: Fraction = 0.0
     end: Fraction = 1.0
@@ -163,7 +176,7 @@ class Edit(_Section):
 class Output(_Section):
     """Where the result goes, and in which form."""
 
-    dir: Path
+    dir: Place
     container: Literal["mp4", "mov", "mkv", "webm"] = "mp4"
     codec: Literal["h264", "hevc", "vp9", "av1", "prores", "ffv1"] = "h264"
     quality: int | None = Field(
@@ -175,11 +188,11 @@ class Output(_Section):
 class Metrics(_Section):
     """What an edit is measured with beyond what the clip itself gives."""
 
-    clip: str | None = Field(
+    clip: Name | None = Field(
         None,
         description="A CLIP model for the scores of prompt and frames: a hub id or a folder; null for no such score.",
     )
-    mask: Path | None = Field(
+    mask: Place | None = Field(
         None,
         description="White where the edit is meant to change something: one picture for all frames, or a clip of as "
         "many frames and of the same times as the source; null where that is not known.",
@@ -189,7 +202,7 @@ class Metrics(_Section):
 class Trajectories(_Section):
     """Where inversions are kept, to be shared by all edits of a clip."""
 
-    dir: Path = Path("trajectories")
+    dir: Place = Path("trajectories")
 
 
 class Config(_Section):
