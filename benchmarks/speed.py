@@ -10,6 +10,7 @@ import json
 import tempfile
 import time
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 from statistics import median
 
@@ -72,7 +73,7 @@ def invert_clip(backbone: Backbone, truth: Truth, folder: Path) -> Source:
     """The clip's trajectory, as stage 1 makes it."""
     prompt = backbone.embed(truth.prompts[0])
     trajectory = Trajectory(folder, {})
-    trajectory.write_frames((frame, index) for index, frame in enumerate(truth.frames))
+    trajectory.write_frames((frame, Fraction(index), Fraction(1)) for index, frame in enumerate(truth.frames))
     clean = torch.cat([backbone.encode(group) for group in as_tensor(truth.frames).split(BATCH)])
     trajectory.write_latents(CLEAN, [clean])
 

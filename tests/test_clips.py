@@ -175,6 +175,44 @@ def test_a_variable_rate_is_kept(tmp_path: Path) -> None:
     assert times(result.comparison) == UNEVEN
 
 
+def lengths(video: Path) -> list[float]:
+    """Seconds that the pictures of a file last, and its sound."""
+    with av.open(str(video)) as container:
+        return [float((stream.duration or 0) * (stream.time_base or 0)) for stream in container.streams]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "end", "silence"),
+    [
+        ([], 4.08, 4.0),
+        (["clip.frames=3"], 1.04, 1.04),
+        (["clip.every=2"], 4.08, 4.0),
+        (["clip.frames=2", "clip.every=2"], 1.08, 1.08),
+        (["clip.start=1.0"], 3.08, 3.0),
+    ],
+)
+def test_the_last_picture_stands_as_long_as_in_the_source_and_the_sound_goes_on(
+    overrides: list[str], end: float, silence: float, tmp_path: Path
+) -> None:
+    """A recording of a screen, on which little happens, with speech to it."""
+    times = [Fraction(tick, 100) for tick in (0, 50, 100, 104, 108)]
+    clip = make(tmp_path / "clip.mp4", pictures(5), times=times, end=Fraction(408, 100), sound="aac", seconds=4)
+    result = edit(clip, *overrides)
+    shown, heard = lengths(result.video)
+    assert shown == pytest.approx(end, abs=1e-4)
+    assert heard == pytest.approx(silence, abs=2 * 1024 / 48_000)  # packets of AAC last 1024 samples of 48000
+    assert lengths(result.comparison) == pytest.approx([end], abs=1e-4)
+    (trajectory,) = (tmp_path / "trajectories").iterdir()
+    assert lengths(trajectory / "reconstruction.mp4") == pytest.approx([end], abs=1e-4)
+
+
+def test_an_animation_ends_with_its_last_pictures_pause(tmp_path: Path) -> None:
+    first, *rest = map(Image.fromarray, pictures(4))
+    for name in ("a.gif", "a.webp"):
+        first.save(tmp_path / name, save_all=True, append_images=rest, duration=[100, 100, 100, 2000])
+        assert lengths(edit(tmp_path / name).video) == pytest.approx([2.3])
+
+
 def test_of_a_part_come_its_frames_times_and_sound(tmp_path: Path) -> None:
     clip = make(tmp_path / "clip.mp4", pictures(60), sound="aac")
     result = edit(clip, "clip.start=0.8", "clip.frames=5", "clip.every=3")

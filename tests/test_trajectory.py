@@ -20,7 +20,7 @@ LATENTS = torch.randn(5, 4, 3, 2)
 def filled(folder: Path) -> Trajectory:
     trajectory = Trajectory(folder, MADE_FROM)
     frames = np.arange(5 * 6 * 4 * 3, dtype=np.uint8).reshape(5, 6, 4, 3)
-    trajectory.write_frames((frame, Fraction(index, 30)) for index, frame in enumerate(frames))
+    trajectory.write_frames((frame, Fraction(index, 30), Fraction(1, 7)) for index, frame in enumerate(frames))
     trajectory.write_latents(CLEAN, [LATENTS])
     trajectory.write_latents(41, [LATENTS + 1])
     return trajectory
@@ -32,6 +32,7 @@ def test_what_was_written_is_read_back_by_another_process(tmp_path: Path) -> Non
     assert torch.equal(trajectory.latents(CLEAN), LATENTS)
     assert torch.equal(trajectory.latents(41), LATENTS + 1)
     assert trajectory.times == tuple(Fraction(index, 30) for index in range(5))
+    assert trajectory.end == Fraction(4, 30) + Fraction(1, 7)
     assert trajectory.frames().shape == (5, 6, 4, 3)
     assert trajectory.frames()[1][0, 0, 0] == 72
     assert not trajectory.complete
@@ -136,8 +137,8 @@ def test_what_a_killed_run_had_not_finished_writing_is_cleared_away(tmp_path: Pa
 
 
 def test_a_clip_that_goes_missing_while_it_is_read_is_no_matter_of_writing(tmp_path: Path) -> None:
-    def frames() -> Iterator[tuple[np.ndarray, Fraction]]:
-        yield np.zeros((2, 2, 3), np.uint8), Fraction(0)
+    def frames() -> Iterator[tuple[np.ndarray, Fraction, Fraction]]:
+        yield np.zeros((2, 2, 3), np.uint8), Fraction(0), Fraction(1)
         raise ClipNotFoundError("there is no clip")
 
     with pytest.raises(ClipNotFoundError, match="there is no clip"):
@@ -146,7 +147,7 @@ def test_a_clip_that_goes_missing_while_it_is_read_is_no_matter_of_writing(tmp_p
 
 def test_frames_that_break_off_leave_nothing(tmp_path: Path) -> None:
     def frames() -> object:
-        yield np.zeros((2, 2, 3), np.uint8), Fraction(0)
+        yield np.zeros((2, 2, 3), np.uint8), Fraction(0), Fraction(1)
         raise RuntimeError("the clip is damaged")
 
     trajectory = Trajectory(tmp_path, MADE_FROM)

@@ -67,16 +67,16 @@ def try_form(config: Config, folder: Path) -> None:
     path.unlink()
 
 
-def _video(path: Path, config: Config, width: int, height: int, times: Sequence[Fraction], **sound: Any) -> VideoWriter:
-    """A video in the form that the configuration asks for, its first frame at zero."""
+def _video(path: Path, config: Config, width: int, height: int, times: Sequence[Fraction], **more: Any) -> VideoWriter:
+    """A video in the form that the configuration asks for."""
     return VideoWriter(
         path,
         width=width,
         height=height,
-        times=[time - times[0] for time in times],
+        times=times,
         codec=config.output.codec,
         quality=config.output.quality,
-        **sound,
+        **more,
     )
 
 
@@ -101,13 +101,15 @@ class PictureWriter:
         config: of the edit.
         source: f H W 3 uint8, the source's frames at the model's size.
         times: seconds of each frame in the clip.
+        end: seconds in the clip at which the last frame goes.
     """
 
-    def __init__(self, folder: Path, config: Config, source: Frames, times: Sequence[Fraction]) -> None:
+    def __init__(self, folder: Path, config: Config, source: Frames, times: Sequence[Fraction], end: Fraction) -> None:
         self._folder = folder
         self._config = config
         self._source = source
         self._times = times
+        self._end = end
         self._shown = sheet_frames(len(source))
         self._sheet: list[np.ndarray] = []
         self._count = 0
@@ -118,13 +120,13 @@ class PictureWriter:
             (folder / PNGS).mkdir()
 
     def __enter__(self) -> Self:
-        config, times = self._config, self._times
+        config, times, end = self._config, self._times, self._end
         height, width = self._restored(self._source[0]).shape[:2]
         sound = {"audio_from": config.clip.path, "audio_start": times[0]}
-        edited = _video(self._folder / edited_name(config), config, width, height, times, **sound)
+        edited = _video(self._folder / edited_name(config), config, width, height, times, end=end, **sound)
         self._edited = self._open.enter_context(edited)
         height, width = self._source.shape[1:3]
-        comparison = _video(self._folder / comparison_name(config), config, 2 * width, height, times)
+        comparison = _video(self._folder / comparison_name(config), config, 2 * width, height, times, end=end)
         self._comparison = self._open.enter_context(comparison)
         return self
 

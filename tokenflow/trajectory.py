@@ -29,7 +29,7 @@ from tokenflow.locking import LOCK, locked
 from tokenflow.rows import Frames, RowFile
 from tokenflow.schedule import CLEAN
 
-FORMAT = 2
+FORMAT = 3
 MANIFEST = "manifest.json"
 FRAMES = "frames.rgb"
 CLEAN_PART = "clean.safetensors"
@@ -42,6 +42,7 @@ class _Manifest:
     format: int = FORMAT
     frame_shape: list[int] = field(default_factory=list)
     times: list[str] = field(default_factory=list)
+    end: str = ""
     parts: dict[str, str] = field(default_factory=dict)
     complete: bool = False
 
@@ -69,8 +70,13 @@ class Trajectory:
 
     @property
     def times(self) -> tuple[Fraction, ...]:
-        """Seconds from the start of the part, a frame each."""
+        """Seconds from the start of the clip, a frame each."""
         return tuple(Fraction(time) for time in self._manifest.times)
+
+    @property
+    def end(self) -> Fraction:
+        """Seconds from the start of the clip at which the last frame goes."""
+        return Fraction(self._manifest.end)
 
     @property
     def frame_count(self) -> int:
@@ -116,16 +122,18 @@ class Trajectory:
             stored = file.get_slice("latents")
             return torch.cat([stored[frame : frame + 1] for frame in frames])
 
-    def write_frames(self, frames: Iterable[tuple[np.ndarray, Fraction]]) -> None:
-        """Store the source's frames (H W 3 uint8, seconds), one after another."""
+    def write_frames(self, frames: Iterable[tuple[np.ndarray, Fraction, Fraction]]) -> None:
+        """Store the source's frames (H W 3 uint8, seconds when it comes, seconds it is shown), one after another."""
         times: list[str] = []
+        end = Fraction(0)
         shape: list[int] = []
         with _atomic(self.folder / FRAMES) as temporary, temporary.open("wb") as file:
-            for picture, time in frames:
+            for picture, time, duration in frames:
                 times.append(str(time))
+                end = time + duration
                 shape = list(picture.shape)
                 file.write(np.ascontiguousarray(picture).data)
-        self._manifest.times, self._manifest.frame_shape = times, shape
+        self._manifest.times, self._manifest.end, self._manifest.frame_shape = times, str(end), shape
         self._add(FRAMES)
 
     def write_latents(self, timestep: int, groups: Iterable[Tensor]) -> None:

@@ -17,7 +17,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Source:
     backbone = tiny_backbone()
     frames = moving_square(FRAMES)
     trajectory = Trajectory(tmp_path_factory.mktemp("source"), {"clip": "test"})
-    trajectory.write_frames((frame, index) for index, frame in enumerate(frames))
+    trajectory.write_frames((frame, index, 1) for index, frame in enumerate(frames))
     clean = backbone.encode(as_tensor(frames))
     trajectory.write_latents(CLEAN, [clean])
     for count in (4, 25):

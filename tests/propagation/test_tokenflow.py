@@ -45,7 +45,7 @@ def inverted(frames: np.ndarray, folder: Path) -> Source:
     backbone = tiny_backbone()
     prompt = backbone.embed("a dog on grass")
     trajectory = Trajectory(folder, {"clip": "test"})
-    trajectory.write_frames((frame, index) for index, frame in enumerate(frames))
+    trajectory.write_frames((frame, index, 1) for index, frame in enumerate(frames))
     latents = backbone.encode(as_tensor(frames))
     trajectory.write_latents(CLEAN, [latents])
     steps = backbone.schedule.steps(STEPS)

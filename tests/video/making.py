@@ -74,7 +74,9 @@ def make(
     pixel_format: str = "yuv420p",
     rate: Fraction | int = 25,
     times: Sequence[Fraction] | None = None,
+    end: Fraction | None = None,
     sound: str | None = None,
+    seconds: float | None = None,
     options: Mapping[str, str] | None = None,
     aspect: Fraction | None = None,
     rotation: int = 0,
@@ -83,7 +85,10 @@ def make(
     container: str | None = None,
     container_options: Mapping[str, str] | None = None,
 ) -> Path:
-    """Encode pictures (H W 3 or 4) and, if a codec for it is named, a second of sound for 25 of them."""
+    """Encode pictures (H W 3 or 4) and, if a codec for it is named, so many seconds of sound, by default one for 25.
+
+    With times, the last picture may be told when to go (`end`); they are then stored in the order of showing.
+    """
     need(codec, *filter(None, [sound]))
     pictures = list(pictures)
     with av.open(str(path), "w", format=container, options=dict(container_options or {})) as output:
@@ -92,6 +97,8 @@ def make(
         video.pix_fmt = pixel_format
         if times:
             video.codec_context.time_base = Fraction(1, 90_000)
+        if end:
+            video.codec_context.max_b_frames = 0
         if aspect:
             video.codec_context.sample_aspect_ratio = aspect
         for name, value in (tags or {}).items():
@@ -101,7 +108,7 @@ def make(
         heard = output.add_stream(sound, rate=48_000, layout="mono") if sound else None
         output.start_encoding()
         if heard:
-            output.mux(list(_sweep(heard, len(pictures) / 25)))
+            output.mux(list(_sweep(heard, seconds or len(pictures) / 25)))
         for index, picture in enumerate(pictures):
             frame = av.VideoFrame.from_ndarray(picture, format="rgba" if picture.shape[-1] == 4 else "rgb24")
             frame = frame.reformat(format=pixel_format, **(convert or {}))
@@ -110,7 +117,10 @@ def make(
             else:
                 frame.pts, frame.time_base = index, 1 / Fraction(rate)
             output.mux(video.encode(frame))
-        output.mux(video.encode(None))
+        for packet in video.encode(None):
+            if times and end and packet.pts == round(times[-1] * 90_000):
+                packet.duration = round((end - times[-1]) * 90_000)
+            output.mux(packet)
     return path
 
 

@@ -72,19 +72,21 @@ def test_a_file_that_is_no_picture(tmp_path, name, content):
 
 def test_one_picture_is_a_clip_of_one_frame(tmp_path):
     images(6)[5].save(tmp_path / "a.png")
-    assert numbers(tmp_path / "a.png") == [5]
+    (frame,) = read_frames(tmp_path / "a.png")
+    assert (number(frame.picture), frame.duration) == (5, Fraction(1, 25))
     assert probe(tmp_path / "a.png").rate == 25
 
 
 @pytest.mark.parametrize("suffix", ["webp", "png", "apng", "gif"])
 def test_animations_are_shown_as_long_as_they_say(tmp_path, suffix):
-    durations = [40, 100, 40, 200, 60]
+    durations = [40, 100, 40, 200, 2000]
     first, *rest = images(5)
     kind = {"webp": {"lossless": True}, "gif": {}}.get(suffix, {"format": "PNG"})
     first.save(tmp_path / f"a.{suffix}", save_all=True, append_images=rest, duration=durations, **kind)
     frames = list(read_frames(tmp_path / f"a.{suffix}"))
     assert [number(frame.picture) for frame in frames] == list(range(5))
     assert [frame.time for frame in frames] == [Fraction(sum(durations[:index]), 1000) for index in range(5)]
+    assert [frame.duration for frame in frames] == [Fraction(duration, 1000) for duration in durations]
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))

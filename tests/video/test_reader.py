@@ -25,6 +25,7 @@ def test_every_codec_gives_each_frame_once_and_in_order(tmp_path, codec, pixel_f
     frames = list(read_frames(clip))
     assert numbers(frames) == list(range(COUNT))
     assert [frame.time for frame in frames] == [Fraction(index, 25) for index in range(COUNT)]
+    assert [frame.duration for frame in frames] == [Fraction(1, 25)] * COUNT
     assert {frame.picture.shape for frame in frames} == {(HEIGHT, WIDTH, 3)}
     assert {frame.picture.dtype for frame in frames} == {np.dtype(np.uint8)}
 
@@ -41,14 +42,44 @@ def test_probe_tells_what_reading_gives(tmp_path):
 @pytest.mark.parametrize("name", ["clip.mkv", "clip.ts"])
 def test_a_constant_rate_is_exact_though_the_container_rounds(tmp_path, name):
     rate = Fraction(24_000, 1001)
-    frames = read_frames(make(tmp_path / name, pictures(), rate=rate))
+    frames = list(read_frames(make(tmp_path / name, pictures(), rate=rate)))
     assert [frame.time for frame in frames] == [index / rate for index in range(COUNT)]
+    assert [frame.duration for frame in frames] == [1 / rate] * COUNT
 
 
 def test_a_variable_rate_is_read_by_its_time_stamps(tmp_path):
     times = [Fraction(tick, 90) for tick in (0, 3, 5, 20, 21, 90, 93)]
     clip = make(tmp_path / "clip.mp4", pictures(len(times)), times=times)
     assert [frame.time for frame in read_frames(clip)] == times
+
+
+SCREEN = [Fraction(tick, 100) for tick in (0, 50, 100, 104, 108)]
+"""A recording of a screen, on which the last picture stands for three seconds."""
+
+
+@pytest.mark.parametrize(
+    ("part", "ends"),
+    [
+        ({}, [50, 100, 104, 108, 408]),
+        ({"frames": 3}, [50, 100, 104]),
+        ({"every": 2}, [100, 108, 408]),
+        ({"every": 2, "frames": 2}, [100, 108]),
+        ({"every": 3}, [104, 408]),
+        ({"every": 9}, [408]),
+        ({"start": 1.0, "frames": 1}, [104]),
+        ({"start": 1.08}, [408]),
+    ],
+)
+def test_each_frame_is_shown_until_the_next_comes_or_the_clip_ends(tmp_path, part, ends):
+    clip = make(tmp_path / "clip.mp4", pictures(5), times=SCREEN, end=Fraction(408, 100))
+    frames = list(read_frames(clip, **part))
+    assert [frame.source_time + frame.duration for frame in frames] == [Fraction(end, 100) for end in ends]
+
+
+def test_a_last_frame_after_a_gap_is_as_short_as_the_file_says(tmp_path):
+    times = [Fraction(0), Fraction(1, 25), Fraction(10)]
+    *_, last = read_frames(make(tmp_path / "clip.mp4", pictures(3), times=times, end=Fraction(1001, 100)))
+    assert last.duration == Fraction(1, 100)
 
 
 def test_bare_streams_are_counted(tmp_path):
@@ -131,7 +162,7 @@ def test_nothing_there(tmp_path):
 
 def test_one_frame(tmp_path):
     (frame,) = read_frames(make(tmp_path / "clip.mp4", [numbered(9)]))
-    assert (number(frame.picture), frame.time) == (9, 0)
+    assert (number(frame.picture), frame.time, frame.duration) == (9, 0, Fraction(1, 25))
 
 
 def test_one_pixel(tmp_path):
@@ -195,6 +226,7 @@ def test_interlaced_clips_lose_their_combs_and_no_frame(tmp_path, count, codec, 
     woven = [combed(index) for index in range(count)]
     frames = list(read_frames(make(tmp_path / "clip.mkv", woven, codec=codec, options=options)))
     assert [frame.time for frame in frames] == [Fraction(index, 25) for index in range(count)]
+    assert [frame.duration for frame in frames] == [Fraction(1, 25)] * count
     assert max(comb(frame.picture) for frame in frames) < comb(combed(0)) / 4
 
 

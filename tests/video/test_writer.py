@@ -85,6 +85,39 @@ def test_a_variable_rate_is_kept(tmp_path, name):
         assert max(abs(a - b) for a, b in zip(read, VARIABLE, strict=True)) <= Fraction(1, 1000)
 
 
+@pytest.mark.parametrize("name", ["out.mp4", "out.mov", "out.mkv"])
+@pytest.mark.parametrize(
+    ("times", "end"),
+    [
+        (VARIABLE, Fraction(500, 90)),
+        (VARIABLE, VARIABLE[-1] + Fraction(1, 90)),
+        ([Fraction(index, 25) for index in range(12)], Fraction(4)),
+        ([Fraction(7), Fraction(8)], Fraction(17, 2)),
+        ([Fraction(0)], Fraction(2)),
+        ([Fraction(0)], Fraction(1, 100)),
+    ],
+)
+def test_the_last_picture_goes_when_it_is_told_to(tmp_path, name, times, end):
+    out = write(tmp_path / name, [numbered(index) for index in range(len(times))], times=times, end=end)
+    frames = list(read_frames(out))
+    assert [number(frame.picture) for frame in frames] == list(range(len(times)))
+    if name == "out.mkv":
+        with av.open(str(out)) as container:
+            assert container.duration / av.time_base == pytest.approx(float(end - times[0]), abs=0.002)
+    else:
+        assert [frame.time + times[0] for frame in frames] == times
+        assert frames[-1].time + frames[-1].duration == end - times[0]
+        assert probe(out).duration == end - times[0]
+
+
+def test_an_end_that_fits_no_tick_moves_no_other_time(tmp_path):
+    times = [index * Fraction(1001, 30_000) for index in range(3)]
+    out = write(
+        tmp_path / "out.mp4", [numbered(index) for index in range(3)], times=times, end=Fraction(99_991, 999_983)
+    )
+    assert [frame.time for frame in read_frames(out)] == times
+
+
 def test_times_without_a_common_measure_are_kept_to_the_nearest_tick(tmp_path):
     times = [Fraction(0), Fraction(1, 999_983), Fraction(1, 3), Fraction(5, 7)]
     times[1] = Fraction(99_991, 999_983)
@@ -227,6 +260,8 @@ def test_a_picture_of_another_shape_or_type(tmp_path, picture):
         {"times": [Fraction(1), Fraction(1)]},
         {"times": [Fraction(1), Fraction(0)]},
         {"times": [Fraction(1)], "rate": 25},
+        {"times": [Fraction(1)], "end": Fraction(1)},
+        {"rate": 25, "end": Fraction(1)},
     ],
 )
 def test_times_that_make_no_sense(tmp_path, settings):

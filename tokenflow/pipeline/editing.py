@@ -193,7 +193,7 @@ def _write_pictures(
 ) -> None:
     """Decode, write and measure the edit."""
     frames = source.frames
-    with PictureWriter(folder, config, frames, source.trajectory.times) as writer:
+    with PictureWriter(folder, config, frames, source.trajectory.times, source.trajectory.end) as writer:
         for group in batches_with_bar(len(frames), config.edit.batch_size, "decode", progress):
             for frame, picture in zip(group, as_pictures(source.backbone.decode(latents[group])), strict=True):
                 writer.write(picture)

@@ -107,13 +107,15 @@ def _invert_clip(config: Config, backbone: Backbone, trajectory: Trajectory, pro
     trajectory.finish(content)
 
 
-def _frames_for(config: Config, backbone: Backbone, progress: Progress) -> Iterator[tuple[np.ndarray, Fraction]]:
-    """The clip's frames at the model's size, with their times in the clip."""
+def _frames_for(
+    config: Config, backbone: Backbone, progress: Progress
+) -> Iterator[tuple[np.ndarray, Fraction, Fraction]]:
+    """The clip's frames at the model's size, with their times in the clip and how long they are shown."""
     clip = config.clip
     size = _model_size(config, backbone)
     part = read_frames(clip.path, start=clip.start, frames=clip.frames, every=clip.every)
     for frame in track(part, "read", unit="frame", progress=progress):
-        yield resize(frame.picture, *size, clip.resize), frame.source_time
+        yield resize(frame.picture, *size, clip.resize), frame.source_time, frame.duration
 
 
 def _model_size(config: Config, backbone: Backbone) -> tuple[int, int]:
@@ -187,8 +189,8 @@ def _reconstruct(
     clean = _level(trajectory, CLEAN)
     figures: dict[str, list[Tensor]] = {}
     height, width = frames.shape[1:3]
-    times = [time - trajectory.times[0] for time in trajectory.times]
-    with VideoWriter(trajectory.folder / "reconstruction.mp4", width=width, height=height, times=times) as video:
+    path, times, end = trajectory.folder / "reconstruction.mp4", trajectory.times, trajectory.end
+    with VideoWriter(path, width=width, height=height, times=times, end=end) as video:
         for group in batches(range(len(frames)), config.inversion.batch_size):
             source = as_tensor(frames[group])
             restored = backbone.decode(latents[group]).cpu()

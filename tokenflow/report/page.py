@@ -171,8 +171,8 @@ def _write_preview(video: Path, copy: Path) -> None:
     info = probe(video)
     box = min(PREVIEW[0], info.width), min(PREVIEW[1], info.height)
     width, height = fit_size(info.width, info.height, box, 2)
-    times = [frame.time for frame in read_frames(video)]
-    with VideoWriter(copy, width=width, height=height, times=times, quality=PREVIEW_QUALITY) as writer:
+    times, ends = zip(*((frame.time, frame.time + frame.duration) for frame in read_frames(video)), strict=True)
+    with VideoWriter(copy, width=width, height=height, times=times, end=ends[-1], quality=PREVIEW_QUALITY) as writer:
         for frame in read_frames(video):
             writer.write(resize(frame.picture, width, height))
 

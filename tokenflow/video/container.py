@@ -176,7 +176,7 @@ def _shots(path: Path, start: Fraction) -> Generator[Shot]:
             frames = _decoded(later, decoder, damage)
         else:
             frames = chain([first], frames)
-        for shot in deinterlaced(Shot(frame, clock.time(frame)) for frame in frames):
+        for shot in deinterlaced(Shot(frame, clock.time(frame), clock.duration(frame)) for frame in frames):
             damage.warn()
             yield shot
         damage.warn()
@@ -194,6 +194,7 @@ class _Clock:
         self._constant = stream.average_rate == stream.base_rate
         self._origin = first.pts or 0
         self._previous: Fraction | None = None
+        self._gap = 1 / self._rate
 
     def time(self, frame: VideoFrame) -> Fraction:
         """When this picture is shown; to be asked once for each, in their order."""
@@ -201,10 +202,16 @@ class _Clock:
             time = Fraction(0) if self._previous is None else self._previous + 1 / self._rate
         else:
             time = self._unrounded((frame.pts - self._origin) * self._base)
-        if self._previous is not None and time <= self._previous:
-            time = self._previous + self._base
+        if self._previous is not None:
+            time = time if time > self._previous else self._previous + self._base
+            self._gap = time - self._previous
         self._previous = time
         return time
+
+    def duration(self, frame: VideoFrame) -> Fraction:
+        """How long this picture is shown, whose `time` was asked for just now; if unsaid, as long as the one before."""
+        said = frame.duration * self._base
+        return self._gap if self._untimed or said <= 0 else self._unrounded(said) or said
 
     def _unrounded(self, time: Fraction) -> Fraction:
         """What a constant rate says, where the container had to round that to its ticks."""

@@ -1,10 +1,11 @@
 """Interlaced pictures made whole: the lines of the second field are computed from the first and its neighbours.
 
-Knows only shots. One picture comes out for one that goes in, with the same time.
+Knows only shots. One picture comes out for one that goes in, with the same times.
 """
 
 from collections import deque
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from fractions import Fraction
 from itertools import chain, groupby
 
@@ -58,4 +59,4 @@ def _finished(graph: Graph, waiting: deque[Shot]) -> Iterator[Shot]:
             frame = graph.vpull()
         except (av.BlockingIOError, av.EOFError):
             return
-        yield Shot(frame, waiting.popleft().time)
+        yield replace(waiting.popleft(), frame=frame)

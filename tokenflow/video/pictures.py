@@ -72,7 +72,7 @@ def open_animation(path: Path) -> Source:
     with _opened(path) as image:
         durations = [_shown(each) for each in _moments(image)]
         codec = (image.format or "").lower()
-    duration = sum(durations, Fraction(0)) if len(durations) > 1 else 1 / USUAL_RATE
+    duration = sum(durations, Fraction(0))
     return Source(
         rate=len(durations) / duration,
         pixel_aspect=Fraction(1),
@@ -126,15 +126,16 @@ def _sequence(files: list[Path], start: Fraction) -> Generator[Shot]:
                 f"{file} is {frame.width}×{frame.height}, but the first picture {size[0]}×{size[1]}; "
                 "expected pictures of one size"
             )
-        yield Shot(frame, time)
+        yield Shot(frame, time, 1 / USUAL_RATE)
 
 
 def _animation(path: Path, start: Fraction) -> Generator[Shot]:
     time = Fraction(0)
     with _opened(path) as image:
         for moment in _moments(image):
-            yield Shot(_frame(moment), time)
-            time += _shown(moment)
+            duration = _shown(moment)
+            yield Shot(_frame(moment), time, duration)
+            time += duration
 
 
 @contextmanager
@@ -146,17 +147,21 @@ def _opened(path: Path) -> Iterator[Image.Image]:
         raise ClipError(f"{path} cannot be read ({error}); expected a picture") from error
 
 
+def _moves(image: Image.Image) -> bool:
+    """Whether it is an animation; of a photograph of several (MPO) only the first is meant to be seen."""
+    return getattr(image, "is_animated", False) and image.format != "MPO"
+
+
 def _moments(image: Image.Image) -> Iterator[Image.Image]:
-    """The pictures in an animation; in a photograph of several (MPO) only the first is meant to be seen."""
-    if image.format == "MPO":
-        yield image
-        return
-    yield from ImageSequence.Iterator(image)
+    """The pictures in an animation, or the one there is."""
+    yield from ImageSequence.Iterator(image) if _moves(image) else [image]
 
 
 def _shown(image: Image.Image) -> Fraction:
-    """Seconds for which a picture of an animation is shown. Pillow knows them once the picture is loaded."""
+    """Seconds for which a picture is shown. Pillow knows them once the picture is loaded."""
     image.load()
+    if not _moves(image):
+        return 1 / USUAL_RATE
     return Fraction(image.info.get("duration") or _UNTIMED).limit_denominator(1000) / 1000
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import islice
+from itertools import chain, islice
 from os import PathLike
 from pathlib import Path
 
@@ -49,11 +49,14 @@ class Frame:
         picture: (H W 3), uint8, RGB, sRGB/BT.709, full range, upright, of square pixels.
         time: seconds from the part's first frame.
         source_time: seconds from the clip's first frame.
+        duration: seconds until the next frame of the part, be that past the part's end; of the clip's last ones, until
+            the clip ends.
     """
 
     picture: Picture
     time: Fraction
     source_time: Fraction
+    duration: Fraction
 
 
 def probe(path: str | PathLike[str]) -> ClipInfo:
@@ -102,16 +105,28 @@ def read_frames(
 
 def _read(path: Path, start: Fraction, frames: int | None, every: int) -> Iterator[Frame]:
     source = _open(path)
-    stop = None if frames is None else (frames - 1) * every + 1
     with closing(source.shots(start)) as shots:
-        wanted = islice((shot for shot in shots if shot.time >= start - _TOLERANCE), 0, stop, every)
+        part = (shot for shot in shots if shot.time >= start - _TOLERANCE)
+        wanted = islice(_with_ends(part, every), frames)
         first = next(wanted, None)
         if first is None:
             raise ClipError(f"{path} ends before {float(start):g} s; choose an earlier start")
-        convert = Converter(first.frame, source.pixel_aspect)
-        yield Frame(convert(first.frame), Fraction(0), first.time)
-        for shot in wanted:
-            yield Frame(convert(shot.frame), shot.time - first.time, shot.time)
+        convert, begin = Converter(first[0].frame, source.pixel_aspect), first[0].time
+        for shot, end in chain([first], wanted):
+            yield Frame(convert(shot.frame), shot.time - begin, shot.time, end - shot.time)
+
+
+def _with_ends(shots: Iterator[Shot], every: int) -> Iterator[tuple[Shot, Fraction]]:
+    """Each n-th shot, and when it goes: as the next of them comes, or as the clip ends."""
+    shown, end = None, Fraction(0)
+    for count, shot in enumerate(shots):
+        if count % every == 0:
+            if shown is not None:
+                yield shown, shot.time
+            shown = shot
+        end = shot.time + shot.duration
+    if shown is not None:
+        yield shown, end
 
 
 def _open(path: Path) -> Source:

@@ -17,10 +17,12 @@ class Shot:
     Attributes:
         frame: the picture.
         time: seconds from the first picture of the clip; strictly increasing from shot to shot.
+        duration: seconds for which it is to be shown, above 0, where no other picture follows.
     """
 
     frame: VideoFrame
     time: Fraction
+    duration: Fraction
 
 
 @dataclass(frozen=True)

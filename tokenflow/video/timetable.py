@@ -14,11 +14,13 @@ _USUAL_TICK = Fraction(1, 90_000)
 
 
 class Timetable:
-    """Times in ticks that meet all of them exactly wherever a container can hold such ticks.
+    """Times in ticks that meet all of them exactly wherever a container can hold such ticks, or else all but the end.
 
     Args:
         times: seconds, strictly increasing; the first is taken for zero. Or
         rate: pictures a second, above 0. Exactly one of the two.
+        end: seconds, on the clock of the times, at which the last picture goes; None to show it as long as the one
+            before it.
 
     Attributes:
         rate: pictures a second, on average.
@@ -30,31 +32,36 @@ class Timetable:
         ValueError: the arguments are not as described.
     """
 
-    def __init__(self, times: Sequence[Fraction] | None, rate: Fraction | int | None) -> None:
-        if (times is None) == (rate is None) or times == []:
-            raise ValueError("expected either times, one or more, or a rate")
+    def __init__(
+        self, times: Sequence[Fraction] | None, rate: Fraction | int | None, end: Fraction | None = None
+    ) -> None:
+        if (times is None) == (rate is None) or times == [] or (times is None and end is not None):
+            raise ValueError("expected either times, one or more, with or without their end, or a rate")
         self._times = [Fraction(time) - Fraction(times[0]) for time in times] if times else None
         gaps = [after - before for before, after in pairwise(self._times or ())]
-        if any(gap <= 0 for gap in gaps) or (rate is not None and rate <= 0):
-            raise ValueError("expected times that increase from picture to picture, or a rate above 0")
+        if times is None or end is None:
+            last = gaps[-1] if gaps else 1 / Fraction(rate or USUAL_RATE)
+        else:
+            last = Fraction(end) - Fraction(times[-1])
+        if any(gap <= 0 for gap in [*gaps, last]) or (rate is not None and rate <= 0):
+            raise ValueError("expected times that increase from picture to picture and to the end, or a rate above 0")
         if gaps:
             self.rate = (len(gaps) / sum(gaps, Fraction(0))).limit_denominator(100_000)
         else:
             self.rate = Fraction(rate or USUAL_RATE)
-        self.tick = _common_measure(gaps) if gaps else 1 / self.rate
-        self.steady = len(set(gaps)) <= 1
+        self._last = last
+        ticks = (_common_measure(each) for each in ([*gaps, last], gaps or [last]))
+        self.tick = next((tick for tick in ticks if tick >= _SHORTEST_TICK), _USUAL_TICK)
+        self.steady = len({*gaps, last}) == 1
         self.count = None if self._times is None else len(self._times)
 
     def time(self, index: int) -> Fraction:
-        """Seconds from the first picture to this one; one past the last is when that goes.
-
-        The last is shown as long as the one before it.
-        """
+        """Seconds from the first picture to this one; one past the last is when that goes."""
         if self._times is None:
             return index / self.rate
         if index < len(self._times):
             return self._times[index]
-        return self._times[-1] + (self._times[-1] - self._times[-2] if index > 1 else 1 / self.rate)
+        return self._times[-1] + self._last
 
     def stamp(self, index: int) -> int:
         """The same in ticks."""
@@ -70,5 +77,4 @@ class Timetable:
 def _common_measure(gaps: Sequence[Fraction]) -> Fraction:
     """The longest time of which all gaps are multiples."""
     denominator = math.lcm(*(gap.denominator for gap in gaps))
-    measure = Fraction(math.gcd(*(int(gap * denominator) for gap in gaps)), denominator)
-    return measure if measure >= _SHORTEST_TICK else _USUAL_TICK
+    return Fraction(math.gcd(*(int(gap * denominator) for gap in gaps)), denominator)

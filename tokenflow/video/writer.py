@@ -53,6 +53,8 @@ class VideoWriter:
         times: seconds at which each picture is shown, strictly increasing; the first is taken for zero, and there
             have to be as many pictures. Or
         rate: pictures a second. Exactly one of the two.
+        end: seconds at which the last picture goes, on the clock of `times`, which it needs; None to show it as long
+            as the one before it. MP4 and MOV say so exactly, Matroska and WebM only of the whole file.
         audio_from: a clip whose sound goes along, or None. It is copied as it is where the container can hold it,
             else encoded anew, and ends with the pictures.
         audio_start: seconds from that clip's first picture: the `source_time` of the first picture written.
@@ -75,6 +77,7 @@ class VideoWriter:
         height: int,
         times: Sequence[Fraction] | None = None,
         rate: Fraction | int | None = None,
+        end: Fraction | None = None,
         audio_from: str | os.PathLike[str] | None = None,
         audio_start: Fraction = Fraction(0),
         codec: str = "h264",
@@ -86,7 +89,7 @@ class VideoWriter:
         self._temporary = self._path.with_name(f".{self._path.name}.{secrets.token_hex(4)}.part")
         self._container = container_for(self._path)
         self._shape = (height, width, 3)
-        self._timetable = Timetable(times, rate)
+        self._timetable = Timetable(times, rate, end)
         self._audio = None if audio_from is None else (Path(audio_from), audio_start)
         self._encoder = encoder_for(codec)
         self._options = settings(self._encoder, quality, options)
