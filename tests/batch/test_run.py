@@ -4,6 +4,7 @@ import json
 import multiprocessing
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -66,7 +67,7 @@ def test_run_again_only_what_is_missing_changed_or_failed_is_done(configure: Con
     assert states(first) == ["done", "done", "failed", "done"]
     assert "steps is 5000" in (first[2].reason or "")
     assert first[2].traceback is None
-    (configs[0].output.dir / "report.json").unlink()
+    shutil.rmtree(configs[0].output.dir)
     configs[1] = configs[1].model_copy(update={"edit": configs[1].edit.model_copy(update={"prompt": "a lion"})})
     configs[2] = configs[2].model_copy(update={"edit": configs[0].edit})
     before = stamps(configs[1:2] + configs[3:])

@@ -195,6 +195,13 @@ def test_quality_and_options_reach_the_encoder(tmp_path):
     assert fast.stat().st_size != fine
 
 
+@pytest.mark.parametrize(("width", "tree"), [(48, b"mbtree=0"), (128, b"mbtree=1"), (136, b"mbtree=0")])
+def test_what_makes_files_differ_from_time_to_time_is_left_out(tmp_path, width, tree):
+    # One file in some hundreds differs with the tree at 48 pixels, too few to wait for; x264 notes its settings inside.
+    out = write(tmp_path / "out.mp4", [np.zeros((16, width, 3), np.uint8)] * 2, rate=25)
+    assert tree in out.read_bytes()
+
+
 def fail_in_the_middle(target, failure):
     with VideoWriter(target, width=WIDTH, height=HEIGHT, rate=25) as writer:
         writer.write(numbered(0))

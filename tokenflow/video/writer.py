@@ -92,8 +92,8 @@ class VideoWriter:
         self._timetable = Timetable(times, rate, end)
         self._audio = None if audio_from is None else (Path(audio_from), audio_start)
         self._encoder = encoder_for(codec)
-        self._options = settings(self._encoder, quality, options)
         self._pixel_format = pixel_format or self._encoder.pixel_format
+        self._options = settings(self._encoder, quality, self.size[0], options)
         self._matrix, self._range = matrix_and_range(self._encoder, self._pixel_format)
         self._reformatter = VideoReformatter()
         self._sound: Sound | None = None
