@@ -1,8 +1,12 @@
 """The command line as a user meets it: exit status, what goes to stdout, and one line on stderr."""
 
 import json
+import re
+import subprocess
+import sys
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -229,6 +233,30 @@ def test_both_stages_end_with_status_0_and_print_where_the_results_are(
     assert len(list(read_frames(places["edited"]))) == 2
     assert len(list(read_frames(places["comparison"]))) == 2
     assert (tmp_path / "out" / "contact_sheet.png").is_file()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no full device")
+@pytest.mark.parametrize("command", ["config", "edit"])
+def test_what_cannot_be_said_is_one_line_and_status_2(
+    command: str, settings: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    result = SimpleNamespace(video="a", comparison="b", contact_sheet="c", page="d")
+    monkeypatch.setattr(tokenflow, "edit", lambda *_, **__: result)
+    with open("/dev/full", "w") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        assert status(command, settings) == 2
+    assert re.fullmatch(
+        r"error: standard output cannot be written \(No space left on device\); [^\n]+\n", capfd.readouterr().err
+    )
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no full device")
+def test_a_process_that_cannot_say_something_ends_without_a_traceback(settings: str) -> None:
+    with open("/dev/full", "w") as full:
+        words = [sys.executable, "-m", "tokenflow", "config", settings]
+        ended = subprocess.run(words, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert ended.returncode == 2
+    assert re.fullmatch(r"error: [^\n]+\n", ended.stderr)
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ Exit status 0 means done, 1 that some jobs of a batch failed, 2 that the user ca
 """
 
 import atexit
+import os
 import re
 import signal
 import sys
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
-from tokenflow.errors import TokenflowError, TokenflowWarning
+from tokenflow.errors import OutputError, TokenflowError, TokenflowWarning
 
 if TYPE_CHECKING:
     from tokenflow.batch import Record
@@ -49,10 +50,12 @@ def preprocess(config: ConfigPath, overrides: Overrides = None, quiet: Quiet = F
 
     result = tokenflow.preprocess(tokenflow.load_config(config, overrides or ()), progress=not quiet)
     figures = result.report["reconstruction"]
-    print(f"frames          {result.frame_count}")
-    print(f"autoencoder     {figures['autoencoder_psnr']:.2f} dB PSNR, {figures['autoencoder_ssim']:.3f} SSIM")
-    print(f"inversion       {figures['inversion_psnr']:.2f} dB PSNR, {figures['inversion_ssim']:.3f} SSIM")
-    print(f"reconstruction  {result.reconstruction}")
+    _say(
+        f"frames          {result.frame_count}",
+        f"autoencoder     {figures['autoencoder_psnr']:.2f} dB PSNR, {figures['autoencoder_ssim']:.3f} SSIM",
+        f"inversion       {figures['inversion_psnr']:.2f} dB PSNR, {figures['inversion_ssim']:.3f} SSIM",
+        f"reconstruction  {result.reconstruction}",
+    )
 
 
 @app.command()
@@ -61,10 +64,12 @@ def edit(config: ConfigPath, overrides: Overrides = None, quiet: Quiet = False) 
     import tokenflow
 
     result = tokenflow.edit(tokenflow.load_config(config, overrides or ()), progress=not quiet)
-    print(f"edited          {result.video}")
-    print(f"comparison      {result.comparison}")
-    print(f"contact sheet   {result.contact_sheet}")
-    print(f"report          {result.page}")
+    _say(
+        f"edited          {result.video}",
+        f"comparison      {result.comparison}",
+        f"contact sheet   {result.contact_sheet}",
+        f"report          {result.page}",
+    )
 
 
 class EngineName(StrEnum):
@@ -106,7 +111,7 @@ def batch(
     folder = run_dir or Path("runs") / (Path(places[0]).stem if len(places) == 1 and "*" not in places[0] else "batch")
     configs = tokenflow.read_configs(places, overrides, edit=edit)
     if dry_run:
-        print("\n".join(plan_lines(plan(configs, folder), folder)))
+        _say(*plan_lines(plan(configs, folder), folder))
         return
     records = tokenflow.edit_many(
         configs,
@@ -117,8 +122,7 @@ def batch(
         run_dir=folder,
         progress=not quiet,
     )
-    print("\n".join(_table(records)))
-    print(f"overview  {folder / 'index.html'}")
+    _say(*_table(records), f"overview  {folder / 'index.html'}")
     if any(record.state != "done" for record in records):
         raise typer.Exit(SOME_FAILED)
 
@@ -141,7 +145,7 @@ def show_config(config: ConfigPath, overrides: Overrides = None) -> None:
     """Print the whole resolved configuration."""
     from tokenflow.config import load_config
 
-    print(load_config(config, overrides or ()).to_yaml(), end="")
+    _say(load_config(config, overrides or ()).to_yaml().rstrip("\n"))
 
 
 @app.command()
@@ -151,7 +155,25 @@ def schema() -> None:
 
     from tokenflow.schema import file_schema
 
-    print(json.dumps(file_schema(), indent=2))
+    _say(json.dumps(file_schema(), indent=2))
+
+
+def _say(*lines: str) -> None:
+    """Print lines, and notice at once where they do not arrive.
+
+    Raises:
+        OutputError: there is no room for them. BrokenPipeError, of a reader that has seen enough, is typer's to handle.
+    """
+    try:
+        print("\n".join(lines), flush=True)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        with open(os.devnull, "w") as nowhere:  # for what is left to be written when Python ends
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
+        raise OutputError(
+            f"standard output cannot be written ({error.strerror}); all else is done: make room, or send it elsewhere"
+        ) from error
 
 
 def main(arguments: list[str] | None = None) -> None:
