@@ -10,6 +10,7 @@ ORDER = [
     "errors",
     "locking",
     "replacing",
+    "mistakes",
     "config",
     "schema",
     "video",

@@ -92,6 +92,37 @@ def test_a_mistake_in_the_environment_is_told_by_its_variable(minimal: Path) -> 
     assert "HOME" not in message
 
 
+def test_a_variable_that_lacks_an_underscore_is_told_with_all_other_mistakes(minimal: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config(minimal, ["edit.seed=-1"], {"TOKENFLOW_EDIT_STEPS": "5", "TOKENFLOW_EDIT_PNP_FEATURES_UNTIL": "1"})
+    message = str(caught.value)
+    assert "TOKENFLOW_EDIT_STEPS: sets nothing; write TOKENFLOW_EDIT__STEPS; " in message
+    assert "write TOKENFLOW_EDIT__PNP__FEATURES_UNTIL; " in message
+    assert "edit.seed: " in message
+
+
+def test_a_mistake_on_the_command_line_is_not_told_by_the_variable_below(minimal: Path) -> None:
+    with pytest.raises(ConfigError, match=r"edit\.steps: .*-1 came$"):
+        load_config(minimal, ["edit.steps=-1"], {"TOKENFLOW_EDIT__STEPS": "5"})
+
+
+def test_a_reference_may_be_written_that_refers_to_nothing(minimal: Path) -> None:
+    minimal.write_text(MINIMAL + r"words: {price: 'costs \${5'}")
+    config = load_config(minimal, [r"edit.prompt=a \${tiger}", "clip.prompt=${words.price}"], {})
+    assert (config.edit.prompt, config.clip.prompt) == ("a ${tiger}", "costs ${5")
+
+
+def test_a_tilde_is_the_home_directory(minimal: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(minimal.parent))
+    other = minimal.with_name("other.yaml")
+    other.write_text("extends: ~/minimal.yaml\noutput: {dir: ~/out}\nmodel: {path: ~/model}\n")
+    config = load_config(other, ["clip.path=~/clip.mp4", "metrics.clip=org/~clip"], {})
+    assert config.output.dir == minimal.parent / "out"
+    assert config.model.path == str(minimal.parent / "model")
+    assert config.clip.path == minimal.parent / "clip.mp4"
+    assert config.metrics.clip == "org/~clip"
+
+
 def test_all_mistakes_are_reported_at_once_with_their_keys(minimal: Path) -> None:
     wrong = ["edit.promt=x", "edit.steps=-1", "edit.mode=magic", "inversion.batch_size=many", "edit.guidance_scale=nan"]
     with pytest.raises(ConfigError) as caught:
@@ -115,6 +146,15 @@ def test_all_mistakes_are_reported_at_once_with_their_keys(minimal: Path) -> Non
         ("edit=[1, 2]", "a list and a section"),
         ("edit.prompt=${nowhere}", r"edit\.prompt: .*nowhere"),
         ("edit.prompt=${edit.prompt}", r"edit\.prompt: Recursive"),
+        ("edit.prompt=costs ${5", r"where \$\{ is to refer to nothing, write \\\$\{"),
+        ("edit.prompt=a ${tiger}", r"tiger.*where \$\{ is to refer to nothing, write \\\$\{"),
+        ("edit.steps=true", r"edit\.steps: expected no truth value .*, and True came"),
+        ("edit.guidance_scale=yes", r"edit\.guidance_scale: expected no truth value"),
+        ("clip.size=true", r"clip\.size: expected no truth value"),
+        ("clip.frames=false", r"clip\.frames: expected no truth value"),
+        ("output.pngs=3", r"output\.pngs: .*boolean"),
+        ("edit=true", r"edit: expected the settings prompt"),
+        ("edit_steps=5", r"edit_steps: unknown; did you mean edit\.steps\?"),
         ("output.dir=", r"output\.dir: expected a name; write \. for the working directory, and '' came"),
         ("clip.path=  ", r"clip\.path: expected a name"),
         ("trajectories.dir=", r"trajectories\.dir: expected a name"),

@@ -5,10 +5,9 @@ Order of precedence, weakest first: the files named by `extends:`, the file itse
 of `extends:` to the file that names them.
 """
 
-import difflib
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -21,13 +20,16 @@ from pydantic import (
     ConfigDict,
     Field,
     ValidationError,
+    ValidationInfo,
     ValidatorFunctionWrapHandler,
     WrapValidator,
+    field_validator,
     model_validator,
 )
 from yaml import YAMLError
 
 from tokenflow.errors import ConfigError
+from tokenflow.mistakes import all_keys, annotation, explain, is_section, one_line
 
 ENVIRONMENT_PREFIX = "TOKENFLOW_"
 WORDS = "words"
@@ -52,10 +54,10 @@ Size = Annotated[Side | tuple[Side, Side], WrapValidator(_one_size)]
 
 
 def _named(value: Any) -> Any:
-    """Refuse what names nothing, of which a path would make the working directory."""
+    """Refuse what names nothing, of which a path would make the working directory; and let ~ be the home directory."""
     if isinstance(value, str) and not value.strip():
         raise ValueError("expected a name; write . for the working directory")
-    return value
+    return os.path.expanduser(value) if isinstance(value, str | Path) else value
 
 
 Place = Annotated[Path, BeforeValidator(_named)]
@@ -65,6 +67,15 @@ Name = Annotated[str, BeforeValidator(_named)]
 
 class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse truth values where none is meant: pydantic would take them for 1 and 0."""
+        wanted = cls.model_fields[info.field_name or ""].annotation
+        if isinstance(value, bool) and wanted is not bool and not is_section(wanted):
+            raise ValueError("expected no truth value (put words such as yes in quotes)")
+        return value
 
 
 class Clip(_Section):
@@ -266,18 +277,23 @@ def resolve(
         name: what to call them in errors.
     """
     given = {key: (value, None) for key, value in map(_split, overrides)}
-    variables = _from_environment(os.environ if environment is None else environment)
+    environment = os.environ if environment is None else environment
+    variables = _from_environment(environment)
     with _explained(name):
         layers = [_nested(key, value) for key, (value, _) in (variables | given).items()]
         merged = OmegaConf.merge(_defaults(Config), settings, *layers)
         values = OmegaConf.to_container(merged, resolve=True)
     if isinstance(values, dict):
         values.pop(WORDS, None)
+    mistakes = _without_effect(environment)
     try:
-        return Config.model_validate(values)
+        config = Config.model_validate(values)
     except ValidationError as error:
-        mistakes = "; ".join(_explain(each, variables) for each in error.errors())
-        raise ConfigError(f"{name}: {mistakes}") from error
+        origins = {key: variable for key, (_, variable) in variables.items() if key not in given}
+        mistakes += [explain(each, Config, origins) for each in error.errors()]
+    if mistakes:
+        raise ConfigError(f"{name}: {'; '.join(mistakes)}")
+    return config
 
 
 @contextmanager
@@ -292,7 +308,7 @@ def _explained(name: str) -> Iterator[None]:
     except TypeError as error:
         raise ConfigError(f"{name}: a list and a section of settings stand for one another; keep one") from error
     except (OmegaConfBaseException, YAMLError, ValueError) as error:
-        raise ConfigError(f"{name}: {_one_line(error)}") from error
+        raise ConfigError(f"{name}: {one_line(error)}") from error
 
 
 def _read(path: Path, seen: tuple[Path, ...]) -> DictConfig:
@@ -306,14 +322,14 @@ def _read(path: Path, seen: tuple[Path, ...]) -> DictConfig:
     try:
         own = OmegaConf.load(path)
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} cannot be read as YAML ({_one_line(error)})") from error
+        raise ConfigError(f"{path} cannot be read as YAML ({one_line(error)})") from error
     if not isinstance(own, DictConfig):
         raise ConfigError(f"{path} holds {type(own).__name__}; expected YAML with keys such as clip, model and edit")
     bases = own.pop("extends", None)
     names = [] if bases is None else list(bases) if isinstance(bases, ListConfig) else [bases]
     if not all(isinstance(name, str) for name in names):
         raise ConfigError(f"{path}: extends is {bases!r}; expected the name of a YAML file, or a list of names")
-    parents = [_read(path.parent / name, (*seen, path.resolve())) for name in names]
+    parents = [_read(path.parent / os.path.expanduser(name), (*seen, path.resolve())) for name in names]
     merged = OmegaConf.merge(*parents, own)
     if not isinstance(merged, DictConfig):
         raise ConfigError(f"{path}: expected YAML with keys such as clip, model and edit")
@@ -348,9 +364,16 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, tuple[str, st
     return found
 
 
+def _without_effect(environment: Mapping[str, str]) -> list[str]:
+    """What is wrong with variables that are almost named as settings are."""
+    names = [ENVIRONMENT_PREFIX + key.upper().replace(".", "__") for key in all_keys(Config) if "." in key]
+    alike = {name.replace("__", "_"): name for name in names}
+    return [f"{name}: sets nothing; write {alike[name]}" for name in environment if name in alike]
+
+
 def _nested(key: str, text: str) -> DictConfig:
     """One setting as a configuration of its own. Sentences and paths are taken as they stand, all else is YAML."""
-    value: Any = text if _annotation(key) in (str, Path) else _parsed(key, text)
+    value: Any = text if annotation(Config, key) in (str, Path) else _parsed(key, text)
     for part in reversed(key.split(".")):
         value = {part: value}
     return OmegaConf.create(value)
@@ -360,72 +383,5 @@ def _parsed(key: str, text: str) -> Any:
     try:
         parsed: Any = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={text}"]))
     except (OmegaConfBaseException, YAMLError, ValueError) as error:
-        raise ConfigError(f"{key!r}: {text!r} cannot be read as a value ({_one_line(error)})") from error
+        raise ConfigError(f"{key!r}: {text!r} cannot be read as a value ({one_line(error)})") from error
     return parsed["value"]
-
-
-def _explain(mistake: Any, variables: Mapping[str, tuple[str, str]]) -> str:
-    """One validation error in a line: where, what came, what was expected."""
-    location = [str(part) for part in mistake["loc"]]
-    key = ".".join(location)
-    shown = repr(key)[1:-1]  # one line, whatever is in it
-    origin = f" (it comes from {variables[key][1]})" if key in variables else ""
-    match mistake["type"]:
-        case "extra_forbidden":
-            return f"{shown}: unknown; {_suggestion(location)}{origin}"
-        case "missing":
-            return f"{shown}: missing; it has no default"
-        case "model_type":
-            wanted = f"expected the settings {', '.join(_keys(location))}"
-        case _:
-            wanted = _lower_first(mistake["msg"])
-    return f"{shown}: {wanted}, and {_shown(mistake['input'])} came{origin}"
-
-
-def _suggestion(location: list[str]) -> str:
-    """What may have been meant by a setting that there is not: one beside it, or of a like name elsewhere."""
-    *section, name = location
-    near = [".".join([*section, each]) for each in difflib.get_close_matches(name, _keys(section), n=1)]
-    if not near:
-        alike = difflib.get_close_matches(name, {key.rpartition(".")[2] for key in _all_keys()}, n=1, cutoff=0.8)
-        near = [key for key in _all_keys() if key.rpartition(".")[2] in alike]
-    if near:
-        return f"did you mean {' or '.join(near)}?"
-    return f"{'.'.join(section) or 'the top level'} knows {', '.join(_keys(section))}"
-
-
-def _all_keys(*section: str) -> Iterator[str]:
-    for name in _keys(section):
-        yield ".".join([*section, name])
-        yield from _all_keys(*section, name)
-
-
-def _keys(section: Sequence[str]) -> list[str]:
-    """The settings in a section; none in a setting that is no section."""
-    model = _annotation(".".join(section)) if section else Config
-    return list(model.model_fields) if isinstance(model, type) and issubclass(model, BaseModel) else []
-
-
-def _annotation(key: str) -> Any:
-    """The type of a setting; None if there is no such."""
-    model: Any = Config
-    for name in key.split("."):
-        setting = getattr(model, "model_fields", {}).get(name)
-        model = setting and setting.annotation
-    return model
-
-
-def _shown(value: Any) -> str:
-    return "null" if value is None else repr(value)
-
-
-def _lower_first(text: str) -> str:
-    text = text.removeprefix("Value error, ")
-    return text[:1].lower() + text[1:]
-
-
-def _one_line(error: Exception) -> str:
-    """An error's words, without OmegaConf's about its own types."""
-    where = getattr(error, "full_key", None)
-    words = " ".join(re.sub(r"\n\s*(full_key|object_type)[^\n]*", "", str(error)).split())
-    return f"{where}: {words}" if where else words
