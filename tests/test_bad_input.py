@@ -224,6 +224,22 @@ def mask_among_results(place: Path) -> list[str]:
     return ["metrics.mask=out/contact_sheet.png", "output.dir=new"]
 
 
+def webp_as_mp4(place: Path) -> list[str]:
+    first, *rest = map(Image.fromarray, moving_square(3))
+    first.save("moving.mp4", "WEBP", save_all=True, append_images=rest)
+    return ["clip.path=moving.mp4"]
+
+
+def mp4_as_png(place: Path) -> list[str]:
+    shutil.copy("clip.mp4", "clip.png")
+    return ["clip.path=clip.png"]
+
+
+def pipe(place: Path) -> list[str]:
+    os.mkfifo("pipe.mp4")
+    return ["clip.path=pipe.mp4"]
+
+
 ROWS = {
     "missing clip": Row(settings("clip.path=no.mp4"), r"there is no clip at no\.mp4; check the path"),
     "directory": Row(directory, r"folder is a folder without pictures; expected a video"),
@@ -233,9 +249,16 @@ ROWS = {
     "zero frames": Row(zero_frames, r"none\.mkv .*(cannot be read|no picture)"),
     "text as mp4": Row(clip("text.mp4", b"Dear diary,\n" * 99), r"text\.mp4 cannot be read .*expected a video"),
     "text as png": Row(clip("text.png", b"Dear diary,\n" * 99), r"text\.png cannot be read .*expected a picture"),
+    "an animation named as a video": Row(
+        webp_as_mp4, r"moving\.mp4 has no picture .*the ending of one, such as \.webp"
+    ),
+    "a video named as a picture": Row(mp4_as_png, r"clip\.png cannot be read .*its name ends in \.png; name a video"),
+    "a pipe": Row(pipe, r"pipe\.mp4 is a pipe or a device; expected a file"),
+    "a device": Row(settings("clip.path=/dev/zero"), r"/dev/zero is a pipe or a device; expected a file"),
+    "a name too long": Row(settings(f"clip.path={'a' * 300}"), r"a cannot be looked for \(File name too long\)"),
     "start past the end": Row(settings("clip.start=9"), r"clip\.mp4 ends before 9 s; choose an earlier start"),
     "size too large": Row(settings("clip.size=16384"), r"more than a model takes .*; set clip\.size to less"),
-    "too wide for the codec": Row(wide, r"30000×2 pictures by libx264 .*choose another codec"),
+    "too wide for the codec": Row(wide, r"error: edited\.mp4: 30000×2 pictures by libx264 .*choose another codec"),
     "too wide for a model": Row(
         wider, r"thin\.png is 30000×1 and would be edited at .*set clip\.size to less, or to a"
     ),
@@ -250,7 +273,11 @@ ROWS = {
         settings("edit.pnp.features_until=1.5"), r"edit\.pnp\.features_until: .*less than or equal to 1"
     ),
     "near miss": Row(settings("edit.promt=x"), r"edit\.promt: unknown; did you mean edit\.prompt\?"),
-    "codec and container": Row(settings("output.codec=vp9", "output.container=mov"), r"choose another codec"),
+    "codec and container": Row(
+        settings("output.codec=vp9", "output.container=mov"),
+        r"output\.container is mov, which does not hold output\.codec vp9; set output\.codec to one of h264, hevc, "
+        r"prores, or output\.container to one of mp4, mkv, webm\n",
+    ),
     "quality of none": Row(
         settings("output.codec=ffv1", "output.quality=3", "output.container=mkv"), r"no quality to set"
     ),

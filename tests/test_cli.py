@@ -79,6 +79,24 @@ def test_a_command_line_that_is_not_understood_is_status_2_and_names_the_word(
     assert "Traceback" not in captured.err
 
 
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [
+        (["--steps", "5"], "inversion.steps=… or edit.steps=…"),
+        (["--edit.steps=5"], "edit.steps=…"),
+        (["--edit-negative-prompt", "rain"], "edit.negative_prompt=…"),
+        (["--guidance_scal=3"], "edit.guidance_scale=…"),
+    ],
+)
+def test_a_setting_that_is_written_as_an_option_is_told_apart(
+    words: list[str], meant: str, settings: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert status("edit", settings, *words) == 2
+    assert capsys.readouterr().err.splitlines()[-1] == f"settings are given without dashes: {meant}"
+    assert status("edit", settings, "--edit", "--bogus") == 2
+    assert "without dashes" not in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("command", ["preprocess", "edit", "config"])
 def test_a_missing_configuration_is_one_line_on_stderr_and_status_2(
     command: str, capsys: pytest.CaptureFixture[str]

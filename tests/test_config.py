@@ -211,6 +211,8 @@ def test_a_file_that_is_no_configuration_is_refused(tmp_path: Path, text: str) -
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="there is no configuration file"):
         load_config(tmp_path / "none.yaml")
+    with pytest.raises(ConfigError, match=r"a cannot be looked for \(File name too long\); check the path"):
+        load_config(tmp_path / ("a" * 300))
 
 
 @given(st.binary(max_size=200))

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from tokenflow.batch import Record
 
 SOME_FAILED = 1
+NOT_UNDERSTOOD = 2
 INTERRUPTED = 130
 
 app = typer.Typer(
@@ -199,12 +200,24 @@ def main(arguments: list[str] | None = None) -> None:
         )
         sys.exit(2)
     except SystemExit as end:
+        if end.code == NOT_UNDERSTOOD and (settings := _settings_among_options(words)):
+            print(f"settings are given without dashes: {settings}", file=sys.stderr)
         if end.code == INTERRUPTED:
             print("interrupted: what was finished is kept, and the same command goes on from there", file=sys.stderr)
         raise
     finally:
         # Python and torch take a moment to shut down, when there is nothing left to interrupt.
         atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
+
+
+def _settings_among_options(words: list[str]) -> str:
+    """What was probably meant by options that are none."""
+    from tokenflow.config import Config
+    from tokenflow.mistakes import annotation, is_section, meant
+
+    names = [word.removeprefix("--").partition("=")[0] for word in words if word.startswith("--")]
+    keys = [key for name in names for key in meant(Config, name) if not is_section(annotation(Config, key))]
+    return " or ".join(f"{key}=…" for key in keys)
 
 
 def _is_lack_of_memory(error: Exception) -> bool:

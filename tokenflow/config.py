@@ -307,6 +307,10 @@ def _explained(name: str) -> Iterator[None]:
         raise ConfigError(f"{name}: nested too deeply; expected sections such as clip, model and edit") from error
     except TypeError as error:
         raise ConfigError(f"{name}: a list and a section of settings stand for one another; keep one") from error
+    except OSError as error:
+        raise ConfigError(
+            f"{name} cannot be looked for ({error.strerror}); check the path, and who may read it"
+        ) from error
     except (OmegaConfBaseException, YAMLError, ValueError) as error:
         raise ConfigError(f"{name}: {one_line(error)}") from error
 

@@ -5,16 +5,17 @@ from contextlib import AbstractContextManager, ExitStack
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, get_args
 
 import numpy as np
 from PIL import Image
 
-from tokenflow.config import Config
+from tokenflow.config import Config, Output
+from tokenflow.errors import OutputError
 from tokenflow.replacing import FILES, REPORT, checksums, whole_or_not
 from tokenflow.report import contact_sheet, sheet_frames, side_by_side, write_json, write_page
 from tokenflow.rows import Frames
-from tokenflow.video import VideoWriter, clip_files, probe, restore
+from tokenflow.video import VideoWriter, clip_files, holds, probe, restore
 
 CONTACT_SHEET = "contact_sheet.png"
 CONFIG = "config.yaml"
@@ -62,9 +63,26 @@ def try_form(config: Config, folder: Path) -> None:
     info = probe(config.clip.path)
     black = np.zeros((info.height, info.width, 3), np.uint8)
     path = folder / edited_name(config)
-    with _video(path, config, info.width, info.height, [Fraction(0)]) as video:
-        video.write(black)
+    try:
+        with _video(path, config, info.width, info.height, [Fraction(0)]) as video:
+            video.write(black)
+    except OutputError:
+        _refuse_mismatch(config)
+        raise
     path.unlink()
+
+
+def _refuse_mismatch(config: Config) -> None:
+    """Say what goes together, where codec and container do not."""
+    container, codec = config.output.container, config.output.codec
+    if holds(container, codec):
+        return
+    codecs = [each for each in get_args(Output.model_fields["codec"].annotation) if holds(container, each)]
+    containers = [each for each in get_args(Output.model_fields["container"].annotation) if holds(each, codec)]
+    raise OutputError(
+        f"output.container is {container}, which does not hold output.codec {codec}; set output.codec to one of "
+        f"{', '.join(codecs)}, or output.container to one of {', '.join(containers)}"
+    )
 
 
 def _video(path: Path, config: Config, width: int, height: int, times: Sequence[Fraction], **more: Any) -> VideoWriter:

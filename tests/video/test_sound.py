@@ -162,6 +162,27 @@ def test_every_second_frame_keeps_all_of_the_sound(tmp_path):
     assert len(sound_of(edit(clip, tmp_path / "out.mp4", every=2))) == len(sound_of(clip))
 
 
+def test_of_several_tracks_the_first_goes_along_with_a_warning(tmp_path):
+    clips = [clip_with(tmp_path, sound, f"{sound}.mkv") for sound in ("flac", "aac")]
+    with av.open(str(tmp_path / "both.mkv"), "w") as output:
+        sources = [av.open(str(clip)) for clip in clips]
+        taken = [sources[0].streams.video[0], *(source.streams.audio[0] for source in sources)]
+        copies = [output.add_stream_from_template(stream) for stream in taken]
+        for source, stream, copy in zip((sources[0], *sources), taken, copies, strict=True):
+            source.seek(0)
+            for packet in source.demux(stream):
+                if packet.size:
+                    packet.stream = copy
+                    output.mux(packet)
+        for source in sources:
+            source.close()
+    with pytest.warns(TokenflowWarning, match=r"both\.mkv has 2 tracks of sound; only the first goes along") as said:
+        write_with_sound(tmp_path / "out.mkv", tmp_path / "both.mkv")
+    assert len(said) == 1
+    with av.open(str(tmp_path / "out.mkv")) as container:
+        assert [stream.codec_context.name for stream in container.streams.audio] == ["flac"]
+
+
 def test_sound_that_breaks_off_ends_with_a_warning(tmp_path):
     clip = clip_with(tmp_path, "pcm_s16le", "clip.mov", container_options={"movflags": "faststart"})
     clip.write_bytes(clip.read_bytes()[:-60_000])

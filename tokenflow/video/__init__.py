@@ -1,5 +1,6 @@
 """Video files and frames: a streaming reader, a writer, and the geometry between their sizes."""
 
+from tokenflow.video.encoders import holds
 from tokenflow.video.geometry import How, fit_size, resize, restore
 from tokenflow.video.pictures import write_pngs
 from tokenflow.video.reader import ClipInfo, Frame, clip_files, probe, read_frames
@@ -12,6 +13,7 @@ __all__ = [
     "VideoWriter",
     "clip_files",
     "fit_size",
+    "holds",
     "probe",
     "read_frames",
     "resize",

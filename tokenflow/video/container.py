@@ -168,7 +168,10 @@ def _shots(path: Path, start: Fraction) -> Generator[Shot]:
         frames = _decoded(packets(container, stream, damage), decoder, damage)
         first = next(frames, None)
         if first is None:
-            raise ClipError(f"{path} has no picture in it that can be decoded; it is damaged or empty")
+            raise ClipError(
+                f"{path} has no picture in it that can be decoded; it is damaged or empty, or an animation whose name "
+                "has not the ending of one, such as .webp"
+            )
         clock = _Clock(container, stream, first)
         if worth_seeking(container, start):
             later = _packets_from(container, stream, clock.stamp(start), damage)

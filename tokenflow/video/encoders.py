@@ -1,11 +1,14 @@
 """Which encoders and containers a clip can be written with, and what they want. Knows no file and no picture."""
 
+import io
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import av
 from av.video.reformatter import ColorRange
+from av.video.stream import VideoStream
 
 from tokenflow.errors import OutputError
 
@@ -46,6 +49,8 @@ BT709 = 1
 
 _NO_MATRIX, _BT601 = 0, 5
 
+os.environ.setdefault("SVT_LOG", "1")  # the only way to keep the AV1 encoder from talking
+
 
 def encoder_for(codec: str) -> Encoder:
     """The encoder for a codec by its common name.
@@ -68,6 +73,20 @@ def container_for(path: Path) -> str:
     if container is None:
         raise OutputError(f"{path}: no container is known by that ending; use one of {', '.join(_CONTAINERS)}")
     return container
+
+
+def holds(container: str, codec: str) -> bool:
+    """Whether files of an ending such as `mp4` take a codec: tried, since FFmpeg's lists promise more than is kept."""
+    encoder = encoder_for(codec)
+    with av.open(io.BytesIO(), "w", format=container_for(Path(f"a.{container}"))) as trial:
+        try:
+            stream = trial.add_stream(encoder.name, rate=25, options=settings(encoder, None, 64, None))
+            if isinstance(stream, VideoStream):
+                stream.width, stream.height, stream.pix_fmt = 64, 64, encoder.pixel_format
+            trial.start_encoding()
+        except (av.FFmpegError, ValueError):
+            return False
+    return True
 
 
 def settings(encoder: Encoder, quality: int | None, width: int, options: Mapping[str, str] | None) -> dict[str, str]:

@@ -144,7 +144,9 @@ def _opened(path: Path) -> Iterator[Image.Image]:
         with Image.open(path) as image:
             yield image
     except Exception as error:  # what a damaged file makes Pillow's readers raise is listed nowhere
-        raise ClipError(f"{path} cannot be read ({error}); expected a picture") from error
+        raise ClipError(
+            f"{path} cannot be read ({error}); expected a picture, as its name ends in {path.suffix}; name a video .mp4"
+        ) from error
 
 
 def _moves(image: Image.Image) -> bool:

@@ -2,14 +2,14 @@
 
 import math
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain, islice
 from os import PathLike
 from pathlib import Path
 
-from tokenflow.errors import ClipError, ClipNotFoundError
+from tokenflow.errors import ClipError, ClipNotFoundError, TokenflowError
 from tokenflow.video.colour import Converter, Picture
 from tokenflow.video.container import open_container
 from tokenflow.video.pictures import SUFFIXES, matching, open_animation, open_sequence
@@ -75,9 +75,14 @@ def probe(path: str | PathLike[str]) -> ClipInfo:
 
 
 def clip_files(path: str | PathLike[str]) -> list[Path]:
-    """The files that a clip consists of, in order: itself, or the pictures of a sequence; none if there is no clip."""
+    """The files that a clip consists of, in order: itself, or the pictures of a sequence; none if there is no clip.
+
+    Raises:
+        ClipError: nobody can say what is at `path`.
+    """
     place = Path(path)
-    return [place] if place.is_file() else matching(place)
+    with _looked_for(place):
+        return [place] if place.is_file() else matching(place)
 
 
 def read_frames(
@@ -130,14 +135,30 @@ def _with_ends(shots: Iterator[Shot], every: int) -> Iterator[tuple[Shot, Fracti
 
 
 def _open(path: Path) -> Source:
-    if path.is_file():
-        return open_animation(path) if path.suffix.lower() in SUFFIXES else open_container(path)
-    files = matching(path)
-    if files:
-        return open_sequence(files)
-    if path.is_dir():
-        raise ClipError(f"{path} is a folder without pictures; expected a video or {', '.join(sorted(SUFFIXES))}")
-    raise ClipNotFoundError(f"there is no clip at {path}; check the path")
+    with _looked_for(path):
+        if path.is_file():
+            return open_animation(path) if path.suffix.lower() in SUFFIXES else open_container(path)
+        files = matching(path)
+        if files:
+            return open_sequence(files)
+        if path.is_dir():
+            raise ClipError(f"{path} is a folder without pictures; expected a video or {', '.join(sorted(SUFFIXES))}")
+        if path.exists():
+            raise ClipError(f"{path} is a pipe or a device; expected a file, which can be read more than once")
+        raise ClipNotFoundError(f"there is no clip at {path}; check the path")
+
+
+@contextmanager
+def _looked_for(path: Path) -> Iterator[None]:
+    """Say so where the system does not even tell what is there."""
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, TokenflowError):
+            raise
+        raise ClipError(
+            f"{path} cannot be looked for ({error.strerror}); check the path, and who may read it"
+        ) from error
 
 
 def _first(shots: Iterator[Shot], path: Path) -> Shot:

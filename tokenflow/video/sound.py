@@ -1,6 +1,7 @@
 """The sound of one clip into the file of another, as it is where the file can hold it. Knows no pictures."""
 
 import io
+import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack
 from fractions import Fraction
@@ -13,6 +14,7 @@ from av.audio.stream import AudioStream
 from av.container import InputContainer, OutputContainer
 from av.packet import Packet
 
+from tokenflow.errors import TokenflowWarning
 from tokenflow.video.container import Damage, first_time, opened, packets, reason, sound_stream, worth_seeking
 
 
@@ -53,6 +55,7 @@ class Sound:
             container = stack.enter_context(opened(path))
             source = sound_stream(container)
             if source is not None:
+                _warn_of_others(container, path)
                 self._stored = _taken(output, container, source, path, start)
             self._closing = stack.pop_all()
         self._next: Packet | None = None
@@ -69,6 +72,12 @@ class Sound:
     def close(self) -> None:
         """Close the clip the sound came from."""
         self._closing.close()
+
+
+def _warn_of_others(container: InputContainer, path: Path) -> None:
+    tracks = len(container.streams.audio)
+    if tracks > 1:
+        warnings.warn(f"{path} has {tracks} tracks of sound; only the first goes along", TokenflowWarning, stacklevel=2)
 
 
 def _taken(

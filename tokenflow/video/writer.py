@@ -177,7 +177,6 @@ class VideoWriter:
             self._temporary.unlink(missing_ok=True)
 
     def _add_stream(self, output: OutputContainer) -> VideoStream:
-        os.environ.setdefault("SVT_LOG", "1")  # the only way to keep the AV1 encoder from talking
         try:
             stream = output.add_stream(self._encoder.name, rate=self._timetable.rate, options=dict(self._options))
         except ValueError as error:
@@ -231,7 +230,7 @@ class VideoWriter:
     def _mismatch(self, error: av.FFmpegError | ValueError) -> OutputError:
         width, height = self.size
         return OutputError(
-            f"{self._path}: {width}×{height} pictures by {self._encoder.name} in {self._pixel_format} cannot be "
+            f"{self._path.name}: {width}×{height} pictures by {self._encoder.name} in {self._pixel_format} cannot be "
             f"written to {self._container} ({reason(error)}); choose another codec, pixel format or container"
         )
 
