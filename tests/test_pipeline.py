@@ -145,6 +145,16 @@ def test_stage_2_reports_source_reconstruction_and_edit_side_by_side(
     assert set(report["metrics"]["change"]) == {"whole"}
 
 
+def test_each_edited_frame_is_measured_against_its_own_source(
+    material: Path, tmp_path: Path, shared_trajectories: Path
+) -> None:
+    lossless = ["output.codec=ffv1", "output.container=mkv"]
+    result = tokenflow.edit(configured(material, tmp_path, *lossless, trajectories=shared_trajectories), progress=False)
+    source = np.stack([frame.picture for frame in read_frames(material / "clip.mp4")])
+    changes = np.abs(result.frames.astype(float) - source).mean((1, 2, 3))
+    assert result.report["over_time"]["change"]["whole"] == pytest.approx(changes, rel=1e-3)  # told to four digits
+
+
 def test_a_clip_model_and_a_mask_add_their_figures(material: Path, tmp_path: Path, shared_trajectories: Path) -> None:
     save_tiny_clip(tmp_path / "clip")
     mask = np.zeros((FRAMES, 16, 24, 3), np.uint8)

@@ -16,7 +16,10 @@ import pytest
 
 from tests.tiny import save_tiny_setup
 from tokenflow.cli import main
+from tokenflow.trajectory import Trajectory
 from tokenflow.video import read_frames
+
+STEPS = 6
 
 INTERRUPTIONS = 3
 """In a row, before a run is left in peace."""
@@ -33,10 +36,13 @@ def arguments(config: Path, folder: Path) -> list[str]:
 class Run:
     """Both stages in a process of their own. It is forked, since starting afresh costs seconds of imports."""
 
-    def __init__(self, config: Path, folder: Path, *overrides: str) -> None:
+    def __init__(self, config: Path, folder: Path, *overrides: str, parts: int | None = None) -> None:
+        """Begin it; with a number of parts, it is killed as soon as the trajectory has so many."""
         self._said = folder.with_suffix(".said")
         self._process = os.fork()
         if self._process == 0:
+            if parts is not None:
+                die_with(parts)
             self._work([*arguments(config, folder), *overrides])
 
     def _work(self, words: list[str]) -> None:
@@ -61,9 +67,21 @@ class Run:
         return os.waitstatus_to_exitcode(status), self._said.read_text()
 
 
+def die_with(parts: int) -> None:
+    """End this process by kill -9 when the next part of a trajectory is written, but not yet listed."""
+    listed, add = count(), Trajectory._add
+
+    def add_or_die(trajectory: Trajectory, name: str) -> None:
+        if next(listed) == parts:
+            os.kill(os.getpid(), signal.SIGKILL)
+        add(trajectory, name)
+
+    Trajectory._add = add_or_die  # type: ignore[method-assign]
+
+
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_tiny_setup(tmp_path_factory.mktemp("setup"), frames=3, steps=6)
+    return save_tiny_setup(tmp_path_factory.mktemp("setup"), frames=3, steps=STEPS)
 
 
 @pytest.fixture(scope="module")
@@ -115,8 +133,28 @@ def assert_nothing_looks_finished_that_is_not(folder: Path, whole: Path) -> None
         assert np.array_equal(frames(folder), frames(whole))
 
 
-@pytest.mark.parametrize("seed", range(4))
-@pytest.mark.parametrize(("by", "expected"), [(signal.SIGKILL, -9), (signal.SIGINT, 130)], ids=["kill -9", "Ctrl-C"])
+@pytest.mark.parametrize("number", range(STEPS + 3))
+def test_after_a_kill_at_any_part_of_the_inversion_the_next_run_ends_with_the_same_bits(
+    number: int, config: Path, undisturbed: tuple[Path, float], tmp_path: Path
+) -> None:
+    """Its parts are the frames, the clean latents, those of each step, and the report."""
+    whole, _ = undisturbed
+    folder = tmp_path / "run"
+    assert Run(config, folder, parts=number).end() == (-9, "")
+    assert len(parts(folder)) == number
+    status, said = Run(config, folder).end()
+    assert status == 0, said
+    assert len(parts(folder)) == STEPS + 3
+    assert_the_same(folder, whole)
+
+
+@pytest.mark.parametrize(
+    ("by", "expected", "seed"),
+    [
+        *(pytest.param(signal.SIGKILL, -9, seed, id=f"kill -9-{seed}") for seed in range(7)),
+        *(pytest.param(signal.SIGINT, 130, seed, id=f"Ctrl-C-{seed}") for seed in range(3)),
+    ],
+)
 def test_after_any_interruption_the_next_run_ends_with_the_same_bits(
     by: signal.Signals, expected: int, seed: int, config: Path, undisturbed: tuple[Path, float], tmp_path: Path
 ) -> None:
