@@ -2,7 +2,7 @@
 
 Order of precedence, weakest first: the files named by `extends:`, the file itself, the environment
 (`TOKENFLOW_EDIT__STEPS=30`), the command line (`edit.steps=30`). Paths are relative to the working directory, those
-of `extends:` to the file that names them.
+of `extends:` to the file that names them; `~` is the home directory.
 """
 
 import os
