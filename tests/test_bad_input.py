@@ -218,6 +218,11 @@ def edited_by_hand(place: Path) -> list[str]:
     return []
 
 
+def without_report(place: Path) -> list[str]:
+    (place / "out" / "report.json").unlink()
+    return []
+
+
 def mask_among_results(place: Path) -> list[str]:
     shutil.copy("out/contact_sheet.png", "mask.png")
     (place / "new").symlink_to("out")
@@ -324,6 +329,9 @@ ROWS = {
         settings("output.dir=."), r"config\.yaml is not what an edit left there .*move it away, or set another output"
     ),
     "a result changed by hand": Row(edited_by_hand, r"out/config\.yaml is not what an edit left there .*move it away"),
+    "results without their report": Row(
+        without_report, r"out/comparison\.mp4 is not what an edit left there \(report\.json lists that\).*move it away"
+    ),
     "a trajectory as the output": Row(
         lambda place: [f"output.dir={stored(place)}"], r"report\.json is not what an edit left there"
     ),
