@@ -24,6 +24,7 @@ from tokenflow.frames import batches
 from tokenflow.keyframes import draw_keyframes
 from tokenflow.modes.base import Source
 from tokenflow.propagation import Guidance
+from tokenflow.rows import Latents
 from tokenflow.schedule import Step
 
 
@@ -45,7 +46,7 @@ class PublishedTokenFlow:
         self._batch_size = batch_size
         self._seed = seed
 
-    def __call__(self, latents: Tensor, step: Step) -> Iterator[tuple[list[int], Tensor]]:
+    def __call__(self, latents: Latents, step: Step) -> Iterator[tuple[list[int], Tensor]]:
         """Frames in batches, and the guided noise (g c h w) in their latents (f c h w are all frames')."""
         groups = list(batches(range(len(latents)), self._batch_size))
         keyframes = draw_keyframes(len(latents), self._batch_size, self._seed, step.index)
@@ -55,12 +56,12 @@ class PublishedTokenFlow:
         for index, frames in enumerate(groups):
             tokens, injection = self._read_source(frames, step, attention=False)
             near = [index, index - 1] if index else [index]
-            weight = _blend(frames, index, self._batch_size).to(latents)
+            weight = _blend(frames, index, self._batch_size)
             strategy = _matched(tokens, pivots, outputs, near, weight)
             yield frames, self._predict(frames, latents, step, injection, strategy)
 
     def _predict(
-        self, frames: Sequence[int], latents: Tensor, step: Step, injection: Injection, strategy: Strategy
+        self, frames: Sequence[int], latents: Latents, step: Step, injection: Injection, strategy: Strategy
     ) -> Tensor:
         branches = self._source.backbone.predict(
             latents[frames], step.timestep, self._guidance.branches, strategy=strategy, injection=injection
@@ -73,7 +74,7 @@ class PublishedTokenFlow:
         """The source branch, run whole: tokens (f n c) at every site, and what is injected at this step."""
         tokens: dict[str, Tensor] = {}
         queries_keys: dict[str, tuple[Tensor, Tensor]] = {}
-        residuals: list[Tensor] = []
+        features: list[Tensor] = []
         backbone = self._source.backbone
 
         def keep(site: Site, layer: SelfAttention, states: Tensor) -> Tensor:
@@ -82,13 +83,15 @@ class PublishedTokenFlow:
             queries_keys[site.name] = queries, keys
             return layer.attend(queries, keys, values)
 
-        hook = backbone._residual.register_forward_hook(lambda _module, _inputs, output: residuals.append(output))
+        block = backbone._features[self._settings.features]
+        hook = block.register_forward_hook(lambda _module, _inputs, output: features.append(output))
         with hook:
             latents = self._source.latents(step.timestep, frames)
             backbone.predict(latents, step.timestep, self._source.conditioning, strategy=keep)
         injected = backbone._injected if attention and step.is_before(self._settings.attention_until) else ()
-        residual = residuals[0] if step.is_before(self._settings.features_until) else None
-        return tokens, Injection({name: queries_keys[name] for name in injected}, residual)
+        injects = step.is_before(self._settings.features_until)
+        injection = {self._settings.features: features[0]} if injects else {}
+        return tokens, Injection({name: queries_keys[name] for name in injected}, injection)
 
 
 def _extended(injection: Injection, frames: int, outputs: dict[str, Tensor]) -> Strategy:

@@ -34,7 +34,7 @@ def test_processors_and_hooks_are_what_they_were_after_an_exception() -> None:
     def fail(site: Site, layer: SelfAttention, tokens: torch.Tensor) -> torch.Tensor:
         raise RuntimeError("in the middle of the network")
 
-    injection = Injection(residual=torch.zeros(3, 32, 2, 3))
+    injection = Injection(features={"block": torch.zeros(3, 32, 2, 3)})
     with pytest.raises(RuntimeError, match="in the middle"):
         backbone.predict(LATENTS, 500, backbone.embed("a dog"), strategy=fail, injection=injection)
     assert unet.attn_processors == before

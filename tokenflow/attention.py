@@ -9,7 +9,7 @@ Shapes: tokens are (b f) n c, with b branches outermost; queries, keys and value
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -68,6 +68,10 @@ Strategy = Callable[[Site, SelfAttention, Tensor], Tensor]
 
 QueriesKeys = tuple[Tensor, Tensor]
 
+Features = Literal["block", "residual"]
+"""Places in a network whose output can be injected: of its injected residual block, all that leaves it, or only what it
+adds to its shortcut."""
+
 
 @dataclass(frozen=True)
 class Injection:
@@ -75,12 +79,12 @@ class Injection:
 
     Attributes:
         queries_keys: by site, the queries and keys (f n c) to use instead of the call's own, in every branch.
-        residual: the output (f c h w) of the backbone's injected residual block, instead of its own, in every branch.
+        features: by place, the output (f d h w) there instead of the network's own, in every branch.
         control: residuals added to the network's skip connections, as a ControlNet gives them, and to its middle.
     """
 
     queries_keys: Mapping[str, QueriesKeys] = field(default_factory=dict)
-    residual: Tensor | None = None
+    features: Mapping[Features, Tensor] = field(default_factory=dict)
     control: tuple[tuple[Tensor, ...], Tensor] | None = None
 
 

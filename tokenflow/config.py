@@ -128,10 +128,15 @@ class Inversion(_Section):
 
 
 class PnP(_Section):
-    """Plug-and-Play: how long the source's features and attention are injected, as fractions of the steps."""
+    """Plug-and-Play: which features of the source are injected, and for which share of the steps, as attention is."""
 
     features_until: Fraction = 0.8
     attention_until: Fraction = 0.5
+    features: Literal["block", "residual"] = Field(
+        "block",
+        description="Of the injected residual block: all that leaves it, which holds the layout; or only what it adds "
+        "to its shortcut, as in the published code.",
+    )
 
 
 class SDEdit(_Section):

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from tests.tiny import save_tiny_controlnet, save_tiny_model, tiny_backbone, tiny_pipeline, tiny_unet, tiny_xl_pipeline
-from tokenflow.attention import Injection, SelfAttention, Site
+from tokenflow.attention import Features, Injection, SelfAttention, Site
 from tokenflow.backbones.base import stack
 from tokenflow.backbones.loading import load_backbone
 from tokenflow.backbones.stable_diffusion import ALIGNMENT, StableDiffusion, _injection_points, _sites
@@ -35,28 +35,47 @@ def test_sites_are_found_in_a_unet_of_any_depth_in_the_order_it_runs_through_the
 
 def test_in_stable_diffusions_topology_injection_is_where_plug_and_play_has_it() -> None:
     unet = tiny_unet(levels=4, layers=2)
-    residual, attention = _injection_points(unet, tuple(_sites(unet)))
-    assert residual is unet.up_blocks[1].resnets[1].conv2
+    block, attention = _injection_points(unet, tuple(_sites(unet)))
+    assert block is unet.up_blocks[1].resnets[1]
     assert attention[0] == "up_blocks.1.attentions.1.transformer_blocks.0.attn1"
     assert len(attention) == 8  # layers 4 to 11 of the decoder
 
 
-def test_reading_features_and_injecting_them_into_the_same_latents_changes_nothing() -> None:
+@pytest.mark.parametrize("features", ["block", "residual"])
+def test_reading_features_and_injecting_them_into_the_same_latents_changes_nothing(features: Features) -> None:
     backbone = tiny_backbone()
     prompt = backbone.embed("a dog")
-    features = backbone.read(LATENTS, 500, prompt, attention=True, residual=True)
+    read = backbone.read(LATENTS, 500, prompt, attention=True, features=features)
     plain = backbone.predict(LATENTS, 500, prompt)
-    injected = backbone.predict(LATENTS, 500, prompt, injection=features)
+    injected = backbone.predict(LATENTS, 500, prompt, injection=read)
     torch.testing.assert_close(injected, plain, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize(("attention", "residual"), [(True, False), (False, True)])
-def test_injecting_another_pictures_features_changes_the_prediction(attention: bool, residual: bool) -> None:
+@pytest.mark.parametrize(("attention", "features"), [(True, None), (False, "residual"), (False, "block")])
+def test_injecting_another_pictures_features_changes_the_prediction(attention: bool, features: Features | None) -> None:
     backbone = tiny_backbone()
     prompt = backbone.embed("a dog")
-    features = backbone.read(OTHERS, 500, prompt, attention=attention, residual=residual)
+    read = backbone.read(OTHERS, 500, prompt, attention=attention, features=features)
     plain = backbone.predict(LATENTS, 500, prompt)
-    assert (backbone.predict(LATENTS, 500, prompt, injection=features) - plain).abs().max() > 1e-4
+    assert (backbone.predict(LATENTS, 500, prompt, injection=read) - plain).abs().max() > 1e-4
+
+
+def test_of_an_injected_block_nothing_is_left_and_of_a_residual_the_shortcut() -> None:
+    backbone = tiny_backbone()
+    prompt = backbone.embed("a dog")
+    behind = backbone._unet.up_blocks[1].attentions[1]  # what the block's output goes into
+    outputs: dict[Features, torch.Tensor] = {}
+    for place in ("block", "residual"):
+        read = backbone.read(OTHERS, 500, prompt, attention=False, features=place)
+        seen: list[torch.Tensor] = []
+        handle = behind.register_forward_pre_hook(lambda _module, inputs, seen=seen: seen.append(inputs[0]))
+        backbone.predict(LATENTS, 500, prompt, injection=read)
+        handle.remove()
+        outputs[place] = seen[0]
+        assert read.features.keys() == {place}
+    theirs = backbone.read(OTHERS, 500, prompt, attention=False, features="block").features["block"]
+    torch.testing.assert_close(outputs["block"], theirs, rtol=0, atol=0)
+    assert (outputs["residual"] - theirs).abs().max() > 1e-4
 
 
 def test_reading_stops_behind_the_last_feature_that_is_read() -> None:
@@ -65,9 +84,9 @@ def test_reading_stops_behind_the_last_feature_that_is_read() -> None:
     unet = backbone._unet
     handles = [unet.conv_out.register_forward_hook(lambda *_: ran.append("end"))]
     handles.append(unet.up_blocks[2].register_forward_hook(lambda *_: ran.append("last block")))
-    backbone.read(LATENTS, 500, backbone.embed("a dog"), attention=False, residual=True)
+    backbone.read(LATENTS, 500, backbone.embed("a dog"), attention=False, features="residual")
     assert ran == []
-    backbone.read(LATENTS, 500, backbone.embed("a dog"), attention=True, residual=True)
+    backbone.read(LATENTS, 500, backbone.embed("a dog"), attention=True, features="block")
     assert ran == []
     for handle in handles:
         handle.remove()
@@ -152,11 +171,11 @@ def test_sdxls_unet_predicts_and_injects_as_any_other() -> None:
     backbone = StableDiffusion(tiny_xl_pipeline(), "xl")
     prompt = stack([backbone.embed("a dog"), backbone.embed("a tiger")])
     plain = backbone.predict(LATENTS, 500, prompt)
-    features = backbone.read(LATENTS, 500, backbone.embed("a dog"), attention=True, residual=True)
+    features = backbone.read(LATENTS, 500, backbone.embed("a dog"), attention=True, features="block")
     own = backbone.predict(LATENTS, 500, backbone.embed("a dog"), injection=features)
     torch.testing.assert_close(own[0], plain[0], rtol=0, atol=1e-5)
     assert (plain[0] - plain[1]).abs().max() > 1e-5
-    assert backbone._residual is backbone._unet.up_blocks[0].resnets[1].conv2
+    assert backbone._features["block"] is backbone._unet.up_blocks[0].resnets[1]
 
 
 def test_loaded_weights_are_aligned_so_that_every_load_rounds_alike(tmp_path: Path) -> None:

@@ -68,7 +68,7 @@ def test_residuals_are_the_networks_own_for_these_frames_edges_latents_and_promp
         assert torch.equal(one, other)
         assert one.shape[0] == 2 * len(FRAMES)
     assert not injection.queries_keys
-    assert injection.residual is None
+    assert not injection.features
 
 
 def test_other_frames_have_other_edges_and_other_residuals(source: Source, path: str) -> None:

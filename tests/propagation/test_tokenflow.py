@@ -10,6 +10,7 @@ from torch import Tensor
 
 from tests.tiny import moving_square, save_tiny_controlnet, tiny_backbone, whole
 from tokenflow import config as settings
+from tokenflow.attention import Features
 from tokenflow.correspondence.base import Correspondence, identity
 from tokenflow.correspondence.flow import FlowCorrespondence
 from tokenflow.correspondence.nearest import NearestCorrespondence
@@ -17,7 +18,7 @@ from tokenflow.denoise import Predict, denoise
 from tokenflow.frames import as_tensor
 from tokenflow.inversion import invert
 from tokenflow.keyframes import draw_keyframes
-from tokenflow.modes.base import Mode, Source
+from tokenflow.modes.base import Call, Mode, Source
 from tokenflow.modes.controlnet import ControlNet
 from tokenflow.modes.pnp import PnP
 from tokenflow.modes.sdedit import SDEdit
@@ -144,12 +145,13 @@ def test_with_propagation_a_still_clip_at_guidance_1_with_full_injection_returns
 def test_with_propagation_a_moving_clip_at_guidance_1_stays_nearer_to_the_source_than_to_an_edit(
     moving: Source,
 ) -> None:
-    # Keyframes attend to each other and flow is estimated, so a moving clip is not returned to the digit.
+    # Keyframes attend to each other, flow is estimated and features are carried, so a moving clip is not returned to
+    # the digit: 0.3 with this random model, whose features mean nothing.
     source = moving.latents(CLEAN)
     mode = pnp(moving, 1.0, 1.0)
     returned = sample(moving, mode, tokenflow(moving, mode, guidance(moving, "a dog on grass", 1.0)))
     edited = sample(moving, pnp(moving), tokenflow(moving, pnp(moving), guidance(moving)))
-    assert (returned - source).abs().mean() < 0.2 * (edited - source).abs().mean()
+    assert (returned - source).abs().mean() < 0.4 * (edited - source).abs().mean()
 
 
 class IdentityMaps:
@@ -259,3 +261,37 @@ def test_after_an_edit_and_after_one_that_raised_the_model_is_what_it_was(moving
     assert unet.attn_processors == before
     assert repr(unet) == appearance
     assert not any(module._forward_hooks for module in unet.modules())
+
+
+def test_the_source_is_read_for_keyframes_alone(moving: Source, monkeypatch: pytest.MonkeyPatch) -> None:
+    mode = pnp(moving)
+    start, steps = mode.start(moving.backbone.schedule.steps(STEPS))
+    latents, predict = whole(start), tokenflow(moving, mode, guidance(moving))
+    asked: list[Call] = []
+    inject = mode.inject
+    monkeypatch.setattr(mode, "inject", lambda call: asked.append(call) or inject(call))
+    noise_of_all(predict, latents, steps[0])
+    keyframes = draw_keyframes(len(latents), 4, 0, 0)
+    assert [list(call.frames) for call in asked if not call.carried] == [keyframes]
+    assert sorted(frame for call in asked if call.carried for frame in call.frames) == sorted(
+        set(range(len(latents))) - set(keyframes)
+    )
+
+
+@pytest.mark.parametrize("features", ["block", "residual"])
+def test_injected_features_are_carried_to_the_frames_between(features: Features, moving: Source) -> None:
+    """Still correspondences and one frame's features for all: every frame gets them as its own."""
+    mode = PnP(moving, settings.PnP(features=features, attention_until=0.0))
+    start, steps = mode.start(moving.backbone.schedule.steps(STEPS))
+    twins = start[[0]].repeat(4, 1, 1, 1)
+    predict = tokenflow(moving, mode, guidance(moving), correspondence=IdentityMaps(), carry_guidance=False)
+    keyframe = draw_keyframes(4, 4, 0, 0)[0]
+    noise = noise_of_all(predict, twins, steps[0])
+    without = noise_of_all(
+        tokenflow(moving, pnp(moving, 0.0, 0.0), guidance(moving), correspondence=IdentityMaps(), carry_guidance=False),
+        twins,
+        steps[0],
+    )
+    assert (noise - without).abs().max() > 1e-2
+    for frame in range(4):
+        torch.testing.assert_close(noise[frame], noise[keyframe], rtol=0, atol=1e-4)

@@ -7,7 +7,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from tokenflow.attention import NOTHING, Injection, Site, Strategy
+from tokenflow.attention import NOTHING, Features, Injection, Site, Strategy
 from tokenflow.schedule import Schedule
 
 
@@ -95,19 +95,19 @@ class Backbone(Protocol):
             timestep: an integer time step of the schedule.
             conditioning: b n c, branches.
             strategy: what stands in for self-attention; by default each frame attends to itself. It applies the
-                injection's queries and keys; the residuals are applied here.
+                injection's queries and keys; all else is applied here.
             injection: what the mode adds to this call.
         """
         ...
 
     def read(
-        self, latents: Tensor, timestep: int, conditioning: Conditioning, *, attention: bool, residual: bool
+        self, latents: Tensor, timestep: int, conditioning: Conditioning, *, attention: bool, features: Features | None
     ) -> Injection:
         """The features of these latents (f c h w) that injection uses, computed no further than the last one read.
 
         Args:
             attention: read queries and keys of the sites that Plug-and-Play injects.
-            residual: read the output of the residual block that Plug-and-Play injects.
+            features: which features of the residual block that Plug-and-Play injects to read, if any.
         """
         ...
 

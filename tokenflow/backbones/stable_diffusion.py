@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from tokenflow.attention import (
     NOTHING,
+    Features,
     Hook,
     Injection,
     QueriesKeys,
@@ -74,7 +75,8 @@ class StableDiffusion:
         self._at_work: nn.Module | None = None
         self.schedule = Schedule(pipeline.scheduler.config)
         self.sites = tuple(_sites(self._unet))
-        self._residual, self._injected = _injection_points(self._unet, self.sites)
+        block, self._injected = _injection_points(self._unet, self.sites)
+        self._features: dict[Features, nn.Module] = {"block": block, "residual": block.conv2}
         self._vae_scale = 2 ** (len(self._vae.config.block_out_channels) - 1)
         self.size_multiple = self._vae_scale * _coarsest_scale(self._unet)
         self.native_size = self._vae_scale * self._unet.config.sample_size
@@ -155,22 +157,21 @@ class StableDiffusion:
         """The noise in the latents under each branch: b f c h w."""
         if strategy is None and injection.queries_keys:
             strategy = each_frame_to_itself(injection)
-        hooks: dict[nn.Module, Hook] = {}
-        if injection.residual is not None:
-            hooks[self._residual] = _replace_output(injection.residual)
+        hooks = {self._features[place]: _replace_output(features) for place, features in injection.features.items()}
         with patched(self._unet, self.sites, strategy, hooks):
             output = self._call(latents, timestep, conditioning, injection)
         return self.schedule.noise(output, latents.to(output), timestep)
 
     def read(
-        self, latents: Tensor, timestep: int, conditioning: Conditioning, *, attention: bool, residual: bool
+        self, latents: Tensor, timestep: int, conditioning: Conditioning, *, attention: bool, features: Features | None
     ) -> Injection:
-        """Queries and keys of the injected sites and the injected residual, with an early exit behind the last read."""
-        kept: list[Tensor] = []
+        """Queries and keys of the injected sites and the injected features, with an early exit behind the last read."""
+        kept: dict[Features, Tensor] = {}
         queries_keys: dict[str, QueriesKeys] = {}
 
-        def keep_residual(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
-            kept.append(output)
+        def keep_features(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
+            if features:
+                kept[features] = output
             if not attention:
                 raise _EnoughRead
 
@@ -182,15 +183,15 @@ class StableDiffusion:
                 raise _EnoughRead
             return layer.attend(queries, keys, values)
 
-        if not (attention or residual):
+        if not (attention or features):
             return NOTHING
-        hooks: dict[nn.Module, Hook] = {self._residual: keep_residual} if residual else {}
+        hooks: dict[nn.Module, Hook] = {self._features[features]: keep_features} if features else {}
         try:
             with patched(self._unet, self.sites, keep_queries_keys if attention else None, hooks):
                 self._call(latents, timestep, conditioning, NOTHING)
         except _EnoughRead:
             pass
-        return Injection(queries_keys, kept[0] if residual else None)
+        return Injection(queries_keys, kept)
 
     def features(self, latents: Tensor, timestep: int, conditioning: Conditioning) -> Tensor:
         """The tokens that enter the decoder's self-attention at its finest level: f d h w."""
@@ -294,9 +295,9 @@ class _EnoughRead(Exception):  # noqa: N818 - a signal, not an error
     """Raised inside the UNet to leave it behind the last layer that is read."""
 
 
-def _replace_output(residual: Tensor) -> Hook:
+def _replace_output(features: Tensor) -> Hook:
     def replace(_module: nn.Module, _inputs: Any, output: Tensor) -> Tensor:
-        return residual.to(output).repeat(len(output) // len(residual), 1, 1, 1)
+        return features.to(output).repeat(len(output) // len(features), 1, 1, 1)
 
     return replace
 
@@ -354,8 +355,8 @@ def _coarsest_scale(unet: nn.Module) -> int:
     return math.prod(2 for block in unet.down_blocks if block.downsamplers is not None)  # type: ignore[union-attr]
 
 
-def _injection_points(unet: Any, sites: tuple[Site, ...]) -> tuple[nn.Module, tuple[str, ...]]:
-    """Where Plug-and-Play injects: the residual block's module, and the names of the attention sites.
+def _injection_points(unet: Any, sites: tuple[Site, ...]) -> tuple[Any, tuple[str, ...]]:
+    """Where Plug-and-Play injects: the residual block, and the names of the attention sites.
 
     In Stable Diffusion the paper's choice (Tumanyan et al., CVPR 2023, section 4) is `up_blocks[1].resnets[1]`, and
     attention from `up_blocks[1].attentions[1]` on. `up_blocks[1]` is the coarsest decoder level with self-attention,
@@ -368,7 +369,7 @@ def _injection_points(unet: Any, sites: tuple[Site, ...]) -> tuple[nn.Module, tu
             decoder = [site.name for site in sites if site.name.startswith("up_blocks.")]
             first = f"up_blocks.{index}.attentions.{min(1, len(block.attentions) - 1)}."
             start = next(place for place, name in enumerate(decoder) if name.startswith(first))
-            return block.resnets[second].conv2, tuple(decoder[start:])
+            return block.resnets[second], tuple(decoder[start:])
     raise ModelError(
         "the UNet has no self-attention in its decoder, so there is nothing to propagate or inject; "
         "expected a UNet of the Stable Diffusion family: choose another model.path"

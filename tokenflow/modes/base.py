@@ -84,14 +84,14 @@ class Call:
         latents: theirs, f c h w.
         step: the step of sampling.
         conditioning: the branches.
-        computes_attention: whether self-attention is computed in this call, or its output comes from elsewhere.
+        carried: whether self-attention's output and injected features come from keyframes, carried to these frames.
     """
 
     frames: Sequence[int]
     latents: Tensor
     step: Step
     conditioning: Conditioning
-    computes_attention: bool
+    carried: bool
 
 
 class Mode(Protocol):

@@ -14,7 +14,7 @@ class PnP:
 
     Args:
         source: the clip.
-        settings: until when, as fractions of the steps, features and attention are injected (τ_f and τ_A).
+        settings: which features, and until when, as fractions of the steps, they and attention are injected (τ_f, τ_A).
     """
 
     def __init__(self, source: Source, settings: Settings) -> None:
@@ -26,15 +26,15 @@ class PnP:
         return self._source.level(steps[0].timestep), steps
 
     def inject(self, call: Call) -> Injection:
-        """The source's residual features, and its queries and keys where the call computes attention."""
-        attention = call.computes_attention and call.step.is_before(self._settings.attention_until)
-        residual = call.step.is_before(self._settings.features_until)
-        if not (attention or residual):
+        """The source's features, queries and keys; nothing where frames have both from keyframes."""
+        attention = call.step.is_before(self._settings.attention_until)
+        features = self._settings.features if call.step.is_before(self._settings.features_until) else None
+        if call.carried or not (attention or features):
             return Injection()
         return self._source.backbone.read(
             self._source.latents(call.step.timestep, call.frames),
             call.step.timestep,
             self._source.conditioning,
             attention=attention,
-            residual=residual,
+            features=features,
         )

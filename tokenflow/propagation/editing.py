@@ -1,11 +1,11 @@
 """What every network call of an edit shares: guidance, model, and what the mode adds. Knows no grouping of frames."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from tokenflow.attention import Injection, Strategy
+from tokenflow.attention import Features, Injection, Strategy
 from tokenflow.backbones.base import Backbone, Conditioning, stack
 from tokenflow.modes.base import Call, Mode
 from tokenflow.schedule import Step
@@ -51,11 +51,25 @@ class Editing:
         step: Step,
         conditioning: Conditioning,
         strategy: Callable[[Injection], Strategy],
-        *,
-        computes_attention: bool = True,
     ) -> Tensor:
         """The noise (b f c h w) in some frames' latents (f c h w), with what the mode injects."""
-        injection = self.mode.inject(Call(frames, latents, step, conditioning, computes_attention))
-        return self.backbone.predict(
-            latents, step.timestep, conditioning, strategy=strategy(injection), injection=injection
-        )
+        injection = self.mode.inject(Call(frames, latents, step, conditioning, carried=False))
+        return self._predict(latents, step, conditioning, strategy(injection), injection)
+
+    def predict_carried(
+        self,
+        frames: Sequence[int],
+        latents: Tensor,
+        step: Step,
+        conditioning: Conditioning,
+        strategy: Strategy,
+        features: Mapping[Features, Tensor],
+    ) -> Tensor:
+        """The same with self-attention's output and injected features (f d h w) carried from keyframes."""
+        injection = self.mode.inject(Call(frames, latents, step, conditioning, carried=True))
+        return self._predict(latents, step, conditioning, strategy, replace(injection, features=features))
+
+    def _predict(
+        self, latents: Tensor, step: Step, conditioning: Conditioning, strategy: Strategy, injection: Injection
+    ) -> Tensor:
+        return self.backbone.predict(latents, step.timestep, conditioning, strategy=strategy, injection=injection)

@@ -5,11 +5,12 @@ model and no way of finding correspondences by name.
 """
 
 from collections.abc import Iterator
+from typing import get_args
 
 import torch
 from torch import Tensor
 
-from tokenflow.attention import Injection, SelfAttention, Site, Strategy, project
+from tokenflow.attention import Features, Injection, SelfAttention, Site, Strategy, project
 from tokenflow.correspondence.base import Correspondence
 from tokenflow.frames import batches
 from tokenflow.keyframes import Window, draw_keyframes, windows
@@ -20,7 +21,7 @@ from tokenflow.rows import Latents
 from tokenflow.schedule import Step
 
 DIFFERENCE = "guidance"
-"""What the δ of the guidance is kept under, among sites' names."""
+"""What the δ of the guidance is kept under, among sites' names and the places of injected features."""
 
 
 class TokenFlow:
@@ -81,39 +82,47 @@ class TokenFlow:
 
         Returns:
             What frames take from them: by site, the attention output b k n c of the branches that the frame pass
-            computes; and the guidance's δ, 1 k c h w.
+            computes; by place, the features that the mode injects, 1 k d h w; and the guidance's δ, 1 k c h w.
             What later keyframes attend to, of those that are kept: by site, keys and values, b k n c.
             The guided noise, k c h w.
         """
         guidance = self._editing.guidance
         keyframes = list(window.keyframes)
+        taken: dict[str, Tensor] = {}
         outputs: dict[str, Tensor] = {}
         keys_values: dict[str, Tensor] = {}
 
         def strategy(injection: Injection) -> Strategy:
+            taken.update((place, features[None]) for place, features in injection.features.items())
             return _extended_attention(injection, len(keyframes), context, outputs, keys_values)
 
         branches = self._editing.predict(keyframes, latents[keyframes], step, guidance.branches, strategy)
         conditional, difference = guidance.split(branches)
         read = self._frame_conditioning.branches
-        taken = {name: output[-read:] for name, output in outputs.items()} | {DIFFERENCE: difference[None]}
+        taken |= {name: output[-read:] for name, output in outputs.items()} | {DIFFERENCE: difference[None]}
         guided = guidance.combine(conditional, difference)
         return Kept(window.keyframes, taken), Kept(window.keyframes, keys_values).of(window.kept), guided
 
     def _frame_pass(self, frames: list[int], latents: Tensor, step: Step, bank: Kept) -> Tensor:
-        """The guided noise of frames that are no keyframes, with self-attention's output from the keyframes."""
+        """The guided noise of frames that are no keyframes, with features from the keyframes."""
         guidance = self._editing.guidance
         size = latents.shape[-2], latents.shape[-1]
+        features = {place: bank.tensors[place] for place in get_args(Features) if place in bank.tensors}
         # Every field before the network is called, since finding one may call the network itself.
         grids = {size, *(site.grid(*size) for site in self._editing.backbone.sites)}
+        grids |= {(each.shape[-2], each.shape[-1]) for each in features.values()}
         transport = Transport(frames, bank.keyframes, self._correspondence, grids, bank.tensors[DIFFERENCE].device)
-        strategy = _carried_attention(bank, transport, size)
-        branches = self._editing.predict(
-            frames, latents, step, self._frame_conditioning, lambda _: strategy, computes_attention=False
+        branches = self._editing.predict_carried(
+            frames,
+            latents,
+            step,
+            self._frame_conditioning,
+            _carried_attention(bank, transport, size),
+            {place: transport.carry(each)[0] for place, each in features.items()},
         )
         conditional, difference = guidance.split(branches)
         if self._carry_guidance:
-            difference = transport.carry(bank.tensors[DIFFERENCE], size)[0]
+            difference = transport.carry(bank.tensors[DIFFERENCE])[0]
         return guidance.combine(conditional, difference)
 
 
@@ -145,7 +154,7 @@ def _carried_attention(bank: Kept, transport: Transport, size: tuple[int, int]) 
     def attend(site: Site, layer: SelfAttention, tokens: Tensor) -> Tensor:
         grid = site.grid(*size)
         values = bank.tensors[site.name].transpose(2, 3).unflatten(3, grid)
-        carried = transport.carry(values, grid).flatten(3).transpose(2, 3).flatten(0, 1)
+        carried = transport.carry(values).flatten(3).transpose(2, 3).flatten(0, 1)
         return _attend_where_lost(layer, tokens, carried, transport.fields[grid].lost)
 
     return attend
