@@ -312,3 +312,32 @@ def test_every_mode_has_an_example_that_explains_itself(mode: str) -> None:
     chosen = [path for path in examples if load_config(path, environment={}).edit.mode == mode]
     assert chosen
     assert all(path.read_text().startswith("# ") for path in chosen)
+
+
+def steps(config: Config) -> tuple[int, int]:
+    return config.inversion.steps, config.edit.steps
+
+
+def test_the_standard_preset_is_what_holds_without_one(minimal: Path) -> None:
+    assert load_config(minimal, ["preset=standard"], {}) == load_config(minimal, environment={})
+
+
+def test_what_is_said_beside_a_preset_stands_over_it_and_it_over_files_that_are_extended(minimal: Path) -> None:
+    minimal.write_text(f"preset: fast\n{MINIMAL.replace('prompt: a tiger', 'prompt: a tiger, steps: 15')}")
+    assert steps(load_config(minimal, environment={})) == (10, 15)
+    other = minimal.with_name("other.yaml")
+    other.write_text("extends: minimal.yaml\npreset: fast\n")
+    assert steps(load_config(other, environment={})) == (10, 10)
+    other.write_text("extends: minimal.yaml\npreset: standard\n")
+    assert steps(load_config(other, environment={})) == (25, 25)
+    assert steps(load_config(other, ["edit.steps=7", "preset=fast"], {})) == (10, 7)
+    assert steps(load_config(other, environment={"TOKENFLOW_PRESET": "fast"})) == (10, 10)
+    assert load_config(other, ["preset=fast"], {}).preset == "fast"
+
+
+def test_a_preset_that_there_is_not_or_that_is_a_reference_is_refused(minimal: Path) -> None:
+    with pytest.raises(ConfigError, match=r"preset: .*'standard' or 'fast', and 'quick' came"):
+        load_config(minimal, ["preset=quick"], {})
+    minimal.write_text("preset: ${edit.prompt}" + MINIMAL)
+    with pytest.raises(ConfigError, match=r"preset is a reference; expected one of standard, fast"):
+        load_config(minimal, environment={})
