@@ -4,7 +4,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 CONFIG ?= configs/dog_to_tiger.yaml
 
-.PHONY: demo test lint type install bench quality quality-quick sweep mini-sd mini-sd-eval clean
+.PHONY: demo test lint type install bench bench-length levers quality quality-quick sweep mini-sd mini-sd-eval clean
 
 install: $(INSTALLED)
 
@@ -27,8 +27,15 @@ lint: $(INSTALLED)
 type: $(INSTALLED)
 	$(BIN)/mypy
 
-bench: $(INSTALLED)  ## what an edit costs, beside per-frame editing and the published cost structure
+bench: $(INSTALLED)  ## what both stages cost, beside plain inversion, per-frame editing and the published cost structure
+	$(BIN)/python -m benchmarks.inversion
 	$(BIN)/python -m benchmarks.speed
+
+bench-length: $(INSTALLED)  ## memory, time a frame and seams of 512 frames beside 64
+	$(BIN)/python -m benchmarks.length
+
+levers: $(INSTALLED)  ## what each thing that makes an edit faster or better does, alone
+	$(BIN)/python -m benchmarks.levers
 
 quality: $(INSTALLED)  ## how good edits are, against perfect edits; writes docs/quality.md
 	$(BIN)/python -m benchmarks.quality

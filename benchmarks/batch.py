@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 
 import tokenflow
-from benchmarks.speed import table
+from benchmarks.sampling import table
 from tokenflow.config import Config
 from tokenflow.pipeline.opening import load_model
 

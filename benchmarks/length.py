@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 import tokenflow
-from benchmarks.speed import table
+from benchmarks.sampling import table
 from benchmarks.truth import Truth
 from tokenflow.config import Config
 from tokenflow.keyframes import draw_keyframes, windows

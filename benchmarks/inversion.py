@@ -1,0 +1,125 @@
+"""`make bench`, stage 1: what an inversion with its reconstruction check costs, and how well it samples back.
+
+The yardstick is 50 plain steps and 50 back: the noise of each step taken at (x_s, t), as the published code does it.
+Encoding and decoding are part of both. PSNR in dB, of latents to the encoded ones and of frames to the source; the
+autoencoder alone gives the last line.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from statistics import mean, median
+
+import torch
+from torch import Tensor
+
+from benchmarks.sampling import BATCH, encoded, table
+from benchmarks.speed import EDITS
+from benchmarks.truth import Truth, shipped
+from tokenflow.backbones.base import Backbone
+from tokenflow.backbones.loading import load_backbone
+from tokenflow.frames import as_tensor
+from tokenflow.inversion import PredictNoise, invert
+from tokenflow.metrics import psnr
+from tokenflow.schedule import CLEAN, Schedule, Step, ddim_step
+
+Invert = Callable[[Tensor, tuple[Step, ...], PredictNoise, Schedule], Tensor]
+
+
+def plain(latents: Tensor, steps: tuple[Step, ...], predict: PredictNoise, schedule: Schedule) -> Tensor:
+    """The noise at (x_s, t) in place of that at (x_t, t): f c h w at the noisiest level."""
+    for step in reversed(steps):
+        noise = predict(latents, step.timestep)
+        latents = ddim_step(latents, noise, schedule.alpha(step.next_timestep), schedule.alpha(step.timestep))
+    return latents
+
+
+def ours(
+    latents: Tensor, steps: tuple[Step, ...], predict: PredictNoise, schedule: Schedule, iterations: int = 1
+) -> Tensor:
+    """As stage 1 does it: f c h w at the noisiest level."""
+    levels = invert([(CLEAN, latents)], steps, predict, schedule, batch_size=BATCH, iterations=iterations)
+    *_, (_, noisiest) = levels
+    return noisiest[list(range(len(latents)))]
+
+
+METHODS: dict[str, tuple[Invert, int]] = {
+    "50 plain steps": (plain, 50),
+    "25 plain steps": (plain, 25),
+    **{f"{count} steps, ours": (ours, count) for count in (8, 9, 10, 15, 25)},
+    "10 steps, ours, two iterations": (partial(ours, iterations=2), 10),
+}
+YARDSTICK = "50 plain steps"
+
+
+def round_trip(backbone: Backbone, truth: Truth, method: Invert, count: int) -> dict[str, float]:
+    """Seconds, network calls, and PSNR of one clip there and back."""
+    prompt = backbone.embed(truth.prompts[0])
+    schedule, steps = backbone.schedule, backbone.schedule.steps(count)
+    calls = 0
+
+    def predict(latents: Tensor, timestep: int) -> Tensor:
+        nonlocal calls
+        calls += len(latents)
+        return torch.cat([backbone.predict(group, timestep, prompt)[0] for group in latents.split(BATCH)])
+
+    begin = time.perf_counter()
+    clean = encoded(backbone, truth.frames)
+    latents = method(clean, steps, predict, schedule)
+    for step in steps:
+        noise = predict(latents, step.timestep)
+        latents = ddim_step(latents, noise, schedule.alpha(step.timestep), schedule.alpha(step.next_timestep))
+    frames = torch.cat([backbone.decode(group) for group in latents.split(BATCH)])
+    seconds = time.perf_counter() - begin
+    spread = float(clean.max() - clean.min())
+    return {
+        "calls_a_frame": calls / len(truth.frames),
+        "seconds": seconds,
+        "latents_psnr": float(10 * torch.log10(spread**2 / (latents - clean).square().mean())),
+        "frames_psnr": float(psnr(frames, as_tensor(truth.frames)).mean()),
+    }
+
+
+def autoencoder_psnr(backbone: Backbone, truth: Truth) -> float:
+    """Of encoding and decoding alone, in dB."""
+    latents = encoded(backbone, truth.frames)
+    frames = torch.cat([backbone.decode(group) for group in latents.split(BATCH)])
+    return float(psnr(frames, as_tensor(truth.frames)).mean())
+
+
+def measure(backbone: Backbone, rounds: int) -> list[dict[str, object]]:
+    """A row a method: means over the clips, and the median of the time's ratio to the yardstick's within a round."""
+    truths = [shipped(*names) for names in EDITS.values()]
+    found: dict[str, list[dict[str, float]]] = {name: [] for name in METHODS}
+    for count in range(rounds):
+        for truth in truths:
+            for name in METHODS if count % 2 == 0 else reversed(METHODS):
+                found[name].append(round_trip(backbone, truth, *METHODS[name]))
+    rows: list[dict[str, object]] = []
+    for name, trips in found.items():
+        ratios = [mine["seconds"] / theirs["seconds"] for mine, theirs in zip(trips, found[YARDSTICK], strict=True)]
+        means = {key: mean(trip[key] for trip in trips) for key in ("calls_a_frame", "latents_psnr", "frames_psnr")}
+        rows.append({"inversion": name, **means, "time_to_50_plain_steps": median(ratios)})
+    alone = mean(autoencoder_psnr(backbone, truth) for truth in truths)
+    rows.append({**dict.fromkeys(rows[0], ""), "inversion": "the autoencoder alone", "frames_psnr": alone})
+    return rows
+
+
+def main() -> None:
+    """Measures, prints a table, and writes it as JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="data/models/mini-sd")
+    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/inversion.json"))
+    arguments = parser.parse_args()
+    rows = measure(load_backbone(arguments.model), arguments.rounds)
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    arguments.out.write_text(json.dumps({"torch": torch.__version__, "rows": rows}, indent=1) + "\n")
+    print(table(rows))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,233 @@
+"""`make levers`: each thing that could make an edit faster or better, alone, beside the edit as it is.
+
+What tokenflow does is varied one thing at a time, on the clips that settings are chosen on. What pays is in
+tokenflow; what does not is here alone, so that it can be measured again. docs/speed.md says what came of each.
+"""
+
+import argparse
+import json
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from unittest import mock
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from benchmarks.clips import TUNING
+from benchmarks.sampling import BATCH, GUIDANCE, SEED, STEPS, Inverted, Method, editing, ours, table
+from tokenflow import propagation
+from tokenflow.attention import Features, Strategy
+from tokenflow.backbones.base import Backbone, Conditioning
+from tokenflow.backbones.loading import load_backbone
+from tokenflow.config import PnP as Settings
+from tokenflow.denoise import Predict
+from tokenflow.keyframes import draw_keyframes
+from tokenflow.modes.base import Source
+from tokenflow.propagation import Editing, Guidance, PerFrame
+from tokenflow.rows import Latents
+from tokenflow.schedule import Step
+
+
+class SourceForEveryFrame(Editing):
+    """Injected features read in the source of every frame, instead of carried from keyframes."""
+
+    def predict_carried(
+        self,
+        frames: list[int],
+        latents: Tensor,
+        step: Step,
+        conditioning: Conditioning,
+        strategy: Strategy,
+        features: Mapping[Features, Tensor],
+    ) -> Tensor:
+        """The noise, with the frames' own features."""
+        source = self.mode._source
+        if features:
+            own = source.latents(step.timestep, frames)
+            features = source.backbone.read(
+                own, step.timestep, source.conditioning, attention=False, features=next(iter(features))
+            ).features
+        return super().predict_carried(frames, latents, step, conditioning, strategy, features)
+
+
+def source_for_every_frame(source: Source, guidance: Guidance) -> Predict:
+    """TokenFlow with it."""
+    usual = editing(source, guidance)
+    return ours(source, guidance, editing_with=SourceForEveryFrame(usual.backbone, usual.mode, usual.guidance))
+
+
+def guided_between(source: Source, guidance: Guidance, first: float, last: float) -> Predict:
+    """Guidance in an interval of the steps alone (Kynkäänniemi et al., NeurIPS 2024)."""
+    guided = ours(source, guidance)
+    plain = ours(source, Guidance(guidance.conditional, guidance.conditional, 1.0))
+    return lambda latents, step: (guided if first <= step.index / step.count < last else plain)(latents, step)
+
+
+class SecondOrder:
+    """The noise drawn through that of the step before, as a multistep solver does (Adams–Bashforth over log σ)."""
+
+    def __init__(self, source: Source, predict: Predict) -> None:
+        self._alpha = source.backbone.schedule.alpha
+        self._predict = predict
+        self._before: tuple[float, dict[int, Tensor]] | None = None
+
+    def __call__(self, latents: Latents, step: Step) -> Iterator[tuple[list[int], Tensor]]:
+        """Frames, and the noise that the step is to take."""
+        now, following = (self._level(timestep) for timestep in (step.timestep, step.next_timestep))
+        current: dict[int, Tensor] = {}
+        for frames, noise in self._predict(latents, step):
+            current.update(zip(frames, noise, strict=True))
+            if self._before:
+                level, before = self._before
+                older = torch.stack([before[frame] for frame in frames])
+                noise = noise + (noise - older) * (following - now) / (2 * (now - level))
+            yield frames, noise
+        self._before = now, current
+
+    def _level(self, timestep: int) -> float:
+        alpha = self._alpha(timestep)
+        return 0.5 * float(torch.log(torch.tensor((1 - alpha) / alpha)))
+
+
+class NoiseReused:
+    """Every second step takes the noise of the step before for all frames but the keyframes."""
+
+    def __init__(self, source: Source, guidance: Guidance) -> None:
+        self._predict = ours(source, guidance)
+        self._frames = len(source.frames)
+        self._last: dict[int, Tensor] = {}
+
+    def __call__(self, latents: Latents, step: Step) -> Iterator[tuple[list[int], Tensor]]:
+        """Frames and their noise."""
+        keyframes = draw_keyframes(self._frames, BATCH, SEED, step.index)
+        others = [frame for frame in range(self._frames) if frame not in keyframes]
+        groups = iter(self._predict(latents, step))
+        if step.index % 2 == 0 or not self._last:
+            for frames, noise in groups:
+                self._last.update(zip(frames, noise, strict=True))
+                yield frames, noise
+            return
+        yield next(groups)
+        yield others, torch.stack([self._last[frame] for frame in others])
+
+
+@contextmanager
+def sampled(mode: str) -> Iterator[None]:
+    """What is carried, sampled in another way."""
+    usual = F.grid_sample
+    with mock.patch.object(F, "grid_sample", lambda *args, **options: usual(*args, **{**options, "mode": mode})):
+        yield
+
+
+@contextmanager
+def from_the_nearest_keyframe_alone() -> Iterator[None]:
+    """No blend of the keyframes before and after."""
+    transport = propagation.transport.Transport
+
+    class Unblended(transport):  # type: ignore[misc, valid-type]
+        """Weights of 0 and 1."""
+
+        def _closeness(self) -> Tensor:
+            return super()._closeness().round()
+
+    with mock.patch.object(propagation.tokenflow, "Transport", Unblended):
+        yield
+
+
+@contextmanager
+def with_keyframes_of_the_first_step() -> Iterator[None]:
+    """The same keyframes at every step."""
+
+    def draw(frame_count: int, interval: int, seed: int, _step: int) -> list[int]:
+        return draw_keyframes(frame_count, interval, seed, 0)
+
+    with mock.patch.object(propagation.tokenflow, "draw_keyframes", draw):
+        yield
+
+
+@contextmanager
+def as_it_is() -> Iterator[None]:
+    """Nothing changed."""
+    yield
+
+
+Lever = tuple[Method, Callable[[], object]]
+
+LEVERS: dict[str, Lever] = {
+    "per frame": (Method(lambda source, guidance: PerFrame(editing(source, guidance), BATCH)), as_it_is),
+    "as it is": (Method(), as_it_is),
+    "source read for every frame": (Method(source_for_every_frame), as_it_is),
+    "guidance for every frame": (Method(partial(ours, carry_guidance=False)), as_it_is),
+    "residual injected, not the block": (
+        Method(lambda source, guidance: ours(source, guidance, editing_with=with_residual(source, guidance))),
+        as_it_is,
+    ),
+    "carried bilinearly": (Method(), partial(sampled, "bilinear")),
+    "carried from the nearest token": (Method(), partial(sampled, "nearest")),
+    "nearest keyframe alone": (Method(), from_the_nearest_keyframe_alone),
+    "the same keyframes at each step": (Method(), with_keyframes_of_the_first_step),
+    "a keyframe in 4 frames": (Method(partial(ours, interval=4)), as_it_is),
+    "a keyframe in 12 frames": (Method(partial(ours, interval=12)), as_it_is),
+    "guidance in the middle 60 % of steps": (Method(partial(guided_between, first=0.2, last=0.8)), as_it_is),
+    "guidance in the first 60 % of steps": (Method(partial(guided_between, first=0.0, last=0.6)), as_it_is),
+    "noise of frames reused every 2nd step": (Method(NoiseReused), as_it_is),
+    "15 steps": (Method(steps=15), as_it_is),
+    "10 steps": (Method(steps=10), as_it_is),
+    "10 steps, second order": (
+        Method(lambda source, guidance: SecondOrder(source, ours(source, guidance)), 10),
+        as_it_is,
+    ),
+    "6 steps": (Method(steps=6), as_it_is),
+}
+FIGURES = "perfect_psnr", "perfect_psnr_inside", "preservation_psnr", "detail", "warp_error_e3"
+
+
+def with_residual(source: Source, guidance: Guidance) -> Editing:
+    """Plug-and-Play with what the block adds to its shortcut."""
+    return editing(source, guidance, Settings(features="residual"))
+
+
+def measure(backbone: Backbone, names: Iterable[str]) -> list[dict[str, object]]:
+    """A row a lever: network calls a frame, in plain UNet calls; and means of the figures over the clips."""
+    rows: list[dict[str, object]] = []
+    with tempfile.TemporaryDirectory() as folder:
+        clips = [Inverted(backbone, case.truth, Path(folder) / case.name) for case in TUNING]
+        for name in names:
+            method, changed = LEVERS[name]
+            with changed():  # type: ignore[attr-defined]
+                calls = clips[0].network_calls(method) * method.steps
+                figures = [_figures(clip, method) for clip in clips]
+            means = {}
+            for key in FIGURES:
+                values = [value for each in figures if (value := each[key]) is not None]
+                means[key] = sum(values) / len(values)
+            rows.append({"lever": name, "calls_a_frame": calls, **means})
+            print(table(rows[-1:]).splitlines()[-1], flush=True)
+    return rows
+
+
+def _figures(clip: Inverted, method: Method) -> dict[str, float | None]:
+    pictures = clip.decoded(clip.sample(method))
+    return {**clip.truth.figures(pictures), **clip.truth.figures_by_place(pictures)}
+
+
+def main() -> None:
+    """Measures, prints a table, and writes it as JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="data/models/mini-sd")
+    parser.add_argument("--levers", nargs="*", default=list(LEVERS), choices=list(LEVERS))
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/levers.json"))
+    arguments = parser.parse_args()
+    rows = measure(load_backbone(arguments.model), arguments.levers)
+    content = {"torch": torch.__version__, "steps": STEPS, "guidance_scale": GUIDANCE, "rows": rows}
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    arguments.out.write_text(json.dumps(content, indent=1) + "\n")
+    print(table(rows))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,144 @@
+"""Stage 2 in memory, for benchmarks of speed: a clip inverted once, and methods of editing that share its inversion."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks.truth import Truth
+from tokenflow.backbones.base import Backbone
+from tokenflow.config import PnP as Settings
+from tokenflow.correspondence.flow import FlowCorrespondence
+from tokenflow.denoise import Predict, denoise
+from tokenflow.frames import as_pictures, as_tensor
+from tokenflow.inversion import invert
+from tokenflow.modes.base import Source
+from tokenflow.modes.pnp import PnP
+from tokenflow.propagation import Editing, Guidance, TokenFlow
+from tokenflow.rows import Latents
+from tokenflow.schedule import CLEAN
+from tokenflow.trajectory import Trajectory
+
+STEPS, BATCH, GUIDANCE, SEED = 25, 8, 5.0, 0
+
+
+def editing(source: Source, guidance: Guidance, settings: Settings | None = None) -> Editing:
+    """Plug-and-Play, by default with its default settings."""
+    return Editing(source.backbone, PnP(source, settings or Settings()), guidance)
+
+
+def ours(source: Source, guidance: Guidance, *, editing_with: Editing | None = None, **changes: object) -> TokenFlow:
+    """TokenFlow as tokenflow does it, with arguments of `TokenFlow` changed."""
+    height, width = source.latents(CLEAN, [0]).shape[-2:]
+    options: dict = {
+        "correspondence": FlowCorrespondence(source.frames, height, width),
+        "interval": BATCH,
+        "window": 8,
+        "seed": SEED,
+        "carry_guidance": True,
+        **changes,
+    }
+    return TokenFlow(editing_with or editing(source, guidance), BATCH, **options)
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way to edit an inverted clip.
+
+    Attributes:
+        build: (the clip, the prompts) -> what gives the noise.
+        steps: of inversion and of sampling.
+    """
+
+    build: Callable[[Source, Guidance], Predict] = ours
+    steps: int = STEPS
+
+
+class Inverted:
+    """A drawn clip and one edit of it, with its trajectory for each number of steps that is asked for.
+
+    Args:
+        backbone: the model.
+        truth: the clip.
+        folder: where trajectories go.
+    """
+
+    def __init__(self, backbone: Backbone, truth: Truth, folder: Path) -> None:
+        self.backbone = backbone
+        self.truth = truth
+        self._folder = folder
+        self._sources: dict[int, Source] = {}
+
+    def source(self, steps: int) -> Source:
+        """The clip as stage 1 leaves it."""
+        if steps not in self._sources:
+            self._sources[steps] = self._invert(steps)
+        return self._sources[steps]
+
+    def predict(self, method: Method) -> Predict:
+        """A method, ready for this edit."""
+        guidance = Guidance(self.backbone.embed(self.truth.prompts[1]), self.backbone.embed(""), GUIDANCE)
+        return method.build(self.source(method.steps), guidance)
+
+    def sample(self, method: Method) -> Latents:
+        """The edit's latents."""
+        source = self.source(method.steps)
+        start, steps = PnP(source, Settings()).start(self.backbone.schedule.steps(method.steps))
+        *_, latents = denoise(start, steps, self.predict(method), self.backbone.schedule)
+        return latents
+
+    def network_calls(self, method: Method) -> float:
+        """What sampling costs, in plain UNet calls a frame and step, by counting floating-point operations."""
+        one = self.source(method.steps).latents(CLEAN, [0])
+        conditioning = self.backbone.embed(self.truth.prompts[0])
+        plain = flops(lambda: self.backbone.predict(one, 500, conditioning))
+        return flops(lambda: self.sample(method)) / (plain * len(self.truth.frames) * method.steps)
+
+    def decoded(self, latents: Latents) -> np.ndarray:
+        """The frames of some latents, f H W 3 uint8."""
+        frames = range(len(latents))
+        groups = [list(frames[start : start + BATCH]) for start in frames[::BATCH]]
+        return np.concatenate([as_pictures(self.backbone.decode(latents[group])) for group in groups])
+
+    def _invert(self, count: int) -> Source:
+        prompt = self.backbone.embed(self.truth.prompts[0])
+        trajectory = Trajectory(self._folder / str(count), {})
+        frames = self.truth.frames
+        trajectory.write_frames((frame, Fraction(index), Fraction(1)) for index, frame in enumerate(frames))
+        clean = encoded(self.backbone, frames)
+        trajectory.write_latents(CLEAN, [clean])
+
+        def predict(latents: Tensor, timestep: int) -> Tensor:
+            return self.backbone.predict(latents, timestep, prompt)[0]
+
+        schedule = self.backbone.schedule
+        for timestep, latents in invert([(CLEAN, clean)], schedule.steps(count), predict, schedule, batch_size=BATCH):
+            trajectory.write_latents(timestep, [latents])
+        return Source(self.backbone, trajectory, trajectory.frames(), prompt)
+
+
+def encoded(backbone: Backbone, frames: np.ndarray) -> Tensor:
+    """The latents f c h w of frames f H W 3 uint8."""
+    return torch.cat([backbone.encode(group) for group in as_tensor(frames).split(BATCH)])
+
+
+def flops(work: Callable[[], object]) -> int:
+    """Floating-point operations that some work takes, counted by torch."""
+    with FlopCounterMode(display=False) as counter:
+        work()
+    return counter.get_total_flops()
+
+
+def table(rows: list[dict[str, object]]) -> str:
+    """Rows of the same columns as Markdown."""
+    columns = list(rows[0])
+    lines = ["| " + " | ".join(columns) + " |", "|---" * len(columns) + "|"]
+    for row in rows:
+        cells = [f"{row[column]:.3f}" if isinstance(row[column], float) else str(row[column]) for column in columns]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
