@@ -3,6 +3,7 @@ from typing import Any
 
 import pytest
 import torch
+from diffusers import ControlNetModel
 
 from tests.tiny import save_tiny_controlnet, save_tiny_model, tiny_backbone, tiny_pipeline, tiny_unet, tiny_xl_pipeline
 from tokenflow.attention import Features, Injection, SelfAttention, Site
@@ -138,6 +139,21 @@ def test_a_control_residual_changes_the_prediction(tmp_path: Path) -> None:
     plain = backbone.predict(LATENTS, 500, prompt)
     controlled = backbone.predict(LATENTS, 500, prompt, injection=Injection(control=residuals))
     assert (controlled - plain).abs().max() > 1e-3
+
+
+def test_a_controlnet_is_read_once_for_many_edits_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+    from_pretrained = ControlNetModel.from_pretrained
+    monkeypatch.setattr(
+        ControlNetModel,
+        "from_pretrained",
+        lambda path, **options: read.append(path) or from_pretrained(path, **options),
+    )
+    paths = [str(save_tiny_controlnet(tmp_path / name)) for name in ("one", "other")]
+    backbone = tiny_backbone()
+    for path in (paths[0], paths[0], paths[1], paths[1]):
+        backbone.load_control(path)
+    assert read == paths
 
 
 def test_a_missing_controlnet_is_named() -> None:

@@ -73,6 +73,7 @@ class StableDiffusion:
         self.device: torch.device = device or self._unet.device
         self._offload = offload
         self._at_work: nn.Module | None = None
+        self._control: tuple[str, Any] | None = None
         self.schedule = Schedule(pipeline.scheduler.config)
         self.sites = tuple(_sites(self._unet))
         block, self._injected = _injection_points(self._unet, self.sites)
@@ -213,16 +214,11 @@ class StableDiffusion:
         return kept[0].float().transpose(1, 2).unflatten(-1, (rows, columns))
 
     def load_control(self, path: str) -> Control:
-        """The ControlNet at a folder or hub id, on this model's device and in its precision."""
-        try:
-            network = ControlNetModel.from_pretrained(path, dtype=self._unet.dtype, use_safetensors=True)
-        except OSError as error:
-            raise ModelNotFoundError(
-                f"there is no ControlNet at {path!r}; expected a folder with config.json and safetensors weights, "
-                "or the id of one on the hub: set edit.controlnet.path"
-            ) from error
-        self._check_control(network.config, path)
-        _prepare(network.to(self.device))
+        """The ControlNet at a folder or hub id, on this model's device and in its precision; the last one is kept."""
+        if self._control is None or self._control[0] != path:
+            self._control = None  # so that two never need memory at once
+            self._control = path, self._control_network(path)
+        network = self._control[1]
 
         def control(
             latents: Tensor, timestep: int, conditioning: Conditioning, pictures: Tensor
@@ -241,6 +237,18 @@ class StableDiffusion:
             return tuple(down), middle
 
         return control
+
+    def _control_network(self, path: str) -> Any:
+        try:
+            network = ControlNetModel.from_pretrained(path, dtype=self._unet.dtype, use_safetensors=True)
+        except OSError as error:
+            raise ModelNotFoundError(
+                f"there is no ControlNet at {path!r}; expected a folder with config.json and safetensors weights, "
+                "or the id of one on the hub: set edit.controlnet.path"
+            ) from error
+        self._check_control(network.config, path)
+        _prepare(network.to(self.device))
+        return network
 
     def _check_control(self, config: Any, path: str) -> None:
         shrinks = 2 ** (len(config.conditioning_embedding_out_channels) - 1)
