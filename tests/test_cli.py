@@ -2,6 +2,7 @@
 
 import json
 import re
+import signal
 import subprocess
 import sys
 import warnings
@@ -16,7 +17,7 @@ import tokenflow
 from tests.tiny import moving_square, save_tiny_model
 from tokenflow.cli import main
 from tokenflow.config import Config, load_config
-from tokenflow.errors import ModelNotFoundError, TokenflowError, TokenflowWarning
+from tokenflow.errors import ModelError, ModelNotFoundError, TokenflowError, TokenflowWarning
 from tokenflow.video import VideoWriter, read_frames
 
 
@@ -251,6 +252,21 @@ def test_both_stages_end_with_status_0_and_print_where_the_results_are(
     assert len(list(read_frames(places["edited"]))) == 2
     assert len(list(read_frames(places["comparison"]))) == 2
     assert (tmp_path / "out" / "contact_sheet.png").is_file()
+
+
+def test_ctrl_c_is_told_as_that_though_a_library_makes_an_error_of_it(
+    settings: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def edit(*_: object, **__: object) -> None:
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt as error:
+            raise ModelError("the weights cannot be read") from error
+
+    monkeypatch.setattr(tokenflow, "edit", edit)
+    assert status("edit", settings) == 130
+    assert "interrupted" in capsys.readouterr().err
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no full device")

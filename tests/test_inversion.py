@@ -114,7 +114,7 @@ def test_sampling_yields_once_a_step_and_ends_at_the_clean_level() -> None:
 
 
 @pytest.mark.parametrize("iterations", [1, 2])
-def test_each_step_asks_for_a_prediction_an_iteration_and_the_first_for_one_more(iterations: int) -> None:
+def test_each_step_asks_for_a_prediction_an_iteration_and_the_second_and_the_last_for_one_more(iterations: int) -> None:
     asked: list[int] = []
 
     def predict(latents: Tensor, timestep: int) -> Tensor:
@@ -123,8 +123,9 @@ def test_each_step_asks_for_a_prediction_an_iteration_and_the_first_for_one_more
 
     schedule = tiny_backbone().schedule
     inverted(predict, schedule, 4, iterations=iterations, batch_size=3)
-    assert len(asked) == 4 * iterations + 1
-    assert asked.count(schedule.steps(4)[-1].timestep) == iterations + 1
+    *_, third, second, first = (asked.count(step.timestep) for step in schedule.steps(4))
+    assert (first, second, third) == (iterations, iterations + 1, iterations)
+    assert asked.count(schedule.steps(4)[0].timestep) == iterations + 1
 
 
 def test_a_first_step_of_no_length_changes_nothing_and_is_no_past() -> None:

@@ -10,8 +10,11 @@ import re
 import signal
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
@@ -33,7 +36,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-OVERRIDE = re.compile(r"[a-z_]+(\.[a-z_]+)+=")
+OVERRIDE = re.compile(r"(preset|[a-z_]+(\.[a-z_]+)+)=")
 """Tells a setting from the name of a file."""
 
 ConfigPath = Annotated[Path, typer.Argument(help="A YAML file; see configs/ for examples.", metavar="CONFIG")]
@@ -182,7 +185,7 @@ def main(arguments: list[str] | None = None) -> None:
     words = sys.argv[1:] if arguments is None else arguments
     with_traceback = "--traceback" in words
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _ctrl_c_as_itself():
             warnings.showwarning = _show_warning
             app(args=[word for word in words if word != "--traceback"], prog_name="tokenflow")
     except TokenflowError as error:
@@ -208,6 +211,29 @@ def main(arguments: list[str] | None = None) -> None:
     finally:
         # Python and torch take a moment to shut down, when there is nothing left to interrupt.
         atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
+
+
+@contextmanager
+def _ctrl_c_as_itself() -> Iterator[None]:
+    """Ctrl-C ends in the status of Ctrl-C, though a library made an error of its own of the KeyboardInterrupt."""
+    pressed: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        pressed.append(number)
+        signal.default_int_handler(number, frame)
+
+    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:  # somebody else sees to it
+        yield
+        return
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield
+    except Exception:
+        if pressed:
+            raise SystemExit(INTERRUPTED) from None
+        raise
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _settings_among_options(words: list[str]) -> str:

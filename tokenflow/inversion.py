@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tokenflow.frames import batches
 from tokenflow.rows import Latents, Scratch, in_memory
-from tokenflow.schedule import Schedule, Step, ddim_step, noise_between
+from tokenflow.schedule import CLEAN, Schedule, Step, ddim_step, noise_between
 
 PredictNoise = Callable[[Tensor, int], Tensor]
 """(latents f c h w, time step) -> the noise in them, f c h w."""
@@ -42,7 +42,9 @@ def invert(
     x_t is. The code of Plug-and-Play and TokenFlow puts ε(x_s, t) in its place (Dhariwal & Nichol, 2021, appendix F).
     Here a first guess is drawn through the noise of the two steps before, and each iteration replaces it with ε at the
     x_t that it leads to; at the fixed point sampling is the exact inverse (Pan et al., ICCV 2023). One iteration on
-    this guess comes as close as two network calls a step do from ε(x_s, t) (docs/method.md).
+    this guess comes as close as two network calls a step do from ε(x_s, t). Where the guess is poor or its error counts
+    most, at the second step and at the noisiest, there is one iteration more; at the first, which hardly moves the
+    latents, one less (docs/speed.md).
 
     The past is read from the levels alone, so that an interrupted inversion goes on exactly as it would have.
 
@@ -52,7 +54,7 @@ def invert(
         predict: gives the noise of some frames at a time step.
         schedule: gives the noise levels.
         batch_size: frames a prediction.
-        iterations: predictions a step, at least 1. The very first step, which has no past, takes one more.
+        iterations: predictions a step, at least 1; two steps take one more.
         scratch: where the levels that are yielded rest; three of them are held at a time.
     """
     levels = list(levels[-LEVELS_READ:])
@@ -67,27 +69,34 @@ def invert(
 
 
 def _one_step(levels: Sequence[Part], step: Step, predict: PredictNoise, schedule: Schedule, iterations: int) -> Tensor:
-    latents = levels[-1][1]
+    level, latents = levels[-1]
     between = schedule.alpha(step.next_timestep), schedule.alpha(step.timestep)
-    noise = _extrapolated(levels, step.timestep, schedule)
-    if noise is None:
-        noise = predict(latents, step.timestep)
+    noises = _noises_before(levels, schedule)
+    noise = _extrapolated(noises, _log_sigma(between[1])) if noises else predict(latents, step.timestep)
+    if level == CLEAN:
+        iterations -= 1
+    else:
+        iterations += (len(noises) < 2) + (step.index == 0)
     for _ in range(iterations):
         noise = predict(ddim_step(latents, noise.to(latents), *between), step.timestep)
     return ddim_step(latents, noise.to(latents), *between)
 
 
-def _extrapolated(levels: Sequence[Part], timestep: int, schedule: Schedule) -> Tensor | None:
-    """The noise at a time step by the line, over log σ, through what the steps between these levels took."""
-    noises = [
+def _noises_before(levels: Sequence[Part], schedule: Schedule) -> list[tuple[float, Tensor]]:
+    """log σ that each step between these levels came to, and the noise that it took; at most two."""
+    return [
         (_log_sigma(schedule.alpha(to)), noise_between(cleaner, noisier, schedule.alpha(at), schedule.alpha(to)))
         for (at, cleaner), (to, noisier) in pairwise(levels)
         if schedule.alpha(at) != schedule.alpha(to)  # as they are where the clean level is the first time step's
     ]
-    if len(noises) < 2:
-        return noises[0][1] if noises else None
+
+
+def _extrapolated(noises: Sequence[tuple[float, Tensor]], log_sigma: float) -> Tensor:
+    """The noise at a level by the line, over log σ, through the two before; where there is one, that one."""
+    if len(noises) == 1:
+        return noises[0][1]
     (before, older), (now, newer) = noises
-    return newer + (newer - older) * ((_log_sigma(schedule.alpha(timestep)) - now) / (now - before))
+    return newer + (newer - older) * ((log_sigma - now) / (now - before))
 
 
 def _log_sigma(alpha: float) -> float:
