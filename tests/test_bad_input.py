@@ -298,7 +298,7 @@ ROWS = {
     "no ControlNet": Row(settings("edit.mode=controlnet", "edit.controlnet.path=./none"), r"edit\.controlnet\.path"),
     "another clip's trajectory": Row(other_clip, r"was made from another clip .*; delete the folder"),
     "another model's": Row(
-        of_something_else("model.dtype=bfloat16"), r"was made from another model .*; delete the folder"
+        of_something_else("model.dtype=float16"), r"was made from another model .*; delete the folder"
     ),
     "another part's": Row(of_something_else("clip.frames=2"), r"was made from another part .*; delete the folder"),
     "another version's": Row(other_version, r"is of format 1, and this version reads format \d+; delete the folder"),

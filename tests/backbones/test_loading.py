@@ -43,7 +43,7 @@ def weights(model: Path, part: str = "unet") -> Path:
 
 
 def test_a_folder_is_loaded_as_it_was_saved(model: Path) -> None:
-    backbone = load_backbone(str(model), "cpu")
+    backbone = load_backbone(str(model), "cpu", "float32")
     latents = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
     expected = DiffusionPipeline.from_pretrained(model, safety_checker=None, requires_safety_checker=False)
     prompt = backbone.embed("a dog")
@@ -219,10 +219,19 @@ def test_a_device_that_is_not_there(name: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_devices_and_precisions() -> None:
+def test_devices_and_precisions(monkeypatch: pytest.MonkeyPatch) -> None:
     assert choose_device("cpu") == CPU
-    assert choose_dtype("auto", CPU) == torch.float32
+    for capabilities, expected in (
+        ({"avx512_bf16": True}, torch.bfloat16),
+        ({"amx_bf16": True, "avx512_bf16": False}, torch.bfloat16),
+        ({"avx512_bf16": False}, torch.float32),
+        ({}, torch.float32),
+    ):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda capabilities=capabilities: capabilities)
+        assert choose_dtype("auto", CPU) == expected
+        assert choose_dtype("float32", CPU) == torch.float32
     assert choose_dtype("auto", torch.device("cuda")) == torch.float16
+    assert choose_dtype("auto", torch.device("mps")) == torch.float32
     assert choose_dtype("bfloat16", CPU) == torch.bfloat16
     with pytest.raises(ConfigError, match=r"model\.dtype is 'int8'; expected auto, float32"):
         choose_dtype("int8", CPU)

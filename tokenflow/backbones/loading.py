@@ -115,12 +115,20 @@ def choose_device(name: str) -> torch.device:
 
 
 def choose_dtype(name: str, device: torch.device) -> torch.dtype:
-    """The precision of that name; for `auto`, float16 on CUDA and float32 elsewhere."""
+    """The precision of that name; for `auto` float16 on CUDA, bfloat16 on a CPU that multiplies in it, else float32."""
+    if name == "auto" and device.type == "cuda":
+        return torch.float16
     if name == "auto":
-        return torch.float16 if device.type == "cuda" else torch.float32
+        return torch.bfloat16 if device.type == "cpu" and _multiplies_in_bfloat16() else torch.float32
     if name not in DTYPES:
         raise ConfigError(f"model.dtype is {name!r}; expected auto, {', '.join(DTYPES)}")
     return DTYPES[name]
+
+
+def _multiplies_in_bfloat16() -> bool:
+    """Whether this CPU has instructions for it; without them bfloat16 is slower than float32."""
+    capabilities = torch.cpu.get_capabilities()
+    return any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16"))
 
 
 def fingerprint(path: str, **settings: str) -> str:

@@ -55,20 +55,20 @@ class Transport:
     def carry(self, values: Tensor) -> Tensor:
         """b k c h w of the keyframes, on one of the grids, blended at corresponding places: b f c h w of the frames."""
         branches = values.shape[0]
-        per_keyframe = values.transpose(0, 1).flatten(1, 2)
+        per_keyframe = values.transpose(0, 1).flatten(1, 2).float()  # half precision would move positions
         field = self.fields[values.shape[-2], values.shape[-1]]
         carried = sum(
-            weights[:, None].to(values.dtype)
+            weights[:, None]
             * F.grid_sample(
                 per_keyframe[keyframes],
-                positions.to(values.dtype),
+                positions,
                 mode="bicubic",  # bilinear sampling takes a tenth and more of the detail away (docs/speed.md)
                 padding_mode="border",
                 align_corners=False,
             )
             for keyframes, positions, weights in zip(field.keyframes, field.positions, field.weights, strict=True)
         )
-        return carried.unflatten(1, (branches, -1)).transpose(0, 1)
+        return carried.to(values.dtype).unflatten(1, (branches, -1)).transpose(0, 1)
 
     def _field(self, height: int, width: int) -> Field:
         positions, confidences = [], []
