@@ -61,8 +61,7 @@ def peaks_anew() -> bool:
     return True
 
 
-@pytest.mark.skipif(not peaks_anew(), reason="this system lets no peak begin anew")
-def test_each_stage_has_its_own_peak() -> None:
+def peaks_of_large_between_small() -> tuple[Stopwatch, Stopwatch]:
     watch, inner = Stopwatch(), Stopwatch()
     with watch.stage("small"):
         np.ones(2**17)
@@ -70,10 +69,19 @@ def test_each_stage_has_its_own_peak() -> None:
         np.ones(2**24)  # 128 MiB
     with watch.stage("small again"):
         np.ones(2**17)
-    peaks = watch.figures()["stage_peak_memory_mb"]
-    # Allocators round and keep: within 10 MiB of the 128.
-    assert peaks["outer"] - peaks["small"] == pytest.approx(128, abs=10)
-    assert peaks["outer"] - peaks["small again"] == pytest.approx(128, abs=10)
+    return watch, inner
+
+
+@pytest.mark.skipif(not peaks_anew(), reason="this system lets no peak begin anew")
+def test_each_stage_has_its_own_peak() -> None:
+    # Once in some runs of the whole suite another thread's memory came in between: then the second or third try tells.
+    for _ in range(3):
+        watch, inner = peaks_of_large_between_small()
+        peaks = watch.figures()["stage_peak_memory_mb"]
+        larger = [peaks["outer"] - peaks[name] for name in ("small", "small again")]
+        if larger == pytest.approx([128, 128], abs=10):  # allocators round and keep
+            break
+    assert larger == pytest.approx([128, 128], abs=10)
     assert inner.figures()["stage_peak_memory_mb"]["large"] == peaks["outer"]
     assert watch.figures()["peak_memory_mb"] == peaks["outer"]
 
