@@ -132,7 +132,8 @@ def from_the_nearest_keyframe_alone() -> Iterator[None]:
         """Weights of 0 and 1."""
 
         def _closeness(self) -> Tensor:
-            return super()._closeness().round()
+            before, after = super()._closeness()
+            return torch.stack([before >= after, before < after]).float()
 
     with mock.patch.object(propagation.tokenflow, "Transport", Unblended):
         yield
