@@ -184,7 +184,7 @@ LEVERS: dict[str, Lever] = {
     ),
     "6 steps": (Method(steps=6), as_it_is),
 }
-FIGURES = "perfect_psnr", "perfect_psnr_inside", "preservation_psnr", "detail", "warp_error_e3"
+FIGURES = "perfect_psnr", "perfect_psnr_inside", "preservation_psnr", "detail", "warp_error_e3", "warp_error_away_e3"
 
 
 def with_residual(source: Source, guidance: Guidance) -> Editing:

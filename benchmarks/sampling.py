@@ -12,6 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.truth import Truth
 from tokenflow.backbones.base import Backbone
+from tokenflow.config import Edit
 from tokenflow.config import PnP as Settings
 from tokenflow.correspondence.flow import FlowCorrespondence
 from tokenflow.denoise import Predict, denoise
@@ -24,7 +25,8 @@ from tokenflow.rows import Latents
 from tokenflow.schedule import CLEAN
 from tokenflow.trajectory import Trajectory
 
-STEPS, BATCH, GUIDANCE, SEED = 25, 8, 5.0, 0
+STEPS, BATCH, SEED = 25, 8, 0
+GUIDANCE = Edit(prompt="").guidance_scale
 
 
 def editing(source: Source, guidance: Guidance, settings: Settings | None = None) -> Editing:

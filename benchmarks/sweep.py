@@ -14,9 +14,9 @@ from benchmarks.quality_document import COLUMNS, MODES, RESULTS, mean, missing, 
 from tokenflow.config import Edit
 from tokenflow.report import versions, write_json
 
-SHARED: dict[str, tuple[Any, ...]] = {"guidance_scale": (3.0, 5.0, 7.5), "keyframe_interval": (4, 8)}
+SHARED: dict[str, tuple[Any, ...]] = {"guidance_scale": (3.0, 4.0, 5.0, 7.5), "keyframe_interval": (4, 8)}
 SWEPT: dict[str, dict[str, tuple[Any, ...]]] = {
-    "pnp": {"pnp.features_until": (0.4, 0.6, 0.8, 1.0), "pnp.attention_until": (0.2, 0.5, 0.8), **SHARED},
+    "pnp": {"pnp.features_until": (0.4, 0.6, 0.8, 1.0), "pnp.attention_until": (0.2, 0.5, 0.8, 1.0), **SHARED},
     "sdedit": {"sdedit.strength": (0.5, 0.6, 0.7, 0.8), "sdedit.noise": ("inversion", "shared"), **SHARED},
     "controlnet": {
         "controlnet.scale": (0.5, 0.75, 1.0),

