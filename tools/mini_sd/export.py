@@ -46,6 +46,11 @@ def export_classifier(runs: Path, folder: Path) -> None:
     shutil.copy(scene_classifier.__file__, folder / "scene_classifier.py")
 
 
+def export_controlnet(runs: Path, folder: Path) -> None:
+    """As it is trained, in half precision."""
+    load_controlnet(runs, CPU).half().save_pretrained(folder)
+
+
 def export_training(runs: Path, folder: Path) -> None:
     """The averaged weights of every stage in half precision: a checkpoint to continue from, without optimiser state."""
     for stage in TRAINED:
@@ -71,6 +76,13 @@ def import_training(folder: Path, runs: Path) -> None:
         print(f"{target} from {source}, step {checkpoint_step(source)}")
 
 
+EXPORTS = {
+    "diffusion": (export_pipeline, "mini-sd"),
+    "classifier": (export_classifier, "mini-classifier"),
+    "controlnet": (export_controlnet, "mini-controlnet-canny"),
+}
+
+
 def main() -> None:
     """Writes what is there; says what is not."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -85,9 +97,11 @@ def main() -> None:
     elif arguments.training:
         export_training(runs, models / "mini-sd-training")
     else:
-        export_pipeline(runs, models / "mini-sd")
-        export_classifier(runs, models / "mini-classifier")
-        load_controlnet(runs, CPU).half().save_pretrained(models / "mini-controlnet-canny")
+        for stage, (export, name) in EXPORTS.items():
+            if (runs / stage / "state.safetensors").exists():
+                export(runs, models / name)
+            else:
+                print(f"{stage} has not been trained in {runs}: {models / name} stays as it is")
 
 
 if __name__ == "__main__":
