@@ -27,7 +27,8 @@ from tests.video.making import flat, make, numbered
 from tokenflow import trajectory as trajectories
 from tokenflow.cli import main
 from tokenflow.locking import locked
-from tokenflow.video import VideoWriter, read_frames, write_pngs
+from tokenflow.pipeline import editing
+from tokenflow.video import VideoWriter, read_frames, sound, write_pngs
 
 
 @pytest.fixture(scope="module")
@@ -411,6 +412,18 @@ def test_of_a_clip_that_breaks_off_what_can_be_decoded_is_edited(
     said = capfd.readouterr().err
     assert re.fullmatch(r"(warning: cut\.mp4 is damaged or cut off [^\n]+; what can be decoded of it is used\n)+", said)
     assert 1 < len(list(read_frames("new/edited.mp4"))) < 12
+
+
+def test_sound_that_cannot_be_written_is_refused_before_the_work(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """MP4 takes no PCM without names of its channels, and says so at its end: here nobody has asked it."""
+    monkeypatch.setattr(sound, "_takes", lambda *_: True)
+    monkeypatch.setattr(editing, "load_model", pytest.fail)
+    make(place / "clip.mkv", moving_square(3), sound="pcm_s16le", layout="stereo")
+    capfd.readouterr()
+    assert status("edit", place / "config.yaml", "clip.path=clip.mkv") == 2
+    assert re.fullmatch(r"error: out/.partial/edited\.mp4 cannot be written [^\n]+\n", capfd.readouterr().err)
 
 
 def test_too_little_memory_is_said_as_such(

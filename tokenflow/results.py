@@ -1,5 +1,6 @@
 """What an edit leaves on disk: videos, pictures, reports; and how. Knows no model."""
 
+import warnings
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, ExitStack
 from fractions import Fraction
@@ -11,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from tokenflow.config import Config, Output
-from tokenflow.errors import OutputError
+from tokenflow.errors import OutputError, TokenflowWarning
 from tokenflow.replacing import FILES, REPORT, checksums, whole_or_not
 from tokenflow.report import contact_sheet, sheet_frames, side_by_side, write_json, write_page
 from tokenflow.rows import Frames
@@ -56,6 +57,8 @@ def _sources(config: Config) -> list[Path]:
 def try_form(config: Config, folder: Path) -> None:
     """Write one picture as the edit will be written, so that a form that cannot be is known before the work.
 
+    Its sound is tried too, and what there is to warn of in it is said when it is written.
+
     Raises:
         OutputError: codec, quality, size and container do not go together.
         ClipError, ClipNotFoundError: the clip cannot be read.
@@ -63,8 +66,12 @@ def try_form(config: Config, folder: Path) -> None:
     info = probe(config.clip.path)
     black = np.zeros((info.height, info.width, 3), np.uint8)
     path = folder / edited_name(config)
+    sound = {"audio_from": config.clip.path, "audio_start": Fraction(config.clip.start)}
     try:
-        with _video(path, config, info.width, info.height, [Fraction(0)]) as video:
+        with (
+            warnings.catch_warnings(action="ignore", category=TokenflowWarning),
+            _video(path, config, info.width, info.height, [Fraction(0)], **sound) as video,
+        ):
             video.write(black)
     except OutputError:
         _refuse_mismatch(config)

@@ -76,6 +76,7 @@ def make(
     times: Sequence[Fraction] | None = None,
     end: Fraction | None = None,
     sound: str | None = None,
+    layout: str = "mono",
     seconds: float | None = None,
     options: Mapping[str, str] | None = None,
     aspect: Fraction | None = None,
@@ -105,7 +106,7 @@ def make(
             setattr(video.codec_context, name, value)
         if rotation:
             video.set_display_rotation(rotation)
-        heard = output.add_stream(sound, rate=48_000, layout="mono") if sound else None
+        heard = output.add_stream(sound, rate=48_000, layout=layout) if sound else None
         output.start_encoding()
         if heard:
             output.mux(list(_sweep(heard, seconds or len(pictures) / 25)))

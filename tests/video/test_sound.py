@@ -44,10 +44,15 @@ def heard(path, at, count=4096):
         container.seek(0)
         frames = list(container.decode(audio=0))
     begin = frames[0].pts * frames[0].time_base - picture.pts * picture.time_base
-    samples = np.concatenate([frame.to_ndarray()[0].astype(float) for frame in frames])
+    samples = np.concatenate([_first_channel(frame) for frame in frames])
     first = round((Fraction(at).limit_denominator(1000) - begin) * 48_000)
     assert first >= 0
     return samples[first : first + count]
+
+
+def _first_channel(frame):
+    apart = frame.format.is_planar
+    return frame.to_ndarray()[0, :: 1 if apart else frame.layout.nb_channels].astype(float)
 
 
 def delay(path, at, clip, clip_at):
@@ -131,6 +136,21 @@ def test_sound_that_cannot_be_copied_is_encoded_anew(tmp_path, start, sound, nam
         late, alike = delay(written, time, clip, start + time)
         assert abs(late) <= 0.001
         assert alike > 0.9
+
+
+@pytest.mark.parametrize(
+    ("name", "codec"), [("clip.avi", "mpeg4"), ("clip.mkv", "libx264"), ("clip.mxf", "mpeg2video")]
+)
+def test_sound_whose_channels_have_no_names_is_encoded_anew_where_it_cannot_be_copied(tmp_path, name, codec):
+    """MP4 refuses to copy it, and says so no sooner than at its end."""
+    clip = clip_with(tmp_path, "pcm_s16le", name, layout="stereo", codec=codec)
+    written = edit(clip, tmp_path / "out.mp4")
+    with av.open(str(written)) as container:
+        sound = container.streams.audio[0]
+        assert (sound.codec_context.name, sound.layout.name) == ("aac", "stereo")
+    late, alike = delay(written, 0.2, clip, 0.2)
+    assert abs(late) <= 0.001
+    assert alike > 0.9
 
 
 def test_no_sound_where_there_is_none(tmp_path):

@@ -5,7 +5,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack
 from fractions import Fraction
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,6 +13,7 @@ import av
 from av.audio.stream import AudioStream
 from av.container import InputContainer, OutputContainer
 from av.packet import Packet
+from av.stream import Stream
 
 from tokenflow.errors import TokenflowWarning
 from tokenflow.video.container import Damage, first_time, opened, packets, reason, sound_stream, worth_seeking
@@ -88,7 +89,7 @@ def _taken(
     if worth_seeking(container, start) and source.time_base:
         container.seek(int((zero - 1) / source.time_base), stream=source)
     earliest = zero - (0 if start else _PRIMING)
-    if _takes(output, source):
+    if _takes(output, source, path):
         copy = output.add_stream_from_template(source)
         return _copied(container, source, copy, zero, earliest, Damage(path))
     encoder = _ENCODERS.get(output.format.name, _USUAL_ENCODER)
@@ -100,20 +101,22 @@ def _taken(
     return _encoded(container, source, stream, zero, Damage(path))
 
 
-def _takes(output: OutputContainer, source: AudioStream) -> bool:
-    """Whether the container holds this coding: some say so only when the header is written."""
-    try:
-        with av.open(io.BytesIO(), "w", format=output.format.name) as trial:
-            trial.add_stream_from_template(source)
-            trial.start_encoding()
-    except (av.FFmpegError, ValueError):
-        return False
+def _takes(output: OutputContainer, source: AudioStream, path: Path) -> bool:
+    """Whether the container holds this sound as it is: some say only when they are closed, with a packet in them."""
+    with opened(path) as again:
+        try:
+            with av.open(io.BytesIO(), "w", format=output.format.name) as trial:
+                copy = trial.add_stream_from_template(source)
+                stored = _copied(again, again.streams[source.index], copy, Fraction(0), Fraction(0), Damage(path))
+                trial.mux(list(islice(stored, 1)))
+        except (av.FFmpegError, ValueError):
+            return False
     return True
 
 
 def _copied(
     container: InputContainer,
-    source: AudioStream,
+    source: Stream,
     copy: AudioStream,
     zero: Fraction,
     earliest: Fraction,
