@@ -423,7 +423,9 @@ def test_sound_that_cannot_be_written_is_refused_before_the_work(
     make(place / "clip.mkv", moving_square(3), sound="pcm_s16le", layout="stereo")
     capfd.readouterr()
     assert status("edit", place / "config.yaml", "clip.path=clip.mkv") == 2
-    assert re.fullmatch(r"error: out/.partial/edited\.mp4 cannot be written [^\n]+\n", capfd.readouterr().err)
+    assert re.fullmatch(
+        r"error: out/\.tokenflow-partial/edited\.mp4 cannot be written [^\n]+\n", capfd.readouterr().err
+    )
 
 
 def test_too_little_memory_is_said_as_such(

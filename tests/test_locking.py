@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tokenflow.locking import locked
+from tokenflow.locking import LOCK, locked
 
 
 class TakenError(Exception):
@@ -21,7 +21,7 @@ def refuse() -> None:
 
 def test_a_folder_that_nothing_was_put_into_goes_again(tmp_path: Path) -> None:
     with locked(tmp_path / "a" / "b", refuse):
-        assert [path.name for path in (tmp_path / "a" / "b").iterdir()] == [".lock"]
+        assert [path.name for path in (tmp_path / "a" / "b").iterdir()] == [LOCK]
     assert list((tmp_path / "a").iterdir()) == []
 
 
@@ -84,7 +84,7 @@ def test_a_folder_that_goes_while_it_is_looked_at_is_made_again(
     monkeypatch.setattr(Path, moment, taking_it_away)
     with locked(folder, refuse):
         assert not left
-        assert (folder / ".lock").exists()
+        assert (folder / LOCK).exists()
 
 
 @pytest.mark.parametrize("what", ["file", "link to nowhere"])

@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tokenflow.errors import ClipNotFoundError, OutputError, TrajectoryError
+from tokenflow.locking import LOCK
 from tokenflow.schedule import CLEAN
 from tokenflow.trajectory import Trajectory
 
@@ -132,7 +133,7 @@ def test_what_a_killed_run_had_not_finished_writing_is_cleared_away(tmp_path: Pa
     (tmp_path / ".t0081.safetensors.4711").touch()
     (tmp_path / ".reconstruction.mp4.0123abcd.part").touch()
     with trajectory.locked():
-        assert {path.name for path in tmp_path.iterdir()} == whole | {".lock"}
+        assert {path.name for path in tmp_path.iterdir()} == whole | {LOCK}
     assert {path.name for path in tmp_path.iterdir()} == whole
 
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
-LOCK = ".lock"
+LOCK = ".tokenflow.lock"
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """What an edit leaves on disk: videos, pictures, reports; and how. Knows no model."""
 
+import re
 import warnings
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, ExitStack
@@ -23,6 +24,13 @@ CONFIG = "config.yaml"
 PAGE = "report.html"
 PNGS = "frames"
 
+_CONTAINERS = get_args(Output.model_fields["container"].annotation)
+_NAMES = re.compile(
+    rf"(edited|comparison)\.({'|'.join(_CONTAINERS)})|{PNGS}/frame_[0-9]+\.png|"
+    + "|".join(map(re.escape, (CONTACT_SHEET, CONFIG, PAGE)))
+)
+"""What the files of any edit are called, report.json apart, which lists them."""
+
 
 def edited_name(config: Config) -> str:
     """The file name of the edited video."""
@@ -42,7 +50,7 @@ def place(config: Config) -> AbstractContextManager[Path]:
     """
     names = [edited_name(config), comparison_name(config), CONTACT_SHEET, CONFIG, REPORT, PAGE]
     pictures = [f"{PNGS}/frame_[0-9]*.png"] if config.output.pngs else []
-    return whole_or_not(config.output.dir, [*names, *pictures], _sources(config))
+    return whole_or_not(config.output.dir, [*names, *pictures], _sources(config), _NAMES)
 
 
 def _sources(config: Config) -> list[Path]:
@@ -85,7 +93,7 @@ def _refuse_mismatch(config: Config) -> None:
     if holds(container, codec):
         return
     codecs = [each for each in get_args(Output.model_fields["codec"].annotation) if holds(container, each)]
-    containers = [each for each in get_args(Output.model_fields["container"].annotation) if holds(each, codec)]
+    containers = [each for each in _CONTAINERS if holds(each, codec)]
     raise OutputError(
         f"output.container is {container}, which does not hold output.codec {codec}; set output.codec to one of "
         f"{', '.join(codecs)}, or output.container to one of {', '.join(containers)}"

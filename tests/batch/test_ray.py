@@ -58,7 +58,7 @@ def kill_one_at_work(config: Config, killed: list[int]) -> None:
     """Kill a worker as soon as this job has begun."""
     deadline = time.monotonic() + 60
     while not killed and time.monotonic() < deadline:
-        if (config.output.dir / ".partial").exists():
+        if (config.output.dir / ".tokenflow-partial").exists():
             for process in workers_at_work()[:1]:
                 os.kill(process, signal.SIGKILL)
                 killed.append(process)

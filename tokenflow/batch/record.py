@@ -11,6 +11,7 @@ from typing import Literal
 
 from tokenflow.batch.jobs import Job
 from tokenflow.errors import BatchError, OutputError
+from tokenflow.locking import LOCK
 from tokenflow.pipeline import EditResult, open_result
 from tokenflow.replacing import REPORT
 from tokenflow.report import write_json
@@ -88,7 +89,7 @@ class RunFolder:
         """
         try:
             (self.path / "jobs").mkdir(parents=True, exist_ok=True)
-            lock = (self.path / ".lock").open("w")
+            lock = (self.path / LOCK).open("w")
         except OSError as error:
             raise OutputError(f"cannot write to {self.path} ({error.strerror}); set another run directory") from error
         with lock:
