@@ -246,6 +246,8 @@ def pipe(place: Path) -> list[str]:
     return ["clip.path=pipe.mp4"]
 
 
+PLACES = ["clip.path", "model.path", "metrics.clip", "metrics.mask", "output.dir", "trajectories.dir"]
+
 ROWS = {
     "missing clip": Row(settings("clip.path=no.mp4"), r"there is no clip at no\.mp4; check the path"),
     "directory": Row(directory, r"folder is a folder without pictures; expected a video"),
@@ -261,7 +263,8 @@ ROWS = {
     "a video named as a picture": Row(mp4_as_png, r"clip\.png cannot be read .*its name ends in \.png; name a video"),
     "a pipe": Row(pipe, r"pipe\.mp4 is a pipe or a device; expected a file"),
     "a device": Row(settings("clip.path=/dev/zero"), r"/dev/zero is a pipe or a device; expected a file"),
-    "a name too long": Row(settings(f"clip.path={'a' * 300}"), r"a cannot be looked for \(File name too long\)"),
+    **{f"too long: {key}": Row(settings(f"{key}={'a' * 300}"), rf"{key}: .*\(File name too long\)") for key in PLACES},
+    **{f"NUL: {key}": Row(settings(f"{key}=a\0b"), rf"{key}: .*(null byte|not allowed)") for key in PLACES},
     "start past the end": Row(settings("clip.start=9"), r"clip\.mp4 ends before 9 s; choose an earlier start"),
     "size too large": Row(settings("clip.size=16384"), r"more than a model takes .*; set clip\.size to less"),
     "too wide for the codec": Row(wide, r"error: edited\.mp4: 30000×2 pictures by libx264 .*choose another codec"),

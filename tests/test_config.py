@@ -88,8 +88,15 @@ def test_a_mistake_in_the_environment_is_told_by_its_variable(minimal: Path) -> 
         load_config(minimal, [], wrong)
     message = str(caught.value)
     assert "came (it comes from TOKENFLOW_EDIT__STEPS)" in message
-    assert "edti: unknown; did you mean edit?" in message
+    assert "edti: unknown; did you mean edit? (it comes from TOKENFLOW_EDTI__SEED)" in message
     assert "HOME" not in message
+
+
+def test_a_mistake_deep_in_a_variable_or_in_its_reference_is_told_by_it(minimal: Path) -> None:
+    wrong = {"TOKENFLOW_EDIT__STEPS__X": "1", "TOKENFLOW_EDIT__PROMPT": "${no}", "TOKENFLOW_EDIT__SEED": "["}
+    with pytest.raises(ConfigError) as caught:
+        load_config(minimal, [], wrong)
+    assert all(f"(it comes from {variable})" in str(caught.value) for variable in wrong)
 
 
 def test_a_variable_that_lacks_an_underscore_is_told_with_all_other_mistakes(minimal: Path) -> None:
@@ -134,6 +141,15 @@ def test_all_mistakes_are_reported_at_once_with_their_keys(minimal: Path) -> Non
     assert "\n" not in message
 
 
+def test_values_that_cannot_be_read_and_references_to_nothing_hide_no_other_mistake(minimal: Path) -> None:
+    wrong = ["clip=[]", "edit.seed=[3", "edit.negative_prompt=${nowhere}", "edit.prompt=${words", "inversion.steps=0"]
+    with pytest.raises(ConfigError) as caught:
+        load_config(minimal, [*wrong, "model.device=${neither}"], {})
+    said = str(caught.value).removeprefix(f"{minimal}: ")
+    keys = ["clip", "edit.seed", "edit.negative_prompt", "edit.prompt", "inversion.steps", "model.device"]
+    assert sorted(part.partition(": ")[0].strip("'") for part in said.split("; ") if ": " in part) == sorted(keys)
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [
@@ -143,7 +159,7 @@ def test_all_mistakes_are_reported_at_once_with_their_keys(minimal: Path) -> Non
         ("edit.guidance_scale=0.5", "greater than or equal to 1"),
         ("clip.frames=0", "greater than or equal to 1"),
         ("edit=3", r"edit: expected the settings prompt, negative_prompt, .*, and 3 came"),
-        ("edit=[1, 2]", "a list and a section"),
+        ("edit=[1, 2]", r"minimal\.yaml: edit: expected the settings prompt, .*, and '\[1, 2\]' came"),
         ("edit.prompt=${nowhere}", r"edit\.prompt: .*nowhere"),
         ("edit.prompt=${edit.prompt}", r"edit\.prompt: Recursive"),
         ("edit.prompt=costs ${5", r"where \$\{ is to refer to nothing, write \\\$\{"),

@@ -5,6 +5,7 @@ Order of precedence, weakest first: the files named by `extends:`, the file itse
 of `extends:` to the file that names them; `~` is the home directory.
 """
 
+import errno
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -29,7 +30,7 @@ from pydantic import (
 from yaml import YAMLError
 
 from tokenflow.errors import ConfigError
-from tokenflow.mistakes import all_keys, annotation, explain, is_section, one_line
+from tokenflow.mistakes import all_keys, annotation, explain, is_section, key_of, one_line, origin
 
 ENVIRONMENT_PREFIX = "TOKENFLOW_"
 WORDS = "words"
@@ -55,9 +56,23 @@ Size = Annotated[Side | tuple[Side, Side], WrapValidator(_one_size)]
 
 def _named(value: Any) -> Any:
     """Refuse what names nothing, of which a path would make the working directory; and let ~ be the home directory."""
-    if isinstance(value, str) and not value.strip():
+    if not isinstance(value, str | Path):
+        return value
+    if not str(value).strip():
         raise ValueError("expected a name; write . for the working directory")
-    return os.path.expanduser(value) if isinstance(value, str | Path) else value
+    place = os.path.expanduser(value)
+    _can_be_looked_for(place)
+    return place
+
+
+def _can_be_looked_for(place: str) -> None:
+    """Refuse a path that is too long for the system, or holds what no path may, whatever may be there."""
+    try:
+        os.lstat(place)
+    except (OSError, ValueError) as error:
+        if isinstance(error, ValueError) or error.errno == errno.ENAMETOOLONG:
+            why = getattr(error, "strerror", None) or error
+            raise ValueError(f"expected a path that can be looked for ({why})") from None
 
 
 Place = Annotated[Path, BeforeValidator(_named)]
@@ -296,21 +311,46 @@ def resolve(
     given = {key: (value, None) for key, value in map(_split, overrides)}
     environment = os.environ if environment is None else environment
     variables = _from_environment(environment)
+    origins = {key: variable for key, (_, variable) in variables.items() if key not in given}
+    mistakes: dict[str, str] = {}
     with _explained(name):
-        layers = [_nested(key, value) for key, (value, _) in (variables | given).items()]
+        layers = _layers({key: value for key, (value, _) in (variables | given).items()}, origins, mistakes)
         merged = OmegaConf.merge(_defaults(Config), settings, _with_preset(OmegaConf.merge({}, *layers), name))
-        values = OmegaConf.to_container(merged, resolve=True)
+        values = _resolved(merged, origins, mistakes)
     if isinstance(values, dict):
         values.pop(WORDS, None)
-    mistakes = _without_effect(environment)
+    said = [*_without_effect(environment), *mistakes.values()]
     try:
         config = Config.model_validate(values)
     except ValidationError as error:
-        origins = {key: variable for key, (_, variable) in variables.items() if key not in given}
-        mistakes += [explain(each, Config, origins) for each in error.errors()]
-    if mistakes:
-        raise ConfigError(f"{name}: {'; '.join(mistakes)}")
+        said += [explain(each, Config, origins) for each in error.errors() if key_of(each) not in mistakes]
+    if said:
+        raise ConfigError(f"{name}: {'; '.join(said)}")
     return config
+
+
+def _layers(texts: Mapping[str, str], origins: Mapping[str, str], mistakes: dict[str, str]) -> list[DictConfig]:
+    """Settings by their keys, each as a configuration of its own; what is wrong with the others goes to `mistakes`."""
+    layers = []
+    for key, text in texts.items():
+        try:
+            layers.append(_nested(key, text))
+        except (OmegaConfBaseException, YAMLError, ValueError) as error:
+            mistakes[key] = f"{key!r}: {text!r} cannot be read as a value ({one_line(error)}){origin(key, origins)}"
+    return layers
+
+
+def _resolved(settings: Any, origins: Mapping[str, str], mistakes: dict[str, str]) -> Any:
+    """Settings with what they refer to; in the place of a wrong reference, which goes to `mistakes`, stands nothing."""
+    while True:
+        try:
+            return OmegaConf.to_container(settings, resolve=True)
+        except OmegaConfBaseException as error:
+            key = error.full_key
+            if not key or key in mistakes:
+                raise
+            mistakes[key] = one_line(error) + origin(key, origins)
+            OmegaConf.update(settings, key, "")
 
 
 @contextmanager
@@ -402,15 +442,15 @@ def _without_effect(environment: Mapping[str, str]) -> list[str]:
 
 def _nested(key: str, text: str) -> DictConfig:
     """One setting as a configuration of its own. Sentences and paths are taken as they stand, all else is YAML."""
-    value: Any = text if annotation(Config, key) in (str, Path) else _parsed(key, text)
+    kind = annotation(Config, key)
+    value: Any = text if kind in (str, Path) else _parsed(text)
+    if isinstance(value, list) and is_section(kind):
+        value = text  # which is refused like any other that is no section; a list could not even be merged
     for part in reversed(key.split(".")):
         value = {part: value}
     return OmegaConf.create(value)
 
 
-def _parsed(key: str, text: str) -> Any:
-    try:
-        parsed: Any = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={text}"]))
-    except (OmegaConfBaseException, YAMLError, ValueError) as error:
-        raise ConfigError(f"{key!r}: {text!r} cannot be read as a value ({one_line(error)})") from error
+def _parsed(text: str) -> Any:
+    parsed: Any = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={text}"]))
     return parsed["value"]

@@ -23,20 +23,30 @@ def explain(mistake: Any, settings: Settings, origins: Mapping[str, str]) -> str
         settings: what was validated.
         origins: by their keys, where settings come from, if that has to be said.
     """
-    location = [str(part) for part in mistake["loc"]]
-    key = ".".join(location)
+    key = key_of(mistake)
     shown = repr(key)[1:-1]  # one line, whatever is in it
-    origin = f" (it comes from {origins[key]})" if key in origins else ""
+    within = [each for each in origins if each.startswith(f"{key}.") and isinstance(mistake["input"], dict)]
+    source = origin(next(iter(within), key), origins)
     match mistake["type"]:
         case "extra_forbidden":
-            return f"{shown}: unknown; {_suggestion(settings, key)}{origin}"
+            return f"{shown}: unknown; {_suggestion(settings, key)}{source}"
         case "missing":
             return f"{shown}: missing; it has no default"
         case "model_type":
             wanted = f"expected the settings {', '.join(_names(settings, key))}"
         case _:
             wanted = _lower_first(mistake["msg"])
-    return f"{shown}: {wanted}, and {_shown(mistake['input'])} came{origin}"
+    return f"{shown}: {wanted}, and {_shown(mistake['input'])} came{source}"
+
+
+def key_of(mistake: Any) -> str:
+    """The dotted key that one of pydantic's errors is about."""
+    return ".".join(str(part) for part in mistake["loc"])
+
+
+def origin(key: str, origins: Mapping[str, str]) -> str:
+    """Where a setting comes from, to stand behind what is wrong with it; nothing where that need not be said."""
+    return f" (it comes from {origins[key]})" if key in origins else ""
 
 
 def meant(settings: Settings, name: str) -> list[str]:
