@@ -224,6 +224,12 @@ def without_report(place: Path) -> list[str]:
     return []
 
 
+def link_to_nothing(place: Path) -> list[str]:
+    (place / "out" / "edited.mp4").unlink()
+    (place / "out" / "edited.mp4").symlink_to("nowhere.mp4")
+    return []
+
+
 def mask_among_results(place: Path) -> list[str]:
     shutil.copy("out/contact_sheet.png", "mask.png")
     (place / "new").symlink_to("out")
@@ -314,8 +320,16 @@ ROWS = {
     ),
     "a step gone": Row(gone("t0501.safetensors"), r"t0501\.safetensors cannot be read.*; delete the folder"),
     "the report gone": Row(gone("report.json"), r"report\.json cannot be read.*; delete the folder"),
-    "output is a file": Row(taken("file", "output.dir=file"), r"cannot write to file .*set output\.dir"),
-    "output under a file": Row(taken("file", "output.dir=file/out"), r"cannot write to file/out .*set output\.dir"),
+    "output is a file": Row(taken("file", "output.dir=file"), r"cannot write to file \(it, .* is no folder\); set"),
+    "output is a device": Row(settings("output.dir=/dev/null"), r"write to /dev/null \(it, .* is no folder\); set out"),
+    "output under a file": Row(
+        taken("file", "output.dir=file/out"),
+        r"write to file/out \(.* what it lies in, is no folder\); set output",
+    ),
+    "a file where PNGs are to go": Row(
+        taken("out/frames", "output.pngs=true"), r"out/frames is no folder, and results would go into it; move it away"
+    ),
+    "a link to nothing where a result is to go": Row(link_to_nothing, r"out/edited\.mp4 is not what an edit left"),
     "trajectories is a file": Row(
         taken("file", "trajectories.dir=file", "edit.seed=1"), r"cannot write to file/clip-\w+ .*set trajectories\.dir"
     ),

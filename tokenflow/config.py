@@ -336,7 +336,8 @@ def _layers(texts: Mapping[str, str], origins: Mapping[str, str], mistakes: dict
         try:
             layers.append(_nested(key, text))
         except (OmegaConfBaseException, YAMLError, ValueError) as error:
-            mistakes[key] = f"{key!r}: {text!r} cannot be read as a value ({one_line(error)}){origin(key, origins)}"
+            said = f"{repr(key)[1:-1]}: {text!r} cannot be read as a value ({one_line(error)})"
+            mistakes[key] = said + origin(key, origins)
     return layers
 
 

@@ -66,6 +66,10 @@ def whole_or_not(
     except OSError as error:
         if isinstance(error, TokenflowError):  # a missing clip or model is a FileNotFoundError, and no matter of output
             raise
+        if isinstance(error, FileExistsError | NotADirectoryError):
+            raise OutputError(
+                f"cannot write to {folder} (it, or what it lies in, is no folder); set output.dir to another place"
+            ) from error
         raise OutputError(
             f"cannot write to {folder} ({error.strerror or error}); make room, or set output.dir to another place"
         ) from error
@@ -82,7 +86,8 @@ def _refuse(folder: Path) -> None:
 
 def _refuse_to_lose(folder: Path, patterns: Collection[str], sources: Collection[Path], names: re.Pattern[str]) -> None:
     earlier = {folder / name for name in _left_by_an_edit(folder, names)}
-    there = {path for pattern in patterns for path in folder.glob(pattern)}
+    named = {folder / pattern for pattern in patterns if os.path.lexists(folder / pattern)}  # a link to nothing, too
+    there = named | {path for pattern in patterns for path in folder.glob(pattern)}
     into = {(folder / pattern).parent for pattern in patterns}
     kept = set(map(_place, sources))
     for path in sorted(there | earlier | into):
@@ -90,6 +95,11 @@ def _refuse_to_lose(folder: Path, patterns: Collection[str], sources: Collection
             raise OutputError(
                 f"{path} belongs to the clip or to its mask, and would be replaced, deleted or added to by results in "
                 f"{folder}; set another output.dir"
+            )
+    for path in sorted(into):
+        if os.path.lexists(path) and not path.is_dir():
+            raise OutputError(
+                f"{path} is no folder, and results would go into it; move it away, or set another output.dir"
             )
     for path in sorted(there - earlier):
         raise OutputError(
