@@ -132,9 +132,22 @@ def test_what_a_killed_run_had_not_finished_writing_is_cleared_away(tmp_path: Pa
     whole = {path.name for path in tmp_path.iterdir()}
     (tmp_path / ".t0081.safetensors.4711").touch()
     (tmp_path / ".reconstruction.mp4.0123abcd.part").touch()
+    (tmp_path / ".manifest.json.4711").touch()
+    (tmp_path / ".frames.rgb.4711").touch()
     with trajectory.locked():
         assert {path.name for path in tmp_path.iterdir()} == whole | {LOCK}
     assert {path.name for path in tmp_path.iterdir()} == whole
+
+
+def test_hidden_files_and_folders_of_somebody_else_stay(tmp_path: Path) -> None:
+    trajectory = filled(tmp_path)
+    (tmp_path / ".notes").mkdir()
+    (tmp_path / ".t0081.safetensors.4711").mkdir()
+    (tmp_path / ".directory").write_text("the desktop's")
+    before = {path.name for path in tmp_path.iterdir()}
+    with trajectory.locked():
+        pass
+    assert {path.name for path in tmp_path.iterdir()} == before
 
 
 def test_a_clip_that_goes_missing_while_it_is_read_is_no_matter_of_writing(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from tokenflow.errors import OutputError, TokenflowError, TokenflowWarning, TrajectoryError
-from tokenflow.locking import LOCK, locked
+from tokenflow.locking import locked
 from tokenflow.rows import Frames, RowFile
 from tokenflow.schedule import CLEAN
 
@@ -34,6 +34,9 @@ MANIFEST = "manifest.json"
 FRAMES = "frames.rgb"
 CLEAN_PART = "clean.safetensors"
 REPORT = "report.json"
+
+_UNFINISHED = r"\.(.+\.(safetensors|rgb|json)\.\d+|reconstruction\.mp4\.[0-9a-f]{8}\.part)"
+"""The names of files while they are written: our own by `_atomic`, the video by its writer."""
 
 
 @dataclass
@@ -181,7 +184,7 @@ class Trajectory:
         with ExitStack() as stack:
             try:
                 stack.enter_context(locked(self.folder, self._say_that_we_wait))
-                for unfinished in set(self.folder.glob(".*")) - {self.folder / LOCK}:
+                for unfinished in filter(_is_unfinished, self.folder.iterdir()):
                     unfinished.unlink()
             except OSError as error:
                 raise OutputError(
@@ -251,6 +254,11 @@ class Trajectory:
 
     def _remedy(self) -> str:
         return f"delete the folder {self.folder} and run the preprocessing again"
+
+
+def _is_unfinished(path: Path) -> bool:
+    """Whether a file is called as one is by us while it is written; all else that is hidden is somebody else's."""
+    return path.is_file() and re.fullmatch(_UNFINISHED, path.name) is not None
 
 
 def _part(timestep: int) -> str:
