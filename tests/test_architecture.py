@@ -8,6 +8,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "tokenflow"
 ORDER = [
     "errors",
+    "streams",
     "locking",
     "replacing",
     "mistakes",

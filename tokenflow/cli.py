@@ -5,7 +5,6 @@ Exit status 0 means done, 1 that some jobs of a batch failed, 2 that the user ca
 """
 
 import atexit
-import os
 import re
 import signal
 import sys
@@ -19,7 +18,8 @@ from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
-from tokenflow.errors import OutputError, TokenflowError, TokenflowWarning
+from tokenflow.errors import TokenflowError, TokenflowWarning
+from tokenflow.streams import standard_streams
 
 if TYPE_CHECKING:
     from tokenflow.batch import Record
@@ -163,23 +163,11 @@ def schema() -> None:
 
 
 def _say(*lines: str) -> None:
-    """Print lines, and notice at once where they do not arrive.
-
-    Raises:
-        OutputError: there is no room for them. BrokenPipeError, of a reader that has seen enough, is typer's to handle.
-    """
-    try:
-        print("\n".join(lines), flush=True)
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        with open(os.devnull, "w") as nowhere:  # for what is left to be written when Python ends
-            os.dup2(nowhere.fileno(), sys.stdout.fileno())
-        raise OutputError(
-            f"standard output cannot be written ({error.strerror}); all else is done: make room, or send it elsewhere"
-        ) from error
+    """Print lines, and notice at once where they do not arrive."""
+    print("\n".join(lines), flush=True)
 
 
+@standard_streams()
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line, by default on the process's own arguments, and exit with its status."""
     words = sys.argv[1:] if arguments is None else arguments

@@ -1,10 +1,13 @@
 """How far a loop is: drawn as a bar on the terminal, or told to who asked for it. Knows no loop by name."""
 
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from tqdm import tqdm
+
+from tokenflow.streams import dropping
 
 Item = TypeVar("Item")
 
@@ -15,13 +18,25 @@ Progress = bool | Listener
 """Draw bars, or do not, or tell this listener instead."""
 
 
+def drawn_bar(*, disable: bool, **options: Any) -> tqdm:
+    """A bar of tqdm on standard error; the work goes on where there is none, or it cannot be written.
+
+    Args:
+        disable: draw nothing.
+        **options: tqdm's own.
+    """
+    if sys.stderr is None:
+        return tqdm(disable=True, **options)
+    return tqdm(disable=disable, file=dropping(sys.stderr), **options)
+
+
 @contextmanager
 def progress_bar(
     label: str, total: int | None, unit: str, progress: Progress, *, initial: int = 0
 ) -> Iterator[Callable[[int], object]]:
     """Give a function that advances the bar by so many units."""
     if not callable(progress):
-        with tqdm(total=total, desc=label, unit=unit, initial=initial, disable=not progress) as bar:
+        with drawn_bar(total=total, desc=label, unit=unit, initial=initial, disable=not progress) as bar:
             yield bar.update
         return
     done = initial

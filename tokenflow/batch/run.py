@@ -18,6 +18,7 @@ from tokenflow.batch.record import Record, RunFolder, is_done
 from tokenflow.batch.worker import Outcome
 from tokenflow.config import Config
 from tokenflow.errors import BatchError
+from tokenflow.progress import drawn_bar
 
 EngineName = Literal["local", "ray"]
 
@@ -139,12 +140,12 @@ class _Bars:
         self._progress = progress
         self._names: dict[int, str] = {}
         self._workers: dict[int, tqdm] = {}
-        self._jobs = tqdm(desc="jobs", total=jobs, initial=done, unit="job", position=0, disable=not progress)
+        self._jobs = drawn_bar(desc="jobs", total=jobs, initial=done, unit="job", position=0, disable=not progress)
 
     def begin(self, worker: int, name: str) -> None:
         self._names[worker] = name
         if worker not in self._workers:
-            self._workers[worker] = tqdm(position=worker + 1, leave=False, disable=not self._progress)
+            self._workers[worker] = drawn_bar(position=worker + 1, leave=False, disable=not self._progress)
 
     def progress(self, worker: int, stage: str, done: int, total: int | None) -> None:
         bar = self._workers[worker]
