@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from tools.mini_sd.captions import caption
 from tools.mini_sd.evaluate import (
     GOALS,
     Models,
@@ -18,7 +19,9 @@ from tools.mini_sd.evaluate import (
     reconstruct,
 )
 from tools.mini_sd.export import MODELS
+from tools.mini_sd.latents import CANNY_THRESHOLDS, find_edges
 from tools.mini_sd.sampling import SAMPLE_PROMPTS, write_grid
+from tools.mini_sd.scene import render
 from tools.mini_sd.training import choose_device
 from tools.mini_sd.words import BACKGROUNDS, LIGHTS, MATERIALS, OBJECTS, PLAIN, STYLES
 
@@ -68,6 +71,10 @@ Scenes never trained on (above) and what the autoencoder makes of them (below):
 
 ![reconstructions](reconstructions.png)
 
+Edges of such scenes (above), and what `mini-controlnet-canny` makes of them with the scene's caption (below):
+
+![controlled](controlled.png)
+
 ## How it was made
 
 `make mini-sd`: seeded and resumable, from procedural scenes (`tools/mini_sd/`). Objects are drawn with Fluent Emoji by
@@ -78,6 +85,18 @@ schedule and noise prediction as in SD 1.x.
 ## Licence
 
 MIT, as the project; the emoji that it learnt from are MIT, © Microsoft Corporation.
+"""
+
+
+CONTROLNET_CARD = """---
+license: mit
+library_name: diffusers
+---
+
+# mini-controlnet-canny
+
+A ControlNet for `mini-sd` on Canny edges (thresholds {thresholds} of 8-bit pictures), loadable by
+`ControlNetModel.from_pretrained`. The card of `mini-sd` has figures, pictures, licence and how it was made.
 """
 
 
@@ -94,8 +113,16 @@ def reconstruction_grid(models: Models, count: int = 10) -> np.ndarray:
     return both.permute(0, 2, 3, 1).numpy()
 
 
+def controlled_grid(models: Models, count: int = 10) -> np.ndarray:
+    """Edges of scenes, then pictures that were generated with them: 2·count H W 3."""
+    scenes = held_out_scenes(count, offset=5)
+    edges = np.stack([find_edges(render(scene).picture) for scene in scenes])
+    pictures = generate(models, [caption(scene.words) for scene in scenes], edges)
+    return np.concatenate([np.repeat(edges[..., None], 3, -1).astype(pictures.dtype), pictures])
+
+
 def main() -> None:
-    """Writes README.md, samples.png and reconstructions.png."""
+    """Writes README.md and its grids of pictures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--models", type=Path, default=MODELS)
     parser.add_argument("--device", default="auto")
@@ -104,6 +131,7 @@ def main() -> None:
     models = load_models(arguments.models, choose_device(arguments.device))
     write_grid(generate(models, list(SAMPLE_PROMPTS)), 8, folder / "samples.png")
     write_grid(reconstruction_grid(models), 10, folder / "reconstructions.png")
+    write_grid(controlled_grid(models), 10, folder / "controlled.png")
     figures = json.loads((folder / "figures.json").read_text())
     card = CARD.format(
         objects=", ".join(OBJECTS),
@@ -115,6 +143,8 @@ def main() -> None:
         prompts="; ".join(SAMPLE_PROMPTS),
     )
     (folder / "README.md").write_text(card)
+    thresholds = " and ".join(map(str, CANNY_THRESHOLDS))
+    (arguments.models / "mini-controlnet-canny" / "README.md").write_text(CONTROLNET_CARD.format(thresholds=thresholds))
     print(f"{folder / 'README.md'} with {len(figures)} figures, {len(GOALS)} of them with a goal")
 
 
