@@ -2,7 +2,7 @@
 
 import sys
 
-from tokenflow.cli import main
+from tokenflow.start import main
 
 if __name__ == "__main__":
     main(["edit", *sys.argv[1:]])

@@ -34,6 +34,7 @@ ORDER = [
     "pipeline",
     "batch",
     "cli",
+    "start",
 ]
 """A file imports only from files above it, and from its own folder."""
 

@@ -1,5 +1,5 @@
 """`python -m tokenflow`: the same as the command `tokenflow`."""
 
-from tokenflow.cli import main
+from tokenflow.start import main
 
 main()
