@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.tiny import moving_square
@@ -152,6 +152,8 @@ def test_a_plot_has_a_line_for_each_series_whose_heights_are_its_values() -> Non
 
 
 @given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=400), st.integers(0, 3))
+@example([5e-324], 0)
+@example([1e-299, 0.0], 0)
 def test_every_series_can_be_drawn_inside_its_axes(values: list[float], first: int) -> None:
     plot = drawn(line_plot({"edit": values}, first))
     path = next(plot.iter(f"{SVG}path"))

@@ -13,6 +13,8 @@ MOST_POINTS = 300
 """Longer series are drawn as means of equal parts."""
 MOST_MARKS = 100
 """Up to here each value can be read by pointing at it."""
+_FLAT = 1e-300
+"""A span up to here is none: what is left of numbers so small cannot be divided into round steps."""
 
 
 def line_plot(series: Mapping[str, Sequence[float]], first: int = 0) -> Markup:
@@ -35,7 +37,8 @@ def line_plot(series: Mapping[str, Sequence[float]], first: int = 0) -> Markup:
 
 def _ticks(low: float, high: float) -> list[float]:
     """Round values from at most `low` to at least `high`, four or five of them."""
-    step = _step((high - low or 1.0) / 4)
+    span = high - low
+    step = _step((span if span > _FLAT else 1.0) / 4)
     lowest = math.floor(low / step)
     highest = max(lowest + 1, math.ceil(high / step - 1e-9))
     return [step * place for place in range(lowest, highest + 1)]
