@@ -252,6 +252,33 @@ def pipe(place: Path) -> list[str]:
     return ["clip.path=pipe.mp4"]
 
 
+def tall(place: Path) -> list[str]:
+    Image.fromarray(np.zeros((3000, 1, 3), np.uint8)).save("tall.png")
+    return ["clip.path=tall.png", "clip.size=64"]
+
+
+def of_32_bits(place: Path) -> list[str]:
+    Image.fromarray(np.arange(64 * 64, dtype=np.int32).reshape(64, 64)).save("deep.tif")
+    return ["clip.path=deep.tif"]
+
+
+def of_floats(place: Path) -> list[str]:
+    Image.fromarray(np.linspace(0, 1, 64 * 64, dtype=np.float32).reshape(64, 64)).save("real.tif")
+    return ["clip.path=real.tif"]
+
+
+def too_small_for_av1(place: Path) -> list[str]:
+    Image.fromarray(np.zeros((3, 5, 3), np.uint8)).save("tiny.png")
+    return ["clip.path=tiny.png", "output.codec=av1"]
+
+
+def too_fast_for_av1(place: Path) -> list[str]:
+    with VideoWriter("fast.mkv", width=64, height=64, rate=500, codec="ffv1") as video:
+        for picture in moving_square(3, 64, 64):
+            video.write(picture)
+    return ["clip.path=fast.mkv", "output.codec=av1"]
+
+
 PLACES = ["clip.path", "model.path", "metrics.clip", "metrics.mask", "output.dir", "trajectories.dir"]
 
 ROWS = {
@@ -273,9 +300,18 @@ ROWS = {
     **{f"NUL: {key}": Row(settings(f"{key}=a\0b"), rf"{key}: .*(null byte|not allowed)") for key in PLACES},
     "start past the end": Row(settings("clip.start=9"), r"clip\.mp4 ends before 9 s; choose an earlier start"),
     "size too large": Row(settings("clip.size=16384"), r"more than a model takes .*; set clip\.size to less"),
-    "too wide for the codec": Row(wide, r"error: edited\.mp4: 30000×2 pictures by libx264 .*choose another codec"),
+    "too wide for the codec": Row(wide, r"error: edited\.mp4: 30000×2 pictures.* by libx264 .*choose another codec"),
     "too wide for a model": Row(
         wider, r"thin\.png is 30000×1 and would be edited at .*set clip\.size to less, or to a"
+    ),
+    "too tall for a model": Row(tall, r"tall\.png is 1×3000 and would be edited at 64×192000.*8192 on the longer side"),
+    "pixels of 32 bits": Row(of_32_bits, r"deep\.tif has pixels of 32 bits, .*save it with 8 or 16 bits"),
+    "pixels of floats": Row(of_floats, r"real\.tif has pixels of floating-point numbers, .*save it with 8 or 16 bits"),
+    "too small for the codec": Row(
+        too_small_for_av1, r"error: edited\.mp4: 5×3 pictures.*choose another codec.*\(output\.codec is av1\)\n"
+    ),
+    "too fast for the codec": Row(
+        too_fast_for_av1, r"error: edited\.mp4: 64×64 pictures, 500 a second.*\(output\.codec is av1\)\n"
     ),
     "size 0": Row(settings("clip.size=0"), r"clip\.size: expected the shorter side in pixels"),
     "NaN": Row(settings("edit.guidance_scale=.nan"), r"edit\.guidance_scale: .*finite.*nan came"),

@@ -37,6 +37,10 @@ class OutputError(TokenflowError, OSError):
     """A result cannot be written: no permission, no space, or the place is taken."""
 
 
+class FormError(OutputError):
+    """Codec, container, size and rate of a video do not go together."""
+
+
 class BatchError(TokenflowError, ValueError):
     """Jobs that cannot be done together, or cannot be started: each named, before any work."""
 

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from tokenflow.config import Config, Output
-from tokenflow.errors import OutputError, TokenflowWarning
+from tokenflow.errors import FormError, OutputError, TokenflowWarning
 from tokenflow.replacing import FILES, REPORT, checksums, whole_or_not
 from tokenflow.report import contact_sheet, sheet_frames, side_by_side, write_json, write_page
 from tokenflow.rows import Frames
@@ -78,12 +78,12 @@ def try_form(config: Config, folder: Path) -> None:
     try:
         with (
             warnings.catch_warnings(action="ignore", category=TokenflowWarning),
-            _video(path, config, info.width, info.height, [Fraction(0)], **sound) as video,
+            _video(path, config, info.width, info.height, rate=info.rate / config.clip.every, **sound) as video,
         ):
             video.write(black)
-    except OutputError:
+    except FormError as error:
         _refuse_mismatch(config)
-        raise
+        raise FormError(f"{error} (output.codec is {config.output.codec})") from error
     path.unlink()
 
 
@@ -100,13 +100,12 @@ def _refuse_mismatch(config: Config) -> None:
     )
 
 
-def _video(path: Path, config: Config, width: int, height: int, times: Sequence[Fraction], **more: Any) -> VideoWriter:
-    """A video in the form that the configuration asks for."""
+def _video(path: Path, config: Config, width: int, height: int, **more: Any) -> VideoWriter:
+    """A video in the form that the configuration asks for; `more` has its times or its rate."""
     return VideoWriter(
         path,
         width=width,
         height=height,
-        times=times,
         codec=config.output.codec,
         quality=config.output.quality,
         **more,
@@ -156,10 +155,10 @@ class PictureWriter:
         config, times, end = self._config, self._times, self._end
         height, width = self._restored(self._source[0]).shape[:2]
         sound = {"audio_from": config.clip.path, "audio_start": times[0]}
-        edited = _video(self._folder / edited_name(config), config, width, height, times, end=end, **sound)
+        edited = _video(self._folder / edited_name(config), config, width, height, times=times, end=end, **sound)
         self._edited = self._open.enter_context(edited)
         height, width = self._source.shape[1:3]
-        comparison = _video(self._folder / comparison_name(config), config, 2 * width, height, times, end=end)
+        comparison = _video(self._folder / comparison_name(config), config, 2 * width, height, times=times, end=end)
         self._comparison = self._open.enter_context(comparison)
         return self
 

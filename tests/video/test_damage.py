@@ -1,7 +1,9 @@
+import socketserver
 import warnings
 from contextlib import suppress
 from functools import cache
 from itertools import islice, pairwise
+from threading import Thread
 
 import av
 import numpy as np
@@ -32,14 +34,25 @@ def test_what_is_no_video(tmp_path, content):
 @pytest.mark.parametrize(
     "content",
     [
-        "#EXTM3U\n#EXT-X-TARGETDURATION:3\n#EXTINF:3,\nhttp://127.0.0.1:9/clip.ts\n#EXT-X-ENDLIST\n",
-        "ffconcat version 1.0\nfile http://127.0.0.1:9/clip.ts\n",
+        "#EXTM3U\n#EXT-X-TARGETDURATION:3\n#EXTINF:3,\nhttp://{place}/clip.ts\n#EXT-X-ENDLIST\n",
+        "ffconcat version 1.0\nfile http://{place}/clip.ts\n",
     ],
 )
 def test_a_playlist_never_leads_to_the_network(tmp_path, content):
-    (tmp_path / "clip.m3u8").write_text(content)
-    with pytest.raises(ClipError):
-        read(tmp_path / "clip.m3u8")
+    callers = []
+
+    class Server(socketserver.BaseRequestHandler):
+        def handle(self):
+            callers.append(self.client_address)
+
+    with socketserver.TCPServer(("127.0.0.1", 0), Server) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        place = "{}:{}".format(*server.server_address)
+        (tmp_path / "clip.m3u8").write_text(content.format(place=place))
+        with pytest.raises(ClipError):
+            read(tmp_path / "clip.m3u8")
+        server.shutdown()
+    assert callers == []
 
 
 def test_sound_only(tmp_path):

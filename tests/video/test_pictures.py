@@ -42,6 +42,13 @@ def test_a_pattern_of_names(tmp_path, pattern):
     assert numbers(tmp_path / pattern, start=0.2, frames=2, every=3) == [5, 8]
 
 
+def test_a_folder_named_as_a_picture_is_none(tmp_path):
+    for index in range(2):
+        Image.fromarray(numbered(index)).save(tmp_path / f"{index}.png")
+    (tmp_path / "0_old.png").mkdir()
+    assert numbers(tmp_path) == [0, 1]
+
+
 def test_a_pattern_that_nothing_fits(tmp_path):
     images(1)[0].save(tmp_path / "frame.png")
     for pattern in ("frame_%04d.png", "*.jpg", "no/frame_%d.png", "no/*.png"):
@@ -77,11 +84,11 @@ def test_one_picture_is_a_clip_of_one_frame(tmp_path):
     assert probe(tmp_path / "a.png").rate == 25
 
 
-@pytest.mark.parametrize("suffix", ["webp", "png", "apng", "gif"])
+@pytest.mark.parametrize("suffix", ["webp", "png", "apng", "gif", "avif"])
 def test_animations_are_shown_as_long_as_they_say(tmp_path, suffix):
     durations = [40, 100, 40, 200, 2000]
     first, *rest = images(5)
-    kind = {"webp": {"lossless": True}, "gif": {}}.get(suffix, {"format": "PNG"})
+    kind = {"webp": {"lossless": True}, "gif": {}, "avif": {}}.get(suffix, {"format": "PNG"})
     first.save(tmp_path / f"a.{suffix}", save_all=True, append_images=rest, duration=durations, **kind)
     frames = list(read_frames(tmp_path / f"a.{suffix}"))
     assert [number(frame.picture) for frame in frames] == list(range(5))

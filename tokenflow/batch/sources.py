@@ -14,7 +14,7 @@ from tokenflow.config import WORDS, Config, read_settings, resolve
 from tokenflow.errors import BatchError, ConfigError
 
 CLIP_SUFFIXES = frozenset(
-    {".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".mpg", ".mpeg", ".ts", ".ogv", ".gif", ".webp", ".apng"}
+    {".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".mpg", ".mpeg", ".ts", ".ogv", ".gif", ".webp", ".apng", ".avif"}
 )
 """Endings of the files that are taken for clips in a folder, in small letters."""
 

@@ -32,6 +32,8 @@ from tokenflow.video import VideoWriter, fit_size, probe, read_frames, resize
 
 MOST_PIXELS = 4096**2
 """Of a frame while it is edited: far more than any Stable Diffusion was trained at."""
+MOST_SIDE = 8192
+"""Pixels of its longer side: the shorter one may have been brought to `clip.size` from next to nothing."""
 
 
 @dataclass(frozen=True)
@@ -123,10 +125,11 @@ def _model_size(config: Config, backbone: Backbone) -> tuple[int, int]:
     clip = config.clip
     info = probe(clip.path)
     width, height = fit_size(info.width, info.height, clip.size or backbone.native_size, backbone.size_multiple)
-    if width * height > MOST_PIXELS:
+    if width * height > MOST_PIXELS or max(width, height) > MOST_SIDE:
         raise ClipError(
             f"{clip.path} is {info.width}×{info.height} and would be edited at {width}×{height}, more than a model "
-            f"takes ({MOST_PIXELS} pixels); set clip.size to less, or to a box [width, height]"
+            f"takes ({MOST_PIXELS} pixels, {MOST_SIDE} on the longer side); set clip.size to less, or to a box [width, "
+            "height]"
         )
     return width, height
 

@@ -49,7 +49,7 @@ BT709 = 1
 
 _NO_MATRIX, _BT601 = 0, 5
 
-os.environ.setdefault("SVT_LOG", "1")  # the only way to keep the AV1 encoder from talking
+os.environ.setdefault("SVT_LOG", "0")  # the only way to keep the AV1 encoder from talking
 
 
 def encoder_for(codec: str) -> Encoder:

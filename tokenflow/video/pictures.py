@@ -16,12 +16,15 @@ import numpy as np
 from av.video.frame import VideoFrame
 from PIL import Image, ImageOps, ImageSequence
 
-from tokenflow.errors import ClipError, OutputError
+from tokenflow.errors import ClipError, OutputError, TokenflowError
 from tokenflow.video.colour import Picture
 from tokenflow.video.source import USUAL_RATE, Shot, Source
 
-SUFFIXES = frozenset({".png", ".apng", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"})
+SUFFIXES = frozenset({".png", ".apng", ".avif", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"})
 """Endings of the names that are read here, in small letters."""
+
+_UNSCALED = {"F": "floating-point numbers", "I": "32 bits"}
+"""Pillow's modes of grey whose range nobody knows."""
 
 _UNTIMED = 100
 """Milliseconds for a picture of an animation that gives none or 0, as browsers have it."""
@@ -30,7 +33,7 @@ _UNTIMED = 100
 def matching(path: Path) -> list[Path]:
     """The pictures in a folder, or those that a pattern such as `frame_%04d.png` or `*.png` names.
 
-    Numbers in the names are counted, so that 10 comes after 9; hidden files are left out.
+    Numbers in the names are counted, so that 10 comes after 9; hidden files are left out, and folders of such a name.
     """
     if path.is_dir():
         found: Iterable[Path] = path.iterdir()
@@ -41,7 +44,7 @@ def matching(path: Path) -> list[Path]:
     else:
         found = path.parent.glob(path.name) if re.search(r"[*?[]", path.name) else ()
     shown = (file for file in found if file.suffix.lower() in SUFFIXES and not file.name.startswith("."))
-    return sorted(shown, key=_natural)
+    return sorted((file for file in shown if not file.is_dir()), key=_natural)
 
 
 def open_sequence(files: list[Path]) -> Source:
@@ -142,7 +145,14 @@ def _animation(path: Path, start: Fraction) -> Generator[Shot]:
 def _opened(path: Path) -> Iterator[Image.Image]:
     try:
         with Image.open(path) as image:
+            if image.mode in _UNSCALED:
+                raise ClipError(
+                    f"{path} has pixels of {_UNSCALED[image.mode]}, and does not say which of them is white; save it "
+                    "with 8 or 16 bits"
+                )
             yield image
+    except TokenflowError:
+        raise
     except Exception as error:  # what a damaged file makes Pillow's readers raise is listed nowhere
         raise ClipError(
             f"{path} cannot be read ({error}); expected a picture, as its name ends in {path.suffix}; name a video .mp4"
@@ -169,7 +179,7 @@ def _shown(image: Image.Image) -> Fraction:
 
 def _frame(image: Image.Image) -> VideoFrame:
     upright = ImageOps.exif_transpose(image)
-    if upright.mode.startswith("I"):  # 16 bits of grey, which Pillow would cut off instead of scaling
+    if upright.mode.startswith("I;16"):  # 16 bits of grey, which Pillow would cut off instead of scaling
         upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
     if upright.has_transparency_data:
         return VideoFrame.from_ndarray(np.asarray(upright.convert("RGBA")), format="rgba")

@@ -19,7 +19,7 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
-from tokenflow.errors import OutputError, TokenflowError
+from tokenflow.errors import FormError, OutputError, TokenflowError
 from tokenflow.video.colour import ACCURATE, MATRICES, Picture
 from tokenflow.video.container import reason
 from tokenflow.video.encoders import (
@@ -64,7 +64,7 @@ class VideoWriter:
         options: more settings for the encoder, such as `{"preset": "slow"}`.
 
     Raises:
-        OutputError: the file cannot be written, or codec, pixels and container do not go together.
+        OutputError: the file cannot be written; a `FormError` if codec, pixels and container do not go together.
         ClipNotFoundError, ClipError: there is no clip to take the sound from, or it cannot be read.
         ValueError: times and rate are not as described.
     """
@@ -227,11 +227,13 @@ class VideoWriter:
     def _failure(self, error: av.FFmpegError | OSError) -> OutputError:
         return OutputError(f"{self._path} cannot be written ({reason(error)}); make room or choose another")
 
-    def _mismatch(self, error: av.FFmpegError | ValueError) -> OutputError:
+    def _mismatch(self, error: av.FFmpegError | ValueError) -> FormError:
         width, height = self.size
-        return OutputError(
-            f"{self._path.name}: {width}×{height} pictures by {self._encoder.name} in {self._pixel_format} cannot be "
-            f"written to {self._container} ({reason(error)}); choose another codec, pixel format or container"
+        rate = float(self._timetable.rate)
+        return FormError(
+            f"{self._path.name}: {width}×{height} pictures, {rate:g} a second, by {self._encoder.name} in "
+            f"{self._pixel_format} cannot be written to {self._container} ({reason(error)}); choose another codec, "
+            "pixel format or container"
         )
 
 
