@@ -178,6 +178,7 @@ LEVERS: dict[str, Lever] = {
     "noise of frames reused every 2nd step": (Method(NoiseReused), as_it_is),
     "15 steps": (Method(steps=15), as_it_is),
     "10 steps": (Method(steps=10), as_it_is),
+    "8 steps": (Method(steps=8), as_it_is),
     "10 steps, second order": (
         Method(lambda source, guidance: SecondOrder(source, ours(source, guidance)), 10),
         as_it_is,
