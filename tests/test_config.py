@@ -340,14 +340,14 @@ def test_the_standard_preset_is_what_holds_without_one(minimal: Path) -> None:
 
 def test_what_is_said_beside_a_preset_stands_over_it_and_it_over_files_that_are_extended(minimal: Path) -> None:
     minimal.write_text(f"preset: fast\n{MINIMAL.replace('prompt: a tiger', 'prompt: a tiger, steps: 15')}")
-    assert steps(load_config(minimal, environment={})) == (10, 15)
+    assert steps(load_config(minimal, environment={})) == (8, 15)
     other = minimal.with_name("other.yaml")
     other.write_text("extends: minimal.yaml\npreset: fast\n")
-    assert steps(load_config(other, environment={})) == (10, 10)
+    assert steps(load_config(other, environment={})) == (8, 8)
     other.write_text("extends: minimal.yaml\npreset: standard\n")
     assert steps(load_config(other, environment={})) == (25, 25)
-    assert steps(load_config(other, ["edit.steps=7", "preset=fast"], {})) == (10, 7)
-    assert steps(load_config(other, environment={"TOKENFLOW_PRESET": "fast"})) == (10, 10)
+    assert steps(load_config(other, ["edit.steps=7", "preset=fast"], {})) == (8, 7)
+    assert steps(load_config(other, environment={"TOKENFLOW_PRESET": "fast"})) == (8, 8)
     assert load_config(other, ["preset=fast"], {}).preset == "fast"
 
 
