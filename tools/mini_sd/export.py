@@ -33,7 +33,14 @@ def export_pipeline(runs: Path, folder: Path) -> None:
     autoencoder = load_autoencoder(runs, CPU)
     autoencoder.register_to_config(scaling_factor=load_scenes(runs / "latents").scale)
     assemble(autoencoder, *load_diffusion(runs, CPU)).to(dtype=torch.float16).save_pretrained(folder)
+    _load_in_single_precision(folder / "text_encoder" / "config.json")
     shutil.copy(runs / "tokenizer" / "vocabulary.json", folder / "vocabulary.json")
+
+
+def _load_in_single_precision(config: Path) -> None:
+    """Unless told otherwise, transformers loads in the precision that is named here, diffusers always in single."""
+    settings = json.loads(config.read_text()) | {"dtype": "float32"}
+    config.write_text(json.dumps(settings, indent=2) + "\n")
 
 
 def export_classifier(runs: Path, folder: Path) -> None:
