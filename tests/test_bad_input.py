@@ -110,6 +110,11 @@ def wide(place: Path) -> list[str]:
     return ["clip.path=thin.png"]
 
 
+def wide_for_mp4(place: Path) -> list[str]:
+    Image.fromarray(np.zeros((1, 90_000, 3), np.uint8)).save("thin.png")
+    return ["clip.path=thin.png"]
+
+
 def wider(place: Path) -> list[str]:
     return [*wide(place), "clip.size=1024", "output.codec=ffv1", "output.container=mkv"]
 
@@ -300,7 +305,10 @@ ROWS = {
     **{f"NUL: {key}": Row(settings(f"{key}=a\0b"), rf"{key}: .*(null byte|not allowed)") for key in PLACES},
     "start past the end": Row(settings("clip.start=9"), r"clip\.mp4 ends before 9 s; choose an earlier start"),
     "size too large": Row(settings("clip.size=16384"), r"more than a model takes .*; set clip\.size to less"),
-    "too wide for the codec": Row(wide, r"error: edited\.mp4: 30000×2 pictures.* by libx264 .*choose another codec"),
+    "too wide for the codec": Row(
+        wide, r"30000×1, 25 a second, which output\.codec h264 does .* to one of vp9, ffv1\n"
+    ),
+    "too wide for all that MP4 holds": Row(wide_for_mp4, r"90000×1, .* with output\.container: .*ffv1 in mkv\n"),
     "too wide for a model": Row(
         wider, r"thin\.png is 30000×1 and would be edited at .*set clip\.size to less, or to a"
     ),
@@ -308,10 +316,10 @@ ROWS = {
     "pixels of 32 bits": Row(of_32_bits, r"deep\.tif has pixels of 32 bits, .*save it with 8 or 16 bits"),
     "pixels of floats": Row(of_floats, r"real\.tif has pixels of floating-point numbers, .*save it with 8 or 16 bits"),
     "too small for the codec": Row(
-        too_small_for_av1, r"error: edited\.mp4: 5×3 pictures.*choose another codec.*\(output\.codec is av1\)\n"
+        too_small_for_av1, r"5×3, 25 a second, which output\.codec av1 does not take; .* to one of h264, vp9, ffv1\n"
     ),
     "too fast for the codec": Row(
-        too_fast_for_av1, r"error: edited\.mp4: 64×64 pictures, 500 a second.*\(output\.codec is av1\)\n"
+        too_fast_for_av1, r"64×64, 500 a second, which output\.codec av1 does not .* to one of h264, hevc, vp9, ffv1\n"
     ),
     "size 0": Row(settings("clip.size=0"), r"clip\.size: expected the shorter side in pixels"),
     "NaN": Row(settings("edit.guidance_scale=.nan"), r"edit\.guidance_scale: .*finite.*nan came"),

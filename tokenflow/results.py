@@ -24,6 +24,7 @@ CONFIG = "config.yaml"
 PAGE = "report.html"
 PNGS = "frames"
 
+_CODECS = get_args(Output.model_fields["codec"].annotation)
 _CONTAINERS = get_args(Output.model_fields["container"].annotation)
 _NAMES = re.compile(
     rf"(edited|comparison)\.({'|'.join(_CONTAINERS)})|{PNGS}/frame_[0-9]+\.png|"
@@ -68,22 +69,24 @@ def try_form(config: Config, folder: Path) -> None:
     Its sound is tried too, and what there is to warn of in it is said when it is written.
 
     Raises:
-        OutputError: codec, quality, size and container do not go together.
+        OutputError: codec, quality, size, rate and container do not go together.
         ClipError, ClipNotFoundError: the clip cannot be read.
     """
     info = probe(config.clip.path)
+    rate = info.rate / config.clip.every
     black = np.zeros((info.height, info.width, 3), np.uint8)
     path = folder / edited_name(config)
     sound = {"audio_from": config.clip.path, "audio_start": Fraction(config.clip.start)}
     try:
         with (
             warnings.catch_warnings(action="ignore", category=TokenflowWarning),
-            _video(path, config, info.width, info.height, rate=info.rate / config.clip.every, **sound) as video,
+            _video(path, config, info.width, info.height, rate=rate, **sound) as video,
         ):
             video.write(black)
-    except FormError as error:
+    except FormError:
         _refuse_mismatch(config)
-        raise FormError(f"{error} (output.codec is {config.output.codec})") from error
+        _refuse_pictures(config, info.width, info.height, rate)
+        raise
     path.unlink()
 
 
@@ -92,11 +95,26 @@ def _refuse_mismatch(config: Config) -> None:
     container, codec = config.output.container, config.output.codec
     if holds(container, codec):
         return
-    codecs = [each for each in get_args(Output.model_fields["codec"].annotation) if holds(container, each)]
+    codecs = [each for each in _CODECS if holds(container, each)]
     containers = [each for each in _CONTAINERS if holds(each, codec)]
     raise OutputError(
         f"output.container is {container}, which does not hold output.codec {codec}; set output.codec to one of "
         f"{', '.join(codecs)}, or output.container to one of {', '.join(containers)}"
+    )
+
+
+def _refuse_pictures(config: Config, width: int, height: int, rate: Fraction) -> None:
+    """Say which codecs take pictures of such a size, so many a second, where the one that is asked for does not."""
+    container, codec = config.output.container, config.output.codec
+    form = (width, height, rate)
+    if holds(container, codec, *form):
+        return
+    alike = ", ".join(each for each in _CODECS if holds(container, each, *form))
+    others = ", ".join(f"{each} in {other}" for each in _CODECS for other in _CONTAINERS if holds(other, each, *form))
+    fitting = f"one of {alike}" if alike else f"what takes them, with output.container: {others}"
+    raise FormError(
+        f"{config.clip.path} has pictures of {width}×{height}, {float(rate):g} a second, which output.codec {codec} "
+        f"does not take; set output.codec to {fitting}"
     )
 
 

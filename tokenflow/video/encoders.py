@@ -4,6 +4,7 @@ import io
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -11,6 +12,7 @@ from av.video.reformatter import ColorRange
 from av.video.stream import VideoStream
 
 from tokenflow.errors import OutputError
+from tokenflow.video.source import USUAL_RATE
 
 
 @dataclass(frozen=True)
@@ -75,14 +77,18 @@ def container_for(path: Path) -> str:
     return container
 
 
-def holds(container: str, codec: str) -> bool:
-    """Whether files of an ending such as `mp4` take a codec: tried, since FFmpeg's lists promise more than is kept."""
+def holds(container: str, codec: str, width: int = 64, height: int = 64, rate: Fraction = USUAL_RATE) -> bool:
+    """Whether files of an ending such as `mp4` take a codec, of pictures of such a size and so many a second.
+
+    It is tried, since FFmpeg's lists promise more than is kept.
+    """
     encoder = encoder_for(codec)
     with av.open(io.BytesIO(), "w", format=container_for(Path(f"a.{container}"))) as trial:
         try:
-            stream = trial.add_stream(encoder.name, rate=25, options=settings(encoder, None, 64, None))
+            stream = trial.add_stream(encoder.name, rate=rate, options=settings(encoder, None, width, None))
             if isinstance(stream, VideoStream):
-                stream.width, stream.height, stream.pix_fmt = 64, 64, encoder.pixel_format
+                stream.width, stream.height = written_size(encoder, encoder.pixel_format, width, height)
+                stream.pix_fmt = encoder.pixel_format
             trial.start_encoding()
         except (av.FFmpegError, ValueError):
             return False
