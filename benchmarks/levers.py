@@ -14,7 +14,6 @@ from pathlib import Path
 from unittest import mock
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.clips import TUNING
@@ -116,11 +115,20 @@ class NoiseReused:
 
 
 @contextmanager
-def sampled(mode: str) -> Iterator[None]:
-    """What is carried, sampled in another way."""
-    usual = F.grid_sample
-    with mock.patch.object(F, "grid_sample", lambda *args, **options: usual(*args, **{**options, "mode": mode})):
+def sampled(kernel: Callable[[Tensor], Tensor]) -> Iterator[None]:
+    """What is carried, sampled in another way: the share of a token at a distance (in tokens)."""
+    with mock.patch.object(propagation.transport, "_cubic", kernel):
         yield
+
+
+def bilinear(distance: Tensor) -> Tensor:
+    """Of the two tokens around a place."""
+    return (1 - distance.abs()).clamp_min(0)
+
+
+def nearest_token(distance: Tensor) -> Tensor:
+    """Of the nearest token alone."""
+    return ((distance >= -0.5) & (distance < 0.5)).float()
 
 
 @contextmanager
@@ -167,8 +175,8 @@ LEVERS: dict[str, Lever] = {
         Method(lambda source, guidance: ours(source, guidance, editing_with=with_residual(source, guidance))),
         as_it_is,
     ),
-    "carried bilinearly": (Method(), partial(sampled, "bilinear")),
-    "carried from the nearest token": (Method(), partial(sampled, "nearest")),
+    "carried bilinearly": (Method(), partial(sampled, bilinear)),
+    "carried from the nearest token": (Method(), partial(sampled, nearest_token)),
     "nearest keyframe alone": (Method(), from_the_nearest_keyframe_alone),
     "the same keyframes at each step": (Method(), with_keyframes_of_the_first_step),
     "a keyframe in 4 frames": (Method(partial(ours, interval=4)), as_it_is),

@@ -13,12 +13,13 @@ Attention is fused here too, so that what is compared is the structure and not t
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
-from tokenflow.attention import Injection, SelfAttention, Site, Strategy, project
+from tokenflow.attention import Hook, Injection, SelfAttention, Site, Strategy, project, repeat_branches
 from tokenflow.config import PnP as Settings
 from tokenflow.frames import batches
 from tokenflow.keyframes import draw_keyframes
@@ -63,9 +64,12 @@ class PublishedTokenFlow:
     def _predict(
         self, frames: Sequence[int], latents: Latents, step: Step, injection: Injection, strategy: Strategy
     ) -> Tensor:
-        branches = self._source.backbone.predict(
-            latents[frames], step.timestep, self._guidance.branches, strategy=strategy, injection=injection
-        )
+        """With the whole network run, as there, also where an injected feature overrules what came before it."""
+        backbone = self._source.backbone
+        with ExitStack() as hooks:
+            for place, features in injection.features.items():
+                hooks.enter_context(backbone._features[place].register_forward_hook(_replacing(features)))
+            branches = backbone.predict(latents[frames], step.timestep, self._guidance.branches, strategy=strategy)
         return self._guidance.combine(*self._guidance.split(branches))
 
     def _read_source(
@@ -88,10 +92,19 @@ class PublishedTokenFlow:
         with hook:
             latents = self._source.latents(step.timestep, frames)
             backbone.predict(latents, step.timestep, self._source.conditioning, strategy=keep)
-        injected = backbone._injected if attention and step.is_before(self._settings.attention_until) else ()
+        injected = backbone._points.attention if attention and step.is_before(self._settings.attention_until) else ()
         injects = step.is_before(self._settings.features_until)
         injection = {self._settings.features: features[0]} if injects else {}
         return tokens, Injection({name: queries_keys[name] for name in injected}, injection)
+
+
+def _replacing(features: Tensor) -> Hook:
+    """The hook that puts features (f d h w) in every branch of a module's output."""
+
+    def replace(_module: nn.Module, _inputs: object, output: Tensor) -> Tensor:
+        return repeat_branches(features, output)
+
+    return replace
 
 
 def _extended(injection: Injection, frames: int, outputs: dict[str, Tensor]) -> Strategy:

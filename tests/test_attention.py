@@ -1,3 +1,5 @@
+from unittest import mock
+
 import pytest
 import torch
 
@@ -23,7 +25,7 @@ def test_processors_and_hooks_are_what_they_were_after_a_call() -> None:
     before = dict(unet.attn_processors)
     backbone.predict(LATENTS, 500, backbone.embed("a dog"), strategy=each_frame_to_itself())
     assert unet.attn_processors == before
-    assert not any(module._forward_hooks for module in unet.modules())
+    assert not any(module._forward_hooks or "forward" in vars(module) for module in unet.modules())
 
 
 def test_processors_and_hooks_are_what_they_were_after_an_exception() -> None:
@@ -39,7 +41,7 @@ def test_processors_and_hooks_are_what_they_were_after_an_exception() -> None:
         backbone.predict(LATENTS, 500, backbone.embed("a dog"), strategy=fail, injection=injection)
     assert unet.attn_processors == before
     assert repr(unet) == appearance
-    assert not any(module._forward_hooks for module in unet.modules())
+    assert not any(module._forward_hooks or "forward" in vars(module) for module in unet.modules())
 
 
 def test_inside_the_context_only_the_given_sites_are_replaced() -> None:
@@ -47,9 +49,27 @@ def test_inside_the_context_only_the_given_sites_are_replaced() -> None:
     unet = backbone._unet
     before = dict(unet.attn_processors)
     site = backbone.sites[0]
-    with patched(unet, (site,), each_frame_to_itself(), {}):
+    with patched(unet, (site,), each_frame_to_itself()):
         changed = {name for name, processor in unet.attn_processors.items() if processor is not before[name]}
     assert changed == {f"{site.name}.processor"}
+
+
+def test_a_stand_in_is_called_in_place_of_a_module_and_then_gone_with_what_was_there_before_back() -> None:
+    backbone = tiny_backbone()
+    unet = backbone._unet
+    block = unet.mid_block.resnets[0]
+
+    def hooked(hidden: torch.Tensor, *rest: torch.Tensor) -> torch.Tensor:
+        return type(block).forward(block, hidden, *rest)  # as accelerate's hooks stand on a module
+
+    for own in (None, hooked):
+        if own is not None:
+            block.forward = own
+        stand_in = mock.Mock(side_effect=lambda hidden, *_: hidden)
+        with patched(unet, (), None, stand_ins={block: stand_in}):
+            backbone.predict(LATENTS, 500, backbone.embed("a dog"))
+        stand_in.assert_called_once()
+        assert vars(block).get("forward") is own
 
 
 def test_a_grid_covers_latents_of_any_size() -> None:

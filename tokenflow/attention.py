@@ -9,6 +9,7 @@ Shapes: tokens are (b f) n c, with b branches outermost; queries, keys and value
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, Literal
 
 import torch.nn.functional as F
@@ -137,31 +138,54 @@ class _Processor:
 
 Hook = Callable[[Any, Any, Any], Any]
 
+Forward = Callable[..., Any]
+"""What a module does with its input: its `forward`."""
+
 
 @contextmanager
 def patched(
-    network: Any, sites: tuple[Site, ...], strategy: Strategy | None, hooks: Mapping[nn.Module, Hook]
+    network: Any,
+    sites: tuple[Site, ...],
+    strategy: Strategy | None,
+    hooks: Mapping[nn.Module, Hook] = MappingProxyType({}),
+    stand_ins: Mapping[nn.Module, Forward] = MappingProxyType({}),
 ) -> Iterator[None]:
-    """Put a strategy at the sites of a network and forward hooks on its modules, for as long as the context lasts.
+    """Put a strategy at the sites of a network, hooks on its modules and stand-ins for some, while the context lasts.
 
-    Afterwards, and after an exception, the network's processors are the objects they were, and the hooks are gone.
+    Afterwards, and after an exception, the network's processors are the objects they were, hooks and stand-ins gone.
 
     Args:
-        network: a diffusers model with `attn_processors` and `set_attn_processor`.
+        network: a diffusers model.
         sites: where the strategy stands in for self-attention.
         strategy: None leaves every processor in place.
         hooks: forward hooks by module.
+        stand_ins: what is called instead of some modules' `forward`.
     """
-    before = network.attn_processors
+    processors: dict[Any, Any] = {}
+    if strategy is not None:
+        processors = {network.get_submodule(site.name): _Processor(site, strategy) for site in sites}
+    processors_before = {layer: layer.processor for layer in processors}
+    forwards_before = {module: vars(module).get("forward") for module in stand_ins}  # where another tool set one
     handles = [module.register_forward_hook(hook) for module, hook in hooks.items()]
     try:
-        if strategy is not None:
-            ours = {f"{site.name}.processor": _Processor(site, strategy) for site in sites}
-            network.set_attn_processor({**before, **ours})
+        _set_processors(processors)
+        _set_forwards(stand_ins)
         yield
     finally:
+        _set_forwards(forwards_before)
+        _set_processors(processors_before)
         for handle in handles:
             handle.remove()
-        if strategy is not None:
-            # A copy, because set_attn_processor empties the dictionary that it is given.
-            network.set_attn_processor(dict(before))
+
+
+def _set_processors(processors: Mapping[Any, Any]) -> None:
+    for layer, processor in processors.items():
+        layer.set_processor(processor)
+
+
+def _set_forwards(forwards: Mapping[nn.Module, Forward | None]) -> None:
+    """Each module's own `forward`, or with None its class's."""
+    for module, forward in forwards.items():
+        vars(module).pop("forward", None)
+        if forward is not None:
+            vars(module)["forward"] = forward

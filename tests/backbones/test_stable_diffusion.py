@@ -5,41 +5,15 @@ import pytest
 import torch
 from diffusers import ControlNetModel
 
-from tests.tiny import save_tiny_controlnet, save_tiny_model, tiny_backbone, tiny_pipeline, tiny_unet, tiny_xl_pipeline
-from tokenflow.attention import Features, Injection, SelfAttention, Site
+from tests.tiny import save_tiny_controlnet, save_tiny_model, tiny_backbone, tiny_pipeline, tiny_xl_pipeline
+from tokenflow.attention import Features, Injection
 from tokenflow.backbones.base import stack
 from tokenflow.backbones.loading import load_backbone
-from tokenflow.backbones.stable_diffusion import ALIGNMENT, StableDiffusion, _injection_points, _sites
+from tokenflow.backbones.stable_diffusion import ALIGNMENT, StableDiffusion
 from tokenflow.errors import ModelError, ModelNotFoundError, TokenflowWarning
 
 LATENTS = torch.randn(3, 4, 8, 12, generator=torch.Generator().manual_seed(0))
 OTHERS = torch.randn(3, 4, 8, 12, generator=torch.Generator().manual_seed(1))
-
-
-@pytest.mark.parametrize(("levels", "layers"), [(2, 1), (3, 1), (3, 2), (4, 2)])
-def test_sites_are_found_in_a_unet_of_any_depth_in_the_order_it_runs_through_them(levels: int, layers: int) -> None:
-    backbone = tiny_backbone(levels, layers)
-    visited: list[str] = []
-    grids: list[int] = []
-
-    def note(site: Site, layer: SelfAttention, tokens: torch.Tensor) -> torch.Tensor:
-        visited.append(site.name)
-        rows, columns = site.grid(8, 12)
-        grids.append(tokens.shape[1] - rows * columns)
-        return tokens
-
-    backbone.predict(LATENTS, 500, backbone.embed("a dog"), strategy=note)
-    assert visited == [site.name for site in backbone.sites]
-    assert grids == [0] * len(visited)
-    assert len(visited) == (levels - 1) * (2 * layers + 1) + 1
-
-
-def test_in_stable_diffusions_topology_injection_is_where_plug_and_play_has_it() -> None:
-    unet = tiny_unet(levels=4, layers=2)
-    block, attention = _injection_points(unet, tuple(_sites(unet)))
-    assert block is unet.up_blocks[1].resnets[1]
-    assert attention[0] == "up_blocks.1.attentions.1.transformer_blocks.0.attn1"
-    assert len(attention) == 8  # layers 4 to 11 of the decoder
 
 
 @pytest.mark.parametrize("features", ["block", "residual"])

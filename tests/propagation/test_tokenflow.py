@@ -227,6 +227,28 @@ def test_tokens_that_no_keyframe_knows_attend_to_their_own_frame(moving: Source)
     torch.testing.assert_close(lost[others], alone[others], rtol=0, atol=ROUNDING)
 
 
+class SomeUnconfirmed(IdentityMaps):
+    """As many tokens count as occluded as the frame has a number."""
+
+    def maps(self, frame: int, keyframe: int, height: int, width: int) -> tuple[Tensor, Tensor]:
+        positions, confidence = identity(height, width)
+        confidence[:frame] = 0
+        return positions, confidence
+
+
+@pytest.mark.parametrize("carry_guidance", [True, False])
+def test_lost_tokens_of_frames_that_go_together_are_what_they_are_alone(carry_guidance: bool, moving: Source) -> None:
+    mode = SDEdit(moving, settings.SDEdit(strength=1.0), 0)
+    start, steps = mode.start(moving.backbone.schedule.steps(STEPS))
+    together, alone = (
+        tokenflow(moving, mode, guidance(moving), correspondence=SomeUnconfirmed(), carry_guidance=carry_guidance)
+        for _ in range(2)
+    )
+    alone._batch_size = 1
+    noise = [noise_of_all(predict, whole(start), steps[0]) for predict in (together, alone)]
+    torch.testing.assert_close(noise[0], noise[1], rtol=0, atol=ROUNDING)
+
+
 @pytest.mark.parametrize("frames", [1, 2, 7, 11])
 def test_every_frame_comes_out_whatever_the_count_divides_by(frames: int, moving: Source) -> None:
     mode = SDEdit(moving, settings.SDEdit(strength=1.0), 0)

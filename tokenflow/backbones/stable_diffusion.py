@@ -1,22 +1,19 @@
 """Stable Diffusion 1.x, 2.x and XL (UNet with cross-attention, AutoencoderKL, CLIP text encoders) through diffusers.
 
-The only file that knows how such a UNet is built. Everything is found from the architecture: a UNet of another depth
-or width has its sites and injection points in the corresponding places. Knows no clip, no mode and no propagation.
+Knows how such a pipeline is called; how its UNet is built is in unet.py. Knows no clip, no mode and no propagation.
 """
 
-import math
 import warnings
-from collections.abc import Iterator
 from typing import Any
 
 import torch
 from diffusers import ControlNetModel
-from diffusers.models.attention import BasicTransformerBlock
 from torch import Tensor, nn
 
 from tokenflow.attention import (
     NOTHING,
     Features,
+    Forward,
     Hook,
     Injection,
     QueriesKeys,
@@ -26,8 +23,10 @@ from tokenflow.attention import (
     each_frame_to_itself,
     patched,
     project,
+    repeat_branches,
 )
 from tokenflow.backbones.base import Conditioning, Control
+from tokenflow.backbones.unet import coarsest_scale, find_injection_points, find_sites
 from tokenflow.backbones.vocabulary import Vocabulary
 from tokenflow.errors import ModelError, ModelNotFoundError, TokenflowWarning
 from tokenflow.schedule import Schedule
@@ -75,11 +74,11 @@ class StableDiffusion:
         self._at_work: nn.Module | None = None
         self._control: tuple[str, Any] | None = None
         self.schedule = Schedule(pipeline.scheduler.config)
-        self.sites = tuple(_sites(self._unet))
-        block, self._injected = _injection_points(self._unet, self.sites)
-        self._features: dict[Features, nn.Module] = {"block": block, "residual": block.conv2}
+        self.sites = tuple(find_sites(self._unet))
+        self._points = find_injection_points(self._unet, self.sites)
+        self._features: dict[Features, Any] = {"block": self._points.block, "residual": self._points.block.conv2}
         self._vae_scale = 2 ** (len(self._vae.config.block_out_channels) - 1)
-        self.size_multiple = self._vae_scale * _coarsest_scale(self._unet)
+        self.size_multiple = self._vae_scale * coarsest_scale(self._unet)
         self.native_size = self._vae_scale * self._unet.config.sample_size
         if self._vae.dtype == torch.float16 and self._vae.config.force_upcast:
             self._vae.to(torch.float32)  # in half precision these overflow to black pictures
@@ -158,8 +157,10 @@ class StableDiffusion:
         """The noise in the latents under each branch: b f c h w."""
         if strategy is None and injection.queries_keys:
             strategy = each_frame_to_itself(injection)
-        hooks = {self._features[place]: _replace_output(features) for place, features in injection.features.items()}
-        with patched(self._unet, self.sites, strategy, hooks):
+        stand_ins = {self._features[place]: _instead(features) for place, features in injection.features.items()}
+        if "block" in injection.features:
+            stand_ins |= self._points.overruled
+        with patched(self._unet, self.sites, strategy, stand_ins=stand_ins):
             output = self._call(latents, timestep, conditioning, injection)
         return self.schedule.noise(output, latents.to(output), timestep)
 
@@ -178,9 +179,9 @@ class StableDiffusion:
 
         def keep_queries_keys(site: Site, layer: SelfAttention, tokens: Tensor) -> Tensor:
             queries, keys, values = project(site, layer, tokens)
-            if site.name in self._injected:
+            if site.name in self._points.attention:
                 queries_keys[site.name] = queries, keys
-            if site.name == self._injected[-1]:
+            if site.name == self._points.attention[-1]:
                 raise _EnoughRead
             return layer.attend(queries, keys, values)
 
@@ -196,7 +197,7 @@ class StableDiffusion:
 
     def features(self, latents: Tensor, timestep: int, conditioning: Conditioning) -> Tensor:
         """The tokens that enter the decoder's self-attention at its finest level: f d h w."""
-        finest = min(self._injected_sites(), key=lambda site: site.scale)
+        finest = min((site for site in self.sites if site.name in self._points.attention), key=lambda site: site.scale)
         kept: list[Tensor] = []
 
         def keep(site: Site, layer: SelfAttention, tokens: Tensor) -> Tensor:
@@ -206,7 +207,7 @@ class StableDiffusion:
             return layer.attend(*project(site, layer, tokens))
 
         try:
-            with patched(self._unet, self.sites, keep, {}):
+            with patched(self._unet, self.sites, keep):
                 self._call(latents, timestep, conditioning, NOTHING)
         except _EnoughRead:
             pass
@@ -263,9 +264,6 @@ class StableDiffusion:
                     f"{expected}; choose one that was trained for this model in edit.controlnet.path"
                 )
 
-    def _injected_sites(self) -> tuple[Site, ...]:
-        return tuple(site for site in self.sites if site.name in self._injected)
-
     def _call(self, latents: Tensor, timestep: int, conditioning: Conditioning, injection: Injection) -> Tensor:
         """The UNet's raw output, b f c h w in float32."""
         branches, frames = conditioning.branches, len(latents)
@@ -303,11 +301,13 @@ class _EnoughRead(Exception):  # noqa: N818 - a signal, not an error
     """Raised inside the UNet to leave it behind the last layer that is read."""
 
 
-def _replace_output(features: Tensor) -> Hook:
-    def replace(_module: nn.Module, _inputs: Any, output: Tensor) -> Tensor:
-        return features.to(output).repeat(len(output) // len(features), 1, 1, 1)
+def _instead(features: Tensor) -> Forward:
+    """What a module does that gives these features (f d h w) in every branch, whatever comes in."""
 
-    return replace
+    def forward(hidden: Tensor, *_: Any) -> Tensor:
+        return repeat_branches(features.to(hidden), hidden)
+
+    return forward
 
 
 def _check_parts(pipeline: Any) -> None:
@@ -334,51 +334,3 @@ def _text_encoders(pipeline: Any) -> list[tuple[Any, Any]]:
     names = [("tokenizer", "text_encoder"), ("tokenizer_2", "text_encoder_2")]
     pairs = [(getattr(pipeline, first, None), getattr(pipeline, second, None)) for first, second in names]
     return [(tokenizer, encoder) for tokenizer, encoder in pairs if tokenizer is not None and encoder is not None]
-
-
-def _stages(unet: nn.Module) -> Iterator[tuple[str, nn.Module, int]]:
-    """The UNet's blocks in the order in which it runs through them, each with the scale it works at."""
-    blocks: Any = unet
-    scale = 1
-    for index, block in enumerate(blocks.down_blocks):
-        yield f"down_blocks.{index}", block, scale
-        if block.downsamplers is not None:
-            scale *= 2
-    if blocks.mid_block is not None:
-        yield "mid_block", blocks.mid_block, scale
-    for index, block in enumerate(blocks.up_blocks):
-        yield f"up_blocks.{index}", block, scale
-        if block.upsamplers is not None:
-            scale //= 2
-
-
-def _sites(unet: nn.Module) -> Iterator[Site]:
-    for stage, block, scale in _stages(unet):
-        for name, module in block.named_modules():
-            if isinstance(module, BasicTransformerBlock) and not module.only_cross_attention:
-                yield Site(f"{stage}.{name}.attn1", scale)
-
-
-def _coarsest_scale(unet: nn.Module) -> int:
-    return math.prod(2 for block in unet.down_blocks if block.downsamplers is not None)  # type: ignore[union-attr]
-
-
-def _injection_points(unet: Any, sites: tuple[Site, ...]) -> tuple[Any, tuple[str, ...]]:
-    """Where Plug-and-Play injects: the residual block, and the names of the attention sites.
-
-    In Stable Diffusion the paper's choice (Tumanyan et al., CVPR 2023, section 4) is `up_blocks[1].resnets[1]`, and
-    attention from `up_blocks[1].attentions[1]` on. `up_blocks[1]` is the coarsest decoder level with self-attention,
-    which is how we find the place in a UNet of another depth.
-    """
-    for index, block in enumerate(unet.up_blocks):
-        names = [site.name for site in sites if site.name.startswith(f"up_blocks.{index}.")]
-        if names:
-            second = min(1, len(block.resnets) - 1)
-            decoder = [site.name for site in sites if site.name.startswith("up_blocks.")]
-            first = f"up_blocks.{index}.attentions.{min(1, len(block.attentions) - 1)}."
-            start = next(place for place, name in enumerate(decoder) if name.startswith(first))
-            return block.resnets[second], tuple(decoder[start:])
-    raise ModelError(
-        "the UNet has no self-attention in its decoder, so there is nothing to propagate or inject; "
-        "expected a UNet of the Stable Diffusion family: choose another model.path"
-    )

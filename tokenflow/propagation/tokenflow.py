@@ -16,7 +16,7 @@ from tokenflow.frames import batches
 from tokenflow.keyframes import Window, draw_keyframes, windows
 from tokenflow.propagation.editing import Editing
 from tokenflow.propagation.kept import Kept
-from tokenflow.propagation.transport import Transport
+from tokenflow.propagation.transport import Lost, Transport
 from tokenflow.rows import Latents
 from tokenflow.schedule import Step
 
@@ -118,11 +118,11 @@ class TokenFlow:
             step,
             self._frame_conditioning,
             _carried_attention(bank, transport, size),
-            {place: transport.carry(each)[0] for place, each in features.items()},
+            {place: transport.carry_maps(each[0]) for place, each in features.items()},
         )
         conditional, difference = guidance.split(branches)
         if self._carry_guidance:
-            difference = transport.carry(bank.tensors[DIFFERENCE])[0]
+            difference = transport.carry_maps(bank.tensors[DIFFERENCE][0])
         return guidance.combine(conditional, difference)
 
 
@@ -153,18 +153,21 @@ def _carried_attention(bank: Kept, transport: Transport, size: tuple[int, int]) 
 
     def attend(site: Site, layer: SelfAttention, tokens: Tensor) -> Tensor:
         grid = site.grid(*size)
-        values = bank.tensors[site.name].transpose(2, 3).unflatten(3, grid)
-        carried = transport.carry(values).flatten(3).transpose(2, 3).flatten(0, 1)
-        return _attend_where_lost(layer, tokens, carried, transport.fields[grid].lost)
+        carried = transport.carry(bank.tensors[site.name], grid)
+        lost = transport.fields[grid].lost
+        if lost is not None:
+            own = tokens.unflatten(0, carried.shape[:2])
+            frames = lost.frames[:, None].expand_as(lost.tokens)[lost.real]
+            carried[:, frames, lost.tokens[lost.real]] = _attend_where_lost(layer, own, lost)
+        return carried.flatten(0, 1)
 
     return attend
 
 
-def _attend_where_lost(layer: SelfAttention, tokens: Tensor, carried: Tensor, lost: Tensor) -> Tensor:
-    """Carried output ((b f) n c), replaced by attention to the own frame at the lost tokens (f n)."""
-    frames = len(lost)
-    for frame in lost.any(1).nonzero().flatten().tolist():
-        places = lost[frame].nonzero().flatten()
-        own = tokens[frame::frames]
-        carried[frame::frames, places] = layer.attend(layer.queries(own[:, places]), layer.keys(own), layer.values(own))
-    return carried
+def _attend_where_lost(layer: SelfAttention, tokens: Tensor, lost: Lost) -> Tensor:
+    """What attention to their own frame gives the lost ones of tokens b f n c: b l c, frame by frame."""
+    own = tokens[:, lost.frames].flatten(0, 1)
+    frames = torch.arange(len(own), device=own.device)[:, None]
+    asking = own[frames, lost.tokens.repeat(len(tokens), 1)]
+    attended = layer.attend(layer.queries(asking), layer.keys(own), layer.values(own))
+    return attended.unflatten(0, (len(tokens), -1))[:, lost.real]

@@ -1,6 +1,7 @@
 """Carries what keyframes have to the corresponding places of other frames, blended of the two around each frame.
 
-Knows correspondence and keyframes; knows no network and nothing of what it carries.
+Between tokens it reads bicubically: bilinear sampling takes a tenth and more of the detail away (docs/speed.md). Knows
+correspondence and keyframes; knows no network and nothing of what it carries.
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,20 +19,33 @@ LOST_BELOW = 0.2
 
 
 @dataclass(frozen=True)
-class Field:
-    """Where some frames' tokens come from, on one token grid; two sides, the keyframes before and after.
+class Lost:
+    """The tokens of some frames that are occluded in every keyframe, on one token grid.
 
     Attributes:
-        keyframes: 2 f, places in the bank.
-        positions: 2 f h w 2, in `grid_sample`'s units.
-        weights: 2 f h w, adding up to 1.
-        lost: f n, tokens that no side knows.
+        frames: g, places among the frames of those that have any.
+        tokens: g m, places of theirs; m is the most that one of these frames has.
+        real: g m, False where a frame has fewer and a place is filled up.
     """
 
-    keyframes: Tensor
-    positions: Tensor
-    weights: Tensor
-    lost: Tensor
+    frames: Tensor
+    tokens: Tensor
+    real: Tensor
+
+
+@dataclass(frozen=True)
+class Field:
+    """Where some frames' tokens come from, on one token grid: t places for each, around two points, one a keyframe.
+
+    Attributes:
+        places: (f n) t, among the keyframes' tokens laid end to end.
+        shares: (f n) t, of what is there; those of a token add up to 1.
+        lost: tokens that no keyframe knows, if there are any.
+    """
+
+    places: Tensor
+    shares: Tensor
+    lost: Lost | None
 
 
 class Transport:
@@ -52,23 +66,19 @@ class Transport:
         self._device = device
         self.fields = {grid: self._field(*grid) for grid in grids}
 
-    def carry(self, values: Tensor) -> Tensor:
-        """b k c h w of the keyframes, on one of the grids, blended at corresponding places: b f c h w of the frames."""
-        branches = values.shape[0]
-        per_keyframe = values.transpose(0, 1).flatten(1, 2).float()  # half precision would move positions
-        field = self.fields[values.shape[-2], values.shape[-1]]
-        carried = sum(
-            weights[:, None]
-            * F.grid_sample(
-                per_keyframe[keyframes],
-                positions,
-                mode="bicubic",  # bilinear sampling takes a tenth and more of the detail away (docs/speed.md)
-                padding_mode="border",
-                align_corners=False,
-            )
-            for keyframes, positions, weights in zip(field.keyframes, field.positions, field.weights, strict=True)
-        )
-        return carried.to(values.dtype).unflatten(1, (branches, -1)).transpose(0, 1)
+    def carry(self, tokens: Tensor, grid: tuple[int, int]) -> Tensor:
+        """Tokens b k n c of the keyframes, blended at corresponding places: b f n c of the frames."""
+        field = self.fields[grid]
+        carried = [
+            F.embedding_bag(field.places, branch.flatten(0, 1), mode="sum", per_sample_weights=field.shares)
+            for branch in tokens.float()  # shares of half precision would move positions
+        ]
+        return torch.stack(carried).to(tokens.dtype).unflatten(1, (len(self._frames), -1))
+
+    def carry_maps(self, maps: Tensor) -> Tensor:
+        """The same of maps k c h w: f c h w."""
+        grid = maps.shape[-2], maps.shape[-1]
+        return self.carry(maps.flatten(2).transpose(1, 2)[None], grid)[0].transpose(1, 2).unflatten(2, grid)
 
     def _field(self, height: int, width: int) -> Field:
         positions, confidences = [], []
@@ -84,13 +94,26 @@ class Transport:
         total = weights.sum(0, keepdim=True)
         lost = confidence.amax(0) < LOST_BELOW
         weights = torch.where(lost, self._closeness()[..., None].expand_as(weights), weights / total.clamp_min(1e-6))
-        normalised = (2 * torch.stack(positions) + 1) / torch.tensor([width, height]) - 1
+        places, shares = _around(torch.stack(positions), height, width)
+        places += torch.tensor(self._sides).T[..., None, None] * (height * width)
+        shares *= weights[..., None]
         return Field(
-            torch.tensor(self._sides, device=self._device).T,
-            normalised.unflatten(2, (height, width)).to(self._device),
-            weights.unflatten(2, (height, width)).to(self._device),
-            lost.to(self._device),
+            torch.cat([*places], -1).flatten(0, 1).to(self._device),
+            torch.cat([*shares], -1).flatten(0, 1).to(self._device),
+            self._lost(lost),
         )
+
+    def _lost(self, lost: Tensor) -> Lost | None:
+        """Of a mask f n."""
+        counts = lost.sum(1)
+        most = int(counts.max())
+        if most == 0:
+            return None
+        frames = counts.nonzero().flatten()
+        # The lost ones first, in order: a stable sort of their absence.
+        tokens = (~lost[frames]).byte().argsort(dim=1, stable=True)[:, :most]
+        real = torch.arange(most) < counts[frames, None]
+        return Lost(frames.to(self._device), tokens.to(self._device), real.to(self._device))
 
     def _closeness(self) -> Tensor:
         """2 f: how close each frame is to either keyframe, by true distance; the two add up to 1."""
@@ -104,3 +127,20 @@ class Transport:
 
     def _pairs(self) -> Iterator[tuple[int, tuple[int, int]]]:
         return zip(self._frames, self._sides, strict=True)
+
+
+def _around(positions: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
+    """The 16 tokens around positions (… n 2; x, y), the border's beyond it, and the share of each: … n 16 both."""
+    corner = positions.floor()
+    offsets = torch.arange(-1, 3)
+    columns, rows = ((corner[..., axis, None].long() + offsets) for axis in (0, 1))
+    places = rows.clamp(0, height - 1)[..., :, None] * width + columns.clamp(0, width - 1)[..., None, :]
+    across, down = (_cubic((positions - corner)[..., axis, None] - offsets) for axis in (0, 1))
+    return places.flatten(-2), (down[..., :, None] * across[..., None, :]).flatten(-2)
+
+
+def _cubic(distance: Tensor) -> Tensor:
+    """The share of a sample at a distance (in samples): cubic convolution (Keys, 1981, equation 4), with a = −3/4."""
+    a, far = -0.75, distance.abs()
+    near = ((a + 2) * far - (a + 3)) * far.square() + 1
+    return torch.where(far <= 1, near, a * (((far - 5) * far + 8) * far - 4) * (far < 2))
