@@ -1,25 +1,20 @@
 """Correspondence from optical flow of the source frames, with forward–backward confidence. Knows no network."""
 
-from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
-import torch
 
-from tokenflow.correspondence.base import Map, identity
+from tokenflow.correspondence.pairwise import Pairwise
 from tokenflow.rows import Frames
-
-CACHED_PAIRS = 4096
-"""How many pairs of frames are remembered, at the latents' resolution: 50 MB at 64 × 64 latents."""
-
 
 PIXELS_A_LATENT = 4
 """Pixels along each side of a latent at which flow is looked for, at most. Tokens need none finer."""
 
 
-class FlowCorrespondence:
-    """Token maps from dense optical flow (DIS: Kroeger et al., ECCV 2016), each pair of frames computed once.
+class FlowCorrespondence(Pairwise):
+    """Token maps from dense optical flow (DIS: Kroeger et al., ECCV 2016).
 
     The confidence of a pixel is 1 where the flow there and back returns to it and falls to 0 where it misses by more
     than it should (occlusion), with the tolerance of Sundaram et al., ECCV 2010, equation 5.
@@ -27,29 +22,18 @@ class FlowCorrespondence:
     Args:
         frames: f H W 3 uint8, the source's frames.
         height, width: the finest token grid, that is, the latents' size; coarser ones are averaged from it.
+        folder: on whose disk what is found rests.
     """
 
-    def __init__(self, frames: Frames, height: int, width: int) -> None:
+    def __init__(self, frames: Frames, height: int, width: int, folder: Path | None = None) -> None:
+        super().__init__(folder)
         self._frames = frames
         self._grid = height, width
-        self._pair = lru_cache(CACHED_PAIRS)(self._compute)
 
-    def maps(self, frame: int, keyframe: int, height: int, width: int) -> Map:
-        """Where each token of `frame` lies in `keyframe`, and how sure that is."""
-        positions, confidence = identity(height, width)
-        if frame == keyframe:
-            return positions, confidence
-        field = self._pair(min(frame, keyframe), max(frame, keyframe))[0 if frame < keyframe else 1]
-        cells = cv2.resize(field.astype(np.float32), (width, height), interpolation=cv2.INTER_AREA)
-        cells = torch.from_numpy(cells.reshape(-1, 3))
-        # The field is in pictures' widths and heights, so that it means the same on every grid.
-        return positions + cells[:, :2] * torch.tensor([width, height]), cells[:, 2]
-
-    def _compute(self, first: int, second: int) -> tuple[np.ndarray, np.ndarray]:
-        """Displacement and confidence (h w 3, float16) of first → second and of second → first."""
+    def _find(self, first: int, second: int) -> np.ndarray:
         a, b = self._grey(first), self._grey(second)
         forward, backward = optical_flow(a, b), optical_flow(b, a)
-        return self._reduce(forward, backward), self._reduce(backward, forward)
+        return np.stack([self._reduce(forward, backward), self._reduce(backward, forward)])
 
     def _grey(self, frame: int) -> np.ndarray:
         """H W uint8, made smaller where it has more pixels than flow needs."""

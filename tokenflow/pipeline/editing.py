@@ -140,12 +140,12 @@ def _sample(config: Config, source: Source, steps: Sequence[Step], folder: Path,
     """The edited latents, f c h w, which rest in the folder."""
     mode = MODES[config.edit.mode](source, config)
     start, taken = mode.start(steps)
-    loop = denoise(start, taken, _propagation(config, source, mode), source.backbone.schedule, on_disk(folder))
+    loop = denoise(start, taken, _propagation(config, source, mode, folder), source.backbone.schedule, on_disk(folder))
     *_, latents = track(loop, "edit", total=len(taken), unit="step", progress=progress)
     return latents
 
 
-def _propagation(config: Config, source: Source, mode: Mode) -> Predict:
+def _propagation(config: Config, source: Source, mode: Mode, folder: Path) -> Predict:
     backbone, wanted = source.backbone, config.edit
     guidance = Guidance(backbone.embed(wanted.prompt), backbone.embed(wanted.negative_prompt), wanted.guidance_scale)
     editing = Editing(backbone, mode, guidance)
@@ -154,7 +154,7 @@ def _propagation(config: Config, source: Source, mode: Mode) -> Predict:
     return TokenFlow(
         editing,
         wanted.batch_size,
-        correspondence=_correspondence(config, source),
+        correspondence=_correspondence(config, source, folder),
         interval=_interval(config, source.trajectory.frame_count),
         window=wanted.keyframe_window,
         seed=wanted.seed,
@@ -175,17 +175,17 @@ def _interval(config: Config, frame_count: int) -> int:
     return wanted
 
 
-def _correspondence(config: Config, source: Source) -> Correspondence:
+def _correspondence(config: Config, source: Source, folder: Path) -> Correspondence:
     if config.edit.correspondence == "flow":
         height, width = source.latents(CLEAN, [0]).shape[-2:]
-        return FlowCorrespondence(source.frames, height, width)
+        return FlowCorrespondence(source.frames, height, width, folder)
     steps = source.backbone.schedule.steps(config.inversion.steps)
     timestep = steps[round((1 - FEATURE_NOISE) * (len(steps) - 1))].timestep
 
     def features(frames: Sequence[int]) -> Tensor:
         return source.backbone.features(source.latents(timestep, frames), timestep, source.conditioning)
 
-    return NearestCorrespondence(features)
+    return NearestCorrespondence(features, folder)
 
 
 def _write_pictures(

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from tokenflow import report
@@ -190,7 +190,7 @@ def _reconstruct(
     loop = denoise(start, steps, noise_in_all, backbone.schedule, on_disk(trajectory.folder))
     *_, latents = track(loop, "reconstruct", total=len(steps), unit="step", progress=progress)
     clean = _level(trajectory, CLEAN)
-    figures: dict[str, list[Tensor]] = {}
+    figures: dict[str, list[float]] = {}  # small tensors that last would keep the heap from shrinking
     height, width = frames.shape[1:3]
     path, times, end = trajectory.folder / "reconstruction.mp4", trajectory.times, trajectory.end
     with VideoWriter(path, width=width, height=height, times=times, end=end) as video:
@@ -201,11 +201,11 @@ def _reconstruct(
                 ("autoencoder", backbone.decode(clean[group]).cpu()),
                 ("inversion", restored),
             ):
-                figures.setdefault(f"{name}_psnr", []).append(psnr(pictures, source))
-                figures.setdefault(f"{name}_ssim", []).append(ssim(pictures, source))
+                figures.setdefault(f"{name}_psnr", []).extend(psnr(pictures, source).tolist())
+                figures.setdefault(f"{name}_ssim", []).extend(ssim(pictures, source).tolist())
             for picture in as_pictures(restored):
                 video.write(picture)
-    return {name: round(float(torch.cat(values).mean()), 4) for name, values in figures.items()}
+    return {name: round(fmean(values), 4) for name, values in figures.items()}
 
 
 def _warn_of_poor_reconstruction(config: Config, stored: dict[str, Any]) -> None:

@@ -1,0 +1,78 @@
+"""Correspondence of pairs of frames, each found once and kept in a file. Knows no way of finding it."""
+
+import os
+import tempfile
+from abc import ABC, abstractmethod
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+
+from tokenflow.correspondence.base import Map, identity
+from tokenflow.errors import OutputError
+
+
+class Pairwise(ABC):
+    """Token maps from fields between two frames, which serve every token grid.
+
+    Fields rest in a file without a name, since keyframes are other ones at each step and a long clip has many pairs. In
+    memory, thousands of them between the network's large tensors would keep the heap from shrinking, too.
+
+    Args:
+        folder: on whose disk the file is; by default where the system has its temporary files.
+
+    Raises:
+        OutputError: (when made or used) the folder cannot be written to.
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self._folder = folder or Path(tempfile.gettempdir())
+        try:
+            self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - open as long as its fields are
+        except OSError as error:
+            raise self._failed(error) from error
+        self._places: dict[tuple[int, int], int] = {}
+
+    def __del__(self) -> None:
+        if hasattr(self, "_file"):
+            self._file.close()
+
+    def maps(self, frame: int, keyframe: int, height: int, width: int) -> Map:
+        """Where each token of `frame` lies in `keyframe`, and how sure that is."""
+        positions, confidence = identity(height, width)
+        if frame == keyframe:
+            return positions, confidence
+        cells = cv2.resize(self._field(frame, keyframe), (width, height), interpolation=cv2.INTER_AREA)
+        moved = torch.from_numpy(cells.reshape(-1, 3))
+        return positions + moved[:, :2] * torch.tensor([width, height]), moved[:, 2]
+
+    @abstractmethod
+    def _find(self, first: int, second: int) -> np.ndarray:
+        """The fields of first → second and of second → first: 2 h w 3, the same shape and type for every pair.
+
+        Displacement x, y in pictures' widths and heights, so that it means the same on every grid, and confidence.
+        """
+        ...
+
+    def _field(self, frame: int, keyframe: int) -> np.ndarray:
+        """The field of frame → keyframe, h w 3 float32."""
+        pair = min(frame, keyframe), max(frame, keyframe)
+        if pair not in self._places:
+            self._keep(pair, self._find(*pair))
+        data = os.pread(self._file.fileno(), self._size, self._places[pair])
+        fields = np.frombuffer(data, self._dtype).reshape(self._shape)
+        return fields[0 if frame < keyframe else 1].astype(np.float32)
+
+    def _keep(self, pair: tuple[int, int], fields: np.ndarray) -> None:
+        self._shape, self._dtype, self._size = fields.shape, fields.dtype, fields.nbytes
+        try:
+            place = self._file.seek(0, os.SEEK_END)
+            self._file.write(fields.tobytes())
+            self._file.flush()
+        except OSError as error:
+            raise self._failed(error) from error
+        self._places[pair] = place
+
+    def _failed(self, error: OSError) -> OutputError:
+        return OutputError(f"cannot write to {self._folder} ({error.strerror or error}); free some space there")
