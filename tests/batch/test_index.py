@@ -36,15 +36,16 @@ def test_the_overview_has_a_row_a_job_with_figures_that_sort_and_files_that_are_
     text = (tmp_path / "run" / "index.html").read_text()
     page = Page(text)
     first, second = page.rows[1:]
-    assert len(first) == len(second) == len(COLUMNS)
+    titles = [column.title for column in COLUMNS]
+    assert len(first) == len(second) == len(titles)
     assert first[1] == "done"
     assert second[1] == "failed"
     assert first[3] == '<b>a tiger</b> & "more"'
     assert "<b>" not in text
-    assert float(first[COLUMNS.index("frames")]) == 4
+    assert float(first[titles.index("frames")]) == 4
     warp = record.result().report["metrics"]["warp_error_e3"]["edit"]
-    assert float(first[COLUMNS.index("warp error, edit, ×1e-3")]) == warp
-    assert second[COLUMNS.index("frames")] == ""
+    assert float(first[titles.index("warp error of edit, × 10⁻³")]) == warp
+    assert second[titles.index("frames")] == ""
     assert "steps is 5000" in second[-1]
     assert len(page.links) == 2
     assert all((tmp_path / "run" / link).is_file() for link in page.links)

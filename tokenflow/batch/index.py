@@ -1,79 +1,57 @@
-"""index.html: every result's picture and figures in one table that sorts by a click. Needs no server and no network."""
+"""index.html: every result's picture and figures in one table that sorts by a click. Needs no server and no network.
+
+The template is index.html beside this file.
+"""
 
 from collections.abc import Sequence
-from html import escape
+from dataclasses import dataclass
 from os.path import relpath
 from pathlib import Path
-from string import Template
 from typing import Any
 from urllib.parse import quote
 
 from tokenflow.batch.jobs import Job
 from tokenflow.batch.record import Record
+from tokenflow.report import open_template
 
-PAGE = Template("""<!doctype html>
-<html lang="en">
-<meta charset="utf-8">
-<title>$title</title>
-<style>
-  body { font: 14px/1.4 system-ui, sans-serif; margin: 2em; color: #222; }
-  table { border-collapse: collapse; }
-  th, td { padding: .4em .8em; text-align: left; vertical-align: top; border-bottom: 1px solid #ddd; }
-  th { cursor: pointer; position: sticky; top: 0; background: #fff; white-space: nowrap; }
-  th[aria-sort=ascending]::after { content: " ▲"; }
-  th[aria-sort=descending]::after { content: " ▼"; }
-  td.number { text-align: right; font-variant-numeric: tabular-nums; }
-  td.failed { color: #b00; }
-  img { width: 32em; max-width: 45vw; display: block; }
-  small { color: #666; }
-</style>
-<h1>$title</h1>
-<p>$summary</p>
-<table>
-<thead><tr>$head</tr></thead>
-<tbody>
-$rows
-</tbody>
-</table>
-<script>
-  const body = document.querySelector("tbody");
-  document.querySelectorAll("th").forEach((header, column) => header.addEventListener("click", () => {
-    const down = header.getAttribute("aria-sort") === "ascending";
-    document.querySelectorAll("th").forEach(other => other.removeAttribute("aria-sort"));
-    header.setAttribute("aria-sort", down ? "descending" : "ascending");
-    const value = row => row.cells[column].dataset.value;
-    const compare = (a, b) => a === "" || b === "" ? (a === "") - (b === "")   // what is unknown comes last
-      : (isNaN(a) || isNaN(b) ? a.localeCompare(b) : a - b) * (down ? -1 : 1);
-    [...body.rows].sort((a, b) => compare(value(a), value(b))).forEach(row => body.append(row));
-  }));
-</script>
-</html>
-""")
+
+@dataclass(frozen=True)
+class Column:
+    """A column of the table.
+
+    Attributes:
+        title: at its head.
+        is_number: whether it holds figures.
+    """
+
+    title: str
+    is_number: bool = False
+
 
 COLUMNS = (
-    "result",
-    "state",
-    "clip",
-    "edit",
-    "mode",
-    "frames",
-    "seconds",
-    "inversion, dB",
-    "warp error, source, ×1e-3",
-    "warp error, edit, ×1e-3",
-    "memory, MiB",
-    "remarks",
+    Column("result"),
+    Column("state"),
+    Column("clip"),
+    Column("edit"),
+    Column("mode"),
+    Column("frames", is_number=True),
+    Column("seconds", is_number=True),
+    Column("inversion, dB", is_number=True),
+    Column("warp error of source, × 10⁻³", is_number=True),
+    Column("warp error of edit, × 10⁻³", is_number=True),
+    Column("memory, MiB", is_number=True),
+    Column("remarks"),
 )
 
 
 def write_index(path: Path, jobs: Sequence[Job], records: Sequence[Record]) -> None:
     """Write the overview: whole, or not at all."""
-    rows = "\n".join(_row(path.parent, job, record) for job, record in zip(jobs, records, strict=True))
-    page = PAGE.substitute(
-        title=escape(path.parent.resolve().name),
-        summary=escape(summary(records)),
-        head="".join(f"<th>{escape(column)}</th>" for column in COLUMNS),
-        rows=rows,
+    template = open_template(Path(__file__).with_suffix(".html"), shown=_shown)
+    page = template.render(
+        name=path.parent.resolve().name,
+        summary=summary(records),
+        columns=COLUMNS,
+        rows=[_row(path.parent, job, record) for job, record in zip(jobs, records, strict=True)],
     )
     temporary = path.with_name(f".{path.name}.partial")
     temporary.write_text(page)
@@ -87,23 +65,25 @@ def summary(records: Sequence[Record]) -> str:
     return f"{len(records)} jobs: {', '.join(counts)}"
 
 
-def _row(folder: Path, job: Job, record: Record) -> str:
+def _row(folder: Path, job: Job, record: Record) -> dict[str, Any]:
     config = job.config
-    figures = _figures(record)
-    remarks = [*([record.reason] if record.reason else []), *record.warnings]
-    cells = [
-        _cell(str(job.output), _picture(folder, record)),
-        _cell(record.state, kind="failed" if record.state == "failed" else ""),
-        _cell(
-            f"{config.clip.path.name}",
-            f"{escape(config.clip.path.name)}<br><small>{escape(config.clip.prompt)}</small>",
-        ),
-        _cell(config.edit.prompt),
-        _cell(config.edit.mode),
-        *(_number(value) for value in figures),
-        _cell(" · ".join(remarks)),
-    ]
-    return f"<tr>{''.join(cells)}</tr>"
+    row = {
+        "output": record.output,
+        "state": record.state,
+        "clip": config.clip.path.name,
+        "source": config.clip.prompt,
+        "edit": config.edit.prompt,
+        "mode": config.edit.mode,
+        "figures": _figures(record),
+        "remarks": " · ".join([*([record.reason] if record.reason else []), *record.warnings]),
+        "sheet": None,
+    }
+    if record.state == "done":
+        result = record.result()
+        row |= {
+            name: quote(relpath(at, folder)) for name, at in (("sheet", result.contact_sheet), ("page", result.page))
+        }
+    return row
 
 
 def _figures(record: Record) -> list[float | None]:
@@ -122,19 +102,5 @@ def _figures(record: Record) -> list[float | None]:
     ]
 
 
-def _picture(folder: Path, record: Record) -> str:
-    """The contact sheet, which leads to the video side by side; of no result its place."""
-    if record.state != "done":
-        return escape(record.output)
-    result = record.result()
-    sheet, video = (quote(relpath(path, folder)) for path in (result.contact_sheet, result.comparison))
-    return f'<a href="{video}"><img loading="lazy" alt="" src="{sheet}">{escape(record.output)}</a>'
-
-
-def _cell(value: str, shown: str | None = None, kind: str = "") -> str:
-    return f'<td class="{kind}" data-value="{escape(value)}">{escape(value) if shown is None else shown}</td>'
-
-
-def _number(value: float | None) -> str:
-    shown = "" if value is None else f"{value:.0f}" if value == int(value) else f"{value:.2f}"
-    return f'<td class="number" data-value="{"" if value is None else value}">{shown}</td>'
+def _shown(value: float | None) -> str:
+    return "" if value is None else str(value) if isinstance(value, int) else f"{value:.2f}"

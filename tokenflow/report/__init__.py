@@ -4,5 +4,15 @@ from tokenflow.report.page import write_page
 from tokenflow.report.record import versions, write_json
 from tokenflow.report.sheet import contact_sheet, sheet_frames, side_by_side
 from tokenflow.report.stopwatch import Stopwatch
+from tokenflow.report.template import open_template
 
-__all__ = ["Stopwatch", "contact_sheet", "sheet_frames", "side_by_side", "versions", "write_json", "write_page"]
+__all__ = [
+    "Stopwatch",
+    "contact_sheet",
+    "open_template",
+    "sheet_frames",
+    "side_by_side",
+    "versions",
+    "write_json",
+    "write_page",
+]

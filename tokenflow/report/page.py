@@ -4,14 +4,13 @@ import base64
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from tokenflow.report.plot import line_plot
+from tokenflow.report.template import open_template
 from tokenflow.video import VideoWriter, fit_size, probe, read_frames, resize
 
 PLAYABLE = {("h264", ".mp4"), ("h264", ".mov"), ("vp9", ".webm"), ("av1", ".webm"), ("av1", ".mp4")}
@@ -95,7 +94,7 @@ def write_page(path: Path, content: Mapping[str, Any], comparison: Path, contact
         contact_sheet: a PNG.
     """
     settings = content["settings"]
-    page = _template().render(
+    page = open_template(Path(__file__).with_suffix(".html")).render(
         content=content,
         settings=settings,
         chips=list(_chips(settings, content["frames"])),
@@ -108,19 +107,6 @@ def write_page(path: Path, content: Mapping[str, Any], comparison: Path, contact
         sheet=_data_uri("image/png", contact_sheet),
     )
     path.write_text(page)
-
-
-@cache
-def _template() -> Template:
-    folder = Path(__file__).parent
-    environment = Environment(
-        loader=FileSystemLoader(folder),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("page.html")
 
 
 def _chips(settings: Mapping[str, Any], frames: int) -> Iterator[str]:
