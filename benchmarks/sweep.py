@@ -1,10 +1,12 @@
-"""`make sweep`: what each setting of the modes does, one at a time around the defaults, on clips that are not the
-benchmark's. The defaults in tokenflow/config.py are chosen from its table.
+"""`make sweep`: what each setting of the modes does, one at a time around the defaults, and guidance carried beside
+guidance for every frame at each scale, on clips that are not the benchmark's. The defaults in tokenflow/config.py are
+chosen from its tables.
 
 Resumes as the benchmark does. Writes benchmarks/results/sweep.json and sweep.md beside it.
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.cells import Cell, Figures, can_run, figures, floor
@@ -14,7 +16,8 @@ from benchmarks.quality_document import COLUMNS, MODES, RESULTS, mean, missing, 
 from tokenflow.config import Edit
 from tokenflow.report import versions, write_json
 
-SHARED: dict[str, tuple[Any, ...]] = {"guidance_scale": (3.0, 4.0, 5.0, 7.5), "keyframe_interval": (4, 8)}
+SCALES = 3.0, 4.0, 5.0, 7.5
+SHARED: dict[str, tuple[Any, ...]] = {"guidance_scale": SCALES, "keyframe_interval": (4, 8)}
 SWEPT: dict[str, dict[str, tuple[Any, ...]]] = {
     "pnp": {"pnp.features_until": (0.4, 0.6, 0.8, 1.0), "pnp.attention_until": (0.2, 0.5, 0.8, 1.0), **SHARED},
     "sdedit": {"sdedit.strength": (0.5, 0.6, 0.7, 0.8), "sdedit.noise": ("inversion", "shared"), **SHARED},
@@ -27,6 +30,32 @@ SWEPT: dict[str, dict[str, tuple[Any, ...]]] = {
 }
 
 
+@dataclass(frozen=True)
+class Line:
+    """A mode with some settings, on every clip.
+
+    Attributes:
+        mode: of the edit.
+        changes: dotted keys below `edit` and their values, defaults among them.
+    """
+
+    mode: str
+    changes: tuple[tuple[str, Any], ...]
+
+    @property
+    def cells(self) -> list[Cell]:
+        """One a clip; a default is left out of their settings, so that it is made once for all tables."""
+        changed = tuple((key, value) for key, value in self.changes if value != default(key))
+        return [Cell(case, (("mode", self.mode), *changed)) for case in TUNING]
+
+    @property
+    def shown(self) -> list[str]:
+        """Mode, settings and values, which are bold if they are the defaults."""
+        values = ", ".join(str(value) for _, value in self.changes)
+        is_default = all(value == default(key) for key, value in self.changes)
+        return [self.mode, ", ".join(key for key, _ in self.changes), f"**{values}**" if is_default else values]
+
+
 def default(key: str) -> Any:
     """What tokenflow takes for a dotted key below `edit`."""
     value: Any = Edit(prompt="")
@@ -35,48 +64,76 @@ def default(key: str) -> Any:
     return value
 
 
-def settings(mode: str, key: str, value: Any) -> tuple[tuple[str, Any], ...]:
-    """Of a cell; a default is left out, so that it is made once for all tables."""
-    return (("mode", mode), *(() if value == default(key) else ((key, value),)))
+def one_at_a_time() -> Iterator[Line]:
+    """Every setting of every mode that can run."""
+    for mode in filter(can_run, MODES):
+        yield from (Line(mode, ((key, value),)) for key, values in SWEPT[mode].items() for value in values)
 
 
-def planned() -> Iterator[tuple[str, str, Any]]:
-    """Mode, setting and value of every line."""
-    for mode in MODES:
-        if can_run(mode):
-            yield from ((mode, key, value) for key, values in SWEPT[mode].items() for value in values)
+def guidance() -> Iterator[Line]:
+    """Guidance carried from keyframes and computed for every frame, at each scale."""
+    for mode in filter(can_run, MODES):
+        for scale in SCALES:
+            for way in ("per_frame", "carried"):
+                yield Line(mode, (("guidance_scale", scale), ("guidance", way)))
 
 
-def measure(lines: Sequence[tuple[str, str, Any]]) -> list[Figures]:
-    """The means of each line over all clips."""
-    cells = {line: [Cell(case, settings(*line)) for case in TUNING] for line in lines}
-    make_missing(list({cell.path: cell for of_line in cells.values() for cell in of_line}.values()))
+def measure(lines: Sequence[Line]) -> dict[Line, list[Figures]]:
+    """The figures of each line on each clip."""
+    make_missing(list({cell.path: cell for line in lines for cell in line.cells}.values()))
     floors = {case.name: figures(case.truth, floor(case))["warp_error_e3"] for case in TUNING}
-    means = []
-    for line in lines:
-        rows = [figures(cell.case.truth, cell.pictures()) for cell in cells[line]]
-        for row, cell in zip(rows, cells[line], strict=True):
-            row["to_floor"] = row["warp_error_e3"] / floors[cell.case.name]
-            row["seconds"] = cell.record()["seconds"]["edit"]
-        means.append({key: mean(rows, key) for key in COLUMNS})
-    return means
+    return {line: [_measured(cell, floors[cell.case.name]) for cell in line.cells] for line in lines}
+
+
+def _measured(cell: Cell, of_floor: float | None) -> Figures:
+    measured = figures(cell.case.truth, cell.pictures())
+    warp_error = measured["warp_error_e3"]
+    to_floor = warp_error / of_floor if warp_error is not None and of_floor else None
+    return {**measured, "to_floor": to_floor, "seconds": cell.record()["seconds"]["edit"]}
+
+
+def means(rows: Sequence[Figures]) -> Figures:
+    """Over the clips."""
+    return {key: mean(rows, key) for key in COLUMNS}
+
+
+def by_edit(lines: Sequence[Line], measured: dict[Line, list[Figures]]) -> str:
+    """A table of warp error, detail and PSNR on each clip, whose edits are of different sizes."""
+    keys = {"warp_error_e3": "{:.2f}", "detail": "{:.2f}", "perfect_psnr": "{:.1f}"}
+    head = [
+        "mode",
+        "guidance scale",
+        "guidance",
+        *(f"{next(iter(case.truth.changed))}: {case.edit}" for case in TUNING),
+    ]
+    body = [
+        [line.mode, *(str(value) for _, value in line.changes)]
+        + [" · ".join(form.format(row[key]) for key, form in keys.items()) for row in measured[line]]
+        for line in lines
+    ]
+    return table(head, body)
 
 
 def main() -> None:
-    """Makes what is missing, prints the table, and writes it."""
-    lines = list(planned())
-    means = measure(lines)
+    """Makes what is missing, prints the tables, and writes them."""
+    alone, together = list(one_at_a_time()), list(guidance())
+    measured = measure([*alone, *together])
     head = ["mode", "setting", "value", *(title for title, _ in COLUMNS.values())]
-    body = [
-        [mode, key, f"**{value}**" if value == default(key) else str(value), *shown]
-        for (mode, key, value), shown in zip(lines, map(shown_figures, means), strict=True)
-    ]
-    text = "\n\n".join([*missing(), "Means over the tuning clips; defaults are bold.", table(head, body)])
+    body = [[*line.shown, *shown_figures(means(measured[line]))] for line in alone]
+    text = "\n\n".join(
+        [
+            *missing(),
+            "Means over the tuning clips; defaults are bold.",
+            table(head, body),
+            "Guidance for every frame and carried from keyframes, on each clip: warp error × 10⁻³ · detail · PSNR.",
+            by_edit(together, measured),
+        ]
+    )
     RESULTS.mkdir(parents=True, exist_ok=True)
     (RESULTS / "sweep.md").write_text(text + "\n")
     content = [
-        {"mode": mode, "setting": key, "value": value, **of_it}
-        for (mode, key, value), of_it in zip(lines, means, strict=True)
+        {"mode": line.mode, "settings": dict(line.changes), **means(rows), "clips": rows}
+        for line, rows in measured.items()
     ]
     write_json(RESULTS / "sweep.json", {"versions": versions(), "missing": missing(), "rows": content})
     print(text)

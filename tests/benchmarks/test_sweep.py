@@ -1,0 +1,28 @@
+"""The plan of the sweep: every default is one of its lines, and made once for all of them."""
+
+import pytest
+
+from benchmarks.quality_document import MODES
+from benchmarks.sweep import SWEPT, TUNING, Line, default, guidance, one_at_a_time
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_every_setting_is_swept_around_its_default(mode: str) -> None:
+    for key, values in SWEPT[mode].items():
+        assert default(key) in values
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_defaults_are_the_same_cells_whichever_setting_is_looked_at(mode: str) -> None:
+    lines = [line for line in [*one_at_a_time(), *guidance()] if line.mode == mode]
+    defaults = [line for line in lines if all(value == default(key) for key, value in line.changes)]
+    assert len(defaults) == len(SWEPT[mode]) + 1
+    assert {cell.settings for line in defaults for cell in line.cells} == {(("mode", mode),)}
+
+
+def test_a_line_has_a_cell_a_clip_and_says_what_it_changes() -> None:
+    line = Line("pnp", (("guidance_scale", 3.0), ("guidance", "carried")))
+    assert [cell.case for cell in line.cells] == TUNING
+    assert line.cells[0].settings == (("mode", "pnp"), ("guidance_scale", 3.0))
+    assert line.shown == ["pnp", "guidance_scale, guidance", "3.0, carried"]
+    assert Line("pnp", (("guidance", "carried"),)).shown == ["pnp", "guidance", "**carried**"]
