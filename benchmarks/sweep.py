@@ -17,7 +17,7 @@ from tokenflow.config import Edit
 from tokenflow.report import versions, write_json
 
 SCALES = 3.0, 4.0, 5.0, 7.5
-SHARED: dict[str, tuple[Any, ...]] = {"guidance_scale": SCALES, "keyframe_interval": (4, 8)}
+SHARED: dict[str, tuple[Any, ...]] = {"guidance_scale": SCALES, "keyframe_interval": (4, None)}
 SWEPT: dict[str, dict[str, tuple[Any, ...]]] = {
     "pnp": {"pnp.features_until": (0.4, 0.6, 0.8, 1.0), "pnp.attention_until": (0.2, 0.5, 0.8, 1.0), **SHARED},
     "sdedit": {"sdedit.strength": (0.5, 0.6, 0.7, 0.8), "sdedit.noise": ("inversion", "shared"), **SHARED},
