@@ -148,6 +148,13 @@ def from_the_nearest_keyframe_alone() -> Iterator[None]:
 
 
 @contextmanager
+def lost_below(confidence: float) -> Iterator[None]:
+    """Another confidence below which a token counts as occluded."""
+    with mock.patch.object(propagation.transport, "LOST_BELOW", confidence):
+        yield
+
+
+@contextmanager
 def with_keyframes_of_the_first_step() -> Iterator[None]:
     """The same keyframes at every step."""
 
@@ -176,6 +183,8 @@ LEVERS: dict[str, Lever] = {
         as_it_is,
     ),
     "carried bilinearly": (Method(), partial(sampled, bilinear)),
+    "lost where the way back misses by half a latent": (Method(), partial(lost_below, 0.2)),
+    "never lost": (Method(), partial(lost_below, 0.0)),
     "carried from the nearest token": (Method(), partial(sampled, nearest_token)),
     "nearest keyframe alone": (Method(), from_the_nearest_keyframe_alone),
     "the same keyframes at each step": (Method(), with_keyframes_of_the_first_step),
