@@ -12,7 +12,6 @@ from benchmarks.cells import Cell
 from benchmarks.clips import BENCHMARK, KINDS, Case
 from benchmarks.quality import PROPAGATIONS, design, make_missing
 from benchmarks.quality_document import GOALS, MODES, Row, goals_table, means_table, of_interest, write_document
-from benchmarks.sweep import default, settings
 from tests.tiny import save_tiny_model
 from tools.mini_sd.scene_classifier import SceneClassifier
 from tools.mini_sd.words import KINDS as WORDS
@@ -138,8 +137,3 @@ def test_the_document_has_its_pictures_and_keeps_its_notes(tmp_path: Path, monke
     assert np.asarray(Image.open(picture)).shape == (4 * (128 + 16), 6 * 128, 3)
     write_document(rows, {OBJECT.name: FLOOR})
     assert (tmp_path / "quality.md").read_text() == text
-
-
-def test_a_default_is_swept_as_one_cell() -> None:
-    assert settings("pnp", "pnp.features_until", default("pnp.features_until")) == (("mode", "pnp"),)
-    assert settings("pnp", "guidance_scale", 7.5) == (("mode", "pnp"), ("guidance_scale", 7.5))

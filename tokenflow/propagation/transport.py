@@ -15,8 +15,8 @@ from tokenflow.correspondence.base import Correspondence
 from tokenflow.keyframes import neighbours
 
 LOST_BELOW = 0.001
-"""Where no keyframe's confidence reaches this, a token counts as occluded in all: with flow, where the way there and back
-misses by a latent. Flow that misses by less still says more than attention to the own frame (docs/speed.md)."""
+"""Where no keyframe's confidence reaches this, a token counts as occluded in all: with flow, where the way there and
+back misses by a latent. Flow that misses by less still says more than attention to the own frame (docs/speed.md)."""
 
 
 @dataclass(frozen=True)
