@@ -1,6 +1,5 @@
 """Correspondence of pairs of frames, each found once and kept in a file. Knows no way of finding it."""
 
-import os
 import tempfile
 from abc import ABC, abstractmethod
 from pathlib import Path
@@ -11,6 +10,10 @@ import torch
 
 from tokenflow.correspondence.base import Map, identity
 from tokenflow.errors import OutputError
+from tokenflow.rows import RowFile
+
+MOST_PAIRS = 2**40
+"""More rows than any clip fills; a file is as large as what is written to it."""
 
 
 class Pairwise(ABC):
@@ -32,11 +35,7 @@ class Pairwise(ABC):
             self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - open as long as its fields are
         except OSError as error:
             raise self._failed(error) from error
-        self._places: dict[tuple[int, int], int] = {}
-
-    def __del__(self) -> None:
-        if hasattr(self, "_file"):
-            self._file.close()
+        self._rows: dict[tuple[int, int], int] = {}
 
     def maps(self, frame: int, keyframe: int, height: int, width: int) -> Map:
         """Where each token of `frame` lies in `keyframe`, and how sure that is."""
@@ -58,21 +57,19 @@ class Pairwise(ABC):
     def _field(self, frame: int, keyframe: int) -> np.ndarray:
         """The field of frame → keyframe, h w 3 float32."""
         pair = min(frame, keyframe), max(frame, keyframe)
-        if pair not in self._places:
+        if pair not in self._rows:
             self._keep(pair, self._find(*pair))
-        data = os.pread(self._file.fileno(), self._size, self._places[pair])
-        fields = np.frombuffer(data, self._dtype).reshape(self._shape)
-        return fields[0 if frame < keyframe else 1].astype(np.float32)
+        return self._fields[self._rows[pair]][0 if frame < keyframe else 1].astype(np.float32)
 
     def _keep(self, pair: tuple[int, int], fields: np.ndarray) -> None:
-        self._shape, self._dtype, self._size = fields.shape, fields.dtype, fields.nbytes
+        if not self._rows:
+            self._fields = RowFile(self._file, (MOST_PAIRS, *fields.shape), fields.dtype.type)
+        row = len(self._rows)
         try:
-            place = self._file.seek(0, os.SEEK_END)
-            self._file.write(fields.tobytes())
-            self._file.flush()
+            self._fields[[row]] = fields[None]
         except OSError as error:
             raise self._failed(error) from error
-        self._places[pair] = place
+        self._rows[pair] = row
 
     def _failed(self, error: OSError) -> OutputError:
         return OutputError(f"cannot write to {self._folder} ({error.strerror or error}); free some space there")
