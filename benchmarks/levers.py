@@ -26,7 +26,7 @@ from tokenflow.config import PnP as Settings
 from tokenflow.denoise import Predict
 from tokenflow.keyframes import draw_keyframes
 from tokenflow.modes.base import Source
-from tokenflow.propagation import Editing, Guidance, PerFrame
+from tokenflow.propagation import Editing, Guidance, PerFrame, TokenFlow
 from tokenflow.rows import Latents
 from tokenflow.schedule import Step
 
@@ -166,6 +166,17 @@ def with_keyframes_of_the_first_step() -> Iterator[None]:
 
 
 @contextmanager
+def carrying_at_every_second_step() -> Iterator[None]:
+    """The whole edit carried at every second step, the last not among them, instead of at the first steps."""
+
+    def is_carried(_self: TokenFlow, step: Step) -> bool:
+        return (step.count - step.index) % 2 == 0
+
+    with mock.patch.object(TokenFlow, "_is_carried", is_carried):
+        yield
+
+
+@contextmanager
 def as_it_is() -> Iterator[None]:
     """Nothing changed."""
     yield
@@ -176,6 +187,10 @@ Lever = tuple[Method, Callable[[], object]]
 LEVERS: dict[str, Lever] = {
     "per frame": (Method(lambda source, guidance: PerFrame(editing(source, guidance), BATCH)), as_it_is),
     "as it is": (Method(), as_it_is),
+    "the edit never carried whole": (Method(partial(ours, carried_until=0.0)), as_it_is),
+    "the edit carried whole for half of the steps": (Method(partial(ours, carried_until=0.5)), as_it_is),
+    "the edit carried whole at every step": (Method(partial(ours, carried_until=1.0)), as_it_is),
+    "the edit carried whole at every second step": (Method(), carrying_at_every_second_step),
     "source read for every frame": (Method(source_for_every_frame), as_it_is),
     "guidance for every frame": (Method(partial(ours, carry_guidance=False)), as_it_is),
     "residual injected, not the block": (

@@ -43,6 +43,7 @@ def ours(source: Source, guidance: Guidance, *, editing_with: Editing | None = N
         "window": 8,
         "seed": SEED,
         "carry_guidance": True,
+        "carried_until": Edit(prompt="").carried_until,
         **changes,
     }
     return TokenFlow(editing_with or editing(source, guidance), BATCH, **options)

@@ -35,7 +35,8 @@ METHODS = {
     "published structure": Method(
         lambda source, guidance: PublishedTokenFlow(source, Settings(), guidance, BATCH, SEED)
     ),
-    "ours, guidance per frame": Method(partial(ours, carry_guidance=False)),
+    "ours, features carried": Method(partial(ours, carry_guidance=False, carried_until=0.0)),
+    "ours, guidance carried too": Method(partial(ours, carried_until=0.0)),
     "ours": Method(),
     "ours, preset: fast": Method(steps=PRESETS["fast"]["edit"]["steps"]),
 }

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tokenflow.errors import ConfigError, ModelError
-from tokenflow.schedule import CLEAN, Schedule, add_noise, ddim_step, shared_noise
+from tokenflow.schedule import CLEAN, Schedule, add_noise, ddim_step, noise_between, shared_noise
 
 STABLE_DIFFUSION = {
     "beta_start": 0.00085,
@@ -81,6 +81,17 @@ def test_a_step_of_exact_noise_leads_to_the_same_clean_latents() -> None:
     noise = noise_like(clean, 1)
     moved = ddim_step(add_noise(clean, noise, 0.2), noise, 0.2, 0.7)
     torch.testing.assert_close(moved, add_noise(clean, noise, 0.7), rtol=1e-12, atol=1e-12)
+
+
+def test_the_noise_between_two_levels_is_the_one_that_the_step_took() -> None:
+    cleaner, noise = torch.randn(2, 2, 4, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    noisier = ddim_step(cleaner, noise, 0.9, 0.2)
+    torch.testing.assert_close(noise_between(cleaner, noisier, 0.9, 0.2), noise, rtol=0, atol=1e-12)
+
+
+def test_between_equal_levels_there_is_no_noise() -> None:
+    latents = torch.ones(1, 4, 8, 8)
+    assert torch.equal(noise_between(latents, latents, 0.5, 0.5), torch.zeros_like(latents))
 
 
 def test_shared_noise_is_one_gaussian_for_all_frames() -> None:

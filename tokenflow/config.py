@@ -187,7 +187,12 @@ class Edit(_Section):
     guidance_scale: float = Field(4.0, ge=1, le=1000, allow_inf_nan=False)
     guidance: Literal["carried", "per_frame"] = Field(
         "carried",
-        description="Guidance carried from the keyframes, or computed for every frame (1.6 times the network calls).",
+        description="Guidance carried from the keyframes, or computed for every frame that the network sees.",
+    )
+    carried_until: Fraction = Field(
+        0.75,
+        description="Fraction of the steps, the noisiest first, in which frames between keyframes take the whole edit "
+        "from these, without a network call.",
     )
     seed: int = Field(0, ge=0, le=2**63 - 1)
     batch_size: Count = Field(

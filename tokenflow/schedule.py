@@ -110,8 +110,13 @@ def ddim_step(latents: Tensor, noise: Tensor, alpha: float, alpha_next: float) -
 
 
 def noise_between(latents: Tensor, noisier: Tensor, alpha: float, alpha_noisier: float) -> Tensor:
-    """The noise (f c h w) with which `ddim_step` goes from latents at one level to those at a noisier one."""
+    """The noise (f c h w) with which `ddim_step` goes from latents at one level to those at a noisier one.
+
+    Zero where both levels are the same: such a step goes nowhere, whatever the noise.
+    """
     sigma, sigma_noisier = (((1 - level) / level) ** 0.5 for level in (alpha, alpha_noisier))
+    if sigma == sigma_noisier:
+        return torch.zeros_like(latents)
     return (noisier / alpha_noisier**0.5 - latents / alpha**0.5) / (sigma_noisier - sigma)
 
 

@@ -129,7 +129,9 @@ def test_a_folder_that_is_no_model(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["./none", "a/b/c", "../x", "C:\\models"])
-def test_a_path_where_nothing_is(name: str) -> None:
+def test_a_path_where_nothing_is(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
     with pytest.raises(ModelNotFoundError, match="there is no folder"):
         load_backbone(name, "cpu")
 

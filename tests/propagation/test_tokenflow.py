@@ -3,20 +3,18 @@
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from tests.tiny import moving_square, save_tiny_controlnet, tiny_backbone, whole
+from tests.propagation.conftest import STEPS
+from tests.tiny import save_tiny_controlnet, whole
 from tokenflow import config as settings
 from tokenflow.attention import Features
 from tokenflow.correspondence.base import Correspondence, identity
 from tokenflow.correspondence.flow import FlowCorrespondence
 from tokenflow.correspondence.nearest import NearestCorrespondence
 from tokenflow.denoise import Predict, denoise
-from tokenflow.frames import as_tensor
-from tokenflow.inversion import invert
 from tokenflow.keyframes import draw_keyframes
 from tokenflow.modes.base import Call, Mode, Source
 from tokenflow.modes.controlnet import ControlNet
@@ -24,39 +22,9 @@ from tokenflow.modes.pnp import PnP
 from tokenflow.modes.sdedit import SDEdit
 from tokenflow.propagation import Editing, Guidance, PerFrame, TokenFlow
 from tokenflow.schedule import CLEAN, Step
-from tokenflow.trajectory import Trajectory
 
-STEPS = 4
 ROUNDING = 2e-4
 """Float32 through four steps of the network, guidance 5 included; batches of another size sum in another order."""
-
-
-@pytest.fixture(scope="module")
-def moving(tmp_path_factory: pytest.TempPathFactory) -> Source:
-    return inverted(moving_square(11), tmp_path_factory.mktemp("moving"))
-
-
-@pytest.fixture(scope="module")
-def still(tmp_path_factory: pytest.TempPathFactory) -> Source:
-    return inverted(np.repeat(moving_square(1), 7, axis=0), tmp_path_factory.mktemp("still"))
-
-
-def inverted(frames: np.ndarray, folder: Path) -> Source:
-    """A clip with its trajectory, refined until sampling is the exact inverse."""
-    backbone = tiny_backbone()
-    prompt = backbone.embed("a dog on grass")
-    trajectory = Trajectory(folder, {"clip": "test"})
-    trajectory.write_frames((frame, index, 1) for index, frame in enumerate(frames))
-    latents = backbone.encode(as_tensor(frames))
-    trajectory.write_latents(CLEAN, [latents])
-    steps = backbone.schedule.steps(STEPS)
-
-    def predict(latents: Tensor, timestep: int) -> Tensor:
-        return backbone.predict(latents, timestep, prompt)[0]
-
-    for timestep, noisier in invert([(CLEAN, latents)], steps, predict, backbone.schedule, batch_size=4, iterations=20):
-        trajectory.write_latents(timestep, [noisier])
-    return Source(backbone, trajectory, trajectory.frames(), prompt)
 
 
 def noise_of_all(predict: Predict, latents: Tensor, step: Step) -> Tensor:
@@ -83,6 +51,7 @@ def tokenflow(source: Source, mode: Mode, guided: Guidance, **changes: object) -
         "window": 8,
         "seed": 0,
         "carry_guidance": True,
+        "carried_until": 0.0,
         **changes,
     }
     return TokenFlow(Editing(source.backbone, mode, guided), options.pop("batch_size"), **options)
@@ -107,25 +76,31 @@ MODES: dict[str, Callable[[Source, Path], Mode]] = {
 }
 
 
-@pytest.mark.parametrize("carry_guidance", [True, False])
+CARRIED: dict[str, dict[str, object]] = {
+    "features": {"carry_guidance": False},
+    "guidance": {"carry_guidance": True},
+    "the whole edit, for a while": {"carried_until": 0.5},
+    "the whole edit": {"carried_until": 1.0},
+}
+
+
+@pytest.mark.parametrize("carried", CARRIED)
 @pytest.mark.parametrize("name", MODES)
-def test_the_result_does_not_depend_on_the_batch_size(
-    name: str, carry_guidance: bool, moving: Source, tmp_path: Path
-) -> None:
+def test_the_result_does_not_depend_on_the_batch_size(name: str, carried: str, moving: Source, tmp_path: Path) -> None:
     mode = MODES[name](moving, tmp_path)
     results = [
-        sample(moving, mode, tokenflow(moving, mode, guidance(moving), batch_size=size, carry_guidance=carry_guidance))
+        sample(moving, mode, tokenflow(moving, mode, guidance(moving), batch_size=size, **CARRIED[carried]))
         for size in (1, 4, 100)
     ]
     for result in results[1:]:
         torch.testing.assert_close(result, results[0], rtol=0, atol=ROUNDING)
 
 
-@pytest.mark.parametrize("carry_guidance", [True, False])
+@pytest.mark.parametrize("carried", CARRIED)
 @pytest.mark.parametrize("name", MODES)
-def test_a_still_clip_gives_still_output(name: str, carry_guidance: bool, still: Source, tmp_path: Path) -> None:
+def test_a_still_clip_gives_still_output(name: str, carried: str, still: Source, tmp_path: Path) -> None:
     mode = MODES[name](still, tmp_path)
-    result = sample(still, mode, tokenflow(still, mode, guidance(still), carry_guidance=carry_guidance))
+    result = sample(still, mode, tokenflow(still, mode, guidance(still), **CARRIED[carried]))
     torch.testing.assert_close(result, result[:1].expand_as(result), rtol=0, atol=ROUNDING)
 
 
@@ -140,6 +115,42 @@ def test_with_propagation_a_still_clip_at_guidance_1_with_full_injection_returns
     mode = pnp(still, 1.0, 1.0)
     predict = tokenflow(still, mode, guidance(still, "a dog on grass", 1.0))
     torch.testing.assert_close(sample(still, mode, predict), still.latents(CLEAN), rtol=0, atol=1e-3)
+
+
+def test_an_edit_that_changes_nothing_returns_a_moving_source_where_it_is_carried_whole(moving: Source) -> None:
+    """One keyframe, so that it attends to itself alone, and what it adds to its source is nothing."""
+    mode = pnp(moving, 1.0, 1.0)
+    unchanged = guidance(moving, "a dog on grass", 1.0)
+    predict = tokenflow(moving, mode, unchanged, interval=len(moving.frames), carried_until=1.0)
+    torch.testing.assert_close(sample(moving, mode, predict), moving.latents(CLEAN), rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", MODES)
+def test_where_the_whole_edit_is_carried_every_frame_adds_the_same_to_its_own_source(
+    name: str, moving: Source, tmp_path: Path
+) -> None:
+    mode = MODES[name](moving, tmp_path)
+    start, steps = mode.start(moving.backbone.schedule.steps(STEPS))
+    predict = tokenflow(moving, mode, guidance(moving), correspondence=IdentityMaps(), interval=11, carried_until=1.0)
+    added = noise_of_all(predict, whole(start), steps[0])
+    added -= predict._editing.source_noise(range(len(added)), steps[0])
+    assert added.abs().mean() > 0.01
+    torch.testing.assert_close(added, added[:1].expand_as(added), rtol=0, atol=ROUNDING)
+
+
+def test_where_the_whole_edit_is_carried_the_network_sees_keyframes_alone(
+    moving: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mode = pnp(moving)
+    start, steps = mode.start(moving.backbone.schedule.steps(STEPS))
+    predict = tokenflow(moving, mode, guidance(moving), carried_until=0.5)
+    inject, seen = mode.inject, list[int]()
+    monkeypatch.setattr(mode, "inject", lambda call: seen.extend(call.frames) or inject(call))
+    for step in steps:
+        seen.clear()
+        noise_of_all(predict, whole(start), step)
+        carried = step.index < 2
+        assert len(seen) == (len(draw_keyframes(len(start), 4, 0, step.index)) if carried else len(start))
 
 
 def test_with_propagation_a_moving_clip_at_guidance_1_stays_nearer_to_the_source_than_to_an_edit(

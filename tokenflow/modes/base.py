@@ -97,6 +97,10 @@ class Call:
 class Mode(Protocol):
     """A method of editing."""
 
+    def unedited(self, timestep: int) -> Latents:
+        """The latents (f c h w) that sampling would pass through at a time step if the edit changed nothing."""
+        ...
+
     def start(self, steps: Sequence[Step]) -> tuple[Latents, Sequence[Step]]:
         """The latents (f c h w) to start from, and the steps to take from there."""
         ...

@@ -34,9 +34,13 @@ class ControlNet:
         self._control = source.backbone.load_control(settings.path)
         self._edges = lru_cache(maxsize=256)(lambda frame: canny_edges(source.frames[frame]))
 
+    def unedited(self, timestep: int) -> Latents:
+        """The source with as much noise, of its kind, as a time step has."""
+        return self._source.noised(timestep, self._settings.noise, self._seed)
+
     def start(self, steps: Sequence[Step]) -> tuple[Latents, Sequence[Step]]:
         """The noisiest level, by inversion or with shared noise, and all steps."""
-        return self._source.noised(steps[0].timestep, self._settings.noise, self._seed), steps
+        return self.unedited(steps[0].timestep), steps
 
     def inject(self, call: Call) -> Injection:
         """The ControlNet's residuals for these frames and latents, scaled."""

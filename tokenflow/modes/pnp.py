@@ -21,9 +21,13 @@ class PnP:
         self._source = source
         self._settings = settings
 
+    def unedited(self, timestep: int) -> Latents:
+        """The inversion at a time step."""
+        return self._source.level(timestep)
+
     def start(self, steps: Sequence[Step]) -> tuple[Latents, Sequence[Step]]:
         """The end of the inversion, and all steps."""
-        return self._source.level(steps[0].timestep), steps
+        return self.unedited(steps[0].timestep), steps
 
     def inject(self, call: Call) -> Injection:
         """The source's features, queries and keys; nothing where frames have both from keyframes."""

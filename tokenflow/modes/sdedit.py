@@ -23,10 +23,14 @@ class SDEdit:
         self._settings = settings
         self._seed = seed
 
+    def unedited(self, timestep: int) -> Latents:
+        """The source with as much noise, of its kind, as a time step has."""
+        return self._source.noised(timestep, self._settings.noise, self._seed)
+
     def start(self, steps: Sequence[Step]) -> tuple[Latents, Sequence[Step]]:
         """The source at the noise level of `strength`, and the steps from there; at least one."""
         taken = steps[min(len(steps) - 1, round((1 - self._settings.strength) * len(steps))) :]
-        return self._source.noised(taken[0].timestep, self._settings.noise, self._seed), taken
+        return self.unedited(taken[0].timestep), taken
 
     def inject(self, call: Call) -> Injection:
         """Nothing."""

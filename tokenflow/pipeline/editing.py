@@ -159,6 +159,7 @@ def _propagation(config: Config, source: Source, mode: Mode, folder: Path) -> Pr
         window=wanted.keyframe_window,
         seed=wanted.seed,
         carry_guidance=wanted.guidance == "carried",
+        carried_until=wanted.carried_until,
     )
 
 

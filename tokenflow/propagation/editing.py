@@ -8,7 +8,7 @@ from torch import Tensor
 from tokenflow.attention import Features, Injection, Strategy
 from tokenflow.backbones.base import Backbone, Conditioning, stack
 from tokenflow.modes.base import Call, Mode
-from tokenflow.schedule import Step
+from tokenflow.schedule import Step, noise_between
 
 
 class Guidance:
@@ -68,6 +68,16 @@ class Editing:
         """The same with self-attention's output and injected features (f d h w) carried from keyframes."""
         injection = self.mode.inject(Call(frames, latents, step, conditioning, carried=True))
         return self._predict(latents, step, conditioning, strategy, replace(injection, features=features))
+
+    def source_noise(self, frames: Sequence[int], step: Step) -> Tensor:
+        """The noise (f c h w) with which a step leads from the source at one level to the source at the next.
+
+        Known without a network call, since the inversion keeps the source at every level.
+        """
+        timesteps = step.next_timestep, step.timestep
+        cleaner, noisier = (self.mode.unedited(timestep)[list(frames)] for timestep in timesteps)
+        alpha, alpha_noisier = (self.backbone.schedule.alpha(timestep) for timestep in timesteps)
+        return noise_between(cleaner, noisier, alpha, alpha_noisier)
 
     def _predict(
         self, latents: Tensor, step: Step, conditioning: Conditioning, strategy: Strategy, injection: Injection

@@ -23,11 +23,17 @@ from tokenflow.schedule import Step
 DIFFERENCE = "guidance"
 """What the δ of the guidance is kept under, among sites' names and the places of injected features."""
 
+EDIT = "edit"
+"""What the whole edit, the guided noise less the source's, is kept under in steps that carry it."""
+
 
 class TokenFlow:
     """Keyframes computed together; every other frame's self-attention output carried from the keyframes around it.
 
     A keyframe's noise comes from the keyframe pass itself: with its own tokens back, a frame pass would give the same.
+    In the first steps, which settle what is where, the other frames' noise is carried as well: it is that which leads
+    along their own source, and is known from the inversion, with what the edit adds to it on the keyframes. No network
+    is called for them. The steps behind let the network mend what motion does not tell, such as what comes into view.
 
     Args:
         editing: the model, mode and prompts.
@@ -37,6 +43,7 @@ class TokenFlow:
         window: how many keyframes attend to each other at most.
         seed: of the draw of keyframes.
         carry_guidance: carry δ of the guidance from the keyframes too, instead of computing it for every frame.
+        carried_until: fraction of the steps, in [0, 1], in which the whole edit is carried.
     """
 
     def __init__(
@@ -49,6 +56,7 @@ class TokenFlow:
         window: int,
         seed: int,
         carry_guidance: bool,
+        carried_until: float,
     ) -> None:
         self._editing = editing
         self._batch_size = batch_size
@@ -57,6 +65,7 @@ class TokenFlow:
         self._window = window
         self._seed = seed
         self._carry_guidance = carry_guidance
+        self._carried_until = carried_until
         guidance = editing.guidance
         self._frame_conditioning = guidance.conditional if carry_guidance else guidance.branches
 
@@ -68,13 +77,14 @@ class TokenFlow:
         """
         keyframes = draw_keyframes(len(latents), self._interval, self._seed, step.index)
         bank, attended = Kept((), {}), Kept((), {})
+        frame_pass = self._carry_edit if self._is_carried(step) else self._frame_pass
         for window in windows(keyframes, len(latents), self._window):
             own, own_attended, guided = self._keyframe_pass(latents, step, window, attended.of(window.context))
             yield list(window.keyframes), guided
             bank = bank.joined(own)
             attended = attended.joined(own_attended).of(window.kept)
             for frames in batches(window.between, self._batch_size):
-                yield frames, self._frame_pass(frames, latents[frames], step, bank)
+                yield frames, frame_pass(frames, latents[frames], step, bank)
             bank = bank.of(window.kept)
 
     def _keyframe_pass(self, latents: Latents, step: Step, window: Window, context: Kept) -> tuple[Kept, Kept, Tensor]:
@@ -83,6 +93,7 @@ class TokenFlow:
         Returns:
             What frames take from them: by site, the attention output b k n c of the branches that the frame pass
             computes; by place, the features that the mode injects, 1 k d h w; and the guidance's δ, 1 k c h w.
+            Or, where the whole edit is carried, that alone, 1 k c h w.
             What later keyframes attend to, of those that are kept: by site, keys and values, b k n c.
             The guided noise, k c h w.
         """
@@ -98,10 +109,24 @@ class TokenFlow:
 
         branches = self._editing.predict(keyframes, latents[keyframes], step, guidance.branches, strategy)
         conditional, difference = guidance.split(branches)
-        read = self._frame_conditioning.branches
-        taken |= {name: output[-read:] for name, output in outputs.items()} | {DIFFERENCE: difference[None]}
         guided = guidance.combine(conditional, difference)
+        if self._is_carried(step):
+            taken = {EDIT: (guided - self._editing.source_noise(keyframes, step).to(guided))[None]}
+        else:
+            read = self._frame_conditioning.branches
+            taken |= {name: output[-read:] for name, output in outputs.items()} | {DIFFERENCE: difference[None]}
         return Kept(window.keyframes, taken), Kept(window.keyframes, keys_values).of(window.kept), guided
+
+    def _is_carried(self, step: Step) -> bool:
+        """Whether frames take the whole edit from the keyframes at a step."""
+        return step.is_before(self._carried_until)
+
+    def _carry_edit(self, frames: list[int], latents: Tensor, step: Step, bank: Kept) -> Tensor:
+        """The noise of frames between keyframes: their source's, and the keyframes' edit at corresponding places."""
+        edit = bank.tensors[EDIT][0]
+        size = latents.shape[-2], latents.shape[-1]
+        transport = Transport(frames, bank.keyframes, self._correspondence, {size}, edit.device)
+        return self._editing.source_noise(frames, step).to(edit) + transport.carry_maps(edit)
 
     def _frame_pass(self, frames: list[int], latents: Tensor, step: Step, bank: Kept) -> Tensor:
         """The guided noise of frames that are no keyframes, with features from the keyframes."""

@@ -1,0 +1,44 @@
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.propagation.conftest import STEPS
+from tests.propagation.test_tokenflow import MODES, guidance
+from tests.tiny import whole
+from tokenflow import config as settings
+from tokenflow.modes.base import Source
+from tokenflow.modes.sdedit import SDEdit
+from tokenflow.propagation import Editing
+from tokenflow.schedule import ddim_step, shared_noise
+
+
+@pytest.mark.parametrize("name", MODES)
+def test_the_sources_noise_leads_from_the_source_at_each_level_to_the_next(
+    name: str, moving: Source, tmp_path: Path
+) -> None:
+    mode = MODES[name](moving, tmp_path)
+    editing = Editing(moving.backbone, mode, guidance(moving))
+    alpha = moving.backbone.schedule.alpha
+    frames = [7, 2]
+    for step in moving.backbone.schedule.steps(STEPS):
+        noisier = mode.unedited(step.timestep)[frames]
+        noise = editing.source_noise(frames, step)
+        cleaner = ddim_step(noisier, noise, alpha(step.timestep), alpha(step.next_timestep))
+        # Float32; ᾱ of the noisiest level is 0.005, by whose root latents are divided.
+        torch.testing.assert_close(cleaner, mode.unedited(step.next_timestep)[frames], rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", MODES)
+def test_sampling_starts_from_the_unedited_source(name: str, moving: Source, tmp_path: Path) -> None:
+    mode = MODES[name](moving, tmp_path)
+    start, steps = mode.start(moving.backbone.schedule.steps(STEPS))
+    assert torch.equal(whole(start), whole(mode.unedited(steps[0].timestep)))
+
+
+def test_the_sources_noise_is_the_shared_one_where_the_mode_adds_that(moving: Source) -> None:
+    mode = SDEdit(moving, settings.SDEdit(noise="shared"), 3)
+    editing = Editing(moving.backbone, mode, guidance(moving))
+    step = moving.backbone.schedule.steps(STEPS)[1]
+    noise = editing.source_noise(range(len(moving.frames)), step)
+    torch.testing.assert_close(noise, shared_noise(noise, 3), rtol=0, atol=1e-4)
