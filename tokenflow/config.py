@@ -157,7 +157,7 @@ class PnP(_Section):
 class SDEdit(_Section):
     """SDEdit: how much noise the source is given, and of which kind."""
 
-    strength: float = Field(0.7, gt=0, le=1, allow_inf_nan=False)
+    strength: float = Field(0.75, gt=0, le=1, allow_inf_nan=False)
     noise: Literal["inversion", "shared"] = "inversion"
 
 
