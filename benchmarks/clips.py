@@ -142,5 +142,10 @@ TUNING = [
         Motion(travel=(-0.22, 0.0), swing=0.02, bob=0.02, strides=2, zoom=1.08),
         {"light": "sunset"}, variant=4,
     ),
+    *_cases(
+        "zebra_flees", "fast", Words("zebra"), Pose(0.40, 0.33, 0.58),
+        Motion(travel=(-0.76, 0.0), swing=0.05, bob=0.05, strides=4),
+        {"object": "cow"}, variant=2,
+    ),
 ]  # fmt: skip
-"""What `benchmarks.sweep` chooses defaults on: four other clips."""
+"""What `benchmarks.sweep` chooses defaults on: five other clips."""

@@ -20,6 +20,7 @@ from tokenflow.frames import as_pictures, as_tensor
 from tokenflow.inversion import invert
 from tokenflow.modes.base import Source
 from tokenflow.modes.pnp import PnP
+from tokenflow.pipeline.editing import USUAL_INTERVAL
 from tokenflow.propagation import Editing, Guidance, TokenFlow
 from tokenflow.rows import Latents
 from tokenflow.schedule import CLEAN
@@ -39,7 +40,7 @@ def ours(source: Source, guidance: Guidance, *, editing_with: Editing | None = N
     height, width = source.latents(CLEAN, [0]).shape[-2:]
     options: dict = {
         "correspondence": FlowCorrespondence(source.frames, height, width),
-        "interval": BATCH,
+        "interval": USUAL_INTERVAL,
         "window": 8,
         "seed": SEED,
         "carry_guidance": True,

@@ -19,7 +19,7 @@ from tokenflow.report import versions, write_json
 SCALES = 3.0, 4.0, 5.0, 7.5
 SHARED: dict[str, tuple[Any, ...]] = {
     "guidance_scale": SCALES,
-    "keyframe_interval": (4, None),
+    "keyframe_interval": (2, None, 8),
     "carried_until": (0.0, 0.5, 0.75, 1.0),
 }
 SWEPT: dict[str, dict[str, tuple[Any, ...]]] = {

@@ -40,7 +40,7 @@ from tokenflow.video import read_frames
 FEATURE_NOISE = 0.25
 """At which fraction of the noise levels `nearest` reads features: enough to blur texture, not enough to hide shapes."""
 
-USUAL_INTERVAL = 8
+USUAL_INTERVAL = 4
 """Frames to a keyframe where no setting says how many."""
 
 MODES: dict[str, Callable[[Source, Config], Mode]] = {
