@@ -198,7 +198,7 @@ LEVERS: dict[str, Lever] = {
         as_it_is,
     ),
     "carried bilinearly": (Method(), partial(sampled, bilinear)),
-    "lost where the way back misses by half a latent": (Method(), partial(lost_below, 0.2)),
+    "lost where the way back misses by a latent": (Method(), partial(lost_below, 0.001)),
     "never lost": (Method(), partial(lost_below, 0.0)),
     "carried from the nearest token": (Method(), partial(sampled, nearest_token)),
     "nearest keyframe alone": (Method(), from_the_nearest_keyframe_alone),

@@ -14,9 +14,9 @@ from torch import Tensor
 from tokenflow.correspondence.base import Correspondence
 from tokenflow.keyframes import neighbours
 
-LOST_BELOW = 0.001
+LOST_BELOW = 0.2
 """Where no keyframe's confidence reaches this, a token counts as occluded in all: with flow, where the way there and
-back misses by a latent. Flow that misses by less still says more than attention to the own frame (docs/speed.md)."""
+back misses by half a latent. To count less as lost breaks things that move fast (docs/speed.md)."""
 
 
 @dataclass(frozen=True)
