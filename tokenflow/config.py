@@ -191,8 +191,8 @@ class Edit(_Section):
     )
     carried_until: Fraction = Field(
         0.75,
-        description="Fraction of the steps, the noisiest first, in which frames whose motion is known take the whole "
-        "edit from keyframes, without a network call.",
+        description="Fraction of the steps, the noisiest first, in which frames between keyframes take the whole edit "
+        "from these, without a network call.",
     )
     seed: int = Field(0, ge=0, le=2**63 - 1)
     batch_size: Count = Field(
