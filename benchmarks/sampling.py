@@ -27,7 +27,8 @@ from tokenflow.schedule import CLEAN
 from tokenflow.trajectory import Trajectory
 
 STEPS, BATCH, SEED = 25, 8, 0
-GUIDANCE = Edit(prompt="").guidance_scale
+DEFAULTS = Edit(prompt="")
+GUIDANCE = DEFAULTS.guidance_scale
 
 
 def editing(source: Source, guidance: Guidance, settings: Settings | None = None) -> Editing:
@@ -41,10 +42,10 @@ def ours(source: Source, guidance: Guidance, *, editing_with: Editing | None = N
     options: dict = {
         "correspondence": FlowCorrespondence(source.frames, height, width),
         "interval": USUAL_INTERVAL,
-        "window": 8,
+        "window": DEFAULTS.keyframe_window,
         "seed": SEED,
         "carry_guidance": True,
-        "carried_until": Edit(prompt="").carried_until,
+        "carried_until": DEFAULTS.carried_until,
         **changes,
     }
     return TokenFlow(editing_with or editing(source, guidance), BATCH, **options)

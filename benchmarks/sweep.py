@@ -1,6 +1,6 @@
 """`make sweep`: what each setting of the modes does, one at a time around the defaults, and guidance carried beside
-guidance for every frame at each scale, on clips that are not the benchmark's. The defaults in tokenflow/config.py are
-chosen from its tables.
+guidance for every frame at each scale, on clips that are not the benchmark's. The defaults in
+tokenflow/config/settings.py are chosen from its tables.
 
 Resumes as the benchmark does. Writes benchmarks/results/sweep.json and sweep.md beside it.
 """

@@ -271,10 +271,12 @@ def test_every_frame_comes_out_whatever_the_count_divides_by(frames: int, moving
         assert noise.isfinite().all()
 
 
-def test_windows_of_few_keyframes_give_about_what_one_window_gives(moving: Source) -> None:
+@pytest.mark.parametrize("carried_until", [0.0, 1.0])
+def test_windows_of_few_keyframes_give_about_what_one_window_gives(carried_until: float, moving: Source) -> None:
     mode = pnp(moving)
-    whole = sample(moving, mode, tokenflow(moving, mode, guidance(moving), interval=2, window=100))
-    cut = sample(moving, mode, tokenflow(moving, mode, guidance(moving), interval=2, window=4))
+    options = {"interval": 2, "carried_until": carried_until}
+    whole = sample(moving, mode, tokenflow(moving, mode, guidance(moving), window=100, **options))
+    cut = sample(moving, mode, tokenflow(moving, mode, guidance(moving), window=4, **options))
     alone = sample(moving, mode, PerFrame(Editing(moving.backbone, mode, guidance(moving)), 4))
     assert (cut - whole).abs().mean() < (alone - whole).abs().mean()
 
