@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
+from glob import glob
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, TextIO
@@ -36,8 +37,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-OVERRIDE = re.compile(r"(preset|[a-z_]+(\.[a-z_]+)+)=")
-"""Tells a setting from the name of a file."""
+OVERRIDE = re.compile(r"[a-z_]+(\.[a-z_]+)*=")
+"""Tells a setting from the name of a file, where there is none of that name."""
 
 ConfigPath = Annotated[Path, typer.Argument(help="A YAML file; see configs/ for examples.", metavar="CONFIG")]
 Overrides = Annotated[list[str] | None, typer.Argument(help="Settings over the file's.", metavar="[KEY=VALUE]...")]
@@ -109,13 +110,15 @@ def batch(
     """Edit many clips; run again, it does what is missing or failed."""
     import tokenflow
     from tokenflow.batch.plan import plan, plan_lines
+    from tokenflow.batch.run import open_engine
 
-    overrides = [word for word in sources if OVERRIDE.match(word)]
-    places = [word for word in sources if not OVERRIDE.match(word)]
+    overrides = [word for word in sources if OVERRIDE.match(word) and not glob(word)]
+    places = [word for word in sources if word not in overrides]
     folder = run_dir or Path("runs") / (Path(places[0]).stem if len(places) == 1 and "*" not in places[0] else "batch")
     configs = tokenflow.read_configs(places, overrides, edit=edit)
     if dry_run:
-        _say(*plan_lines(plan(configs, folder), folder))
+        open_engine(engine.value, workers, address, gpus)
+        _say(*plan_lines(plan(configs, folder)))
         return
     records = tokenflow.edit_many(
         configs,

@@ -53,5 +53,9 @@ class TokenflowWarning(UserWarning):
     """Something will probably disappoint the user, but the work can go on."""
 
 
+class WaitingWarning(TokenflowWarning):
+    """Another run makes what this one needs, and is waited for."""
+
+
 class ReconstructionWarning(TokenflowWarning):
     """The inversion does not sample back to its source well."""

@@ -80,6 +80,19 @@ def checksums(folder: Path) -> dict[str, str]:
     return {name: _checksum(folder / name) for name in _names(folder)}
 
 
+def report_checksum(folder: Path) -> str | None:
+    """SHA-256 of the report of the results in a folder; None if there is none."""
+    return _checksum_or_none(folder / REPORT)
+
+
+def is_whole(folder: Path) -> bool:
+    """Whether there are results in a folder, and every file that their report lists; none of these is read."""
+    try:
+        return all((folder / name).is_file() for name in json.loads((folder / REPORT).read_bytes())[FILES])
+    except (OSError, ValueError, TypeError, LookupError):
+        return False
+
+
 def _refuse(folder: Path) -> None:
     raise OutputError(f"another run is writing to {folder}; wait until it is done, or set another output.dir")
 

@@ -24,7 +24,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from tokenflow.errors import OutputError, TokenflowError, TokenflowWarning, TrajectoryError
+from tokenflow.errors import OutputError, TokenflowError, TrajectoryError, WaitingWarning
 from tokenflow.locking import locked
 from tokenflow.rows import Frames, RowFile
 from tokenflow.schedule import CLEAN
@@ -197,7 +197,7 @@ class Trajectory:
     def _say_that_we_wait(self) -> None:
         warnings.warn(
             f"another run is making {self.folder}; waiting until it is done",
-            TokenflowWarning,
+            WaitingWarning,
             stacklevel=2,
         )
 

@@ -6,7 +6,8 @@ from urllib.parse import unquote
 
 import tokenflow
 from tests.batch.conftest import Configure
-from tokenflow.batch.index import COLUMNS
+from tokenflow.batch.index import COLUMNS, write_index
+from tokenflow.batch.jobs import Job
 
 
 class Page(HTMLParser):
@@ -49,3 +50,13 @@ def test_the_overview_has_a_row_a_job_with_figures_that_sort_and_files_that_are_
     assert "steps is 5000" in second[-1]
     assert len(page.links) == 2
     assert all((tmp_path / "run" / link).is_file() for link in page.links)
+
+
+def test_a_result_that_is_damaged_meanwhile_has_a_row_that_says_so(configure: Configure, tmp_path: Path) -> None:
+    configs = configure(2, 1)
+    records = tokenflow.edit_many(configs, run_dir=tmp_path / "run", progress=False)
+    (configs[0].output.dir / "report.json").write_text("{")
+    write_index(tmp_path / "index.html", [Job(config) for config in configs], records)
+    _, damaged, sound = Page((tmp_path / "index.html").read_text()).rows
+    assert "there is no finished edit in" in damaged[-1]
+    assert sound[-1] == ""

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.batch.conftest import Configure
-from tokenflow.batch.jobs import Job, check, in_order
+from tokenflow.batch.jobs import Job, as_jobs, check, in_order
 from tokenflow.config import Config
 from tokenflow.errors import BatchError
 
@@ -43,6 +43,31 @@ def test_the_identity_changes_with_settings_and_with_the_clip(tmp_path: Path) ->
     assert Job(config(0)).identity != Job(config(0, edit=1)).identity
 
 
+def test_the_identity_changes_with_a_picture_of_a_sequence_and_with_the_mask(tmp_path: Path) -> None:
+    for name in ("clip", "mask"):
+        (tmp_path / name).mkdir()
+        for index in range(2):
+            (tmp_path / name / f"{index}.png").write_bytes(b"one")
+
+    def identity(clip: Path) -> str:
+        settings = config(0).model_dump()
+        settings["clip"]["path"], settings["metrics"]["mask"] = clip, tmp_path / "mask"
+        return Job(Config.model_validate(settings)).identity
+
+    for clip in (tmp_path / "clip", tmp_path / "clip" / "%d.png"):
+        seen = {identity(clip)}
+        for name in ("clip", "mask"):
+            with (tmp_path / name / "1.png").open("ab") as file:
+                file.write(b"more")
+            seen.add(identity(clip))
+        assert len(seen) == 3
+
+
+def test_names_of_files_instead_of_configurations_are_said() -> None:
+    with pytest.raises(BatchError, match=r"expected configurations; got 'edit\.yaml': load_config reads"):
+        as_jobs(["edit.yaml"])  # type: ignore[list-item]
+
+
 @given(st.lists(st.tuples(*(st.integers(0, 2),) * 3), unique=True))
 def test_models_come_together_and_clips_in_turn(drawn: list[tuple[int, int, int]]) -> None:
     jobs = [Job(config(*each)) for each in drawn]
@@ -74,6 +99,12 @@ def test_missing_and_unreadable_clips_are_all_named_at_once(configure: Configure
     ]
     with pytest.raises(BatchError, match=r"no clip at .*gone\.mp4.*; .*broken\.mp4"):
         check([Job(each) for each in configs])
+
+
+def test_a_missing_mask_is_named(configure: Configure, tmp_path: Path) -> None:
+    (config,) = configure(1, 1, f"metrics.mask={tmp_path / 'gone'}")
+    with pytest.raises(BatchError, match="gone"):
+        check([Job(config)])
 
 
 def test_of_many_mistakes_the_first_are_shown_and_the_others_counted(configure: Configure) -> None:

@@ -17,6 +17,7 @@ import pytest
 import tokenflow
 from tests.batch.conftest import Configure
 from tests.batch.test_run import run, states, videos
+from tokenflow.batch import ray as engine
 from tokenflow.config import Config
 from tokenflow.errors import EngineError
 
@@ -80,9 +81,9 @@ def test_a_local_ray_gives_the_same_results_though_a_worker_is_killed(configure:
     assert videos(configs) == videos(undisturbed)
 
 
-@pytest.fixture
-def cluster() -> Iterator[str]:
-    """The address of a cluster of one machine, which believes to have a GPU."""
+@pytest.fixture(params=["disabled"])
+def cluster(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The address of a cluster of one machine, which believes to have a GPU; the parameter is its RAY_AUTH_MODE."""
     port = free_port()
     folder = tempfile.mkdtemp(prefix="ray")  # not pytest's, whose paths are too long for sockets
     command = [
@@ -90,7 +91,9 @@ def cluster() -> Iterator[str]:
         *("--node-ip-address=127.0.0.1", f"--port={port}", "--num-cpus=2", "--num-gpus=1"),
         *("--include-dashboard=false", "--object-store-memory=100000000", f"--temp-dir={folder}"),
     ]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    options = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "start_new_session": True}
+    environment = os.environ | {"RAY_AUTH_MODE": request.param, "RAY_AUTH_TOKEN": "0" * 64}
+    process = subprocess.Popen(command, env=environment, **options)
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         try:
@@ -122,6 +125,31 @@ def test_a_cluster_that_cannot_be_reached_is_named_before_any_work(
     with pytest.raises(EngineError, match=r"cluster at '.*' cannot be reached .*: check the address"):
         run(configure(1, 1), tmp_path, engine="ray", address=address.format(free_port()))
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("cluster", ["token"], indirect=True)
+def test_a_cluster_that_asks_for_a_token_is_named(
+    cluster: str, configure: Configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
+    with pytest.raises(EngineError, match="asks for a token; set RAY_AUTH_MODE=token"):
+        run(configure(1, 1), tmp_path, engine="ray", address=cluster)
+
+
+def test_what_answers_but_is_no_cluster_is_named_and_no_record_changes(
+    configure: Configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "JOINED_WITHIN", 1.0)
+    configs = configure(1, 1, "edit.steps=5000")  # past training
+    run(configs, tmp_path)
+    (record,) = (tmp_path / "run" / "jobs").iterdir()
+    before = record.read_text()
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        with pytest.raises(EngineError, match=rf"{address}' does not answer as a Ray cluster does"):
+            run(configs, tmp_path, engine="ray", address=address)
+    assert '"failed"' in before
+    assert record.read_text() == before
 
 
 def test_ray_that_is_not_installed_is_said_with_what_to_install(

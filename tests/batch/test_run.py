@@ -77,6 +77,30 @@ def test_run_again_only_what_is_missing_changed_or_failed_is_done(configure: Con
     assert [new > old for new, old in zip(stamps(configs[1:2] + configs[3:]), before, strict=True)] == [True, False]
 
 
+def test_a_result_that_another_edit_replaced_or_somebody_damaged_is_made_again(
+    configure: Configure, tmp_path: Path
+) -> None:
+    configs = configure(1, 4)
+    run(configs, tmp_path)
+    others = [tokenflow.edit(each, progress=False) for each in configure(1, 1, "edit.prompt=a lion")]
+    (configs[1].output.dir / "edited.mp4").unlink()
+    (configs[2].output.dir / "config.yaml").unlink()
+    kept = stamps(configs[3:])
+    records = run(configs, tmp_path)
+    assert states(records) == ["done"] * 4
+    assert all(record.result().video.is_file() for record in records)
+    assert others[0].report["settings"]["edit"]["prompt"] == "a lion"
+    assert records[0].result().report["settings"]["edit"]["prompt"] == "a tiger"
+    assert stamps(configs[3:]) == kept
+
+
+def test_the_run_directory_may_be_that_of_a_result(configure: Configure, tmp_path: Path) -> None:
+    configs = configure(1, 1)
+    for _ in range(2):
+        (record,) = tokenflow.edit_many(configs, run_dir=configs[0].output.dir, progress=False)
+        assert record.state == "done"
+
+
 def test_a_bug_fails_its_job_with_where_it_came_from(
     configure: Configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -235,6 +259,9 @@ def test_edits_of_a_clip_that_start_together_invert_it_once(configure: Configure
     ("options", "message"),
     [
         ({"workers": 0}, "one worker or more; got 0"),
+        ({"workers": 1.5}, "one worker or more; got 1.5"),
+        ({"engine": "ray", "gpus": -1.0}, "0 GPUs a worker or more; got -1.0"),
+        ({"engine": "ray", "gpus": float("nan")}, "0 GPUs a worker or more; got nan"),
         ({"retries": -1}, "0 retries or more; got -1"),
         ({"engine": "cloud"}, "no engine 'cloud'; expected local or ray"),
         ({"address": "auto"}, "are for the engine ray"),
@@ -253,20 +280,20 @@ def test_a_plan_tells_what_is_new_shared_stored_and_kept_and_writes_nothing(
 ) -> None:
     configs = configure(2, 2)
     before = plan(configs, tmp_path / "run")
-    assert [(step.edit, step.inversion) for step in before] == [("edit", "new"), ("edit", "shared")] * 2
+    assert [(job.action, job.inversion) for job in before] == [("edit", "new"), ("edit", "shared")] * 2
     assert not list(tmp_path.iterdir())
     run(configs[:1], tmp_path)
     after = plan(configs, tmp_path / "run")
-    assert [(step.edit, step.inversion) for step in after] == [
+    assert [(job.action, job.inversion) for job in after] == [
         ("keep", ""),
         ("edit", "stored"),
         ("edit", "new"),
         ("edit", "shared"),
     ]
-    lines = plan_lines(after, tmp_path / "run")
+    lines = plan_lines(after)
     assert lines[-3:-1] == [
         "3 to edit, 1 done already",
-        "1 inversions to make, 1 jobs share one of these, 1 find one stored",
+        "inversions: 1 to make, 1 shared with a job before, 1 stored",
     ]
 
 

@@ -8,7 +8,7 @@ import yaml
 
 from tokenflow.batch.sources import read_configs
 from tokenflow.config import load_config
-from tokenflow.errors import BatchError
+from tokenflow.errors import BatchError, TokenflowWarning
 
 SHIPPED = Path(__file__).parents[2] / "configs"
 
@@ -76,11 +76,40 @@ def test_a_folder_of_clips_gets_one_edit(material: Path, tmp_path: Path) -> None
     shutil.copytree(material / "clips", folder)
     (folder / "notes.txt").touch()
     (folder / ".hidden.mp4").touch()
-    configs = read_configs([str(folder)], ["output.dir=out"], edit=material / "edit.yaml")
+    with pytest.warns(TokenflowWarning, match=r"left out of .*clips, being no clips by their names: notes\.txt$"):
+        configs = read_configs([str(folder)], ["output.dir=out"], edit=material / "edit.yaml")
     assert [str(config.output.dir) for config in configs] == [f"out/clip{index}" for index in range(5)]
     assert [config.clip.path for config in configs] == [folder / f"clip{index}.mp4" for index in range(5)]
     pattern = read_configs([str(folder / "clip[01].mp4")], ["output.dir=out"], edit=material / "edit.yaml")
     assert pattern == configs[:2]
+
+
+def test_a_folder_of_pictures_is_a_clip_alone_and_among_others(material: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "clips"
+    (folder / "drawn").mkdir(parents=True)
+    (folder / "drawn" / "1.png").touch()
+    shutil.copy(material / "clips" / "clip0.mp4", folder)
+    for source in (folder, folder / "drawn"):
+        configs = read_configs([str(source)], ["output.dir=out"], edit=material / "edit.yaml")
+        assert configs[-1].clip.path == folder / "drawn"
+        assert str(configs[-1].output.dir) == "out/drawn"
+    assert len(read_configs([str(folder)], edit=material / "edit.yaml")) == 2
+
+
+def test_results_of_a_folder_go_where_those_of_a_matrix_go(material: Path, tmp_path: Path) -> None:
+    settings = yaml.safe_load((material / "edit.yaml").read_text())
+    del settings["output"]
+    edit = Path(written(tmp_path / "golden.yaml", **settings))
+    (config,) = read_configs([str(material / "clips" / "clip1.mp4")], edit=edit)
+    assert str(config.output.dir) == "outputs/golden/clip1"
+
+
+def test_one_mistake_of_many_jobs_is_said_once(tmp_path: Path) -> None:
+    clips = {f"clip{index}": {"path": "x", "prompt": "x"} for index in range(20)}
+    file = written(tmp_path / "matrix.yaml", clips=clips, edits={"a": {"prompt": "a"}}, outputt={"dir": "x"})
+    with pytest.raises(BatchError, match=r"clip0 × a\) and 19 more: .*outputt") as said:
+        read_configs([file])
+    assert str(said.value).count("outputt") == 1
 
 
 @pytest.mark.parametrize(
@@ -90,6 +119,7 @@ def test_a_folder_of_clips_gets_one_edit(material: Path, tmp_path: Path) -> None
         ({"clips": ["dog.mp4"], "edits": {"a": {"prompt": "a"}}}, "expected `clips:` with names"),
         ({"clips": {"dog": "dog.mp4"}, "edits": {"a": {"prompt": "a"}}}, "clips.dog holds dog.mp4"),
         ({"clips": {"a/b": {"path": "x", "prompt": "x"}}, "edits": {"a": {"prompt": "a"}}}, "without /"),
+        ({"clips": {"": {"path": "x", "prompt": "x"}}, "edits": {"a": {"prompt": "a"}}}, "a name in one line"),
         ({"clips": {"dog": {"path": "x", "promt": "x"}}, "edits": {"a": {"prompt": "a"}}}, r"dog × a\): .*clip.promt"),
     ],
 )
@@ -100,8 +130,9 @@ def test_mistakes_in_a_matrix_say_where(content: dict[str, object], message: str
 
 def test_mistakes_of_several_files_come_together(tmp_path: Path) -> None:
     wrong = written(tmp_path / "wrong.yaml", clip={"path": "x"})
-    with pytest.raises(BatchError, match=r"clip\.prompt: missing.*; there is no configuration file 'gone\.yaml'"):
-        read_configs([wrong, "gone.yaml"])
+    said = r"nothing matches '.*\*'; .*clip\.prompt: missing.*; there is no configuration file 'gone\.yaml'"
+    with pytest.raises(BatchError, match=said):
+        read_configs([str(tmp_path / "none*"), wrong, "gone.yaml"])
 
 
 def test_a_folder_without_an_edit_a_folder_without_clips_and_a_pattern_of_nothing(
@@ -113,3 +144,10 @@ def test_a_folder_without_an_edit_a_folder_without_clips_and_a_pattern_of_nothin
         read_configs([str(tmp_path)], edit=material / "edit.yaml")
     with pytest.raises(BatchError, match="nothing matches"):
         read_configs([str(tmp_path / "*.yaml")])
+    with pytest.raises(BatchError, match=r"clip0\.mp4 is a clip; to edit it, give --edit"):
+        read_configs([str(material / "clips" / "clip0.mp4")])
+    with pytest.raises(BatchError, match=r"expected a list .*; got 'edit\.yaml' alone"):
+        read_configs("edit.yaml")
+    matrix = Path(written(tmp_path / "matrix.yaml", clips={}, edits={}))
+    with pytest.raises(BatchError, match=r"matrix\.yaml is a matrix"):
+        read_configs([str(material / "clips")], edit=matrix)

@@ -12,6 +12,8 @@ from urllib.parse import quote
 
 from tokenflow.batch.jobs import Job
 from tokenflow.batch.record import Record
+from tokenflow.errors import TokenflowError
+from tokenflow.pipeline import EditResult
 from tokenflow.report import open_template
 
 
@@ -62,11 +64,13 @@ def summary(records: Sequence[Record]) -> str:
     """How many jobs stand how, in words."""
     states = [record.state for record in records]
     counts = [f"{states.count(state)} {state}" for state in ("done", "failed", "waiting") if state in states]
-    return f"{len(records)} jobs: {', '.join(counts)}"
+    return f"{len(records)} job{'s' * (len(records) != 1)}: {', '.join(counts)}"
 
 
 def _row(folder: Path, job: Job, record: Record) -> dict[str, Any]:
     config = job.config
+    result, trouble = _result(record)
+    remarks = [record.reason, *record.warnings, trouble]
     row = {
         "output": record.output,
         "state": record.state,
@@ -74,23 +78,32 @@ def _row(folder: Path, job: Job, record: Record) -> dict[str, Any]:
         "source": config.clip.prompt,
         "edit": config.edit.prompt,
         "mode": config.edit.mode,
-        "figures": _figures(record),
-        "remarks": " · ".join([*([record.reason] if record.reason else []), *record.warnings]),
+        "figures": _figures(record, result),
+        "remarks": " · ".join(filter(None, remarks)),
         "sheet": None,
     }
-    if record.state == "done":
-        result = record.result()
+    if result:
         row |= {
             name: quote(relpath(at, folder)) for name, at in (("sheet", result.contact_sheet), ("page", result.page))
         }
     return row
 
 
-def _figures(record: Record) -> list[float | None]:
-    """Frames, seconds, PSNR of the inversion, warp errors, peak memory; None for what is not known."""
+def _result(record: Record) -> tuple[EditResult | None, str | None]:
+    """What a job left if it is done; and why that cannot be read, if somebody has damaged it since."""
     if record.state != "done":
+        return None, None
+    try:
+        return record.result(), None
+    except TokenflowError as error:
+        return None, str(error)
+
+
+def _figures(record: Record, result: EditResult | None) -> list[float | None]:
+    """Frames, seconds, PSNR of the inversion, warp errors, peak memory; None for what is not known."""
+    if result is None:
         return [None, record.seconds, None, None, None, None]
-    report: dict[str, Any] = record.result().report
+    report: dict[str, Any] = result.report
     metrics = report["metrics"]
     return [
         report["frames"],

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tokenflow.config import Config
 from tokenflow.errors import BatchError, ClipError, ClipNotFoundError
-from tokenflow.video import probe
+from tokenflow.video import clip_files, probe
 
 SHOWN = 10
 """How many mistakes an error lists; of the others it says how many there are."""
@@ -29,10 +29,12 @@ class Job:
 
     @cached_property
     def identity(self) -> str:
-        """Changes with the settings and with the clip's file, so that a result can be told from an outdated one."""
-        path = self.config.clip.path
-        stamp = f"{path.stat().st_size} {path.stat().st_mtime_ns}" if path.exists() else ""
-        return hashlib.sha256(f"{self.config.model_dump_json()} {stamp}".encode()).hexdigest()[:16]
+        """Changes with the settings and with the files of clip and mask: tells a result from an outdated one."""
+        files = [
+            file for path in (self.config.clip.path, self.config.metrics.mask) if path for file in clip_files(path)
+        ]
+        stamps = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+        return hashlib.sha256(f"{self.config.model_dump_json()} {stamps}".encode()).hexdigest()[:16]
 
     @cached_property
     def inversion(self) -> str:
@@ -43,11 +45,27 @@ class Job:
         return json.dumps(config, sort_keys=True)
 
 
+def as_jobs(configs: Iterable[Config]) -> list[Job]:
+    """A job for each configuration.
+
+    Raises:
+        BatchError: what is given are no configurations, but perhaps names of their files.
+    """
+    configs = list(configs)
+    for config in configs:
+        if not isinstance(config, Config):
+            raise BatchError(
+                f"expected configurations; got {config!r}: load_config reads one from its file, read_configs several"
+            )
+    return [Job(config) for config in configs]
+
+
 def check(jobs: Sequence[Job]) -> None:
     """Look at everything that can be looked at before work begins; each clip is opened once.
 
     Raises:
-        BatchError: naming every mistake: no jobs, an output directory of two, a clip that is missing or unreadable.
+        BatchError: naming every mistake: no jobs, an output directory of two, a clip or mask that is missing or
+            unreadable.
     """
     if not jobs:
         raise BatchError("there is nothing to edit; give at least one configuration")
@@ -84,7 +102,8 @@ def _shared_outputs(jobs: Sequence[Job]) -> list[str]:
         jobs_of[job.output.resolve()].append(job)
     return [
         f"{len(group)} jobs have the output directory {group[0].output} "
-        f"({', '.join(_describe(job) for job in group[:2])}); give each its own output.dir"
+        f"({', '.join(_describe(job) for job in group[:2])}); give each its own output.dir, or clips and edits that "
+        "give it its name other names"
         for group in jobs_of.values()
         if len(group) > 1
     ]
@@ -96,7 +115,8 @@ def _describe(job: Job) -> str:
 
 def _unreadable_clips(jobs: Sequence[Job]) -> list[str]:
     mistakes = []
-    for path in dict.fromkeys(job.config.clip.path for job in jobs):
+    clips, masks = ([path(job.config) for job in jobs] for path in (lambda c: c.clip.path, lambda c: c.metrics.mask))
+    for path in dict.fromkeys(filter(None, [*clips, *masks])):
         try:
             probe(path)
         except (ClipError, ClipNotFoundError) as error:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tokenflow.backbones.sizes import sizes_of
-from tokenflow.batch.jobs import Job, check
+from tokenflow.batch.jobs import Job, as_jobs, check
 from tokenflow.batch.record import RunFolder, is_done
 from tokenflow.config import Config
 from tokenflow.errors import TokenflowError
@@ -20,61 +20,60 @@ PNG_BYTES_A_PIXEL = 1.5
 
 
 @dataclass(frozen=True)
-class Step:
+class Planned:
     """A job of the plan.
 
     Attributes:
         output: the folder of its result.
-        edit: what is to be done: `keep`, or `edit`.
+        action: what is to be done: `keep`, or `edit`.
         inversion: where stage 1 comes from: `new`, `shared` with a job before it, or `stored`; empty if kept.
         bytes: disk that it will take, estimated.
     """
 
     output: Path
-    edit: str
+    action: str
     inversion: str
     bytes: int
 
 
-def plan(configs: Iterable[Config], run_dir: str | Path) -> list[Step]:
+def plan(configs: Iterable[Config], run_dir: str | Path) -> list[Planned]:
     """What `edit_many` would do with these, in their order.
 
     Raises:
         BatchError: what `edit_many` would raise.
     """
-    jobs = [Job(config) for config in configs]
+    jobs = as_jobs(configs)
     check(jobs)
     folder = RunFolder(Path(run_dir))
     origins: dict[str, str] = {}
-    return [_step(job, folder, origins) for job in jobs]
+    return [_planned(job, folder, origins) for job in jobs]
 
 
-def plan_lines(steps: Sequence[Step], directory: Path) -> list[str]:
-    """The plan in words, with what it takes and what the disk of `directory` has."""
+def plan_lines(steps: Sequence[Planned]) -> list[str]:
+    """The plan in words, with what it takes and what there is where results go."""
     width = max(len(str(step.output)) for step in steps)
-    lines = [f"{step.edit:<5} {step.output!s:<{width}}  {step.inversion}".rstrip() for step in steps]
-    kept = sum(step.edit == "keep" for step in steps)
+    lines = [f"{step.action:<5} {step.output!s:<{width}}  {step.inversion}".rstrip() for step in steps]
+    kept = sum(step.action == "keep" for step in steps)
     inversions = [sum(step.inversion == kind for step in steps) for kind in ("new", "shared", "stored")]
     lines.append(f"{len(steps) - kept} to edit, {kept} done already")
-    lines.append("{} inversions to make, {} jobs share one of these, {} find one stored".format(*inversions))
-    there = next(parent for parent in (directory.absolute(), *directory.absolute().parents) if parent.exists())
-    needed, free = sum(step.bytes for step in steps), shutil.disk_usage(there).free
+    lines.append("inversions: {} to make, {} shared with a job before, {} stored".format(*inversions))
+    needed, free = sum(step.bytes for step in steps), min(_free(step.output) for step in steps)
     lines.append(f"about {_amount(needed)} of disk, of {_amount(free)} free")
     return lines
 
 
-def _step(job: Job, folder: RunFolder, origins: dict[str, str]) -> Step:
+def _planned(job: Job, folder: RunFolder, origins: dict[str, str]) -> Planned:
     if is_done(job, folder.read(job)):
-        return Step(job.output, "keep", "", 0)
+        return Planned(job.output, "keep", "", 0)
     frames, width, height = _dimensions(job.config)
     size = result_bytes(job.config, frames, width, height)
     if job.inversion in origins:
-        return Step(job.output, "edit", origins[job.inversion], size)
+        return Planned(job.output, "edit", origins[job.inversion], size)
     stored = _is_stored(job.config)
     origins[job.inversion] = "stored" if stored else "shared"
     if stored:
-        return Step(job.output, "edit", "stored", size)
-    return Step(job.output, "edit", "new", size + trajectory_bytes(job.config, frames, width, height))
+        return Planned(job.output, "edit", "stored", size)
+    return Planned(job.output, "edit", "new", size + trajectory_bytes(job.config, frames, width, height))
 
 
 def trajectory_bytes(config: Config, frames: int, width: int, height: int) -> int:
@@ -109,6 +108,12 @@ def _is_stored(config: Config) -> bool:
         return open_trajectory(config).complete
     except TokenflowError:  # a device or a model that only the workers have
         return False
+
+
+def _free(folder: Path) -> int:
+    """Bytes on the disk of a folder, which may not be there yet."""
+    place = folder.absolute()
+    return shutil.disk_usage(next(parent for parent in (place, *place.parents) if parent.exists())).free
 
 
 def _amount(count: float) -> str:

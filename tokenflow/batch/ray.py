@@ -8,6 +8,8 @@ under the same paths.
 import logging
 import os
 import socket
+import subprocess
+import sys
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -28,6 +30,9 @@ POLL = 0.5
 
 REACHABLE_WITHIN = 5.0
 """Seconds in which a cluster has to answer."""
+
+JOINED_WITHIN = 60.0
+"""Seconds in which a program that joins the cluster has to be let in."""
 
 OBJECT_STORE = 100 * 2**20
 """Bytes of memory that a local Ray sets aside for what is passed around: here, settings and figures only."""
@@ -80,6 +85,7 @@ class Ray:
             options |= {"object_store_memory": OBJECT_STORE, "address": "local"}  # else it joins what was here before
         else:
             _check_reachable(self._address)
+            _check_joinable(self._address)
             options |= {"address": self._address}
         try:
             self._ray.init(**options)
@@ -235,5 +241,30 @@ def _check_reachable(address: str) -> None:
         ) from error
 
 
-def _last_line(error: Exception) -> str:
+def _check_joinable(address: str) -> None:
+    """Join in another process and leave again: Ray has no deadline for it, and only prints why it failed."""
+    join = "import sys, ray; ray.init(sys.argv[1], log_to_driver=False)"
+    try:
+        tried = subprocess.run(
+            [sys.executable, "-c", join, address], capture_output=True, text=True, timeout=JOINED_WITHIN
+        )
+    except subprocess.TimeoutExpired as error:
+        raise EngineError(
+            f"what is at {address!r} does not answer as a Ray cluster does, within {JOINED_WITHIN:g} s; check the "
+            "address: its port is that of `ray start --head`, not of the dashboard"
+        ) from error
+    if not tried.returncode:
+        return
+    if "InvalidAuthToken" in tried.stderr or "AuthenticationError" in tried.stderr:
+        raise EngineError(
+            f"the Ray cluster at {address!r} asks for a token; set RAY_AUTH_MODE=token, and have the token that its "
+            "machine has in ~/.ray/auth_token"
+        )
+    raise EngineError(
+        f"the Ray cluster at {address!r} cannot be joined ({_last_line(tried.stderr)}); check the address, or "
+        "`ray status`"
+    )
+
+
+def _last_line(error: object) -> str:
     return ([line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__])[-1]

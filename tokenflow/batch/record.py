@@ -11,10 +11,12 @@ from typing import Literal
 
 from tokenflow.batch.jobs import Job
 from tokenflow.errors import BatchError, OutputError
-from tokenflow.locking import LOCK
 from tokenflow.pipeline import EditResult, open_result
-from tokenflow.replacing import REPORT
+from tokenflow.replacing import is_whole, report_checksum
 from tokenflow.report import write_json
+
+LOCK = ".tokenflow-batch.lock"
+"""Not that of a result, which may go into the same folder."""
 
 State = Literal["waiting", "running", "done", "failed"]
 
@@ -31,6 +33,7 @@ class Record:
         started, finished: times, ISO 8601 in UTC.
         seconds: that the edit took, waiting for a shared inversion included.
         inverted: whether this job made its clip's inversion; it found it otherwise.
+        report: SHA-256 of the report of the result, so that another edit's in the same folder is told from it.
         warnings: what tokenflow warned of.
         traceback: where a failure came from, if not from something that the user can mend.
     """
@@ -43,6 +46,7 @@ class Record:
     finished: str | None = None
     seconds: float | None = None
     inverted: bool | None = None
+    report: str | None = None
     warnings: tuple[str, ...] = ()
     traceback: str | None = None
 
@@ -60,8 +64,8 @@ class Record:
 
 
 def is_done(job: Job, record: Record) -> bool:
-    """Whether there is nothing left to do: the record says so, and the result is still there."""
-    return record.state == "done" and (job.output / REPORT).is_file()
+    """Whether there is nothing left to do: the record says so, and the result is still there, whole and its own."""
+    return record.state == "done" and record.report == report_checksum(job.output) and is_whole(job.output)
 
 
 class RunFolder:

@@ -1,5 +1,6 @@
 """edit_many(): jobs given to an engine, with a record of each, progress on the terminal, and an overview at the end."""
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
@@ -11,7 +12,7 @@ from tqdm import tqdm
 
 from tokenflow.batch.engine import Engine
 from tokenflow.batch.index import write_index
-from tokenflow.batch.jobs import Job, check, in_order
+from tokenflow.batch.jobs import Job, as_jobs, check, in_order
 from tokenflow.batch.local import InProcess, Processes
 from tokenflow.batch.ray import Ray
 from tokenflow.batch.record import Record, RunFolder, is_done
@@ -19,6 +20,7 @@ from tokenflow.batch.worker import Outcome
 from tokenflow.config import Config
 from tokenflow.errors import BatchError
 from tokenflow.progress import drawn_bar
+from tokenflow.replacing import report_checksum
 
 EngineName = Literal["local", "ray"]
 
@@ -62,8 +64,8 @@ def edit_many(
         EngineError: the engine cannot run.
         OutputError: the run directory cannot be written.
     """
-    jobs = [Job(config) for config in configs]
-    runner = _engine(engine, workers, address, gpus, retries)
+    jobs = as_jobs(configs)
+    runner = open_engine(engine, workers, address, gpus, retries)
     check(jobs)
     folder = RunFolder(Path(run_dir))
     with folder.locked(), _Run(folder, jobs, progress) as run:
@@ -71,11 +73,14 @@ def edit_many(
     return run.records()
 
 
-def _engine(name: str, workers: int | None, address: str | None, gpus: float | None, retries: int) -> Engine:
-    if workers is not None and workers < 1:
+def open_engine(name: str, workers: int | None, address: str | None, gpus: float | None, retries: int = 2) -> Engine:
+    """The engine of a name; arguments and errors are those of `edit_many`. Nothing is started."""
+    if workers is not None and (not isinstance(workers, int) or isinstance(workers, bool) or workers < 1):
         raise BatchError(f"expected one worker or more; got {workers}")
     if retries < 0:
         raise BatchError(f"expected 0 retries or more; got {retries}")
+    if gpus is not None and not 0 <= gpus < math.inf:
+        raise BatchError(f"expected 0 GPUs a worker or more; got {gpus}")
     if name == "ray":
         return Ray(workers, retries, address, gpus)
     if name != "local":
@@ -93,8 +98,7 @@ class _Run:
         self._jobs = jobs
         self._records = {job.output: folder.read(job) for job in jobs}
         self._bars = _Bars(len(jobs), len(jobs) - len(self.open_jobs()), progress)
-        for job in self.open_jobs():
-            self._write(job, Record(str(job.output), job.identity))
+        self._begun = False
 
     def open_jobs(self) -> list[Job]:
         """Those that are not done."""
@@ -105,6 +109,10 @@ class _Run:
         return [self._records[job.output] for job in self._jobs]
 
     def started(self, job: Job, worker: int) -> None:
+        if not self._begun:  # not before, so that an engine that cannot run leaves the records of failures alone
+            self._begun = True
+            for each in self.open_jobs():
+                self._write(each, Record(str(each.output), each.identity))
         self._write(job, Record(str(job.output), job.identity, "running", started=_now()))
         self._bars.begin(worker, job.output.name)
 
@@ -113,8 +121,10 @@ class _Run:
 
     def finished(self, job: Job, worker: int, outcome: Outcome) -> None:
         state: Literal["done", "failed"] = "failed" if outcome.failed else "done"
-        self._write(job, replace(self._records[job.output], state=state, finished=_now(), **asdict(outcome)))
-        self._bars.end(worker)
+        report = None if outcome.failed else report_checksum(job.output)
+        told = asdict(outcome) | {"state": state, "finished": _now(), "report": report}
+        self._write(job, replace(self._records[job.output], **told))
+        self._bars.end()
 
     def __enter__(self) -> Self:
         return self
@@ -126,7 +136,8 @@ class _Run:
         for job in self._jobs:
             if self._records[job.output].state == "running":
                 self._write(job, Record(str(job.output), job.identity, reason="interrupted"))
-        write_index(self._folder.index, self._jobs, self.records())
+        if self._begun or not self.open_jobs():
+            write_index(self._folder.index, self._jobs, self.records())
 
     def _write(self, job: Job, record: Record) -> None:
         self._records[job.output] = record
@@ -156,7 +167,7 @@ class _Bars:
             bar.set_description(f"{self._names[worker]}: {stage}", refresh=False)
             bar.update(done - bar.n)
 
-    def end(self, worker: int) -> None:
+    def end(self) -> None:
         self._jobs.update()
 
     def close(self) -> None:

@@ -2,6 +2,7 @@
 
 import glob
 import re
+import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +12,12 @@ from omegaconf import DictConfig, OmegaConf
 
 from tokenflow.batch.jobs import refuse
 from tokenflow.config import WORDS, Config, read_settings, resolve
-from tokenflow.errors import BatchError, ConfigError
+from tokenflow.errors import BatchError, ConfigError, TokenflowWarning
+from tokenflow.video import clip_files
 
 CLIP_SUFFIXES = frozenset(
-    {".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".mpg", ".mpeg", ".ts", ".ogv", ".gif", ".webp", ".apng", ".avif"}
+    {".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".ogv", ".wmv", ".flv"}
+    | {".3gp", ".3g2", ".mxf", ".vob", ".gif", ".webp", ".apng", ".avif"}
 )
 """Endings of the files that are taken for clips in a folder, in small letters."""
 
@@ -38,26 +41,34 @@ def read_configs(sources: Iterable[str], overrides: Iterable[str] = (), *, edit:
 
     Args:
         sources: YAML files, each of one edit or a matrix with `clips:` and `edits:`; or, with `edit`, clips and
-            folders of clips. Patterns (`*`, `?`, `**`) stand for the files they match.
+            folders of clips, where a folder of numbered pictures is a clip. Patterns (`*`, `?`, `**`) stand for the
+            files they match.
         overrides: `key=value` over every configuration. An `output.dir` shared by several jobs gets a folder for each.
         edit: a YAML file whose edit every clip gets.
 
     Raises:
         BatchError: naming every mistake in every file.
     """
+    if isinstance(sources, str):
+        raise BatchError(f"expected a list of files or patterns; got {sources!r} alone, which goes into a list of one")
     overrides = list(overrides)
-    configs, mistakes = [], []
-    for source in [each for pattern in sources for each in _matching(pattern)]:
+    configs: list[Config] = []
+    mistakes: dict[str, list[str]] = {}  # what is wrong, and with what
+    for pattern in sources:
         try:
-            for draft in _drafts(source) if edit is None else _drafts_of_clips(source, edit):
+            for draft in (draft for source in _matching(pattern) for draft in _all_drafts(source, edit)):
                 try:
                     configs.append(_config(draft, overrides))
                 except ConfigError as error:
-                    mistakes.append(str(error))
+                    mistakes.setdefault(str(error).removeprefix(draft.name), []).append(draft.name)
         except (ConfigError, BatchError) as error:
-            mistakes.append(str(error))
-    refuse(list(dict.fromkeys(mistakes)))
+            mistakes.setdefault(str(error), [""])
+    refuse([f"{first}{f' and {len(others)} more' * bool(others)}{said}" for said, (first, *others) in mistakes.items()])
     return configs
+
+
+def _all_drafts(source: Path, edit: Path | None) -> Iterator[_Draft]:
+    return _drafts(source) if edit is None else _drafts_of_clips(source, edit)
 
 
 def _matching(pattern: str) -> list[Path]:
@@ -81,6 +92,8 @@ def _config(draft: _Draft, overrides: list[str]) -> Config:
 def _drafts(path: Path) -> Iterator[_Draft]:
     if path.is_dir():
         raise BatchError(f"{path} is a folder; to edit the clips in it, give --edit with the configuration of the edit")
+    if path.suffix.lower() in CLIP_SUFFIXES:
+        raise BatchError(f"{path} is a clip; to edit it, give --edit with the configuration of the edit")
     settings = read_settings(path)
     if "clips" in settings or "edits" in settings:
         yield from _drafts_of_matrix(path, settings)
@@ -110,8 +123,10 @@ def _section(path: Path, section: Any, key: str) -> dict[str, DictConfig]:
     for name, entry in entries.items():
         if not isinstance(entry, DictConfig):
             raise BatchError(f"{path}: {key}.{name} holds {entry}; expected settings, such as {_EXAMPLES[key]}")
-        if "/" in name or name.startswith("."):
-            raise BatchError(f"{path}: {key}.{name} names a folder of results; expected a name without / or leading .")
+        if not name.isprintable() or "/" in name or name.startswith(".") or not name.strip():
+            raise BatchError(
+                f"{path}: {key}.{name!r} names a folder of results; expected a name in one line, without / or leading ."
+            )
     return entries
 
 
@@ -135,16 +150,23 @@ def _merged(*settings: DictConfig | dict[str, Any]) -> DictConfig:
 def _drafts_of_clips(source: Path, edit: Path) -> Iterator[_Draft]:
     """Each clip with the settings of one edit; its results in a folder of the clip's name."""
     settings = read_settings(edit)
+    if "clips" in settings or "edits" in settings:
+        raise BatchError(f"{edit} is a matrix, with clips and edits of its own; expected the configuration of one edit")
+    beneath = {"output": {"dir": f"outputs/{edit.stem}"}}
     for clip in _clips_in(source) if source.is_dir() else [source]:
-        yield _Draft(str(edit), _merged(settings, {"clip": {"path": str(clip)}}), clip.stem)
+        yield _Draft(str(edit), _merged(beneath, settings, {"clip": {"path": str(clip)}}), clip.stem)
 
 
 def _clips_in(folder: Path) -> list[Path]:
-    clips = [
-        path
-        for path in sorted(folder.iterdir())
-        if path.suffix.lower() in CLIP_SUFFIXES and path.is_file() and not path.name.startswith(".")
-    ]
+    """The clips in a folder, folders of pictures among them; or it alone, if it is such a folder itself."""
+    there = [path for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
+    clips = [path for path in there if (clip_files(path) if path.is_dir() else path.suffix.lower() in CLIP_SUFFIXES)]
+    if not clips and clip_files(folder):
+        return [folder]
     if not clips:
         raise BatchError(f"there are no clips in {folder}; expected files such as {', '.join(sorted(CLIP_SUFFIXES))}")
+    if others := [path.name for path in there if path not in clips]:
+        warnings.warn(
+            f"left out of {folder}, being no clips by their names: {', '.join(others)}", TokenflowWarning, stacklevel=2
+        )
     return clips

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from tokenflow.backbones.base import Backbone
 from tokenflow.config import Config, Model
-from tokenflow.errors import TokenflowError, TokenflowWarning
+from tokenflow.errors import TokenflowError, TokenflowWarning, WaitingWarning
 from tokenflow.pipeline import edit
 from tokenflow.pipeline.opening import load_model
 from tokenflow.progress import Listener
@@ -57,6 +57,7 @@ class Worker:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("ignore")
             warnings.simplefilter("always", TokenflowWarning)
+            warnings.simplefilter("ignore", WaitingWarning)  # for another of the jobs that share an inversion
             try:
                 edit(config, backbone=self._backbone_for(config), progress=told)
             except TokenflowError as error:
