@@ -50,11 +50,12 @@ mini-sd: $(INSTALLED)  ## trains the small model that ships; hours on two cores,
 	for stage in autoencoder latents tokenizer diffusion controlnet classifier; do \
 		$(BIN)/python -m tools.mini_sd.$$stage || exit 1; done
 	$(BIN)/python -m tools.mini_sd.export
-	$(MAKE) mini-sd-eval
+	$(BIN)/python -m tools.mini_sd.evaluate --write
 	$(BIN)/python -m tools.mini_sd.card
 
 mini-sd-eval: $(INSTALLED)  ## its figures, on scenes never trained on
 	$(BIN)/python -m tools.mini_sd.evaluate
 
-clean:
-	rm -rf outputs trajectories runs .pytest_cache .mypy_cache .ruff_cache
+clean:  ## all but the environment and the training of the small model, which takes hours
+	rm -rf outputs trajectories .pytest_cache .mypy_cache .ruff_cache
+	find runs -mindepth 1 -maxdepth 1 -not -name mini_sd -exec rm -rf {} +

@@ -49,9 +49,16 @@ def room(path: Path) -> str:
 def imported_rooms(path: Path) -> set[str]:
     rooms = set()
     for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("tokenflow"):
-            parts = node.module.split(".")
-            rooms |= {parts[1]} if len(parts) > 1 else {alias.name for alias in node.names}
+        if isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{path.name} imports relative to itself; say from where"
+            names = [node.module] if node.module != "tokenflow" else [f"tokenflow.{each.name}" for each in node.names]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        else:
+            continue
+        # `import tokenflow` alone is the whole package, which only what starts it may ask for.
+        parts = [name.split(".") for name in names if name and name.split(".")[0] == "tokenflow"]
+        rooms |= {part[1] if len(part) > 1 else "cli" for part in parts}
     return rooms
 
 

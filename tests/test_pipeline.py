@@ -13,7 +13,14 @@ import tokenflow
 from tests.tiny import moving_square, save_tiny_clip, save_tiny_controlnet, save_tiny_model
 from tokenflow import results
 from tokenflow.config import Config
-from tokenflow.errors import ClipNotFoundError, ConfigError, OutputError, ReconstructionWarning, TrajectoryError
+from tokenflow.errors import (
+    ClipNotFoundError,
+    ConfigError,
+    OutputError,
+    ReconstructionWarning,
+    TokenflowError,
+    TrajectoryError,
+)
 from tokenflow.pipeline import editing, opening
 from tokenflow.pipeline.opening import open_trajectory
 from tokenflow.video import VideoWriter, read_frames, write_pngs
@@ -263,12 +270,41 @@ def test_a_damaged_step_stops_the_edit_and_is_named(material: Path, tmp_path: Pa
         tokenflow.edit(config, progress=False)
 
 
-def test_a_clip_of_an_odd_size_comes_back_in_that_size(material: Path, tmp_path: Path) -> None:
-    with VideoWriter(tmp_path / "odd.mp4", width=30, height=22, rate=10) as video:
-        for picture in moving_square(2, 22, 30):
+@pytest.mark.parametrize(("height", "width", "codec"), [(22, 30, "h264"), (21, 29, "ffv1")])
+def test_a_clip_of_a_size_that_no_model_takes_comes_back_in_that_size(
+    height: int, width: int, codec: str, material: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "clip.mkv"
+    with VideoWriter(path, width=width, height=height, rate=10, codec=codec) as video:
+        for picture in moving_square(2, height, width):
             video.write(picture)
-    config = configured(material, tmp_path, f"clip.path={tmp_path / 'odd.mp4'}", SHORT)
-    assert tokenflow.edit(config, progress=False).frames.shape == (2, 22, 30, 3)
+    form = ["output.container=mkv", f"output.codec={codec}"]
+    config = configured(material, tmp_path, f"clip.path={path}", SHORT, *form)
+    assert tokenflow.edit(config, progress=False).frames.shape == (2, height, width, 3)
+
+
+def test_a_reconstruction_that_was_deleted_is_made_again_and_a_step_that_was_is_named(
+    material: Path, tmp_path: Path
+) -> None:
+    config = configured(material, tmp_path)
+    first = tokenflow.preprocess(config, progress=False)
+    content = first.reconstruction.read_bytes()
+    first.reconstruction.unlink()
+    again = tokenflow.preprocess(config, progress=False)
+    assert again.reconstruction.read_bytes() == content
+    assert again.report["reconstruction"] == first.report["reconstruction"]
+    noisiest = max(first.folder.glob("t*.safetensors"))
+    noisiest.unlink()
+    with pytest.raises(TrajectoryError, match=rf"{noisiest.name} is missing; delete the folder"):
+        tokenflow.preprocess(config, progress=False)
+
+
+def test_what_is_wrong_with_the_edit_is_said_before_the_inversion(material: Path, tmp_path: Path) -> None:
+    for wrong in ("edit.steps=5000", "edit.mode=controlnet edit.controlnet.path=none/none/none"):
+        config = configured(material, tmp_path, *wrong.split())
+        with pytest.raises(TokenflowError):
+            tokenflow.edit(config, progress=False)
+        assert not config.trajectories.dir.exists()
 
 
 def test_an_output_that_cannot_be_written_is_said_before_any_work(

@@ -252,6 +252,16 @@ class Trajectory:
             raise TrajectoryError(f"{path} is damaged: it is not what was written; {self._remedy()}")
         self._verified.add(name)
 
+    def check_parts(self) -> None:
+        """See that the file of every part is there; what is in it is compared with its checksum when it is read.
+
+        Raises:
+            TrajectoryError: one is missing.
+        """
+        for name in self._manifest.parts:
+            if not (self.folder / name).is_file():
+                raise TrajectoryError(f"{self.folder / name} is missing; {self._remedy()}")
+
     def _remedy(self) -> str:
         return f"delete the folder {self.folder} and run the preprocessing again"
 

@@ -255,6 +255,20 @@ def test_the_fingerprint_changes_with_a_byte_of_the_weights(part: str, place: fl
     assert fingerprint(str(model)) != before
 
 
+def test_the_fingerprint_changes_with_a_byte_in_the_middle_of_a_large_file(tmp_path: Path) -> None:
+    file = tmp_path / "large.safetensors"
+    content = bytearray(5 << 20)
+    file.write_bytes(content)
+    before = fingerprint(str(file))
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    assert fingerprint(str(file)) != before
+
+
+def test_a_withdrawn_id_and_where_its_weights_are_kept_are_one_model() -> None:
+    assert all(fingerprint(old) == fingerprint(new) for old, new in WITHDRAWN.items())
+
+
 @pytest.mark.parametrize("name", ["scheduler/scheduler_config.json", "unet/config.json"])
 def test_the_fingerprint_changes_with_a_setting_of_the_model(name: str, model: Path) -> None:
     before = fingerprint(str(model))

@@ -12,6 +12,7 @@ from tokenflow.errors import ModelError, TokenflowWarning
 from tools.mini_sd.captions import all_words, sample_caption
 from tools.mini_sd.words import sample_words
 
+SHIPPED = Path(__file__).parents[2] / "data" / "models" / "mini-sd"
 CONTENT = {"object": ["dog", "fire engine"], "style": ["3d"], "words": ["a", "dog", "fire", "engine", "3d", "style"]}
 
 
@@ -46,7 +47,18 @@ def test_a_model_without_one_never_warns() -> None:
 
 def test_a_damaged_vocabulary_is_named(tmp_path: Path) -> None:
     assert read_vocabulary(tmp_path) is None
-    for damaged in ("{", "[]", "{}", '{"words": 3}'):
-        (tmp_path / FILE).write_text(damaged)
-        with pytest.raises(ModelError, match=FILE):
-            read_vocabulary(tmp_path)
+    (tmp_path / FILE).write_text("{")
+    with pytest.raises(ModelError, match=FILE):
+        read_vocabulary(tmp_path)
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", '{"words": 3}', '{"a": 0, "b": 1}'])
+def test_a_file_of_that_name_and_another_form_is_no_vocabulary(content: str, tmp_path: Path) -> None:
+    (tmp_path / FILE).write_text(content)
+    assert read_vocabulary(tmp_path) is None
+
+
+def test_what_the_shipped_model_says_it_knows_it_knows() -> None:
+    known = read_vocabulary(SHIPPED)
+    assert known is not None
+    assert not [unknown for words in known.kinds.values() for word in words if (unknown := known.unknown(word))]

@@ -81,9 +81,13 @@ def test_a_local_ray_gives_the_same_results_though_a_worker_is_killed(configure:
     assert videos(configs) == videos(undisturbed)
 
 
-@pytest.fixture(params=["disabled"])
+@pytest.fixture(params=[False])
 def cluster(request: pytest.FixtureRequest) -> Iterator[str]:
-    """The address of a cluster of one machine, which believes to have a GPU; the parameter is its RAY_AUTH_MODE."""
+    """The address of a cluster of one machine, which believes to have a GPU.
+
+    The parameter is whether it asks for a token of its own. Otherwise it asks for what this process would give: a local
+    Ray that ran in it before has made it give a token from then on.
+    """
     port = free_port()
     folder = tempfile.mkdtemp(prefix="ray")  # not pytest's, whose paths are too long for sockets
     command = [
@@ -92,7 +96,8 @@ def cluster(request: pytest.FixtureRequest) -> Iterator[str]:
         *("--include-dashboard=false", "--object-store-memory=100000000", f"--temp-dir={folder}"),
     ]
     options = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "start_new_session": True}
-    environment = os.environ | {"RAY_AUTH_MODE": request.param, "RAY_AUTH_TOKEN": "0" * 64}
+    usual = {"RAY_AUTH_MODE": os.environ.get("RAY_AUTH_MODE", "disabled")}
+    environment = os.environ | ({"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0" * 64} if request.param else usual)
     process = subprocess.Popen(command, env=environment, **options)
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
@@ -127,7 +132,7 @@ def test_a_cluster_that_cannot_be_reached_is_named_before_any_work(
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("cluster", ["token"], indirect=True)
+@pytest.mark.parametrize("cluster", [True], indirect=True)
 def test_a_cluster_that_asks_for_a_token_is_named(
     cluster: str, configure: Configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

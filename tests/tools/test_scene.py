@@ -1,6 +1,8 @@
+import cv2
 import numpy as np
 import pytest
 
+from tools.mini_sd.backgrounds import HORIZON, canvas
 from tools.mini_sd.scene import Camera, Pose, Scene, render, sample_scene
 from tools.mini_sd.words import BACKGROUNDS, LIGHTS, MATERIALS, OBJECTS, STYLES, Words
 
@@ -39,6 +41,19 @@ def test_every_word_changes_the_picture(kind, known):
     for first in range(len(known)):
         for second in range(first):
             assert np.abs(pictures[first] - pictures[second]).max() > 0.1
+
+
+@pytest.mark.parametrize("background", BACKGROUNDS)
+def test_the_ground_is_the_same_under_every_light(background):
+    """Textures of the ground below the sky, without what is broad: a light may tint them and nothing else."""
+
+    def texture(light):
+        grey = canvas(background, light, "3d", 3).astype(np.float32).mean(axis=2)
+        return (grey - cv2.GaussianBlur(grey, (0, 0), 6))[HORIZON + 12 :].ravel()
+
+    by_day = texture("day")
+    for light in LIGHTS:
+        assert np.corrcoef(by_day, texture(light))[0, 1] > 0.9
 
 
 def test_a_material_keeps_the_shape_and_the_background():

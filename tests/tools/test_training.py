@@ -30,6 +30,17 @@ def test_a_resumed_run_ends_where_an_unbroken_one_does(tmp_path):
         torch.testing.assert_close(resumed.averages["line"].shadow[name], unbroken.averages["line"].shadow[name])
 
 
+def test_a_checkpoint_written_within_a_step_is_of_the_steps_taken(tmp_path):
+    run = Run(tmp_path, {"line": nn.Linear(3, 1)}, steps=12, rate=0.1)
+    for step in run.loop(save_minutes=9):
+        run.descend(run.networks["line"](torch.ones(1, 3)).square().mean())
+        if step == 4:
+            run.save()
+            break
+    resumed = Run(tmp_path, {"line": nn.Linear(3, 1)}, steps=12, rate=0.1)
+    assert resumed.step == 5 == int(resumed.optimiser.state_dict()["state"][0]["step"])
+
+
 def test_a_kill_while_writing_leaves_the_last_checkpoint(tmp_path):
     run = train(tmp_path, until=12)
     (tmp_path / "state.unfinished").write_bytes(b"half a file")

@@ -8,6 +8,7 @@ import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,11 @@ import torch
 from diffusers import DiffusionPipeline, StableDiffusionPipeline
 from diffusers.loaders.single_file_utils import SingleFileComponentError
 from diffusers.utils import logging as diffusers_logging
-from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
-from safetensors import SafetensorError
 from torch import nn
 from transformers.utils import logging as transformers_logging
 
 from tokenflow.backbones.base import Backbone
+from tokenflow.backbones.reasons import DAMAGED, first_line, hub_reason
 from tokenflow.backbones.stable_diffusion import StableDiffusion
 from tokenflow.backbones.vocabulary import read_vocabulary
 from tokenflow.errors import ConfigError, ModelError, ModelNotFoundError, TokenflowWarning
@@ -36,8 +36,7 @@ WITHDRAWN = {
 
 HUB_ID = re.compile(r"\w[\w.-]*(/[\w.-]+)?")
 
-UNUSABLE = (OSError, ValueError, KeyError, AttributeError, RuntimeError, SafetensorError, SingleFileComponentError)
-"""What diffusers raises, of its own or passed on, for a model that is damaged, incomplete or of an unknown class."""
+UNUSABLE = (*DAMAGED, SingleFileComponentError)
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
@@ -56,7 +55,7 @@ def load_backbone(
     Args:
         path: where it is.
         device: `auto` takes CUDA, then MPS, then the CPU; or any of torch's device names.
-        dtype: `auto` is float16 on CUDA and float32 elsewhere; or float32, float16, bfloat16.
+        dtype: float32, float16 or bfloat16; `auto` chooses (see `choose_dtype`), on a CPU by what that is fast at.
         base: for a `.safetensors` file, the folder or hub id of the model it descends from, whose configuration,
             tokenizer and scheduler it uses. By default diffusers asks the hub.
         offload: keep idle parts in main memory (see `StableDiffusion`).
@@ -134,8 +133,8 @@ def _multiplies_in_bfloat16() -> bool:
 def fingerprint(path: str, **settings: str) -> str:
     """Sixteen hex digits that change with the weights' files or the settings.
 
-    Of a local model every small file is hashed whole, and of a large one its size, its head and its tail, since
-    hashing gigabytes takes longer than loading them. A hub id is hashed by its name.
+    Every file of a local model is hashed whole. A hub id is hashed by its name, of a withdrawn one by the name under
+    which the same weights are kept.
     """
     digest = hashlib.sha256(repr(sorted(settings.items())).encode())
     root = Path(path)
@@ -143,20 +142,18 @@ def fingerprint(path: str, **settings: str) -> str:
     for file in files:
         if file.suffix in (".json", ".safetensors", ".txt") and file.is_file():
             digest.update(str(file.relative_to(root)).encode())
-            _update_from_ends(digest, file)
+            stat = file.stat()
+            digest.update(_checksum(file, stat.st_size, stat.st_mtime_ns))
     if not root.exists():
-        digest.update(path.encode())
+        digest.update(WITHDRAWN.get(path, path).encode())
     return digest.hexdigest()[:16]
 
 
-def _update_from_ends(digest: Any, file: Path, end: int = 1 << 20) -> None:
-    size = file.stat().st_size
-    digest.update(str(size).encode())
+@lru_cache(maxsize=4096)
+def _checksum(file: Path, _size: int, _changed: int) -> bytes:
+    """SHA-256 of a file, computed once as long as its size and its time of change stay: gigabytes take seconds."""
     with file.open("rb") as stream:
-        digest.update(stream.read(end))
-        if size > end:
-            stream.seek(max(end, size - end))
-            digest.update(stream.read())
+        return hashlib.file_digest(stream, "sha256").digest()
 
 
 def _named(path: str, options: dict[str, Any]) -> Any:
@@ -166,13 +163,20 @@ def _named(path: str, options: dict[str, Any]) -> Any:
 
 def _folder(name: str, options: dict[str, Any]) -> Any:
     _check_folder(Path(name))
+    variant = "fp16" if _has_half_precision_alone(Path(name)) else None
     try:
-        return DiffusionPipeline.from_pretrained(name, **options)
+        return DiffusionPipeline.from_pretrained(name, variant=variant, **options)
     except UNUSABLE as error:
         raise ModelError(
-            f"the model {name!r} cannot be loaded ({_first_line(error)}); download it again, "
+            f"the model {name!r} cannot be loaded ({first_line(error)}); download it again, "
             "or set model.path to another"
         ) from error
+
+
+def _has_half_precision_alone(folder: Path) -> bool:
+    """Whether the weights are there as a variant only, whose files diffusers takes no notice of unless it is named."""
+    files = list((folder / "unet").glob("*.safetensors"))
+    return all(".fp16" in file.name for file in files)
 
 
 def _from_hub(name: str, options: dict[str, Any]) -> Any:
@@ -186,22 +190,12 @@ def _from_hub(name: str, options: dict[str, Any]) -> Any:
         return DiffusionPipeline.from_pretrained(name, **options)
     except OSError as error:
         raise ModelNotFoundError(
-            f"there is no model {name!r}: it is no folder here, and {_reason(error)}; {wanted}"
+            f"there is no model {name!r}: it is no folder here, and {hub_reason(error)}; {wanted}"
         ) from error
     except UNUSABLE as error:
         raise ModelError(
-            f"the model {name!r} cannot be loaded ({_first_line(error)}); set model.path to another"
+            f"the model {name!r} cannot be loaded ({first_line(error)}); set model.path to another"
         ) from error
-
-
-def _reason(error: OSError) -> str:
-    """Why the hub gave nothing."""
-    cause = error.__cause__ or error
-    if isinstance(cause, GatedRepoError):
-        return "the hub gives it only to who accepted its terms: accept them on its page and run `hf auth login`"
-    if isinstance(cause, RepositoryNotFoundError):
-        return "the hub has none of that name that is open to you"
-    return _first_line(error) if cause is error else f"the hub cannot be reached ({_first_line(cause)})"
 
 
 def _single_file(path: str, base: str | None, options: dict[str, Any]) -> Any:
@@ -212,7 +206,7 @@ def _single_file(path: str, base: str | None, options: dict[str, Any]) -> Any:
         return StableDiffusionPipeline.from_single_file(path, config=base, **settings)
     except UNUSABLE as error:
         raise ModelError(
-            f"the model file {path!r} cannot be loaded ({_first_line(error)}); expected a Stable Diffusion checkpoint. "
+            f"the model file {path!r} cannot be loaded ({first_line(error)}); expected a Stable Diffusion checkpoint. "
             "Its configuration comes from the hub unless model.base names a local folder of the model it descends from"
         ) from error
 
@@ -257,10 +251,6 @@ def _check_weights(path: str, pipeline: Any) -> None:
                     f"the model {path!r} lacks {len(missing)} of the weights of its {part}, such as {missing[0]}; "
                     "download it again, or set model.path to another"
                 )
-
-
-def _first_line(error: BaseException) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
 @contextmanager

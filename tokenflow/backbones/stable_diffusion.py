@@ -4,6 +4,8 @@ Knows how such a pipeline is called; how its UNet is built is in unet.py. Knows 
 """
 
 import warnings
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -26,6 +28,7 @@ from tokenflow.attention import (
     repeat_branches,
 )
 from tokenflow.backbones.base import Conditioning, Control
+from tokenflow.backbones.reasons import DAMAGED, first_line, hub_reason
 from tokenflow.backbones.unet import coarsest_scale, find_injection_points, find_sites
 from tokenflow.backbones.vocabulary import Vocabulary
 from tokenflow.errors import ModelError, ModelNotFoundError, TokenflowWarning
@@ -240,22 +243,38 @@ class StableDiffusion:
         return control
 
     def _control_network(self, path: str) -> Any:
+        wanted = (
+            "expected a folder with config.json and safetensors weights, or the id of one on the hub: set "
+            "edit.controlnet.path"
+        )
+        try:
+            config = ControlNetModel.load_config(path)
+        except OSError as error:
+            reason = (
+                "it has no config.json" if Path(path).is_dir() else f"it is no folder here, and {hub_reason(error)}"
+            )
+            raise ModelNotFoundError(f"there is no ControlNet at {path!r}: {reason}; {wanted}") from error
+        self._check_control(config, path)
         try:
             network = ControlNetModel.from_pretrained(path, dtype=self._unet.dtype, use_safetensors=True)
-        except OSError as error:
-            raise ModelNotFoundError(
-                f"there is no ControlNet at {path!r}; expected a folder with config.json and safetensors weights, "
-                "or the id of one on the hub: set edit.controlnet.path"
-            ) from error
-        self._check_control(network.config, path)
+        except DAMAGED as error:
+            raise ModelError(f"the ControlNet at {path!r} cannot be loaded ({first_line(error)}); {wanted}") from error
         _prepare(network.to(self.device))
         return network
 
-    def _check_control(self, config: Any, path: str) -> None:
-        shrinks = 2 ** (len(config.conditioning_embedding_out_channels) - 1)
+    def _check_control(self, config: Mapping[str, Any], path: str) -> None:
+        if config.get("_class_name") != "ControlNetModel":
+            raise ModelError(
+                f"{path!r} is a {config.get('_class_name', 'model of no name')}; expected a ControlNetModel: set "
+                "edit.controlnet.path"
+            )
+        ours = self._unet.config
+        shrinks = 2 ** (len(config["conditioning_embedding_out_channels"]) - 1)
         for what, came, expected in (
-            ("cross-attention width", config.cross_attention_dim, self._unet.config.cross_attention_dim),
-            ("number of latent channels", config.in_channels, self._unet.config.in_channels),
+            ("cross-attention width", config["cross_attention_dim"], ours.cross_attention_dim),
+            ("number of latent channels", config["in_channels"], ours.in_channels),
+            ("list of widths", tuple(config["block_out_channels"]), tuple(ours.block_out_channels)),
+            ("number of layers a block", config["layers_per_block"], ours.layers_per_block),
             ("factor from pixels to latents", shrinks, self._vae_scale),
         ):
             if came != expected:

@@ -37,6 +37,8 @@ class Vocabulary:
 def read_vocabulary(folder: Path) -> Vocabulary | None:
     """The vocabulary of the model in a folder, if it brings one: its kinds, and under `words` every word.
 
+    A file of that name and of another form is another model's own, and says nothing here.
+
     Raises:
         ModelError: the file is there and cannot be read.
     """
@@ -45,7 +47,9 @@ def read_vocabulary(folder: Path) -> Vocabulary | None:
         return None
     try:
         content = json.loads(file.read_text())
-        words = frozenset(content.pop("words"))
-        return Vocabulary(words, {kind: tuple(known) for kind, known in content.items()})
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError) as error:
         raise ModelError(f"{file} is damaged ({error}); download the model again, or remove that file") from error
+    if not isinstance(content, dict) or not all(isinstance(each, list) for each in content.values()):
+        return None
+    kinds = {kind: tuple(known) for kind, known in content.items() if kind != "words"}
+    return Vocabulary(frozenset(content["words"]), kinds) if "words" in content else None

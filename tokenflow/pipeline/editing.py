@@ -93,12 +93,15 @@ def edit(config: Config, *, backbone: Backbone | None = None, progress: Progress
         with watch.stage("load"):
             backbone = backbone or load_model(config)
         steps = backbone.schedule.steps(config.edit.steps)
+        guidance = _guidance(config, backbone)
+        if config.edit.mode == "controlnet":
+            backbone.load_control(config.edit.controlnet.path)  # what is wrong with it is said before stage 1
         with watch.stage("preprocess"):
             preprocess(config, backbone=backbone, progress=progress)
         source = _source(config, backbone)
         measures = open_measures(config, source)
         with watch.stage("edit"):
-            latents = _sample(config, source, steps, folder, progress)
+            latents = _sample(config, source, guidance, steps, folder, progress)
         with watch.stage("decode"):
             _write_pictures(config, source, latents, folder, measures, progress)
         content = _edit_report(config, source.trajectory, measures) | watch.figures()
@@ -136,19 +139,31 @@ def _source(config: Config, backbone: Backbone) -> Source:
     return Source(backbone, trajectory, trajectory.frames(), backbone.embed(config.clip.prompt))
 
 
-def _sample(config: Config, source: Source, steps: Sequence[Step], folder: Path, progress: Progress) -> Latents:
+def _guidance(config: Config, backbone: Backbone) -> Guidance:
+    """The prompts, and what there is to warn of in them."""
+    wanted = config.edit
+    return Guidance(backbone.embed(wanted.prompt), backbone.embed(wanted.negative_prompt), wanted.guidance_scale)
+
+
+def _sample(
+    config: Config, source: Source, guidance: Guidance, steps: Sequence[Step], folder: Path, progress: Progress
+) -> Latents:
     """The edited latents, f c h w, which rest in the folder."""
     mode = MODES[config.edit.mode](source, config)
     start, taken = mode.start(steps)
-    loop = denoise(start, taken, _propagation(config, source, mode, folder), source.backbone.schedule, on_disk(folder))
+    loop = denoise(
+        start,
+        taken,
+        _propagation(config, Editing(source.backbone, mode, guidance), source, folder),
+        source.backbone.schedule,
+        on_disk(folder),
+    )
     *_, latents = track(loop, "edit", total=len(taken), unit="step", progress=progress)
     return latents
 
 
-def _propagation(config: Config, source: Source, mode: Mode, folder: Path) -> Predict:
-    backbone, wanted = source.backbone, config.edit
-    guidance = Guidance(backbone.embed(wanted.prompt), backbone.embed(wanted.negative_prompt), wanted.guidance_scale)
-    editing = Editing(backbone, mode, guidance)
+def _propagation(config: Config, editing: Editing, source: Source, folder: Path) -> Predict:
+    wanted = config.edit
     if wanted.propagation == "none":
         return PerFrame(editing, wanted.batch_size)
     return TokenFlow(

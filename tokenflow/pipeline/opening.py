@@ -26,12 +26,18 @@ def open_trajectory(config: Config) -> Trajectory:
         "clip": _hash_files(clip_files(config.clip.path)),
         "part": config.clip.model_dump(mode="json", include={"start", "frames", "every", "size", "resize"}),
         "prompt": config.clip.prompt,
-        "model": fingerprint(config.model.path, dtype=str(precision), base=str(config.model.base)),
+        "model": fingerprint(config.model.path, dtype=str(precision), base=_base(config)),
         "tiling": config.model.tiling,
         "inversion": config.inversion.model_dump(mode="json", include={"steps", "iterations"}),
     }
     digest = hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:12]
     return Trajectory(config.trajectories.dir / f"{_short_name(config.clip.path)}-{digest}", made_from)
+
+
+def _base(config: Config) -> str:
+    """What tells the model that a `.safetensors` file descends from."""
+    base = config.model.base
+    return "None" if base is None else fingerprint(base)
 
 
 def _short_name(path: Path) -> str:

@@ -30,6 +30,8 @@ from tokenflow.schedule import CLEAN, Step
 from tokenflow.trajectory import Trajectory
 from tokenflow.video import VideoWriter, fit_size, probe, read_frames, resize
 
+RECONSTRUCTION = "reconstruction.mp4"
+
 MOST_PIXELS = 4096**2
 """Of a frame while it is edited: far more than any Stable Diffusion was trained at."""
 MOST_SIDE = 8192
@@ -74,13 +76,23 @@ def preprocess(config: Config, *, backbone: Backbone | None = None, progress: Pr
         ReconstructionWarning: the inversion samples back to something poorer than `inversion.warn_below_psnr`.
     """
     trajectory = open_trajectory(config)
-    if not trajectory.complete:
+    if not _is_whole(trajectory):
         with trajectory.locked():
-            if not trajectory.complete:  # another run may have finished it by now
+            if not _is_whole(trajectory):  # another run may have finished it by now
                 _invert_clip(config, backbone or load_model(config), trajectory, progress)
     stored = trajectory.report()
     _warn_of_poor_reconstruction(config, stored)
-    return PreprocessResult(trajectory.folder, trajectory.frame_count, trajectory.folder / "reconstruction.mp4", stored)
+    return PreprocessResult(trajectory.folder, trajectory.frame_count, trajectory.folder / RECONSTRUCTION, stored)
+
+
+def _is_whole(trajectory: Trajectory) -> bool:
+    """Whether there is nothing left to do; a video that somebody deleted is made again.
+
+    Raises:
+        TrajectoryError: a part of the trajectory itself is gone.
+    """
+    trajectory.check_parts()
+    return trajectory.complete and (trajectory.folder / RECONSTRUCTION).is_file()
 
 
 def _invert_clip(config: Config, backbone: Backbone, trajectory: Trajectory, progress: Progress) -> None:
@@ -192,7 +204,7 @@ def _reconstruct(
     clean = _level(trajectory, CLEAN)
     figures: dict[str, list[float]] = {}  # small tensors that last would keep the heap from shrinking
     height, width = frames.shape[1:3]
-    path, times, end = trajectory.folder / "reconstruction.mp4", trajectory.times, trajectory.end
+    path, times, end = trajectory.folder / RECONSTRUCTION, trajectory.times, trajectory.end
     with VideoWriter(path, width=width, height=height, times=times, end=end) as video:
         for group in batches(range(len(frames)), config.inversion.batch_size):
             source = as_tensor(frames[group])

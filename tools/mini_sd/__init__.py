@@ -6,6 +6,9 @@
     backgrounds.py   a background under a light -> a painted canvas, wider than the picture
     scene.py         Scene: words, pose and camera -> picture and masks
     clip.py          Clip: a scene in motion, with exact flow, masks, occlusion and perfect edits
+    networks.py      the networks at their sizes, and the noise schedule
+    sampling.py      pictures from prompts while training, and grids of pictures
+    scene_classifier.py  the network that tells the words of a picture; ships beside its weights
     training.py      what every training stage shares: resuming, averaging, learning rate, logging
 
 Stages, each one command `python -m tools.mini_sd.<stage>`, seeded and resumable:

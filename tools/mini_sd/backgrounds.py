@@ -118,10 +118,11 @@ def _lines(
 
 def _paint_sky(picture: np.ndarray, light: str, rng: np.random.Generator, shaded: bool) -> None:
     if light == "night":
-        _stars(picture, rng)
-        return
+        _stars(picture, *rng.spawn(1))
     cloud = (1.0, 1.0, 1.0) if light == DAY else (1.0, 0.80, 0.62)
-    _blobs(picture, rng, 9, (0.02, 0.36), (0.05, 0.14), cloud, 0.8, 5 if shaded else 0, flatness=0.34)
+    sky = picture.copy() if light == "night" else picture
+    # Drawn at night too, where they are not seen: what comes after them has to be the same under every light.
+    _blobs(sky, rng, 9, (0.02, 0.36), (0.05, 0.14), cloud, 0.8, 5 if shaded else 0, flatness=0.34)
 
 
 def _stars(picture: np.ndarray, rng: np.random.Generator) -> None:

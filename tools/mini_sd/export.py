@@ -34,6 +34,7 @@ def export_pipeline(runs: Path, folder: Path) -> None:
     autoencoder.register_to_config(scaling_factor=load_scenes(runs / "latents").scale)
     assemble(autoencoder, *load_diffusion(runs, CPU)).to(dtype=torch.float16).save_pretrained(folder)
     _load_in_single_precision(folder / "text_encoder" / "config.json")
+    load_with_older_transformers(folder)
     shutil.copy(runs / "tokenizer" / "vocabulary.json", folder / "vocabulary.json")
 
 
@@ -41,6 +42,22 @@ def _load_in_single_precision(config: Path) -> None:
     """Unless told otherwise, transformers loads in the precision that is named here, diffusers always in single."""
     settings = json.loads(config.read_text()) | {"dtype": "float32"}
     config.write_text(json.dumps(settings, indent=2) + "\n")
+
+
+def load_with_older_transformers(folder: Path) -> None:
+    """Version 4 wants the vocabulary and its merges in files of their own, and a prefix before the encoder's weights.
+
+    Without the prefix it would go on with random ones. Version 5 takes both.
+    """
+    file = folder / "text_encoder" / "model.safetensors"
+    weights = load_file(file)
+    prefixed = {f"text_model.{key.removeprefix('text_model.')}": value for key, value in weights.items()}
+    save_tensors(prefixed, file, {"format": "pt"})
+    place = folder / "tokenizer"
+    model = json.loads((place / "tokenizer.json").read_text())["model"]
+    (place / "vocab.json").write_text(json.dumps(model["vocab"], ensure_ascii=False) + "\n")
+    merges = [" ".join(pair) for pair in model["merges"]]
+    (place / "merges.txt").write_text("\n".join(["#version: 0.2", *merges]) + "\n")
 
 
 def export_classifier(runs: Path, folder: Path) -> None:

@@ -2,10 +2,12 @@
 
 A shard is one safetensors file of SHARD scenes: latents n 4 32 32 (not yet scaled), words n 5 (indices into KINDS),
 edges n 2048 (Canny, one bit a pixel). Shard i holds the scenes of seed i, so that more can be made at any time;
-what exists is kept. Captions are not stored: training draws a fresh one each time a scene is seen.
+what the present autoencoder made is kept. Captions are not stored: training draws a fresh one each time a scene is
+seen.
 """
 
 import argparse
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +20,7 @@ from torch import Tensor
 
 from tools.mini_sd.autoencoder import load_autoencoder
 from tools.mini_sd.scene import PICTURE, render, sample_scene
-from tools.mini_sd.training import RUNS, choose_device, save_tensors
+from tools.mini_sd.training import RUNS, choose_device, header, save_tensors
 from tools.mini_sd.words import KINDS, Words
 
 SHARD = 1024
@@ -54,6 +56,14 @@ def words_of(indices: Tensor) -> Words:
     """The words that a row of `EncodedScenes.words` stands for."""
     pairs = zip(KINDS.items(), indices.tolist(), strict=True)
     return Words(**{kind: known[index] for (kind, known), index in pairs})
+
+
+def checksum(autoencoder: AutoencoderKL) -> str:
+    """SHA-256 of the weights: latents of another autoencoder are of no use."""
+    digest = hashlib.sha256()
+    for value in autoencoder.state_dict().values():
+        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 @torch.no_grad()
@@ -92,14 +102,15 @@ def main() -> None:
     arguments = parser.parse_args()
     device = choose_device(arguments.device)
     autoencoder = load_autoencoder(arguments.runs, device)
+    made_by = checksum(autoencoder)
     folder = arguments.runs / "latents"
     folder.mkdir(parents=True, exist_ok=True)
     shards = -(-arguments.scenes // SHARD)
     for seed in range(shards):
         file = folder / f"{seed:04d}.safetensors"
-        if not file.exists():
-            save_tensors(encode_shard(autoencoder, seed, device), file, {"seed": str(seed)})
-            print(f"{seed + 1}/{shards} shards", flush=True)
+        if not (file.exists() and header(file).get("autoencoder") == made_by):
+            print(f"shard {seed + 1} of {shards}: {SHARD} scenes", flush=True)
+            save_tensors(encode_shard(autoencoder, seed, device), file, {"seed": str(seed), "autoencoder": made_by})
 
 
 if __name__ == "__main__":

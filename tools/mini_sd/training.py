@@ -96,7 +96,7 @@ class Run:
         return [p for network in self.networks.values() for p in network.parameters() if p.requires_grad]
 
     def descend(self, loss: Tensor) -> None:
-        """One step of the optimiser, with clipped gradients."""
+        """One step of the optimiser, with clipped gradients; counted, so that a checkpoint right after it is right."""
         for group in self.optimiser.param_groups:
             group["lr"] = self.rate * one_cycle(self.step, self.steps)
         self.optimiser.zero_grad(set_to_none=True)
@@ -105,13 +105,13 @@ class Run:
         self.optimiser.step()
         for average in self.averages.values():
             average.update(self.step)
+        self.step += 1
 
     def loop(self, save_minutes: float) -> Iterator[int]:
-        """Yields every step that is left; saves every few minutes and at the end."""
+        """Yields every step that is left, each to be taken by one `descend`; saves every few minutes and at the end."""
         saved = time.monotonic()
         while self.step < self.steps:
             yield self.step
-            self.step += 1
             if time.monotonic() - saved > 60 * save_minutes or self.step == self.steps:
                 self.save()
                 saved = time.monotonic()
@@ -168,9 +168,13 @@ def save_tensors(tensors: dict[str, Tensor], file: Path, metadata: dict[str, str
 
 def checkpoint_step(file: Path) -> int:
     """The step in a checkpoint's header."""
+    return int(header(file)["step"])
+
+
+def header(file: Path) -> dict[str, str]:
+    """What was written into a safetensors file beside its tensors."""
     with file.open("rb") as stream:
-        header = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
-    return int(header["__metadata__"]["step"])
+        return json.loads(stream.read(int.from_bytes(stream.read(8), "little"))).get("__metadata__", {})
 
 
 def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
