@@ -362,8 +362,8 @@ ROWS = {
     "byte flipped in the manifest": Row(
         flipped("manifest.json", 0.5), r"manifest\.json is damaged.*; delete the folder"
     ),
-    "a step gone": Row(gone("t0501.safetensors"), r"t0501\.safetensors cannot be read.*; delete the folder"),
-    "the report gone": Row(gone("report.json"), r"report\.json cannot be read.*; delete the folder"),
+    "a step gone": Row(gone("t0501.safetensors"), r"t0501\.safetensors is missing; delete the folder"),
+    "the report gone": Row(gone("report.json"), r"report\.json is missing; delete the folder"),
     "output is a file": Row(taken("file", "output.dir=file"), r"cannot write to file \(it, .* is no folder\); set"),
     "output is a device": Row(settings("output.dir=/dev/null"), r"write to /dev/null \(it, .* is no folder\); set out"),
     "output under a file": Row(
