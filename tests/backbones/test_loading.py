@@ -239,6 +239,19 @@ def test_devices_and_precisions(monkeypatch: pytest.MonkeyPatch) -> None:
         choose_dtype("int8", CPU)
 
 
+def test_a_folder_with_weights_in_half_precision_alone_is_loaded(model: Path, tmp_path: Path) -> None:
+    pipeline = DiffusionPipeline.from_pretrained(model, safety_checker=None, requires_safety_checker=False)
+    pipeline.to(torch.float16).save_pretrained(tmp_path / "half", variant="fp16")
+    assert all(".fp16." in file.name for file in (tmp_path / "half").rglob("*.safetensors"))
+    noise = [
+        load_backbone(str(folder), "cpu", "float32").predict(
+            torch.ones(1, 4, 8, 8), 500, load_backbone(str(folder), "cpu", "float32").embed("a dog")
+        )
+        for folder in (model, tmp_path / "half")
+    ]
+    torch.testing.assert_close(noise[1], noise[0], rtol=0, atol=2e-3)  # weights of eleven bits
+
+
 def test_the_fingerprint_stays_where_nothing_changes(saved: Path, model: Path) -> None:
     assert fingerprint(str(model)) == fingerprint(str(saved))
     (model / "README.md").write_text("not a part of the model")

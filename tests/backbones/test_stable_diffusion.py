@@ -5,7 +5,14 @@ import pytest
 import torch
 from diffusers import ControlNetModel
 
-from tests.tiny import save_tiny_controlnet, save_tiny_model, tiny_backbone, tiny_pipeline, tiny_xl_pipeline
+from tests.tiny import (
+    save_tiny_controlnet,
+    save_tiny_model,
+    tiny_backbone,
+    tiny_pipeline,
+    tiny_unet,
+    tiny_xl_pipeline,
+)
 from tokenflow.attention import Features, Injection
 from tokenflow.backbones.base import stack
 from tokenflow.backbones.loading import load_backbone
@@ -224,3 +231,21 @@ def test_tiles_give_about_the_whole_picture(tmp_path: Path) -> None:
     latents = whole.encode(frames)
     difference = (tiled.decode(latents) - whole.decode(latents)).abs()
     assert 0 < difference.mean() < 0.1
+
+
+def test_a_controlnet_of_another_depth_no_controlnet_and_a_damaged_one_are_told_apart(tmp_path: Path) -> None:
+    deeper = ControlNetModel.from_unet(tiny_unet(layers=2), conditioning_embedding_out_channels=(8, 16))
+    deeper.save_pretrained(tmp_path / "deeper")
+    tiny_unet().save_pretrained(tmp_path / "unet")
+    damaged = save_tiny_controlnet(tmp_path / "damaged")
+    (file,) = damaged.glob("*.safetensors")
+    file.write_bytes(file.read_bytes()[:100])
+    (tmp_path / "empty").mkdir()
+    for name, error, said in (
+        ("deeper", ModelError, "made for another model: its number of layers a block is 2, the model's 1"),
+        ("unet", ModelError, "is a UNet2DConditionModel; expected a ControlNetModel"),
+        ("damaged", ModelError, "cannot be loaded"),
+        ("empty", ModelNotFoundError, r"there is no ControlNet at .*: it has no config\.json"),
+    ):
+        with pytest.raises(error, match=said):
+            tiny_backbone().load_control(str(tmp_path / name))

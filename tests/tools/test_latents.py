@@ -6,7 +6,7 @@ from safetensors.torch import save_file
 from tools.mini_sd.autoencoder import build_autoencoder, normalise_latents, pictures, psnr, transform
 from tools.mini_sd.diffusion import NoiseSchedule, draw_batch, shrink
 from tools.mini_sd.evaluate import edge_f1
-from tools.mini_sd.latents import find_edges, load_scenes, unpack_edges, words_of
+from tools.mini_sd.latents import checksum, find_edges, load_scenes, unpack_edges, words_of
 from tools.mini_sd.networks import build_schedule
 from tools.mini_sd.scene import render, sample_scene
 
@@ -105,3 +105,12 @@ def test_normalised_latents_have_mean_0_and_variance_1_and_pictures_stay_as_they
     torch.testing.assert_close(posterior.mode().std((0, 2, 3)), torch.ones(4), rtol=0, atol=1e-4)
     torch.testing.assert_close(posterior.var, variance, rtol=1e-3, atol=0)
     torch.testing.assert_close(after, before, rtol=0, atol=1e-4)
+
+
+def test_a_checksum_tells_one_autoencoder_from_another():
+    autoencoder = build_autoencoder()
+    before = checksum(autoencoder)
+    assert checksum(autoencoder) == before
+    with torch.no_grad():
+        next(autoencoder.parameters()).view(-1)[0] += 1
+    assert checksum(autoencoder) != before
