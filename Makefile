@@ -58,4 +58,4 @@ mini-sd-eval: $(INSTALLED)  ## its figures, on scenes never trained on
 
 clean:  ## all but the environment and the training of the small model, which takes hours
 	rm -rf outputs trajectories .pytest_cache .mypy_cache .ruff_cache
-	find runs -mindepth 1 -maxdepth 1 -not -name mini_sd -exec rm -rf {} +
+	! test -d runs || find runs -mindepth 1 -maxdepth 1 -not -name mini_sd -exec rm -rf {} +

@@ -10,6 +10,7 @@ ORDER = [
     "errors",
     "streams",
     "locking",
+    "checksum",
     "replacing",
     "mistakes",
     "config",

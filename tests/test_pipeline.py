@@ -300,9 +300,12 @@ def test_a_reconstruction_that_was_deleted_is_made_again_and_a_step_that_was_is_
 
 
 def test_what_is_wrong_with_the_edit_is_said_before_the_inversion(material: Path, tmp_path: Path) -> None:
-    for wrong in ("edit.steps=5000", "edit.mode=controlnet edit.controlnet.path=none/none/none"):
+    for wrong, said in (
+        ("edit.steps=5000", "steps is 5000"),
+        ("edit.mode=controlnet edit.controlnet.path=none/none/none", "there is no ControlNet at 'none/none/none'"),
+    ):
         config = configured(material, tmp_path, *wrong.split())
-        with pytest.raises(TokenflowError):
+        with pytest.raises(TokenflowError, match=said):
             tokenflow.edit(config, progress=False)
         assert not config.trajectories.dir.exists()
 

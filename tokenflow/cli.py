@@ -110,14 +110,14 @@ def batch(
     """Edit many clips; run again, it does what is missing or failed."""
     import tokenflow
     from tokenflow.batch.plan import plan, plan_lines
-    from tokenflow.batch.run import open_engine
+    from tokenflow.batch.run import RETRIES, open_engine
 
     overrides = [word for word in sources if OVERRIDE.match(word) and not glob(word)]
     places = [word for word in sources if word not in overrides]
     folder = run_dir or Path("runs") / (Path(places[0]).stem if len(places) == 1 and "*" not in places[0] else "batch")
     configs = tokenflow.read_configs(places, overrides, edit=edit)
     if dry_run:
-        open_engine(engine.value, workers, address, gpus)
+        open_engine(engine.value, workers, address, gpus, RETRIES)
         _say(*plan_lines(plan(configs, folder)))
         return
     records = tokenflow.edit_many(

@@ -5,7 +5,6 @@ be replaced or deleted by the next edit; everything else belongs to the user. A 
 has is somebody else's, and so is a folder for unfinished results without our mark. Knows folders; knows no video.
 """
 
-import hashlib
 import json
 import os
 import re
@@ -15,6 +14,7 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
+from tokenflow.checksum import checksum
 from tokenflow.errors import OutputError, TokenflowError
 from tokenflow.locking import locked
 
@@ -77,7 +77,7 @@ def whole_or_not(
 
 def checksums(folder: Path) -> dict[str, str]:
     """SHA-256 of every file in a folder and below, by its name from there."""
-    return {name: _checksum(folder / name) for name in _names(folder)}
+    return {name: checksum(folder / name) for name in _names(folder)}
 
 
 def report_checksum(folder: Path) -> str | None:
@@ -216,12 +216,7 @@ def _names(folder: Path) -> list[str]:
     return [str(path.relative_to(folder)) for path in paths]
 
 
-def _checksum(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _checksum_or_none(path: Path) -> str | None:
     with suppress(OSError):
-        return _checksum(path)
+        return checksum(path)
     return None

@@ -24,6 +24,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from tokenflow.checksum import checksum
 from tokenflow.errors import OutputError, TokenflowError, TrajectoryError, WaitingWarning
 from tokenflow.locking import locked
 from tokenflow.rows import Frames, RowFile
@@ -205,7 +206,7 @@ class Trajectory:
         path = self.folder / MANIFEST
         try:
             content = json.loads(path.read_bytes())
-            version, checksum = content["format"], content.pop("checksum", None)
+            version, vouched = content["format"], content.pop("checksum", None)
         except (FileNotFoundError, NotADirectoryError):
             return _Manifest(made_from)
         except OSError as error:
@@ -218,7 +219,7 @@ class Trajectory:
             raise TrajectoryError(
                 f"{path} is of format {version}, and this version reads format {FORMAT}; {self._remedy()}"
             )
-        if checksum != _checksum_of(content):
+        if vouched != _checksum_of(content):
             raise TrajectoryError(f"{path} is damaged: it is not what was written; {self._remedy()}")
         manifest = _Manifest(**content)
         for key, value in made_from.items():
@@ -230,7 +231,7 @@ class Trajectory:
         return manifest
 
     def _add(self, name: str) -> None:
-        self._manifest.parts[name] = _checksum(self.folder / name)
+        self._manifest.parts[name] = checksum(self.folder / name)
         self._verified.add(name)
         self._save()
 
@@ -245,7 +246,7 @@ class Trajectory:
             return
         path = self.folder / name
         try:
-            sound = _checksum(path) == self._manifest.parts.get(name)
+            sound = checksum(path) == self._manifest.parts.get(name)
         except OSError as error:
             raise TrajectoryError(f"{path} cannot be read ({error}); {self._remedy()}") from error
         if not sound:
@@ -285,11 +286,6 @@ def _header(shape: tuple[int, ...]) -> bytes:
     text = json.dumps({"latents": {"dtype": "F32", "shape": shape, "data_offsets": [0, size]}})
     text += " " * (-len(text) % 8)
     return len(text).to_bytes(8, "little") + text.encode()
-
-
-def _checksum(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager

@@ -243,12 +243,8 @@ def test_a_folder_with_weights_in_half_precision_alone_is_loaded(model: Path, tm
     pipeline = DiffusionPipeline.from_pretrained(model, safety_checker=None, requires_safety_checker=False)
     pipeline.to(torch.float16).save_pretrained(tmp_path / "half", variant="fp16")
     assert all(".fp16." in file.name for file in (tmp_path / "half").rglob("*.safetensors"))
-    noise = [
-        load_backbone(str(folder), "cpu", "float32").predict(
-            torch.ones(1, 4, 8, 8), 500, load_backbone(str(folder), "cpu", "float32").embed("a dog")
-        )
-        for folder in (model, tmp_path / "half")
-    ]
+    backbones = [load_backbone(str(folder), "cpu", "float32") for folder in (model, tmp_path / "half")]
+    noise = [each.predict(torch.ones(1, 4, 8, 8), 500, each.embed("a dog")) for each in backbones]
     torch.testing.assert_close(noise[1], noise[0], rtol=0, atol=2e-3)  # weights of eleven bits
 
 

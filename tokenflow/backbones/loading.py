@@ -23,6 +23,7 @@ from tokenflow.backbones.base import Backbone
 from tokenflow.backbones.reasons import DAMAGED, first_line, hub_reason
 from tokenflow.backbones.stable_diffusion import StableDiffusion
 from tokenflow.backbones.vocabulary import read_vocabulary
+from tokenflow.checksum import checksum
 from tokenflow.errors import ConfigError, ModelError, ModelNotFoundError, TokenflowWarning
 
 WITHDRAWN = {
@@ -143,17 +144,16 @@ def fingerprint(path: str, **settings: str) -> str:
         if file.suffix in (".json", ".safetensors", ".txt") and file.is_file():
             digest.update(str(file.relative_to(root)).encode())
             stat = file.stat()
-            digest.update(_checksum(file, stat.st_size, stat.st_mtime_ns))
+            digest.update(bytes.fromhex(_remembered_checksum(file.absolute(), stat.st_size, stat.st_mtime_ns)))
     if not root.exists():
         digest.update(WITHDRAWN.get(path, path).encode())
     return digest.hexdigest()[:16]
 
 
 @lru_cache(maxsize=4096)
-def _checksum(file: Path, _size: int, _changed: int) -> bytes:
-    """SHA-256 of a file, computed once as long as its size and its time of change stay: gigabytes take seconds."""
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").digest()
+def _remembered_checksum(file: Path, _size: int, _changed: int) -> str:
+    """A file's checksum, computed once as long as its size and its time of change stay: gigabytes take seconds."""
+    return checksum(file)
 
 
 def _named(path: str, options: dict[str, Any]) -> Any:

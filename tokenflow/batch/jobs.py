@@ -27,12 +27,15 @@ class Job:
         """The folder of the result, by which a job is known."""
         return self.config.output.dir
 
+    @property
+    def sources(self) -> list[Path]:
+        """What it reads: the clip, and its mask if there is one."""
+        return [path for path in (self.config.clip.path, self.config.metrics.mask) if path]
+
     @cached_property
     def identity(self) -> str:
         """Changes with the settings and with the files of clip and mask: tells a result from an outdated one."""
-        files = [
-            file for path in (self.config.clip.path, self.config.metrics.mask) if path for file in clip_files(path)
-        ]
+        files = [file for path in self.sources for file in clip_files(path)]
         stamps = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
         return hashlib.sha256(f"{self.config.model_dump_json()} {stamps}".encode()).hexdigest()[:16]
 
@@ -69,7 +72,7 @@ def check(jobs: Sequence[Job]) -> None:
     """
     if not jobs:
         raise BatchError("there is nothing to edit; give at least one configuration")
-    refuse([*_shared_outputs(jobs), *_unreadable_clips(jobs)])
+    refuse([*_shared_outputs(jobs), *_unreadable_sources(jobs)])
 
 
 def refuse(mistakes: Sequence[str]) -> None:
@@ -113,10 +116,9 @@ def _describe(job: Job) -> str:
     return f"{job.config.clip.path} to {job.config.edit.prompt!r}"
 
 
-def _unreadable_clips(jobs: Sequence[Job]) -> list[str]:
+def _unreadable_sources(jobs: Sequence[Job]) -> list[str]:
     mistakes = []
-    clips, masks = ([path(job.config) for job in jobs] for path in (lambda c: c.clip.path, lambda c: c.metrics.mask))
-    for path in dict.fromkeys(filter(None, [*clips, *masks])):
+    for path in dict.fromkeys(path for job in jobs for path in job.sources):
         try:
             probe(path)
         except (ClipError, ClipNotFoundError) as error:

@@ -24,6 +24,9 @@ from tokenflow.replacing import report_checksum
 
 EngineName = Literal["local", "ray"]
 
+RETRIES = 2
+"""How often a job is begun again by default when its worker's process dies."""
+
 
 def edit_many(
     configs: Iterable[Config],
@@ -32,7 +35,7 @@ def edit_many(
     engine: EngineName = "local",
     address: str | None = None,
     gpus: float | None = None,
-    retries: int = 2,
+    retries: int = RETRIES,
     run_dir: str | Path = "runs/batch",
     progress: bool = True,
 ) -> list[Record]:
@@ -69,11 +72,11 @@ def edit_many(
     check(jobs)
     folder = RunFolder(Path(run_dir))
     with folder.locked(), _Run(folder, jobs, progress) as run:
-        runner.run(in_order(run.open_jobs()), run)
+        runner.run(in_order(run.open_jobs), run)
     return run.records()
 
 
-def open_engine(name: str, workers: int | None, address: str | None, gpus: float | None, retries: int = 2) -> Engine:
+def open_engine(name: str, workers: int | None, address: str | None, gpus: float | None, retries: int) -> Engine:
     """The engine of a name; arguments and errors are those of `edit_many`. Nothing is started."""
     if workers is not None and (not isinstance(workers, int) or isinstance(workers, bool) or workers < 1):
         raise BatchError(f"expected one worker or more; got {workers}")
@@ -91,18 +94,19 @@ def open_engine(name: str, workers: int | None, address: str | None, gpus: float
 
 
 class _Run:
-    """Writes down and draws what happens to the jobs: the watcher of an engine. Afterwards none is said to run."""
+    """Writes down and draws what happens to the jobs: the watcher of an engine. Afterwards none is said to run.
+
+    Attributes:
+        open_jobs: those that were not done when it began.
+    """
 
     def __init__(self, folder: RunFolder, jobs: Sequence[Job], progress: bool) -> None:
         self._folder = folder
         self._jobs = jobs
         self._records = {job.output: folder.read(job) for job in jobs}
-        self._bars = _Bars(len(jobs), len(jobs) - len(self.open_jobs()), progress)
+        self.open_jobs = [job for job in jobs if not is_done(job, self._records[job.output])]
+        self._bars = _Bars(len(jobs), len(jobs) - len(self.open_jobs), progress)
         self._begun = False
-
-    def open_jobs(self) -> list[Job]:
-        """Those that are not done."""
-        return [job for job in self._jobs if not is_done(job, self._records[job.output])]
 
     def records(self) -> list[Record]:
         """How every job stands."""
@@ -111,7 +115,7 @@ class _Run:
     def started(self, job: Job, worker: int) -> None:
         if not self._begun:  # not before, so that an engine that cannot run leaves the records of failures alone
             self._begun = True
-            for each in self.open_jobs():
+            for each in self.open_jobs:
                 self._write(each, Record(str(each.output), each.identity))
         self._write(job, Record(str(job.output), job.identity, "running", started=_now()))
         self._bars.begin(worker, job.output.name)
@@ -136,7 +140,7 @@ class _Run:
         for job in self._jobs:
             if self._records[job.output].state == "running":
                 self._write(job, Record(str(job.output), job.identity, reason="interrupted"))
-        if self._begun or not self.open_jobs():
+        if self._begun or not self.open_jobs:
             write_index(self._folder.index, self._jobs, self.records())
 
     def _write(self, job: Job, record: Record) -> None:

@@ -63,8 +63,13 @@ def read_configs(sources: Iterable[str], overrides: Iterable[str] = (), *, edit:
                     mistakes.setdefault(str(error).removeprefix(draft.name), []).append(draft.name)
         except (ConfigError, BatchError) as error:
             mistakes.setdefault(str(error), [""])
-    refuse([f"{first}{f' and {len(others)} more' * bool(others)}{said}" for said, (first, *others) in mistakes.items()])
+    refuse([_of_all(names) + said for said, names in mistakes.items()])
     return configs
+
+
+def _of_all(names: list[str]) -> str:
+    """The first name, and how many there are besides."""
+    return names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
 
 
 def _all_drafts(source: Path, edit: Path | None) -> Iterator[_Draft]:

@@ -75,10 +75,8 @@ def _between_tokens(similarity: Tensor, best: Tensor, size: Tensor) -> Tensor:
     offsets = []
     for place, count, stride in ((best % width, width, 1), (best // width, int(size[1]), width)):
         inside = (place > 0) & (place < count - 1)
-        middle = torch.where(inside, best, best.new_tensor(0))
-        before, peak, after = (
-            similarity[tokens, (middle + side * stride).clamp(0, similarity.shape[1] - 1)] for side in (-1, 0, 1)
-        )
+        sides = ((best + side * stride).clamp(0, similarity.shape[1] - 1) for side in (-1, 0, 1))
+        before, peak, after = (similarity[tokens, side] for side in sides)
         curvature = before - 2 * peak + after
         offset = torch.where(curvature < -1e-6, (before - after) / 2 / curvature, 0.0).clamp(-0.5, 0.5)
         offsets.append(torch.where(inside, offset, 0.0))

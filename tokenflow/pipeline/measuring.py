@@ -11,6 +11,7 @@ from tokenflow.config import Clip, Config
 from tokenflow.errors import ConfigError
 from tokenflow.metrics import ClipScore, Measures
 from tokenflow.modes.base import Source
+from tokenflow.pipeline.preprocessing import RECONSTRUCTION
 from tokenflow.rows import Frames
 from tokenflow.video import Frame, read_frames, resize
 
@@ -23,7 +24,7 @@ def open_measures(config: Config, source: Source) -> Measures:
         ClipError, ClipNotFoundError: the mask cannot be read.
         ModelError, ModelNotFoundError: the CLIP model cannot be used.
     """
-    reconstruction = (frame.picture for frame in read_frames(source.trajectory.folder / "reconstruction.mp4"))
+    reconstruction = (frame.picture for frame in read_frames(source.trajectory.folder / RECONSTRUCTION))
     clip, mask = config.metrics.clip, config.metrics.mask
     score = None if clip is None else ClipScore(clip, config.edit.prompt, source.backbone.device)
     return Measures(reconstruction, None if mask is None else _masks(mask, config.clip, source.frames), score)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tokenflow.backbones.base import Backbone
 from tokenflow.backbones.loading import choose_device, choose_dtype, fingerprint, load_backbone
+from tokenflow.checksum import checksum
 from tokenflow.config import Config
 from tokenflow.trajectory import Trajectory
 from tokenflow.video import clip_files, probe
@@ -48,6 +49,5 @@ def _short_name(path: Path) -> str:
 def _hash_files(paths: list[Path]) -> str:
     digest = hashlib.sha256()
     for path in paths:
-        with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
+        digest.update(bytes.fromhex(checksum(path)))
     return digest.hexdigest()

@@ -61,7 +61,7 @@ it has seen is in `vocabulary.json`. Objects face left.
 Printed by `make mini-sd-eval`, on scenes never trained on: their poses, cameras and combinations of words are new,
 their sprites and painted backgrounds are those of training. The goal of inversion and back is reached by tokenflow's
 own inversion, which brings the noise to the fixed point of sampling's step, and not by the plain one of diffusers.
-Seconds differ between machines: these are of one core of a fast one, and were five times as many on the slowest.
+Seconds differ between machines by much; these are of one core of a fast one.
 
 {figures}
 
