@@ -6,6 +6,7 @@ tokenflow; what does not is here alone, so that it can be measured again. docs/s
 
 import argparse
 import json
+import math
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -13,20 +14,24 @@ from functools import partial
 from pathlib import Path
 from unittest import mock
 
+import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.clips import TUNING
 from benchmarks.sampling import BATCH, GUIDANCE, SEED, STEPS, Inverted, Method, editing, ours, table
 from tokenflow import propagation
-from tokenflow.attention import Features, Strategy
+from tokenflow.attention import Features, Site, Strategy
 from tokenflow.backbones.base import Backbone, Conditioning
 from tokenflow.backbones.loading import load_backbone
 from tokenflow.config import PnP as Settings
 from tokenflow.denoise import Predict
 from tokenflow.keyframes import draw_keyframes
 from tokenflow.modes.base import Source
+from tokenflow.pipeline.editing import USUAL_INTERVAL
 from tokenflow.propagation import Editing, Guidance, PerFrame, TokenFlow
+from tokenflow.propagation.extended import View
 from tokenflow.rows import Latents
 from tokenflow.schedule import Step
 
@@ -102,7 +107,7 @@ class NoiseReused:
 
     def __call__(self, latents: Latents, step: Step) -> Iterator[tuple[list[int], Tensor]]:
         """Frames and their noise."""
-        keyframes = draw_keyframes(self._frames, BATCH, SEED, step.index)
+        keyframes = draw_keyframes(self._frames, USUAL_INTERVAL, SEED, step.index)
         others = [frame for frame in range(self._frames) if frame not in keyframes]
         groups = iter(self._predict(latents, step))
         if step.index % 2 == 0 or not self._last:
@@ -155,6 +160,50 @@ def lost_below(confidence: float) -> Iterator[None]:
 
 
 @contextmanager
+def showing(shown: View) -> Iterator[None]:
+    """Another view of what keyframes see of each other."""
+    with mock.patch.object(propagation.tokenflow, "view", return_value=shown):
+        yield
+
+
+def nothing(_site: Site, tokens: Tensor) -> Tensor:
+    """Keyframes attend to themselves alone."""
+    return tokens[:, :, :0]
+
+
+def all_but_the_finest(site: Site, tokens: Tensor) -> Tensor:
+    """All tokens, not their means, of the levels that means are taken of."""
+    return tokens if site.scale > 1 else nothing(site, tokens)
+
+
+def means_at_every_level(_site: Site, tokens: Tensor) -> Tensor:
+    """At the finest too."""
+    side = math.isqrt(tokens.shape[2])  # the clips are square
+    maps = tokens.flatten(0, 1).transpose(1, 2).unflatten(2, (side, side))
+    return F.avg_pool2d(maps, 2).flatten(2).transpose(1, 2).unflatten(0, tokens.shape[:2])
+
+
+def one_token_in_16(site: Site, tokens: Tensor) -> Tensor:
+    """At the finest level a sample of the tokens."""
+    side = math.isqrt(tokens.shape[2])
+    sample = tokens.unflatten(2, (side, side))[:, :, 2::4, 2::4].flatten(2, 3)
+    return sample if site.scale == 1 else means_at_every_level(site, tokens)
+
+
+@contextmanager
+def with_keyframes_one_an_interval() -> Iterator[None]:
+    """The first and the last part of the clip as long as the others."""
+
+    def draw(frame_count: int, interval: int, seed: int, step: int) -> list[int]:
+        count = -(-frame_count // interval)
+        bounds = np.linspace(0, frame_count, count + 1).round().astype(int)
+        return np.random.default_rng([seed, step]).integers(bounds[:-1], bounds[1:]).tolist()
+
+    with mock.patch.object(propagation.tokenflow, "draw_keyframes", draw):
+        yield
+
+
+@contextmanager
 def with_keyframes_of_the_first_step() -> Iterator[None]:
     """The same keyframes at every step."""
 
@@ -202,8 +251,15 @@ LEVERS: dict[str, Lever] = {
     "never lost": (Method(), partial(lost_below, 0.0)),
     "carried from the nearest token": (Method(), partial(sampled, nearest_token)),
     "nearest keyframe alone": (Method(), from_the_nearest_keyframe_alone),
+    "keyframes see all of each other": (Method(partial(ours, extent="full")), as_it_is),
+    "keyframes see all but the finest level": (Method(), partial(showing, all_but_the_finest)),
+    "keyframes see means at the finest level too": (Method(), partial(showing, means_at_every_level)),
+    "keyframes see one token in 16 at the finest level": (Method(), partial(showing, one_token_in_16)),
+    "keyframes see nothing of each other": (Method(), partial(showing, nothing)),
+    "the first and last part of a clip not halved": (Method(), with_keyframes_one_an_interval),
     "the same keyframes at each step": (Method(), with_keyframes_of_the_first_step),
     "a keyframe in 2 frames": (Method(partial(ours, interval=2)), as_it_is),
+    "a keyframe in 6 frames": (Method(partial(ours, interval=6)), as_it_is),
     "a keyframe in 8 frames": (Method(partial(ours, interval=8)), as_it_is),
     "a keyframe in 12 frames": (Method(partial(ours, interval=12)), as_it_is),
     "guidance in the middle 60 % of steps": (Method(partial(guided_between, first=0.2, last=0.8)), as_it_is),

@@ -43,6 +43,7 @@ def ours(source: Source, guidance: Guidance, *, editing_with: Editing | None = N
         "correspondence": FlowCorrespondence(source.frames, height, width),
         "interval": USUAL_INTERVAL,
         "window": DEFAULTS.keyframe_window,
+        "extent": DEFAULTS.keyframe_attention,
         "seed": SEED,
         "carry_guidance": True,
         "carried_until": DEFAULTS.carried_until,

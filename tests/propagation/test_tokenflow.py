@@ -10,7 +10,7 @@ from torch import Tensor
 from tests.propagation.conftest import STEPS
 from tests.tiny import save_tiny_controlnet, whole
 from tokenflow import config as settings
-from tokenflow.attention import Features, Injection, SelfAttention, Site
+from tokenflow.attention import Features
 from tokenflow.correspondence.base import Correspondence, identity
 from tokenflow.correspondence.flow import FlowCorrespondence
 from tokenflow.correspondence.nearest import NearestCorrespondence
@@ -21,8 +21,6 @@ from tokenflow.modes.controlnet import ControlNet
 from tokenflow.modes.pnp import PnP
 from tokenflow.modes.sdedit import SDEdit
 from tokenflow.propagation import Editing, Guidance, PerFrame, TokenFlow
-from tokenflow.propagation.kept import Kept
-from tokenflow.propagation.tokenflow import _extended_attention
 from tokenflow.schedule import CLEAN, Step
 
 ROUNDING = 2e-4
@@ -51,6 +49,7 @@ def tokenflow(source: Source, mode: Mode, guided: Guidance, **changes: object) -
         "correspondence": flow(source),
         "interval": 4,
         "window": 8,
+        "extent": "coarse",
         "seed": 0,
         "carry_guidance": True,
         "carried_until": 0.0,
@@ -196,53 +195,16 @@ def test_flow_and_features_map_a_frame_to_itself_by_the_identity(moving: Source)
         assert torch.equal(confidence, torch.ones(96))
 
 
-def softmax_attention(layer: SelfAttention, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-    """The formula, with the matrix of all weights: queries n c over keys and values m c, through the projection."""
-    heads = layer._layer.heads
-    q, k, v = (part.unflatten(-1, (heads, -1)).transpose(0, 1) for part in (queries, keys, values))
-    weights = (q @ k.transpose(1, 2) / q.shape[-1] ** 0.5).softmax(-1)
-    return layer._layer.to_out[0]((weights @ v).transpose(0, 1).flatten(1))
-
-
-def test_extended_attention_is_softmax_over_the_tokens_of_all_keyframes_and_of_the_context(moving: Source) -> None:
-    """Geyer et al., section 4.1, equation 3; for both branches, keyframe by keyframe, at each site."""
-    backbone, timestep = moving.backbone, 500
-    branches = guidance(moving).branches
-    context_latents, latents = moving.latents(CLEAN, [0, 1]), moving.latents(CLEAN, [4, 6, 8])
-    kept: dict[str, Tensor] = {}
-    earlier = _extended_attention(Injection(), 2, Kept((), {}), {}, kept)
-    backbone.predict(context_latents, timestep, branches, strategy=earlier)
-    context = Kept((0, 1), kept)
-    extended = _extended_attention(Injection(), 3, context, {}, {})
-
-    def compared(site: Site, layer: SelfAttention, tokens: Tensor) -> Tensor:
-        own = tokens.unflatten(0, (2, 3))
-        result = extended(site, layer, tokens)
-        for branch, given in enumerate(result.unflatten(0, (2, 3))):
-            keys, values = (
-                torch.cat([kept[f"{name} of {site.name}"][branch].flatten(0, 1), made(own[branch]).flatten(0, 1)])
-                for name, made in (("keys", layer.keys), ("values", layer.values))
-            )
-            for keyframe, output in enumerate(given):
-                wanted = softmax_attention(layer, layer.queries(own[branch, keyframe]), keys, values)
-                torch.testing.assert_close(output, wanted, rtol=0, atol=1e-5)  # the order of sums
-        seen.append(site.name)
-        return result
-
-    seen: list[str] = []
-    backbone.predict(latents, timestep, branches, strategy=compared)
-    assert seen == [site.name for site in backbone.sites]
-
-
+@pytest.mark.parametrize("extent", ["coarse", "full"])
 @pytest.mark.parametrize("window", [11, 4])
-def test_keyframes_see_each_other_the_anchors_and_the_keyframe_before(window: int, moving: Source) -> None:
+def test_keyframes_see_each_other_the_anchors_and_the_keyframe_before(window: int, extent: str, moving: Source) -> None:
     """Every frame a keyframe: what changes in one changes the noise of those that attend to it.
 
     Of no others, but of those that attend to these at a later layer.
     """
     mode = SDEdit(moving, settings.SDEdit(strength=1.0), 0)
     start, steps = mode.start(moving.backbone.schedule.steps(STEPS))
-    predict = tokenflow(moving, mode, guidance(moving), interval=1, window=window)
+    predict = tokenflow(moving, mode, guidance(moving), interval=1, window=window, extent=extent)
     before = whole(start)
     noise = noise_of_all(predict, before, steps[0])
     parts = list(windows(range(11), 11, window))

@@ -10,11 +10,12 @@ from typing import get_args
 import torch
 from torch import Tensor
 
-from tokenflow.attention import Features, Injection, SelfAttention, Site, Strategy, project
+from tokenflow.attention import Features, Injection, SelfAttention, Site, Strategy
 from tokenflow.correspondence.base import Correspondence
 from tokenflow.frames import batches
 from tokenflow.keyframes import Window, draw_keyframes, windows
 from tokenflow.propagation.editing import Editing
+from tokenflow.propagation.extended import Extent, extended_attention, view
 from tokenflow.propagation.kept import Kept
 from tokenflow.propagation.transport import Lost, Transport
 from tokenflow.rows import Latents
@@ -41,6 +42,7 @@ class TokenFlow:
         correspondence: where tokens lie in other frames.
         interval: frames to a keyframe.
         window: how many keyframes attend to each other at most.
+        extent: what keyframes see of each other.
         seed: of the draw of keyframes.
         carry_guidance: carry δ of the guidance from the keyframes too, instead of computing it for every frame.
         carried_until: fraction of the steps, in [0, 1], in which the whole edit is carried.
@@ -54,6 +56,7 @@ class TokenFlow:
         correspondence: Correspondence,
         interval: int,
         window: int,
+        extent: Extent,
         seed: int,
         carry_guidance: bool,
         carried_until: float,
@@ -63,6 +66,7 @@ class TokenFlow:
         self._correspondence = correspondence
         self._interval = interval
         self._window = window
+        self._extent = extent
         self._seed = seed
         self._carry_guidance = carry_guidance
         self._carried_until = carried_until
@@ -94,20 +98,22 @@ class TokenFlow:
             What frames take from them: by site, the attention output b k n c of the branches that the frame pass
             computes; by place, the features that the mode injects, 1 k d h w; and the guidance's δ, 1 k c h w.
             Or, where the whole edit is carried, that alone, 1 k c h w.
-            What later keyframes attend to, of those that are kept: by site, keys and values, b k n c.
+            What later keyframes attend to, of those that are kept: by site, the keys and values shown, b k m c.
             The guided noise, k c h w.
         """
         guidance = self._editing.guidance
         keyframes = list(window.keyframes)
+        own = latents[keyframes]
+        shown = view(self._extent, self._editing.backbone.sites, (own.shape[-2], own.shape[-1]))
         taken: dict[str, Tensor] = {}
         outputs: dict[str, Tensor] = {}
         keys_values: dict[str, Tensor] = {}
 
         def strategy(injection: Injection) -> Strategy:
             taken.update((place, features[None]) for place, features in injection.features.items())
-            return _extended_attention(injection, len(keyframes), context, outputs, keys_values)
+            return extended_attention(injection, len(keyframes), context, shown, outputs, keys_values)
 
-        branches = self._editing.predict(keyframes, latents[keyframes], step, guidance.branches, strategy)
+        branches = self._editing.predict(keyframes, own, step, guidance.branches, strategy)
         conditional, difference = guidance.split(branches)
         guided = guidance.combine(conditional, difference)
         if self._is_carried(step):
@@ -149,28 +155,6 @@ class TokenFlow:
         if self._carry_guidance:
             difference = transport.carry_maps(bank.tensors[DIFFERENCE][0])
         return guidance.combine(conditional, difference)
-
-
-def _extended_attention(
-    injection: Injection, frames: int, context: Kept, outputs: dict[str, Tensor], keys_values: dict[str, Tensor]
-) -> Strategy:
-    """Every frame's queries attend to the keys and values of all frames and of the context (section 4.1).
-
-    Outputs, keys and values, b k n c each, are put where they are asked for.
-    """
-
-    def attend(site: Site, layer: SelfAttention, tokens: Tensor) -> Tensor:
-        queries, *own = (part.unflatten(0, (-1, frames)) for part in project(site, layer, tokens, injection))
-        together = []
-        for name, part in zip((f"keys of {site.name}", f"values of {site.name}"), own, strict=True):
-            keys_values[name] = part
-            together.append(torch.cat([context.tensors[name], part], 1) if context.keyframes else part)
-        # All frames as one sequence: the same keys for every query, without repeating them.
-        output = layer.attend(*(part.flatten(1, 2) for part in (queries, *together)))
-        outputs[site.name] = output.unflatten(1, (frames, -1))
-        return outputs[site.name].flatten(0, 1)
-
-    return attend
 
 
 def _carried_attention(bank: Kept, transport: Transport, size: tuple[int, int]) -> Strategy:
