@@ -21,6 +21,7 @@ from torch import Tensor
 
 from benchmarks.clips import TUNING
 from benchmarks.sampling import BATCH, GUIDANCE, SEED, STEPS, Inverted, Method, editing, ours, table
+from benchmarks.truth import Truth
 from tokenflow import propagation
 from tokenflow.attention import Features, Site, Strategy
 from tokenflow.backbones.base import Backbone, Conditioning
@@ -290,8 +291,10 @@ def measure(backbone: Backbone, names: Iterable[str]) -> list[dict[str, object]]
         for name in names:
             method, changed = LEVERS[name]
             with changed():  # type: ignore[attr-defined]
-                calls = clips[0].network_calls(method) * method.steps
-                figures = [_figures(clip, method) for clip in clips]
+                sampled = [clip.sample_counted(method) for clip in clips]
+            pictures = [clip.decoded(latents) for clip, (latents, _) in zip(clips, sampled, strict=True)]
+            figures = [_figures(clip.truth, each) for clip, each in zip(clips, pictures, strict=True)]
+            calls = sum(each for _, each in sampled) / len(clips) * method.steps
             means = {}
             for key in FIGURES:
                 values = [value for each in figures if (value := each[key]) is not None]
@@ -301,9 +304,8 @@ def measure(backbone: Backbone, names: Iterable[str]) -> list[dict[str, object]]
     return rows
 
 
-def _figures(clip: Inverted, method: Method) -> dict[str, float | None]:
-    pictures = clip.decoded(clip.sample(method))
-    return {**clip.truth.figures(pictures), **clip.truth.figures_by_place(pictures)}
+def _figures(truth: Truth, pictures: np.ndarray) -> dict[str, float | None]:
+    return {**truth.figures(pictures), **truth.figures_by_place(pictures)}
 
 
 def main() -> None:

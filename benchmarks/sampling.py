@@ -4,11 +4,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from benchmarks.truth import Truth
 from tokenflow.backbones.base import Backbone
@@ -29,6 +30,7 @@ from tokenflow.trajectory import Trajectory
 STEPS, BATCH, SEED = 25, 8, 0
 DEFAULTS = Edit(prompt="")
 GUIDANCE = DEFAULTS.guidance_scale
+T = TypeVar("T")
 
 
 def editing(source: Source, guidance: Guidance, settings: Settings | None = None) -> Editing:
@@ -98,12 +100,13 @@ class Inverted:
         *_, latents = denoise(start, steps, self.predict(method), self.backbone.schedule)
         return latents
 
-    def network_calls(self, method: Method) -> float:
-        """What sampling costs, in plain UNet calls a frame and step, by counting floating-point operations."""
+    def sample_counted(self, method: Method) -> tuple[Latents, float]:
+        """The same, and what it costs in plain UNet calls a frame and step, in floating-point operations."""
         one = self.source(method.steps).latents(CLEAN, [0])
         conditioning = self.backbone.embed(self.truth.prompts[0])
-        plain = flops(lambda: self.backbone.predict(one, 500, conditioning))
-        return flops(lambda: self.sample(method)) / (plain * len(self.truth.frames) * method.steps)
+        _, plain = flops(lambda: self.backbone.predict(one, 500, conditioning))
+        latents, all_calls = flops(lambda: self.sample(method))
+        return latents, all_calls / (plain * len(self.truth.frames) * method.steps)
 
     def decoded(self, latents: Latents) -> np.ndarray:
         """The frames of some latents, f H W 3 uint8."""
@@ -133,11 +136,19 @@ def encoded(backbone: Backbone, frames: np.ndarray) -> Tensor:
     return torch.cat([backbone.encode(group) for group in as_tensor(frames).split(BATCH)])
 
 
-def flops(work: Callable[[], object]) -> int:
-    """Floating-point operations that some work takes, counted by torch."""
-    with FlopCounterMode(display=False) as counter:
-        work()
-    return counter.get_total_flops()
+def flops(work: Callable[[], T]) -> tuple[T, int]:
+    """The result of some work, and the floating-point operations that it takes, counted by torch.
+
+    To torch's formulas comes that of fused attention on a CPU, which it has for GPUs alone.
+    """
+    attention = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+
+    def formula(query: torch.Size, key: torch.Size, value: torch.Size, *_: object, **__: object) -> int:
+        return sdpa_flop_count(query, key, value)
+
+    with FlopCounterMode(display=False, custom_mapping={attention: formula}) as counter:
+        result = work()
+    return result, counter.get_total_flops()
 
 
 def table(rows: list[dict[str, object]]) -> str:

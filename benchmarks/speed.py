@@ -49,8 +49,8 @@ def measure(backbone: Backbone, truth: Truth, rounds: int) -> list[dict[str, obj
         clip = Inverted(backbone, truth, Path(folder))
         rows: dict[str, dict[str, object]] = {name: {"method": name} for name in METHODS}
         for name, method in METHODS.items():
-            rows[name] |= {"network_calls": clip.network_calls(method)}
-            rows[name] |= truth.figures(clip.decoded(clip.sample(method)))
+            latents, calls = clip.sample_counted(method)
+            rows[name] |= {"network_calls": calls, **truth.figures(clip.decoded(latents))}
         watches = [_round(clip, reverse=count % 2 == 1) for count in range(rounds)]
         seconds = {name: [watch["seconds"][name] for watch in watches] for name in METHODS}
         for name, row in rows.items():
