@@ -12,12 +12,14 @@ edits, printed only.
 
 import argparse
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from benchmarks.cells import Cell, Figures, can_run, figures, floor
 from benchmarks.clips import BENCHMARK, KINDS, Case
 from benchmarks.quality_document import (
+    AVERAGED,
     DOCUMENT,
     MODES,
     RESULTS,
@@ -68,11 +70,18 @@ def measure(planned: Sequence[tuple[Case, str, str]]) -> tuple[list[Row], dict[s
     floors = {name: {**figures(case.truth, floor(case)), "to_floor": 1.0} for name, case in cases.items()}
     rows = []
     for (case, mode, propagation), cell in zip(planned, cells, strict=True):
-        values = figures(case.truth, cell.pictures())
-        values["to_floor"] = values["warp_error_e3"] / floors[case.name]["warp_error_e3"]
-        values["seconds"] = cell.record()["seconds"]["edit"]
-        rows.append(Row(case, mode, propagation, cell, values))
+        row = _measured(Row(case, mode, propagation, cell, {}), floors)
+        rows.append(replace(row, figures={**row.figures, "seconds": cell.record()["seconds"]["edit"]}))
+        if propagation == "per frame":
+            rows.append(_measured(replace(row, propagation=AVERAGED), floors))
     return rows, floors
+
+
+def _measured(row: Row, floors: Mapping[str, Figures]) -> Row:
+    values = figures(row.case.truth, row.pictures)
+    return replace(
+        row, figures={**values, "to_floor": values["warp_error_e3"] / floors[row.case.name]["warp_error_e3"]}
+    )
 
 
 def main() -> None:

@@ -38,18 +38,29 @@ Detail: gradient energy relative to the perfect edit's. Warp error: × 10⁻³, 
 perfect edit both show in both frames. To floor: warp error relative to that of the perfect edit through the
 autoencoder. Away: the warp error at least 8 pixels from the outlines of the object and of the perfect edit's, where an
 outline drawn a little differently does not count. s: seconds that sampling twelve frames took. More in
-[metrics.md](metrics.md)."""
+[metrics.md](metrics.md).
+
+Averaged: the per-frame edit, every frame averaged with all others along the perfect edit's own motion, which no edit
+knows: how near frames come to the perfect edit by agreeing alone, with the mistakes that all of them make."""
+AVERAGED = "*averaged*"
+"""The propagation of a row that is no edit: see the legend."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """A cell of the benchmark, measured."""
+    """A cell of the benchmark, measured; or one per frame, averaged."""
 
     case: Case
     mode: str
     propagation: str
     cell: Cell
     figures: Figures
+
+    @property
+    def pictures(self) -> np.ndarray:
+        """What is measured, f H W 3 uint8."""
+        pictures = self.cell.pictures()
+        return self.case.truth.averaged(pictures) if self.propagation == AVERAGED else pictures
 
 
 def mean(rows: Sequence[Figures], key: str) -> float | None:
@@ -132,16 +143,17 @@ def means_table(rows: Sequence[Row], floors: dict[str, Figures]) -> str:
         names = [row.case.name for row in rows if (row.mode, row.propagation) == (mode, "flow")]
         if not names:
             continue
-        for propagation in ("per frame", "flow"):
+        for propagation in ("per frame", AVERAGED, "flow"):
             of_it = [row.figures for row in rows if (row.mode, row.propagation) == (mode, propagation)]
-            lines.append(
-                [mode, propagation, str(len(of_it)), *shown_figures({key: mean(of_it, key) for key in COLUMNS})]
-            )
-        of_floor = [floors[name] for name in names]
-        lines.append(
-            [mode, "*floor*", str(len(of_floor)), *shown_figures({key: mean(of_floor, key) for key in COLUMNS})]
-        )
+            lines += _means_line(mode, propagation, of_it)
+        lines += _means_line(mode, "*floor*", [floors[name] for name in names])
     return table(["mode", "propagation", "edits", *(title for title, _ in COLUMNS.values())], lines)
+
+
+def _means_line(mode: str, name: str, rows: Sequence[Figures]) -> Iterator[list[str]]:
+    """A line of the table of means, if there are rows for it."""
+    if rows:
+        yield [mode, name, str(len(rows)), *shown_figures({key: mean(rows, key) for key in COLUMNS})]
 
 
 def rows_table(rows: Sequence[Row], floors: dict[str, Figures]) -> str:
@@ -183,7 +195,7 @@ def write_strip(rows: Sequence[Row], path: Path) -> None:
     truth = rows[0].case.truth
     shown = np.linspace(0, truth.clip.frames - 1, STRIP_FRAMES).round().astype(int)
     strips = {"source": truth.frames, "perfect edit": (truth.perfect * 255).round().astype(np.uint8)}
-    strips |= {row.propagation: row.cell.pictures() for row in rows}
+    strips |= {row.propagation.strip("*"): row.pictures for row in rows}
     path.parent.mkdir(parents=True, exist_ok=True)
     contact_sheet({label: [pictures[frame] for frame in shown] for label, pictures in strips.items()}).save(
         path, quality=88

@@ -9,7 +9,7 @@ import numpy as np
 from tokenflow.metrics import gradient_energy, warp_error
 from tools.mini_sd.build_clips import CLIPS, PERFECT_EDITS
 from tools.mini_sd.captions import caption
-from tools.mini_sd.clip import MIXED, SHADE, Clip
+from tools.mini_sd.clip import MIXED, SHADE, Clip, warp
 from tools.mini_sd.words import KINDS
 
 ON_OBJECT = frozenset({"object", "material"})
@@ -104,6 +104,29 @@ class Truth:
             "warp_error_away_e3": float(away_from_outlines),
             "detail": gradient_energy(pictures) / gradient_energy(self.perfect),
         }
+
+    def averaged(self, edited: np.ndarray) -> np.ndarray:
+        """Every frame averaged with all others along the perfect edit's own motion, where it is seen in them.
+
+        No edit can do that, which knows no perfect edit: it tells how much nearer to the perfect edit what differs from
+        frame to frame would come by agreeing alone, mistakes that all frames share staying as they are.
+
+        Args:
+            edited: f H W 3 uint8.
+
+        Returns:
+            f H W 3 uint8.
+        """
+        pictures = edited.astype(np.float32)
+        result = np.empty_like(edited)
+        for frame in range(len(pictures)):
+            total, count = pictures[frame].copy(), np.ones((*pictures.shape[1:3], 1), np.float32)
+            for other in set(range(len(pictures))) - {frame}:
+                seen = ~self.target.occluded(frame, other)[..., None]
+                total += seen * warp(pictures[other], self.target.flow(frame, other))
+                count += seen
+            result[frame] = (total / count).round().astype(np.uint8)
+        return result
 
     def figures_by_place(self, edited: np.ndarray) -> dict[str, float | None]:
         """PSNR (dB) to the perfect edit inside and outside of what is meant to change; outside to the source as well.

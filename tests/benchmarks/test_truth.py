@@ -85,3 +85,19 @@ def test_the_benchmark_has_twelve_clips_every_kind_of_edit_and_none_of_the_clips
 @pytest.mark.parametrize("case", [*BENCHMARK, *TUNING], ids=lambda case: case.name)
 def test_an_edit_is_of_the_kind_it_says(case: Case) -> None:
     assert case.truth.changed == {"light" if case.kind == "global" else case.kind}
+
+
+@pytest.mark.parametrize("case", [FIRST[0], FIRST[3]], ids=lambda case: case.name)
+def test_averaging_along_the_motion_keeps_what_all_frames_show_and_takes_away_what_differs(case: Case) -> None:
+    truth = case.truth
+    perfect = as_8_bits(truth.perfect)
+    assert truth.figures(truth.averaged(perfect))["perfect_psnr"] > 40  # looking up between pixels, once
+    noise = np.random.default_rng(0).normal(0, 20, perfect.shape)
+    restless = np.clip(perfect + noise, 0, 255).astype(np.uint8)
+    before, after = (truth.figures(pictures) for pictures in (restless, truth.averaged(restless)))
+    # Noise of 12 frames falls by 10·log10(12) = 10.8 dB where all of them show a place.
+    assert after["perfect_psnr"] > before["perfect_psnr"] + 6
+    assert after["warp_error_e3"] < 0.1 * before["warp_error_e3"]
+    shared = perfect // 2  # the same mistake in every frame
+    before, after = (truth.figures(pictures) for pictures in (shared, truth.averaged(shared)))
+    assert after["perfect_psnr"] == pytest.approx(before["perfect_psnr"], abs=0.1)
