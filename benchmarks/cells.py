@@ -19,6 +19,7 @@ from PIL import Image
 
 import tokenflow
 from benchmarks.clips import Case
+from benchmarks.sampling import DTYPE
 from benchmarks.truth import Truth
 from tokenflow.backbones.base import Backbone
 from tokenflow.backbones.loading import fingerprint, load_backbone
@@ -102,7 +103,7 @@ class Cell:
         return Config.model_validate(
             {
                 "clip": {"path": _source(self.case), "prompt": source},
-                "model": {"path": str(DIFFUSION)},
+                "model": {"path": str(DIFFUSION), "dtype": DTYPE},
                 "inversion": {"warn_below_psnr": 0},
                 "edit": edit,
                 "output": {"dir": folder, "container": "mkv", "codec": "ffv1"},
@@ -114,7 +115,7 @@ class Cell:
 @cache
 def diffusion() -> Backbone:
     """The small model, loaded once."""
-    return load_backbone(str(DIFFUSION))
+    return load_backbone(str(DIFFUSION), dtype=DTYPE)
 
 
 @cache

@@ -16,7 +16,7 @@ from statistics import mean, median
 import torch
 from torch import Tensor
 
-from benchmarks.sampling import BATCH, encoded, table
+from benchmarks.sampling import BATCH, DTYPE, encoded, table
 from benchmarks.speed import EDITS
 from benchmarks.truth import Truth, shipped
 from tokenflow.backbones.base import Backbone
@@ -115,7 +115,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/inversion.json"))
     arguments = parser.parse_args()
-    rows = measure(load_backbone(arguments.model), arguments.rounds)
+    rows = measure(load_backbone(arguments.model, dtype=DTYPE), arguments.rounds)
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     arguments.out.write_text(json.dumps({"torch": torch.__version__, "rows": rows}, indent=1) + "\n")
     print(table(rows))

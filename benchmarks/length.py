@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 import tokenflow
-from benchmarks.sampling import table
+from benchmarks.sampling import DTYPE, table
 from benchmarks.truth import Truth
 from tokenflow.config import Config
 from tokenflow.keyframes import draw_keyframes, windows
@@ -49,7 +49,7 @@ def configure(frames: int, steps: int, model: str, folder: Path) -> Config:
     return Config.model_validate(
         {
             "clip": {"path": folder / "clip.mp4", "prompt": truth.prompts[0]},
-            "model": {"path": model},
+            "model": {"path": model, "dtype": DTYPE},
             "inversion": {"steps": steps, "warn_below_psnr": 0},
             "edit": {"prompt": truth.prompts[1], "steps": steps, "keyframe_interval": USUAL_INTERVAL},
             "output": {"dir": folder / "out", "codec": "ffv1", "container": "mkv"},

@@ -8,7 +8,7 @@ import argparse
 import json
 import math
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -20,19 +20,21 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.clips import TUNING
-from benchmarks.sampling import BATCH, GUIDANCE, SEED, STEPS, Inverted, Method, editing, ours, table
+from benchmarks.sampling import BATCH, DTYPE, GUIDANCE, SEED, STEPS, Inverted, Method, editing, ours, table
 from benchmarks.truth import Truth
 from tokenflow import propagation
-from tokenflow.attention import Features, Site, Strategy
+from tokenflow.attention import Features, Injection, SelfAttention, Site, Strategy, each_frame_to_itself, project
 from tokenflow.backbones.base import Backbone, Conditioning
 from tokenflow.backbones.loading import load_backbone
 from tokenflow.config import PnP as Settings
+from tokenflow.correspondence.flow import FlowCorrespondence
 from tokenflow.denoise import Predict
 from tokenflow.keyframes import draw_keyframes
 from tokenflow.modes.base import Source
+from tokenflow.modes.pnp import PnP
 from tokenflow.pipeline.editing import USUAL_INTERVAL
 from tokenflow.propagation import Editing, Guidance, PerFrame, TokenFlow
-from tokenflow.propagation.extended import View
+from tokenflow.propagation.kept import Kept
 from tokenflow.rows import Latents
 from tokenflow.schedule import Step
 
@@ -161,46 +163,89 @@ def lost_below(confidence: float) -> Iterator[None]:
 
 
 @contextmanager
-def showing(shown: View) -> Iterator[None]:
-    """Another view of what keyframes see of each other."""
-    with mock.patch.object(propagation.tokenflow, "view", return_value=shown):
+def with_means_of_others() -> Iterator[None]:
+    """Where keyframes see each other's tokens, they see means of two by two, which count four times."""
+
+    def extended_attention(
+        injection: Injection, frames: int, _: Kept, extended: Collection[str], outputs: dict, *__: object
+    ) -> Strategy:
+        alone = each_frame_to_itself(injection)
+
+        def attend(site: Site, layer: SelfAttention, tokens: Tensor) -> Tensor:
+            if site.name in extended:
+                queries, *parts = project(site, layer, tokens, injection)
+                keys, values = (_own_and_means_of_others(part.unflatten(0, (-1, frames))) for part in parts)
+                output = _attend_to_means(layer, queries, keys, values)
+            else:
+                output = alone(site, layer, tokens)
+            outputs[site.name] = output.unflatten(0, (-1, frames))
+            return output
+
+        return attend
+
+    with mock.patch.object(propagation.tokenflow, "extended_attention", extended_attention):
         yield
 
 
-def nothing(_site: Site, tokens: Tensor) -> Tensor:
-    """Keyframes attend to themselves alone."""
-    return tokens[:, :, :0]
-
-
-def all_but_the_finest(site: Site, tokens: Tensor) -> Tensor:
-    """All tokens, not their means, of the levels that means are taken of."""
-    return tokens if site.scale > 1 else nothing(site, tokens)
-
-
-def means_at_every_level(_site: Site, tokens: Tensor) -> Tensor:
-    """At the finest too."""
-    side = math.isqrt(tokens.shape[2])  # the clips are square
+def _own_and_means_of_others(tokens: Tensor) -> Tensor:
+    """Of tokens b k n c: (b k) n + (k − 1) n / 4 c. The clips are square."""
+    (branches, frames, *_), side = tokens.shape, math.isqrt(tokens.shape[2])
     maps = tokens.flatten(0, 1).transpose(1, 2).unflatten(2, (side, side))
-    return F.avg_pool2d(maps, 2).flatten(2).transpose(1, 2).unflatten(0, tokens.shape[:2])
+    means = F.avg_pool2d(maps, 2).flatten(2).transpose(1, 2).unflatten(0, (branches, frames))
+    others = [means[:, [other for other in range(frames) if other != frame]].flatten(1, 2) for frame in range(frames)]
+    return torch.cat([tokens, torch.stack(others, 1)], 2).flatten(0, 1)
 
 
-def one_token_in_16(site: Site, tokens: Tensor) -> Tensor:
-    """At the finest level a sample of the tokens."""
-    side = math.isqrt(tokens.shape[2])
-    sample = tokens.unflatten(2, (side, side))[:, :, 2::4, 2::4].flatten(2, 3)
-    return sample if site.scale == 1 else means_at_every_level(site, tokens)
+def _attend_to_means(layer: SelfAttention, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+    own, heads = queries.shape[1], layer._layer.heads
+    counts = torch.ones(keys.shape[1])
+    counts[own:] = 4
+    split = [part.unflatten(-1, (heads, -1)).transpose(1, 2) for part in (queries, keys, values)]
+    attended = F.scaled_dot_product_attention(*split, attn_mask=counts.log()[None, None, None])
+    return layer._layer.to_out[0](attended.transpose(1, 2).flatten(2))
 
 
 @contextmanager
-def with_keyframes_one_an_interval() -> Iterator[None]:
-    """The first and the last part of the clip as long as the others."""
+def with_keyframes_for_themselves() -> Iterator[None]:
+    """No keyframe sees another."""
+    with mock.patch.object(propagation.tokenflow, "extended_sites", return_value=frozenset()):
+        yield
+
+
+@contextmanager
+def with_the_ends_halved() -> Iterator[None]:
+    """The first and the last part of the clip half as long, so that fewer frames lie outside of all keyframes."""
 
     def draw(frame_count: int, interval: int, seed: int, step: int) -> list[int]:
         count = -(-frame_count // interval)
-        bounds = np.linspace(0, frame_count, count + 1).round().astype(int)
+        bounds = np.clip(np.arange(count + 2) - 0.5, 0, count) / count * frame_count
+        bounds = bounds.round().astype(int)
         return np.random.default_rng([seed, step]).integers(bounds[:-1], bounds[1:]).tolist()
 
     with mock.patch.object(propagation.tokenflow, "draw_keyframes", draw):
+        yield
+
+
+@contextmanager
+def with_noise_along_the_flow() -> Iterator[None]:
+    """Every frame starts from the noise of the nearest keyframe, token by token at corresponding places.
+
+    Not where the whole edit is carried: that leads every frame along its own inversion.
+    """
+    start = PnP.start
+
+    def along(mode: PnP, steps: Sequence[Step]) -> tuple[Latents, Sequence[Step]]:
+        latents, taken = start(mode, steps)
+        frames = list(range(len(latents)))
+        inverted = latents[frames]
+        keyframes = draw_keyframes(len(frames), USUAL_INTERVAL, SEED, 0)
+        size = inverted.shape[-2], inverted.shape[-1]
+        correspondence = FlowCorrespondence(mode._source.frames, *size)
+        with sampled(nearest_token), from_the_nearest_keyframe_alone():  # a blend of noise is no noise
+            transport = propagation.tokenflow.Transport(frames, keyframes, correspondence, {size}, inverted.device)
+        return transport.carry_maps(inverted[keyframes]), taken
+
+    with mock.patch.object(PnP, "start", along):
         yield
 
 
@@ -252,12 +297,14 @@ LEVERS: dict[str, Lever] = {
     "never lost": (Method(), partial(lost_below, 0.0)),
     "carried from the nearest token": (Method(), partial(sampled, nearest_token)),
     "nearest keyframe alone": (Method(), from_the_nearest_keyframe_alone),
-    "keyframes see all of each other": (Method(partial(ours, extent="full")), as_it_is),
-    "keyframes see all but the finest level": (Method(), partial(showing, all_but_the_finest)),
-    "keyframes see means at the finest level too": (Method(), partial(showing, means_at_every_level)),
-    "keyframes see one token in 16 at the finest level": (Method(), partial(showing, one_token_in_16)),
-    "keyframes see nothing of each other": (Method(), partial(showing, nothing)),
-    "the first and last part of a clip not halved": (Method(), with_keyframes_one_an_interval),
+    "keyframes see each other at the finest level too": (Method(partial(ours, extended="all")), as_it_is),
+    "keyframes see means of each other's tokens": (Method(), with_means_of_others),
+    "keyframes see nothing of each other": (Method(), with_keyframes_for_themselves),
+    "the first and last part of a clip halved": (Method(), with_the_ends_halved),
+    "noise of the inversion along the flow, the edit never carried whole": (
+        Method(partial(ours, carried_until=0.0)),
+        with_noise_along_the_flow,
+    ),
     "the same keyframes at each step": (Method(), with_keyframes_of_the_first_step),
     "a keyframe in 2 frames": (Method(partial(ours, interval=2)), as_it_is),
     "a keyframe in 6 frames": (Method(partial(ours, interval=6)), as_it_is),
@@ -315,7 +362,7 @@ def main() -> None:
     parser.add_argument("--levers", nargs="*", default=list(LEVERS), choices=list(LEVERS))
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/levers.json"))
     arguments = parser.parse_args()
-    rows = measure(load_backbone(arguments.model), arguments.levers)
+    rows = measure(load_backbone(arguments.model, dtype=DTYPE), arguments.levers)
     content = {"torch": torch.__version__, "steps": STEPS, "guidance_scale": GUIDANCE, "rows": rows}
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     arguments.out.write_text(json.dumps(content, indent=1) + "\n")

@@ -15,7 +15,6 @@ Attention is fused here too, so that what is compared is the structure and not t
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -23,6 +22,7 @@ from torch import Tensor, nn
 from tokenflow.attention import Hook, Injection, SelfAttention, Site, Strategy, project, repeat_branches
 from tokenflow.config import PnP as Settings
 from tokenflow.frames import batches
+from tokenflow.keyframes import draw_keyframes
 from tokenflow.modes.base import Source
 from tokenflow.propagation import Guidance
 from tokenflow.rows import Latents
@@ -50,8 +50,7 @@ class PublishedTokenFlow:
     def __call__(self, latents: Latents, step: Step) -> Iterator[tuple[list[int], Tensor]]:
         """Frames in batches, and the guided noise (g c h w) in their latents (f c h w are all frames')."""
         groups = list(batches(range(len(latents)), self._batch_size))
-        draw = np.random.default_rng([self._seed, step.index])
-        keyframes = draw.integers([group[0] for group in groups], [group[-1] + 1 for group in groups]).tolist()
+        keyframes = draw_keyframes(len(latents), self._batch_size, self._seed, step.index)
         pivots, injection = self._read_source(keyframes, step, attention=True)
         outputs: dict[str, Tensor] = {}
         self._predict(keyframes, latents, step, injection, _extended(injection, len(keyframes), outputs))

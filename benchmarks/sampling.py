@@ -30,6 +30,8 @@ from tokenflow.trajectory import Trajectory
 STEPS, BATCH, SEED = 25, 8, 0
 DEFAULTS = Edit(prompt="")
 GUIDANCE = DEFAULTS.guidance_scale
+DTYPE = "float32"
+"""Of the models in every benchmark, so that figures do not depend on what a machine's processor multiplies in."""
 T = TypeVar("T")
 
 
@@ -45,7 +47,7 @@ def ours(source: Source, guidance: Guidance, *, editing_with: Editing | None = N
         "correspondence": FlowCorrespondence(source.frames, height, width),
         "interval": USUAL_INTERVAL,
         "window": DEFAULTS.keyframe_window,
-        "extent": DEFAULTS.keyframe_attention,
+        "extended": DEFAULTS.extended_attention,
         "seed": SEED,
         "carry_guidance": True,
         "carried_until": DEFAULTS.carried_until,

@@ -16,7 +16,7 @@ from statistics import median
 import torch
 
 from benchmarks.published import PublishedTokenFlow
-from benchmarks.sampling import BATCH, SEED, Inverted, Method, editing, ours, table
+from benchmarks.sampling import BATCH, DTYPE, SEED, Inverted, Method, editing, ours, table
 from benchmarks.truth import Truth, shipped
 from tokenflow.backbones.base import Backbone
 from tokenflow.backbones.loading import load_backbone
@@ -79,7 +79,7 @@ def main() -> None:
     parser.add_argument("--edits", nargs="*", default=list(EDITS), choices=list(EDITS))
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/speed.json"))
     arguments = parser.parse_args()
-    backbone = load_backbone(arguments.model)
+    backbone = load_backbone(arguments.model, dtype=DTYPE)
     rows = [
         {"edit": edit, **row}
         for edit in arguments.edits

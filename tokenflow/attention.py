@@ -55,15 +55,11 @@ class SelfAttention:
         """Values (m n c) of tokens (m n c)."""
         return self._layer.to_v(tokens)
 
-    def attend(self, queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None = None) -> Tensor:
-        """Attention of queries (m n c) over keys and values (m n' c), through the output projection: m n c.
-
-        A bias (n') is added to the keys' logits: with log 2 a key counts twice.
-        """
+    def attend(self, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        """Attention of queries (m n c) over keys and values (m n' c), through the output projection: m n c."""
         heads = self._layer.heads
-        query, key, value = (part.unflatten(-1, (heads, -1)).transpose(1, 2) for part in (queries, keys, values))
-        mask = None if bias is None else bias[None, None, None]
-        attended = F.scaled_dot_product_attention(query, key, value, attn_mask=mask).transpose(1, 2).flatten(2)
+        split = [part.unflatten(-1, (heads, -1)).transpose(1, 2) for part in (queries, keys, values)]
+        attended = F.scaled_dot_product_attention(*split).transpose(1, 2).flatten(2)
         projection, dropout = self._layer.to_out
         return dropout(projection(attended))
 

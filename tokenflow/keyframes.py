@@ -11,16 +11,13 @@ ANCHORS = 2
 
 
 def draw_keyframes(frame_count: int, interval: int, seed: int, step: int) -> list[int]:
-    """One frame at random out of each part of the clip, in order; others at each step, the same for the same seed.
+    """One frame at random out of each interval, in order; other ones at each step, the same for the same seed.
 
     Drawing afresh at each step spreads what is particular to keyframes over all frames (Geyer et al., section 4.2 and
-    table 2). The parts are nearly equal and at most `interval` frames long, but the first and the last, which are half
-    as long: frames before the first keyframe and behind the last have one on one side alone. An interval of 1 makes
-    every frame a keyframe.
+    table 2). The clip is cut into ⌈frames / interval⌉ parts of nearly equal length, so that no frame is left over.
     """
     count = -(-frame_count // interval)
-    ends = np.clip(np.arange(count + 2) - 0.5, 0, count) if count < frame_count else np.arange(count + 1)
-    bounds = (ends / count * frame_count).round().astype(int)
+    bounds = np.linspace(0, frame_count, count + 1).round().astype(int)
     return np.random.default_rng([seed, step]).integers(bounds[:-1], bounds[1:]).tolist()
 
 

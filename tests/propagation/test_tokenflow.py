@@ -21,6 +21,7 @@ from tokenflow.modes.controlnet import ControlNet
 from tokenflow.modes.pnp import PnP
 from tokenflow.modes.sdedit import SDEdit
 from tokenflow.propagation import Editing, Guidance, PerFrame, TokenFlow
+from tokenflow.propagation.extended import Levels
 from tokenflow.schedule import CLEAN, Step
 
 ROUNDING = 2e-4
@@ -49,7 +50,7 @@ def tokenflow(source: Source, mode: Mode, guided: Guidance, **changes: object) -
         "correspondence": flow(source),
         "interval": 4,
         "window": 8,
-        "extent": "coarse",
+        "extended": "coarse",
         "seed": 0,
         "carry_guidance": True,
         "carried_until": 0.0,
@@ -112,29 +113,31 @@ def test_per_frame_guidance_1_with_the_sources_prompt_and_full_injection_returns
     torch.testing.assert_close(sample(moving, mode, predict), moving.latents(CLEAN), rtol=0, atol=1e-3)
 
 
-def test_with_propagation_a_still_clip_at_guidance_1_with_full_injection_returns_the_source(still: Source) -> None:
-    """Where keyframes see all of each other: the same tokens several times change no softmax. Means are others."""
+@pytest.mark.parametrize("levels", ["coarse", "all"])
+def test_with_propagation_a_still_clip_at_guidance_1_with_full_injection_returns_the_source(
+    levels: Levels, still: Source
+) -> None:
+    """The same tokens several times change no softmax."""
     mode = pnp(still, 1.0, 1.0)
-    predict = tokenflow(still, mode, guidance(still, "a dog on grass", 1.0), extent="full")
+    predict = tokenflow(still, mode, guidance(still, "a dog on grass", 1.0), extended=levels)
     torch.testing.assert_close(sample(still, mode, predict), still.latents(CLEAN), rtol=0, atol=1e-3)
 
 
-@pytest.mark.usefixtures("one_keyframe")
 def test_an_edit_that_changes_nothing_returns_a_moving_source_where_it_is_carried_whole(moving: Source) -> None:
-    """What the keyframe adds to its source is nothing."""
+    """One keyframe, so that it attends to itself alone, and what it adds to its source is nothing."""
     mode = pnp(moving, 1.0, 1.0)
-    predict = tokenflow(moving, mode, guidance(moving, "a dog on grass", 1.0), carried_until=1.0)
+    unchanged = guidance(moving, "a dog on grass", 1.0)
+    predict = tokenflow(moving, mode, unchanged, interval=len(moving.frames), carried_until=1.0)
     torch.testing.assert_close(sample(moving, mode, predict), moving.latents(CLEAN), rtol=0, atol=1e-3)
 
 
-@pytest.mark.usefixtures("one_keyframe")
 @pytest.mark.parametrize("name", MODES)
 def test_where_the_whole_edit_is_carried_every_frame_adds_the_same_to_its_own_source(
     name: str, moving: Source, tmp_path: Path
 ) -> None:
     mode = MODES[name](moving, tmp_path)
     start, steps = mode.start(moving.backbone.schedule.steps(STEPS))
-    predict = tokenflow(moving, mode, guidance(moving), correspondence=IdentityMaps(), carried_until=1.0)
+    predict = tokenflow(moving, mode, guidance(moving), correspondence=IdentityMaps(), interval=11, carried_until=1.0)
     added = noise_of_all(predict, whole(start), steps[0])
     added -= predict._editing.source_noise(range(len(added)), steps[0])
     assert added.abs().mean() > 0.01
@@ -168,13 +171,6 @@ def test_with_propagation_a_moving_clip_at_guidance_1_stays_nearer_to_the_source
     assert (returned - source).abs().mean() < 0.4 * (edited - source).abs().mean()
 
 
-@pytest.fixture
-def one_keyframe(monkeypatch: pytest.MonkeyPatch) -> int:
-    """The one keyframe of whatever clip, so that it attends to itself alone."""
-    monkeypatch.setattr("tokenflow.propagation.tokenflow.draw_keyframes", lambda *_: [2])
-    return 2
-
-
 class IdentityMaps:
     """Every token stays where it is, for sure."""
 
@@ -182,15 +178,16 @@ class IdentityMaps:
         return identity(height, width)
 
 
-def test_a_keyframe_gets_its_own_tokens_back(one_keyframe: int, moving: Source) -> None:
-    """A frame next to it with its latents gets the same noise."""
+def test_a_keyframe_gets_its_own_tokens_back(moving: Source) -> None:
+    """With an interval of 1 every frame is a keyframe; a frame next to it with its latents gets the same noise."""
     mode = SDEdit(moving, settings.SDEdit(strength=1.0), 0)
     start, steps = mode.start(moving.backbone.schedule.steps(STEPS))
     twins = start[[0]].repeat(4, 1, 1, 1)
-    predict = tokenflow(moving, mode, guidance(moving), correspondence=IdentityMaps(), carry_guidance=False)
+    predict = tokenflow(moving, mode, guidance(moving), correspondence=IdentityMaps(), interval=4, carry_guidance=False)
+    keyframe = draw_keyframes(4, 4, 0, 0)[0]
     noise = noise_of_all(predict, twins, steps[0])
     for frame in range(4):
-        torch.testing.assert_close(noise[frame], noise[one_keyframe], rtol=0, atol=1e-4)
+        torch.testing.assert_close(noise[frame], noise[keyframe], rtol=0, atol=1e-4)
 
 
 def test_flow_and_features_map_a_frame_to_itself_by_the_identity(moving: Source) -> None:
@@ -203,16 +200,18 @@ def test_flow_and_features_map_a_frame_to_itself_by_the_identity(moving: Source)
         assert torch.equal(confidence, torch.ones(96))
 
 
-@pytest.mark.parametrize("extent", ["coarse", "full"])
+@pytest.mark.parametrize("levels", ["coarse", "all"])
 @pytest.mark.parametrize("window", [11, 4])
-def test_keyframes_see_each_other_the_anchors_and_the_keyframe_before(window: int, extent: str, moving: Source) -> None:
+def test_keyframes_see_each_other_the_anchors_and_the_keyframe_before(
+    window: int, levels: Levels, moving: Source
+) -> None:
     """Every frame a keyframe: what changes in one changes the noise of those that attend to it.
 
     Of no others, but of those that attend to these at a later layer.
     """
     mode = SDEdit(moving, settings.SDEdit(strength=1.0), 0)
     start, steps = mode.start(moving.backbone.schedule.steps(STEPS))
-    predict = tokenflow(moving, mode, guidance(moving), interval=1, window=window, extent=extent)
+    predict = tokenflow(moving, mode, guidance(moving), interval=1, window=window, extended=levels)
     before = whole(start)
     noise = noise_of_all(predict, before, steps[0])
     parts = list(windows(range(11), 11, window))
@@ -348,14 +347,13 @@ def test_the_source_is_read_for_keyframes_alone(moving: Source, monkeypatch: pyt
 
 
 @pytest.mark.parametrize("features", ["block", "residual"])
-def test_injected_features_are_carried_to_the_frames_between(
-    features: Features, one_keyframe: int, moving: Source
-) -> None:
+def test_injected_features_are_carried_to_the_frames_between(features: Features, moving: Source) -> None:
     """Still correspondences and one frame's features for all: every frame gets them as its own."""
     mode = PnP(moving, settings.PnP(features=features, attention_until=0.0))
     start, steps = mode.start(moving.backbone.schedule.steps(STEPS))
     twins = start[[0]].repeat(4, 1, 1, 1)
     predict = tokenflow(moving, mode, guidance(moving), correspondence=IdentityMaps(), carry_guidance=False)
+    keyframe = draw_keyframes(4, 4, 0, 0)[0]
     noise = noise_of_all(predict, twins, steps[0])
     without = noise_of_all(
         tokenflow(moving, pnp(moving, 0.0, 0.0), guidance(moving), correspondence=IdentityMaps(), carry_guidance=False),
@@ -364,4 +362,4 @@ def test_injected_features_are_carried_to_the_frames_between(
     )
     assert (noise - without).abs().max() > 1e-2
     for frame in range(4):
-        torch.testing.assert_close(noise[frame], noise[one_keyframe], rtol=0, atol=1e-4)
+        torch.testing.assert_close(noise[frame], noise[keyframe], rtol=0, atol=1e-4)

@@ -187,14 +187,13 @@ class Edit(_Section):
     propagation: Literal["tokenflow", "none"] = "tokenflow"
     correspondence: Literal["flow", "nearest"] = "flow"
     keyframe_interval: Count | None = Field(
-        None,
-        description="Frames from keyframe to keyframe on average; null for 4, or the whole clip where it is shorter.",
+        None, description="Frames to a keyframe; null for 4, or the whole clip where it is shorter."
     )
     keyframe_window: int = Field(8, ge=2, description="How many keyframes attend to each other at most.")
-    keyframe_attention: Literal["coarse", "full"] = Field(
+    extended_attention: Literal["coarse", "all"] = Field(
         "coarse",
-        description="What keyframes see of each other: means of two by two tokens, none at the finest level; or all "
-        "tokens, as in the published code.",
+        description="At which of the network's levels keyframes attend to each other: at all but the finest, or, as in "
+        "the published code, at all.",
     )
     pnp: PnP = PnP()
     sdedit: SDEdit = SDEdit()

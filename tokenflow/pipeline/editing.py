@@ -41,7 +41,7 @@ FEATURE_NOISE = 0.25
 """At which fraction of the noise levels `nearest` reads features: enough to blur texture, not enough to hide shapes."""
 
 USUAL_INTERVAL = 4
-"""Frames from keyframe to keyframe where no setting says how many."""
+"""Frames to a keyframe where no setting says how many."""
 
 MODES: dict[str, Callable[[Source, Config], Mode]] = {
     "pnp": lambda source, config: PnP(source, config.edit.pnp),
@@ -172,7 +172,7 @@ def _propagation(config: Config, editing: Editing, source: Source, folder: Path)
         correspondence=_correspondence(config, source, folder),
         interval=_interval(config, source.trajectory.frame_count),
         window=wanted.keyframe_window,
-        extent=wanted.keyframe_attention,
+        extended=wanted.extended_attention,
         seed=wanted.seed,
         carry_guidance=wanted.guidance == "carried",
         carried_until=wanted.carried_until,
@@ -180,7 +180,7 @@ def _propagation(config: Config, editing: Editing, source: Source, folder: Path)
 
 
 def _interval(config: Config, frame_count: int) -> int:
-    """Frames from keyframe to keyframe."""
+    """Frames to a keyframe."""
     wanted = config.edit.keyframe_interval
     if wanted is None:
         return min(USUAL_INTERVAL, frame_count)

@@ -15,7 +15,7 @@ from tokenflow.correspondence.base import Correspondence
 from tokenflow.frames import batches
 from tokenflow.keyframes import Window, draw_keyframes, windows
 from tokenflow.propagation.editing import Editing
-from tokenflow.propagation.extended import Extent, extended_attention, view
+from tokenflow.propagation.extended import Levels, extended_attention, extended_sites
 from tokenflow.propagation.kept import Kept
 from tokenflow.propagation.transport import Lost, Transport
 from tokenflow.rows import Latents
@@ -42,7 +42,7 @@ class TokenFlow:
         correspondence: where tokens lie in other frames.
         interval: frames to a keyframe.
         window: how many keyframes attend to each other at most.
-        extent: what keyframes see of each other.
+        extended: at which levels of the network they do.
         seed: of the draw of keyframes.
         carry_guidance: carry δ of the guidance from the keyframes too, instead of computing it for every frame.
         carried_until: fraction of the steps, in [0, 1], in which the whole edit is carried.
@@ -56,7 +56,7 @@ class TokenFlow:
         correspondence: Correspondence,
         interval: int,
         window: int,
-        extent: Extent,
+        extended: Levels,
         seed: int,
         carry_guidance: bool,
         carried_until: float,
@@ -66,7 +66,7 @@ class TokenFlow:
         self._correspondence = correspondence
         self._interval = interval
         self._window = window
-        self._extent = extent
+        self._extended = extended_sites(extended, editing.backbone.sites)
         self._seed = seed
         self._carry_guidance = carry_guidance
         self._carried_until = carried_until
@@ -98,22 +98,20 @@ class TokenFlow:
             What frames take from them: by site, the attention output b k n c of the branches that the frame pass
             computes; by place, the features that the mode injects, 1 k d h w; and the guidance's δ, 1 k c h w.
             Or, where the whole edit is carried, that alone, 1 k c h w.
-            What later keyframes attend to, of those that are kept: by site, the keys and values shown, b k m c.
+            What later keyframes attend to, of those that are kept: by extended site, keys and values, b k n c.
             The guided noise, k c h w.
         """
         guidance = self._editing.guidance
         keyframes = list(window.keyframes)
-        own = latents[keyframes]
-        shown = view(self._extent, self._editing.backbone.sites, (own.shape[-2], own.shape[-1]))
         taken: dict[str, Tensor] = {}
         outputs: dict[str, Tensor] = {}
         keys_values: dict[str, Tensor] = {}
 
         def strategy(injection: Injection) -> Strategy:
             taken.update((place, features[None]) for place, features in injection.features.items())
-            return extended_attention(injection, len(keyframes), context, shown, outputs, keys_values)
+            return extended_attention(injection, len(keyframes), context, self._extended, outputs, keys_values)
 
-        branches = self._editing.predict(keyframes, own, step, guidance.branches, strategy)
+        branches = self._editing.predict(keyframes, latents[keyframes], step, guidance.branches, strategy)
         conditional, difference = guidance.split(branches)
         guided = guidance.combine(conditional, difference)
         if self._is_carried(step):
