@@ -3,26 +3,38 @@
 Written from reading that code, on our own building blocks. What it does, step by step:
 
 - the keyframe interval is the batch size, one keyframe at random in each batch; all keyframes attend to all;
-- the source branch runs whole in both passes, and gives queries and keys, the residual, and the features to match;
+- the source branch runs whole in both passes, and gives queries and keys, the injected features, and what is matched;
 - at each site, each token of a frame takes the attention output of the most similar source token (cosine, over all
-  tokens) of its batch's keyframe and of the one before;
+  tokens) of its batch's keyframe and of the one before; in the source branch too;
 - the two are blended by the sigmoid of the distance to the batches' centres;
 - guidance is computed for every frame.
 
-Attention is fused here too, so that what is compared is the structure and not the kernel.
+Attention is fused here too, and what is injected are the features that the settings say, so that what is compared is
+the structure and nothing else.
 """
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tokenflow.attention import Hook, Injection, SelfAttention, Site, Strategy, project, repeat_branches
+from tokenflow.attention import (
+    Features,
+    Hook,
+    Injection,
+    QueriesKeys,
+    SelfAttention,
+    Site,
+    Strategy,
+    project,
+    repeat_branches,
+)
 from tokenflow.config import PnP as Settings
 from tokenflow.frames import batches
-from tokenflow.keyframes import draw_keyframes
 from tokenflow.modes.base import Source
 from tokenflow.propagation import Guidance
 from tokenflow.rows import Latents
@@ -50,16 +62,20 @@ class PublishedTokenFlow:
     def __call__(self, latents: Latents, step: Step) -> Iterator[tuple[list[int], Tensor]]:
         """Frames in batches, and the guided noise (g c h w) in their latents (f c h w are all frames')."""
         groups = list(batches(range(len(latents)), self._batch_size))
-        keyframes = draw_keyframes(len(latents), self._batch_size, self._seed, step.index)
-        pivots, injection = self._read_source(keyframes, step, attention=True)
-        outputs: dict[str, Tensor] = {}
-        self._predict(keyframes, latents, step, injection, _extended(injection, len(keyframes), outputs))
+        draw = np.random.default_rng([self._seed, step.index])
+        keyframes = [int(draw.integers(group[0], group[-1] + 1)) for group in groups]
+        pivots = Pivots({}, {}, {})
+        queries_keys: dict[str, QueriesKeys] = {}
+        features = self._read_source(keyframes, step, _kept(pivots, queries_keys))
+        attention = self._source.backbone._points.attention
+        injected = attention if step.is_before(self._settings.attention_until) else ()
+        injection = Injection({name: queries_keys[name] for name in injected}, features)
+        self._predict(keyframes, latents, step, injection, _extended(injection, len(keyframes), pivots.outputs))
         for index, frames in enumerate(groups):
-            tokens, injection = self._read_source(frames, step, attention=False)
-            near = [index, index - 1] if index else [index]
-            weight = _blend(frames, index, self._batch_size)
-            strategy = _matched(tokens, pivots, outputs, near, weight)
-            yield frames, self._predict(frames, latents, step, injection, strategy)
+            carried = Carried([index, index - 1] if index else [index], _blend(frames, index, self._batch_size), {})
+            features = self._read_source(frames, step, _matched(pivots, carried))
+            injection = Injection({}, features)
+            yield frames, self._predict(frames, latents, step, injection, _taken(pivots.outputs, carried))
 
     def _predict(
         self, frames: Sequence[int], latents: Latents, step: Step, injection: Injection, strategy: Strategy
@@ -72,30 +88,44 @@ class PublishedTokenFlow:
             branches = backbone.predict(latents[frames], step.timestep, self._guidance.branches, strategy=strategy)
         return self._guidance.combine(*self._guidance.split(branches))
 
-    def _read_source(
-        self, frames: Sequence[int], step: Step, *, attention: bool
-    ) -> tuple[dict[str, Tensor], Injection]:
-        """The source branch, run whole: tokens (f n c) at every site, and what is injected at this step."""
-        tokens: dict[str, Tensor] = {}
-        queries_keys: dict[str, tuple[Tensor, Tensor]] = {}
-        features: list[Tensor] = []
-        backbone = self._source.backbone
-
-        def keep(site: Site, layer: SelfAttention, states: Tensor) -> Tensor:
-            tokens[site.name] = states
-            queries, keys, values = project(site, layer, states)
-            queries_keys[site.name] = queries, keys
-            return layer.attend(queries, keys, values)
-
+    def _read_source(self, frames: Sequence[int], step: Step, strategy: Strategy) -> dict[Features, Tensor]:
+        """The source branch, run whole: the features (f d h w) that are injected at this step."""
+        backbone, features = self._source.backbone, list[Tensor]()
         block = backbone._features[self._settings.features]
-        hook = block.register_forward_hook(lambda _module, _inputs, output: features.append(output))
-        with hook:
+        with block.register_forward_hook(lambda _module, _inputs, output: features.append(output)):
             latents = self._source.latents(step.timestep, frames)
-            backbone.predict(latents, step.timestep, self._source.conditioning, strategy=keep)
-        injected = backbone._points.attention if attention and step.is_before(self._settings.attention_until) else ()
-        injects = step.is_before(self._settings.features_until)
-        injection = {self._settings.features: features[0]} if injects else {}
-        return tokens, Injection({name: queries_keys[name] for name in injected}, injection)
+            backbone.predict(latents, step.timestep, self._source.conditioning, strategy=strategy)
+        return {self._settings.features: features[0]} if step.is_before(self._settings.features_until) else {}
+
+
+@dataclass(frozen=True)
+class Pivots:
+    """What frames take from the keyframes, by site.
+
+    Attributes:
+        tokens: the source's, k n c, among which matches are looked for.
+        source: the source's attention output, 1 k n c.
+        outputs: the edit's, b k n c.
+    """
+
+    tokens: dict[str, Tensor]
+    source: dict[str, Tensor]
+    outputs: dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Carried:
+    """How the frames of one batch take it.
+
+    Attributes:
+        near: the keyframes, the batch's own first.
+        weight: f, the share of the first.
+        places: by site, where each token's match lies in each of these keyframes, f n each.
+    """
+
+    near: list[int]
+    weight: Tensor
+    places: dict[str, list[Tensor]]
 
 
 def _replacing(features: Tensor) -> Hook:
@@ -119,24 +149,39 @@ def _extended(injection: Injection, frames: int, outputs: dict[str, Tensor]) -> 
     return attend
 
 
-def _matched(
-    tokens: dict[str, Tensor],
-    pivots: dict[str, Tensor],
-    outputs: dict[str, Tensor],
-    near: list[int],
-    weight: Tensor,
-) -> Strategy:
-    """The keyframes' output at the most similar source token, blended by `weight` (f) of the first."""
+def _kept(pivots: Pivots, queries_keys: dict[str, QueriesKeys]) -> Strategy:
+    """The source's keyframes, each to itself; tokens, queries, keys and outputs are kept."""
+
+    def attend(site: Site, layer: SelfAttention, tokens: Tensor) -> Tensor:
+        queries, keys, values = project(site, layer, tokens)
+        output = layer.attend(queries, keys, values)
+        pivots.tokens[site.name], pivots.source[site.name] = tokens, output[None]
+        queries_keys[site.name] = queries, keys
+        return output
+
+    return attend
+
+
+def _matched(pivots: Pivots, carried: Carried) -> Strategy:
+    """The source's frames: the most similar source token of each keyframe is found, and its output taken."""
+
+    def attend(site: Site, layer: SelfAttention, tokens: Tensor) -> Tensor:
+        here, there = (F.normalize(each, dim=-1) for each in (tokens, pivots.tokens[site.name][carried.near]))
+        carried.places[site.name] = [(here @ keyframe.T).argmax(-1) for keyframe in there]
+        return _taken(pivots.source, carried)(site, layer, tokens)
+
+    return attend
+
+
+def _taken(outputs: dict[str, Tensor], carried: Carried) -> Strategy:
+    """Keyframes' outputs (b k n c) at the places found, blended."""
 
     def attend(site: Site, _layer: SelfAttention, states: Tensor) -> Tensor:
-        here = F.normalize(tokens[site.name], dim=-1)
-        taken = []
-        for keyframe in near:
-            places = (here @ F.normalize(pivots[site.name][keyframe], dim=-1).T).argmax(-1)
-            taken.append(outputs[site.name][:, keyframe][:, places])
+        places = zip(carried.near, carried.places[site.name], strict=True)
+        taken = [outputs[site.name][:, keyframe][:, place] for keyframe, place in places]
         if len(taken) == 1:
             return taken[0].flatten(0, 1)
-        share = weight[:, None, None].to(states)
+        share = carried.weight[:, None, None].to(states)
         return (share * taken[0] + (1 - share) * taken[1]).flatten(0, 1)
 
     return attend

@@ -2,13 +2,17 @@
 
 Every method edits the same clip with the same model, trajectory and seed in one process, the fast preset with fewer
 steps. Rounds alternate in their order, and times are given as ratios within a round, since the machine is shared.
-Network cost is counted, not timed: FLOPs as a ratio to one plain UNet call a frame and step. Peak memory is the
-process's while the method runs, model and trajectory included.
+Seconds are of sampling alone, flow and all that carries features included. Network cost is counted, not timed: FLOPs
+as a ratio to one plain UNet call a frame and step. Peak memory is that of a process in which one method alone samples
+a few steps, model and trajectory included.
 """
 
 import argparse
 import json
+import subprocess
+import sys
 import tempfile
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -17,8 +21,7 @@ import torch
 
 from benchmarks.published import PublishedTokenFlow
 from benchmarks.sampling import BATCH, DTYPE, SEED, Inverted, Method, editing, ours, table
-from benchmarks.truth import Truth, shipped
-from tokenflow.backbones.base import Backbone
+from benchmarks.truth import shipped
 from tokenflow.backbones.loading import load_backbone
 from tokenflow.config import PRESETS
 from tokenflow.config import PnP as Settings
@@ -41,49 +44,70 @@ METHODS = {
     "ours, preset: fast": Method(steps=PRESETS["fast"]["edit"]["steps"]),
 }
 BASELINES = "per frame", "published structure"
+FEW_STEPS = 4
+"""Enough for a step of each kind: with the whole edit carried, and with a pass for every frame."""
 
 
-def measure(backbone: Backbone, truth: Truth, rounds: int) -> list[dict[str, object]]:
+def measure(model: str, edit: str, rounds: int) -> list[dict[str, object]]:
     """A row a method: cost, and figures of the picture."""
+    backbone, truth = load_backbone(model, dtype=DTYPE), shipped(*EDITS[edit])
     with tempfile.TemporaryDirectory() as folder:
         clip = Inverted(backbone, truth, Path(folder))
         rows: dict[str, dict[str, object]] = {name: {"method": name} for name in METHODS}
         for name, method in METHODS.items():
             latents, calls = clip.sample_counted(method)
             rows[name] |= {"network_calls": calls, **truth.figures(clip.decoded(latents))}
-        watches = [_round(clip, reverse=count % 2 == 1) for count in range(rounds)]
-        seconds = {name: [watch["seconds"][name] for watch in watches] for name in METHODS}
+        times = [_round(clip, reverse=count % 2 == 1) for count in range(rounds)]
+        seconds = {name: [each[name] for each in times] for name in METHODS}
         for name, row in rows.items():
             row["seconds_a_frame"] = median(seconds[name]) / len(truth.frames)
-            row["peak_mb"] = max(watch["stage_peak_memory_mb"][name] for watch in watches)
+            row["peak_mb"] = peak_memory(model, edit, name)
             for other in BASELINES:
                 ratios = [mine / theirs for mine, theirs in zip(seconds[name], seconds[other], strict=True)]
                 row[f"time_to_{other.replace(' ', '_')}"] = median(ratios)
         return list(rows.values())
 
 
-def _round(clip: Inverted, *, reverse: bool) -> dict[str, dict[str, float]]:
-    """Every method once: seconds and peak memory by its name."""
+def _round(clip: Inverted, *, reverse: bool) -> dict[str, float]:
+    """Every method once: seconds by its name."""
     watch = Stopwatch()
     for name in reversed(METHODS) if reverse else METHODS:
         with watch.stage(name):
             clip.sample(METHODS[name])
-    return watch.figures()
+    return watch.figures()["seconds"]
+
+
+def peak_memory(model: str, edit: str, name: str) -> int:
+    """Of a method in a process of its own, in MiB."""
+    command = [sys.executable, "-m", "benchmarks.speed", "--model", model, "--edits", edit, "--peak-memory-of", name]
+    return int(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
+
+
+def _peak_memory_here(model: str, edit: str, name: str) -> int:
+    watch = Stopwatch()
+    with tempfile.TemporaryDirectory() as folder:
+        clip = Inverted(load_backbone(model, dtype=DTYPE), shipped(*EDITS[edit]), Path(folder))
+        method = replace(METHODS[name], steps=FEW_STEPS)
+        clip.source(FEW_STEPS)
+        with watch.stage(name):
+            clip.sample(method)
+    return watch.figures()["stage_peak_memory_mb"][name]
 
 
 def main() -> None:
     """Measures, prints a table, and writes it as JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="data/models/mini-sd")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--edits", nargs="*", default=list(EDITS), choices=list(EDITS))
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/speed.json"))
+    parser.add_argument("--peak-memory-of", choices=list(METHODS), help="of the first edit; prints that alone")
     arguments = parser.parse_args()
-    backbone = load_backbone(arguments.model, dtype=DTYPE)
+    if arguments.peak_memory_of:
+        print(_peak_memory_here(arguments.model, arguments.edits[0], arguments.peak_memory_of))
+        return
     rows = [
-        {"edit": edit, **row}
-        for edit in arguments.edits
-        for row in measure(backbone, shipped(*EDITS[edit]), arguments.rounds)
+        {"edit": edit, **row} for edit in arguments.edits for row in measure(arguments.model, edit, arguments.rounds)
     ]
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     arguments.out.write_text(json.dumps({"torch": torch.__version__, "rows": rows}, indent=1) + "\n")

@@ -27,6 +27,7 @@ def test_keyframes_differ_from_step_to_step_and_not_from_run_to_run() -> None:
     assert len({tuple(keyframes) for keyframes in drawn}) > 5
     assert drawn == [draw_keyframes(64, 8, 0, step) for step in range(10)]
     assert drawn != [draw_keyframes(64, 8, 1, step) for step in range(10)]
+    assert draw_keyframes(64, 8, 1, 0) != draw_keyframes(64, 8, 0, 1)
 
 
 @given(counts, intervals, st.integers(2, 12))
@@ -64,11 +65,18 @@ def test_frames_of_a_window_have_their_keyframes_in_it_or_among_those_kept_befor
 def test_all_windows_of_a_long_clip_share_anchors_and_touch_the_keyframe_before() -> None:
     keyframes = list(range(0, 400, 10))
     anchors, *cut = windows(keyframes, 400, 8)
-    assert len(cut) > 1
-    assert len(anchors.keyframes) == 2
+    assert len(cut) == -(-(40 - 2) // 5)  # of 8 keyframes 2 are anchors and 1 is the one before
+    assert anchors.keyframes == (100, 300)  # the middles of both halves
     assert all(set(anchors.keyframes) <= set(window.context) for window in cut)
     for before, after in pairwise(cut):
         assert before.keyframes[-1] in after.context
+
+
+def test_a_window_without_room_for_it_does_not_see_the_keyframe_before() -> None:
+    for size, context in ((2, 1), (3, 2)):
+        anchors, *cut = windows(range(0, 400, 10), 400, size)
+        assert all(window.context == anchors.keyframes for window in cut)
+        assert len(anchors.keyframes) == context
 
 
 def test_every_keyframe_is_computed_once_however_long_the_clip_is() -> None:

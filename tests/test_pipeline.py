@@ -66,6 +66,43 @@ def configured(material: Path, output: Path, *overrides: str, trajectories: Path
     return tokenflow.load_config(material / "config.yaml", [*places, *overrides], {})
 
 
+@pytest.mark.parametrize(
+    ("setting", "argument", "value"),
+    [
+        ("keyframe_window=3", "window", 3),
+        ("extended_attention=all", "extended", "all"),
+        ("carried_until=0.25", "carried_until", 0.25),
+        ("guidance=per_frame", "carry_guidance", False),
+        ("keyframe_interval=2", "interval", 2),
+        ("seed=7", "seed", 7),
+    ],
+)
+def test_propagation_is_told_every_setting(
+    setting: str,
+    argument: str,
+    value: object,
+    material: Path,
+    tmp_path: Path,
+    shared_trajectories: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    given: dict[str, object] = {}
+
+    class Told(Exception):  # noqa: N818 - the end of what is tested
+        pass
+
+    def told(*_: object, **options: object) -> None:
+        given.update(options)
+        raise Told
+
+    monkeypatch.setattr(editing, "TokenFlow", told)
+    with pytest.raises(Told):
+        tokenflow.edit(
+            configured(material, tmp_path, f"edit.{setting}", trajectories=shared_trajectories), progress=False
+        )
+    assert given[argument] == value
+
+
 @pytest.mark.parametrize("mode", ["pnp", "sdedit", "controlnet"])
 @pytest.mark.parametrize(
     "how",

@@ -42,8 +42,9 @@ def windows(keyframes: Sequence[int], frame_count: int, size: int) -> Iterator[W
     """Cut keyframes into windows of at most `size` keyframes, context included.
 
     Up to `size` keyframes make one window and all attend to all, as in the paper. Beyond, memory stays flat: anchors
-    spread over the clip come first, and each window attends to them, which holds the clip's look together, and to the
-    keyframe before it, which holds neighbours together. Every keyframe is in one window, so that time stays linear.
+    spread over the clip come first, and each window attends to them, which holds the clip's look together, and, if its
+    size is 4 or more, to the keyframe before it, which holds neighbours together. Every keyframe is in one window, so
+    that time stays linear.
     """
     others = _without(range(frame_count), keyframes)
     if len(keyframes) <= size:
@@ -57,7 +58,7 @@ def windows(keyframes: Sequence[int], frame_count: int, size: int) -> Iterator[W
     for start in range(0, len(rest), own):
         chunk = rest[start : start + own]
         end = frame_count if start + own >= len(rest) else chunk[-1] + 1
-        between = tuple(frame for frame in others if begin <= frame < end)
+        between = others[bisect_left(others, begin) : bisect_left(others, end)]
         kept = tuple(sorted({*anchors, chunk[-1]}))
         yield Window(chunk, context, between, kept)
         begin, context = end, kept if size > len(anchors) + 1 else anchors

@@ -7,9 +7,10 @@ from tests.propagation.conftest import STEPS
 from tests.propagation.test_tokenflow import MODES, guidance
 from tests.tiny import whole
 from tokenflow import config as settings
+from tokenflow.backbones.base import Conditioning
 from tokenflow.modes.base import Source
 from tokenflow.modes.sdedit import SDEdit
-from tokenflow.propagation import Editing
+from tokenflow.propagation import Editing, Guidance
 from tokenflow.schedule import ddim_step, shared_noise
 
 
@@ -27,6 +28,18 @@ def test_the_sources_noise_leads_from_the_source_at_each_level_to_the_next(
         cleaner = ddim_step(noisier, noise, alpha(step.timestep), alpha(step.next_timestep))
         # Float32; ᾱ of the noisiest level is 0.005, by whose root latents are divided.
         torch.testing.assert_close(cleaner, mode.unedited(step.next_timestep)[frames], rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("scale", [1.5, 4.0, 7.5])
+def test_guidance_is_the_noise_without_the_prompt_and_scale_times_what_the_prompt_adds(scale: float) -> None:
+    """Ho & Salimans, 2022: ε = ε_uncond + scale · (ε_cond − ε_uncond)."""
+    unconditional, conditional = torch.rand(2, 3, 4, 8, 8)
+    prompts = [Conditioning(torch.full((1, 5, 6), value)) for value in (1.0, 0.0)]
+    guided = Guidance(prompts[0], prompts[1], scale)
+    assert torch.equal(guided.branches.tokens[:, 0, 0], torch.tensor([0.0, 1.0]))  # the prompt's is the last
+    combined = guided.combine(*guided.split(torch.stack([unconditional, conditional])))
+    wanted = unconditional + scale * (conditional - unconditional)
+    torch.testing.assert_close(combined, wanted, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", MODES)

@@ -22,6 +22,7 @@ from tokenflow.modes.pnp import PnP
 from tokenflow.modes.sdedit import SDEdit
 from tokenflow.propagation import Editing, Guidance, PerFrame, TokenFlow
 from tokenflow.propagation.extended import Levels
+from tokenflow.propagation.kept import Kept
 from tokenflow.schedule import CLEAN, Step
 
 ROUNDING = 2e-4
@@ -312,6 +313,23 @@ def test_windows_of_few_keyframes_give_about_what_one_window_gives(carried_until
     cut = sample(moving, mode, tokenflow(moving, mode, guidance(moving), window=4, **options))
     alone = sample(moving, mode, PerFrame(Editing(moving.backbone, mode, guidance(moving)), 4))
     assert (cut - whole).abs().mean() < (alone - whole).abs().mean()
+
+
+def test_what_is_kept_of_keyframes_does_not_grow_with_the_clip(moving: Source, monkeypatch: pytest.MonkeyPatch) -> None:
+    mode = SDEdit(moving, settings.SDEdit(strength=1.0), 0)
+    start, steps = mode.start(moving.backbone.schedule.steps(STEPS))
+    held: list[int] = []
+    joined = Kept.joined
+
+    def counted(kept: Kept, other: Kept) -> Kept:
+        result = joined(kept, other)
+        held.append(len(result.keyframes))
+        return result
+
+    monkeypatch.setattr(Kept, "joined", counted)
+    noise_of_all(tokenflow(moving, mode, guidance(moving), interval=1, window=4), whole(start), steps[0])
+    # Two anchors, the keyframe before, and the one at work.
+    assert max(held) == 4
 
 
 def test_after_an_edit_and_after_one_that_raised_the_model_is_what_it_was(moving: Source) -> None:
