@@ -203,14 +203,14 @@ def test_each_edited_frame_is_measured_against_its_own_source(
 def test_a_clip_model_and_a_mask_add_their_figures(material: Path, tmp_path: Path, shared_trajectories: Path) -> None:
     save_tiny_clip(tmp_path / "clip")
     mask = np.zeros((FRAMES, 16, 24, 3), np.uint8)
-    mask[:, :, :12] = 255
+    mask[:, :, :6] = 255
     write_pngs(tmp_path / "mask", mask)
     settings = [f"metrics.clip={tmp_path / 'clip'}", f"metrics.mask={tmp_path / 'mask'}"]
     config = configured(material, tmp_path, *settings, trajectories=shared_trajectories)
     metrics = tokenflow.edit(config, progress=False).report["metrics"]
     assert set(metrics["clip_text"]) == set(metrics["clip_consistency"]) == {"source", "edit"}
     change = metrics["change"]
-    assert change["whole"] == pytest.approx((change["inside"] + change["outside"]) / 2, rel=1e-3)
+    assert change["whole"] == pytest.approx((change["inside"] + 3 * change["outside"]) / 4, rel=1e-3)
     one = configured(material, tmp_path, f"metrics.mask={tmp_path / 'mask' / 'frame_00003.png'}", "clip.start=0.3")
     assert set(tokenflow.edit(one, progress=False).report["metrics"]["change"]) == {"whole", "inside", "outside"}
 
@@ -237,6 +237,29 @@ def test_what_an_edit_is_measured_with_is_missed_before_the_work(
         setting = f"metrics.mask={tmp_path / 'mask'}"
     with pytest.raises(tokenflow.TokenflowError, match=says):
         tokenflow.edit(configured(material, tmp_path, setting, trajectories=shared_trajectories), progress=False)
+
+
+@pytest.mark.parametrize("setting", ["metrics.clip=no/such/folder", "metrics.mask=none.png"])
+def test_a_mask_or_a_clip_model_that_is_not_there_is_missed_before_the_inversion(
+    setting: str, material: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(FileNotFoundError):
+        tokenflow.edit(configured(material, tmp_path, setting), progress=False)
+    assert not list((tmp_path / "trajectories").rglob("*.safetensors"))
+
+
+def test_the_reconstruction_is_measured_as_it_was_before_coding(material: Path, tmp_path: Path) -> None:
+    config = configured(material, tmp_path)
+    folder = tokenflow.preprocess(config, progress=False).folder
+    coded, pictures = (
+        np.stack([frame.picture for frame in read_frames(folder / name)])
+        for name in ("reconstruction.mp4", "reconstruction.mkv")
+    )
+    assert np.abs(coded.astype(int) - pictures).mean() > 0.1
+    written = np.stack([frame.picture for frame in read_frames(material / "clip.mp4")])
+    error = np.square(pictures / 255 - written / 255).mean((1, 2, 3))
+    stored = json.loads((folder / "report.json").read_text())["reconstruction"]
+    assert stored["inversion_psnr"] == pytest.approx(np.mean(-10 * np.log10(error)), abs=0.05)  # in 8 bits here
 
 
 def test_another_edit_of_the_same_clip_shares_the_inversion(material: Path, tmp_path: Path) -> None:

@@ -13,8 +13,8 @@ from tokenflow.correspondence.base import identity
 from tokenflow.correspondence.pairwise import Pairwise
 
 CACHED_FRAMES = 16
-"""How many frames' features are remembered: a batch of eight and the keyframes around it. Of Stable Diffusion 1.5 at 512
-pixels a frame's take 47 MB."""
+"""How many frames' features are remembered: a batch of eight and the keyframes around it. Of Stable Diffusion 1.5 at
+512 pixels a frame's take 47 MB."""
 
 AROUND = 3
 """Tokens along a side of what is matched: a token alone has too many that look like it."""

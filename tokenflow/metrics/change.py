@@ -11,23 +11,23 @@ class Change:
     """The difference between an edit and its source, frame by frame."""
 
     def __init__(self) -> None:
-        self.over_time: dict[str, dict[str, list[float]]] = {"change": {}}
-        """`change` (mean absolute difference, in grey levels of 255): `whole`, and `inside` and `outside` of masks."""
+        self.over_time: dict[str, dict[str, list[float | None]]] = {"change": {}}
+        """`change` (mean absolute difference, in grey levels of 255): `whole`, and `inside` and `outside` of masks;
+        None for a frame that has nothing there."""
 
     def add(self, source: np.ndarray, edit: np.ndarray, mask: np.ndarray | None = None) -> None:
         """The next frame.
 
         Args:
             source, edit: H W 3 uint8.
-            mask: H W in [0, 1], 1 where the edit is meant to change something; None where that is not known. A frame
-                that lies wholly on one side of its mask counts on that side alone.
+            mask: H W in [0, 1], 1 where the edit is meant to change something; None where that is not known.
         """
         shares = {"whole": np.ones(source.shape[:2])}
         if mask is not None:
             shares |= {"inside": mask, "outside": 1 - mask}
         for name, share in shares.items():
-            if share.any():
-                self.over_time["change"].setdefault(name, []).append(mean_change(source, edit, share))
+            value = mean_change(source, edit, share) if share.any() else None
+            self.over_time["change"].setdefault(name, []).append(value)
 
 
 def mean_change(first: np.ndarray, second: np.ndarray, share: np.ndarray) -> float:

@@ -1,6 +1,6 @@
 """Everything that an edit's report measures, fed frame by frame."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -9,12 +9,12 @@ from tokenflow.metrics.clip_score import ClipScore
 from tokenflow.metrics.detail import gradient_energy
 from tokenflow.metrics.steadiness import Steadiness
 
-OverTime = dict[str, dict[str, list[float]]]
-"""Figure -> what was measured -> its values, a frame, pair or triple of neighbours each."""
+OverTime = dict[str, dict[str, list[float | None]]]
+"""Figure -> what was measured -> its values, a frame, pair or triple of neighbours each; None where there is none."""
 
 
 class Measures:
-    """An edit beside its source and its reconstruction, which are the floor that no edit can be expected to pass.
+    """An edit beside its source and its reconstruction: what the clip is, and what the model makes of it unedited.
 
     Args:
         reconstruction: the inversion sampled back, H W 3 uint8, as many frames as the clip has.
@@ -33,7 +33,7 @@ class Measures:
         self._clip = clip
         self._steadiness = Steadiness()
         self._change = Change()
-        self._detail: OverTime = {"detail": {}}
+        self._energy: dict[str, list[float]] = {"source": [], "reconstruction": [], "edit": []}
 
     def add(self, source: np.ndarray, edit: np.ndarray) -> None:
         """The next frame (H W 3 uint8), and with it the next of the reconstruction and of the masks."""
@@ -41,10 +41,8 @@ class Measures:
         mask = None if self._masks is None else next(self._masks)
         self._steadiness.add(source, {"source": source, "reconstruction": reconstruction, "edit": edit})
         self._change.add(source, edit, mask)
-        of_source = gradient_energy(source / 255)
-        if of_source:  # a picture of one colour has no detail to compare with
-            for name, picture in (("reconstruction", reconstruction), ("edit", edit)):
-                self._detail["detail"].setdefault(name, []).append(gradient_energy(picture / 255) / of_source)
+        for name, picture in zip(self._energy, (source, reconstruction, edit), strict=True):
+            self._energy[name].append(gradient_energy(picture / 255))
         if self._clip is not None:
             self._clip.add({"source": source, "edit": edit})
 
@@ -52,21 +50,53 @@ class Measures:
         """All values so far, to four digits.
 
         `warp_error_e3` and `flicker` of source, reconstruction and edit (see steadiness.py); `detail` of
-        reconstruction and edit relative to the source's (detail.py); `change` whole, inside and outside of the mask
-        (change.py); `clip_text` and `clip_consistency` of source and edit (clip_score.py).
+        reconstruction and edit relative to the source's (detail.py), None for a source of one colour; `change` whole,
+        inside and outside of the mask (change.py); `clip_text` and `clip_consistency` of source and edit
+        (clip_score.py).
         """
-        series = self._steadiness.over_time | self._detail | self._change.over_time
-        if self._clip is not None:
-            series |= self._clip.over_time
+        of_clip = {} if self._clip is None else self._clip.over_time
+        series: dict[str, Mapping[str, Sequence[float | None]]] = {
+            **self._steadiness.over_time,
+            **self._detail(),
+            **self._change.over_time,
+            **of_clip,
+        }
         return {
-            figure: {name: [float(f"{value:.4g}") for value in values] for name, values in by_name.items()}
+            figure: {name: [value and _rounded(value) for value in values] for name, values in by_name.items()}
             for figure, by_name in series.items()
         }
 
     def figures(self) -> dict[str, dict[str, float]]:
-        """The mean over time of each, by the same names; those that a clip is too short for are left out."""
-        return {
-            figure: {name: float(f"{np.mean(values):.4g}") for name, values in by_name.items()}
-            for figure, by_name in self.over_time().items()
-            if by_name
+        """Of the whole clip, by the same names: means over time; of detail all frames' energy relative to all of the
+        source's, since a frame of next to one colour would outweigh all others. What has no value is left out."""
+        series = self.over_time()
+        means = {
+            figure: {
+                name: _mean(values) for name, values in by_name.items() if any(each is not None for each in values)
+            }
+            for figure, by_name in series.items()
         }
+        if means["detail"]:
+            of_source = sum(self._energy["source"])
+            means["detail"] = {name: _rounded(sum(self._energy[name]) / of_source) for name in means["detail"]}
+        return {figure: by_name for figure, by_name in means.items() if by_name}
+
+    def _detail(self) -> OverTime:
+        of_source = self._energy["source"]
+        return {
+            "detail": {
+                name: [
+                    value / other if other else None for value, other in zip(self._energy[name], of_source, strict=True)
+                ]
+                for name in ("reconstruction", "edit")
+            }
+        }
+
+
+def _rounded(value: float) -> float:
+    """To four digits."""
+    return float(f"{value:.4g}")
+
+
+def _mean(values: list[float | None]) -> float:
+    return _rounded(float(np.mean([value for value in values if value is not None])))

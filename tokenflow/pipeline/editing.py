@@ -26,7 +26,7 @@ from tokenflow.modes.base import Mode, Source
 from tokenflow.modes.controlnet import ControlNet
 from tokenflow.modes.pnp import PnP
 from tokenflow.modes.sdedit import SDEdit
-from tokenflow.pipeline.measuring import open_measures
+from tokenflow.pipeline.measuring import open_measures, open_score
 from tokenflow.pipeline.opening import load_model, open_trajectory
 from tokenflow.pipeline.preprocessing import preprocess
 from tokenflow.progress import Progress, track
@@ -96,10 +96,11 @@ def edit(config: Config, *, backbone: Backbone | None = None, progress: Progress
         guidance = _guidance(config, backbone)
         if config.edit.mode == "controlnet":
             backbone.load_control(config.edit.controlnet.path)  # what is wrong with it is said before stage 1
+        score = open_score(config, backbone.device)
         with watch.stage("preprocess"):
             preprocess(config, backbone=backbone, progress=progress)
         source = _source(config, backbone)
-        measures = open_measures(config, source)
+        measures = open_measures(config, source, score)
         with watch.stage("edit"):
             latents = _sample(config, source, guidance, steps, folder, progress)
         with watch.stage("decode"):

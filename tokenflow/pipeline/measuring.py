@@ -6,27 +6,37 @@ from itertools import islice, repeat
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from tokenflow.config import Clip, Config
 from tokenflow.errors import ConfigError
 from tokenflow.metrics import ClipScore, Measures
 from tokenflow.modes.base import Source
-from tokenflow.pipeline.preprocessing import RECONSTRUCTION
+from tokenflow.pipeline.preprocessing import LOSSLESS
 from tokenflow.rows import Frames
 from tokenflow.video import Frame, read_frames, resize
 
 
-def open_measures(config: Config, source: Source) -> Measures:
-    """Everything that the configuration asks for. Called before the work, so that what is missing is said before it.
+def open_score(config: Config, device: torch.device) -> ClipScore | None:
+    """CLIP, where the configuration names one; and a look at the mask. Called before stage 1, which takes long.
 
     Raises:
-        ConfigError: the mask has another number of frames than the clip.
         ClipError, ClipNotFoundError: the mask cannot be read.
         ModelError, ModelNotFoundError: the CLIP model cannot be used.
     """
-    reconstruction = (frame.picture for frame in read_frames(source.trajectory.folder / RECONSTRUCTION))
-    clip, mask = config.metrics.clip, config.metrics.mask
-    score = None if clip is None else ClipScore(clip, config.edit.prompt, source.backbone.device)
+    if config.metrics.mask is not None:
+        next(read_frames(config.metrics.mask))
+    return None if config.metrics.clip is None else ClipScore(config.metrics.clip, config.edit.prompt, device)
+
+
+def open_measures(config: Config, source: Source, score: ClipScore | None) -> Measures:
+    """Everything that the configuration asks for. Called before sampling, so that what is missing is said before it.
+
+    Raises:
+        ConfigError: the mask has another number of frames than the clip.
+    """
+    reconstruction = (frame.picture for frame in read_frames(source.trajectory.folder / LOSSLESS))
+    mask = config.metrics.mask
     return Measures(reconstruction, None if mask is None else _masks(mask, config.clip, source.frames), score)
 
 

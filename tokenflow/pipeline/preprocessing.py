@@ -31,6 +31,8 @@ from tokenflow.trajectory import Trajectory
 from tokenflow.video import VideoWriter, fit_size, probe, read_frames, resize
 
 RECONSTRUCTION = "reconstruction.mp4"
+LOSSLESS = "reconstruction.mkv"
+"""The same without what coding adds to flicker and takes from detail: edits are measured beside it."""
 
 MOST_PIXELS = 4096**2
 """Of a frame while it is edited: far more than any Stable Diffusion was trained at."""
@@ -86,13 +88,13 @@ def preprocess(config: Config, *, backbone: Backbone | None = None, progress: Pr
 
 
 def _is_whole(trajectory: Trajectory) -> bool:
-    """Whether there is nothing left to do; a video that somebody deleted is made again.
+    """Whether there is nothing left to do; videos that somebody deleted are made again.
 
     Raises:
         TrajectoryError: a part of the trajectory itself is gone.
     """
     trajectory.check_parts()
-    return trajectory.complete and (trajectory.folder / RECONSTRUCTION).is_file()
+    return trajectory.complete and all((trajectory.folder / name).is_file() for name in (RECONSTRUCTION, LOSSLESS))
 
 
 def _invert_clip(config: Config, backbone: Backbone, trajectory: Trajectory, progress: Progress) -> None:
@@ -190,7 +192,7 @@ def _source_predict(config: Config, backbone: Backbone) -> Callable[[Tensor, int
 def _reconstruct(
     config: Config, backbone: Backbone, steps: Sequence[Step], trajectory: Trajectory, progress: Progress
 ) -> dict[str, float]:
-    """Sample the inversion back, write it as a video, and compare it with the source."""
+    """Sample the inversion back, write it as videos, and compare it with the source."""
     frames = trajectory.frames()
     predict = _source_predict(config, backbone)
 
@@ -204,8 +206,11 @@ def _reconstruct(
     clean = _level(trajectory, CLEAN)
     figures: dict[str, list[float]] = {}  # small tensors that last would keep the heap from shrinking
     height, width = frames.shape[1:3]
-    path, times, end = trajectory.folder / RECONSTRUCTION, trajectory.times, trajectory.end
-    with VideoWriter(path, width=width, height=height, times=times, end=end) as video:
+    form: dict[str, Any] = {"width": width, "height": height, "times": trajectory.times, "end": trajectory.end}
+    with (
+        VideoWriter(trajectory.folder / RECONSTRUCTION, **form) as video,
+        VideoWriter(trajectory.folder / LOSSLESS, codec="ffv1", **form) as lossless,
+    ):
         for group in batches(range(len(frames)), config.inversion.batch_size):
             source = as_tensor(frames[group])
             restored = backbone.decode(latents[group]).cpu()
@@ -217,6 +222,7 @@ def _reconstruct(
                 figures.setdefault(f"{name}_ssim", []).extend(ssim(pictures, source).tolist())
             for picture in as_pictures(restored):
                 video.write(picture)
+                lossless.write(picture)
     return {name: round(fmean(values), 4) for name, values in figures.items()}
 
 

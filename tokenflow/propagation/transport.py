@@ -16,7 +16,8 @@ from tokenflow.keyframes import neighbours
 
 LOST_BELOW = 0.2
 """Where no keyframe's confidence reaches this, a token counts as occluded in all: with flow, where the way there and
-back misses by half a latent. To count less as lost breaks things that move fast (docs/speed.md)."""
+back misses by a pixel for what stands still, and by more for what moves (correspondence/flow.py). To count less as lost
+breaks things that move fast (docs/speed.md)."""
 
 
 @dataclass(frozen=True)
