@@ -115,7 +115,10 @@ def choose_device(name: str) -> torch.device:
 
 
 def choose_dtype(name: str, device: torch.device) -> torch.dtype:
-    """The precision of that name; for `auto` float16 on CUDA, bfloat16 on a CPU that multiplies in it, else float32."""
+    """The precision of that name; for `auto` float16 on CUDA, bfloat16 on a CPU that multiplies in it, else float32.
+
+    On CUDA float16 has more digits than bfloat16, older cards multiply in it, and published checkpoints are used in it.
+    """
     if name == "auto" and device.type == "cuda":
         return torch.float16
     if name == "auto":
