@@ -215,6 +215,17 @@ def test_a_clip_model_and_a_mask_add_their_figures(material: Path, tmp_path: Pat
     assert set(tokenflow.edit(one, progress=False).report["metrics"]["change"]) == {"whole", "inside", "outside"}
 
 
+def test_the_part_of_the_clip_that_is_edited_has_the_same_part_of_its_mask(material: Path, tmp_path: Path) -> None:
+    """White in the first three frames alone, of which the edit sees none; then in one that it sees."""
+    for white, sides in (([0, 1, 2], {"whole", "outside"}), ([5], {"whole", "inside", "outside"})):
+        with VideoWriter(tmp_path / "mask.mkv", width=24, height=16, times=TIMES, codec="ffv1") as video:
+            for frame in range(FRAMES):
+                video.write(np.full((16, 24, 3), 255 * (frame in white), np.uint8))
+        part = [f"clip.start={float(TIMES[3])}", "clip.every=2", SHORT, f"metrics.mask={tmp_path / 'mask.mkv'}"]
+        change = tokenflow.edit(configured(material, tmp_path, *part), progress=False).report["metrics"]["change"]
+        assert set(change) == sides
+
+
 @pytest.mark.parametrize(
     ("setting", "says"),
     [

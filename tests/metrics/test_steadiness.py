@@ -7,6 +7,7 @@ import pytest
 
 from tests.correspondence.test_flow import texture
 from tokenflow.metrics import Steadiness, flicker, warp_error
+from tokenflow.metrics.steadiness import Motion
 from tools.mini_sd.build_clips import CLIPS
 
 
@@ -144,3 +145,18 @@ def test_flicker_needs_two_neighbours() -> None:
     clip = panning()
     assert len(measure("flicker", clip, a=clip)["a"]) == 2
     assert measure("flicker", clip[:2], a=clip) == {}
+
+
+def test_flicker_counts_what_is_seen_in_the_frame_before_and_in_the_one_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One pixel of the middle frame is hidden before, one behind; what an edit does there does not count."""
+    seen_before, seen_behind, everywhere = (np.ones((8, 8), bool) for _ in range(3))
+    seen_before[2, 3] = seen_behind[5, 6] = False
+    still = np.zeros((8, 8, 2), np.float32)
+    motions = {0: Motion(still, still, everywhere, seen_before), 1: Motion(still, still, seen_behind, everywhere)}
+    source = [np.full((8, 8, 3), 10 + frame, np.uint8) for frame in range(3)]
+    monkeypatch.setattr(Motion, "between", lambda earlier, _later: motions[int(earlier[0, 0]) - 10])
+    edit = [np.full((8, 8, 3), 100, np.uint8) for _ in range(3)]
+    edit[1][2, 3] = edit[1][5, 6] = 200
+    assert measure("flicker", source, edit=edit)["edit"] == [0.0]
+    edit[1][4, 4] = 200
+    assert measure("flicker", source, edit=edit)["edit"] == pytest.approx([100 / 62])
