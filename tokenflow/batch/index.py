@@ -56,7 +56,7 @@ def write_index(path: Path, jobs: Sequence[Job], records: Sequence[Record]) -> N
         rows=[_row(path.parent, job, record) for job, record in zip(jobs, records, strict=True)],
     )
     temporary = path.with_name(f".{path.name}.partial")
-    temporary.write_text(page)
+    temporary.write_text(page, encoding="utf-8")
     temporary.replace(path)
 
 

@@ -106,7 +106,7 @@ def write_page(path: Path, content: Mapping[str, Any], comparison: Path, contact
         video=_video(comparison),
         sheet=_data_uri("image/png", contact_sheet),
     )
-    path.write_text(page)
+    path.write_text(page, encoding="utf-8")
 
 
 def _chips(settings: Mapping[str, Any], frames: int) -> Iterator[str]:
