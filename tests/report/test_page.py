@@ -52,14 +52,14 @@ CONTENT: dict[str, Any] = {
 SVG = "{http://www.w3.org/2000/svg}"
 
 
-def write(folder: Path, content: dict[str, Any] = CONTENT, codec: str = "h264", container: str = "mp4") -> str:
+def write(folder: Path, content: dict[str, Any] = CONTENT, container: str = "mp4", **form: Any) -> str:
     video = folder / f"comparison.{container}"
-    with VideoWriter(video, width=48, height=16, times=[Fraction(each, 7) for each in range(5)], codec=codec) as writer:
+    with VideoWriter(video, width=48, height=16, times=[Fraction(each, 7) for each in range(5)], **form) as writer:
         for picture in moving_square(5, width=48):
             writer.write(picture)
     contact_sheet({"a": list(moving_square(2))}).save(folder / "sheet.png")
     write_page(folder / "report.html", content, video, folder / "sheet.png")
-    return (folder / "report.html").read_text()
+    return (folder / "report.html").read_text(encoding="utf-8")
 
 
 def embedded(text: str, kind: str) -> bytes:
@@ -112,10 +112,28 @@ def test_the_video_and_the_sheet_are_in_it_byte_for_byte(tmp_path: Path) -> None
     assert embedded(text, "image/png") == (tmp_path / "sheet.png").read_bytes()
 
 
-@pytest.mark.parametrize(("codec", "container"), [("ffv1", "mkv"), ("prores", "mov"), ("vp9", "mkv")])
-def test_a_video_that_browsers_do_not_play_goes_in_as_one_they_do(codec: str, container: str, tmp_path: Path) -> None:
-    (tmp_path / "copy.mp4").write_bytes(embedded(write(tmp_path, codec=codec, container=container), "video/mp4"))
-    assert probe(tmp_path / "copy.mp4").codec == "h264"
+def test_a_webm_stays_one(tmp_path: Path) -> None:
+    text = write(tmp_path, container="webm", codec="vp9")
+    assert embedded(text, "video/webm") == (tmp_path / "comparison.webm").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("container", "form"),
+    [
+        ("mkv", {"codec": "ffv1"}),
+        ("mov", {"codec": "prores"}),
+        ("mkv", {"codec": "vp9"}),
+        ("mp4", {"quality": 0}),  # lossless H.264 has a profile of its own, whatever its pixel format
+        ("mp4", {"pixel_format": "yuv422p"}),
+        ("webm", {"codec": "vp9", "pixel_format": "yuv444p"}),
+    ],
+)
+def test_a_video_that_browsers_do_not_play_goes_in_as_one_they_do(
+    container: str, form: dict[str, Any], tmp_path: Path
+) -> None:
+    (tmp_path / "copy.mp4").write_bytes(embedded(write(tmp_path, container=container, **form), "video/mp4"))
+    info = probe(tmp_path / "copy.mp4")
+    assert (info.codec, info.profile) == ("h264", "High")
     original, copy = (list(read_frames(tmp_path / name)) for name in (f"comparison.{container}", "copy.mp4"))
     # MP4 keeps these times to within a tick of its clock, Matroska holds milliseconds.
     assert [float(each.time) for each in copy] == pytest.approx([float(each.time) for each in original], abs=2e-3)

@@ -13,8 +13,10 @@ from tokenflow.report.plot import line_plot
 from tokenflow.report.template import open_template
 from tokenflow.video import VideoWriter, fit_size, probe, read_frames, resize
 
-PLAYABLE = {("h264", ".mp4"), ("h264", ".mov"), ("vp9", ".webm"), ("av1", ".webm"), ("av1", ".mp4")}
-"""Coding and container that browsers play."""
+PLAYABLE = {".mp4": "h264", ".mov": "h264", ".webm": "vp9"}
+"""The coding that all browsers play, by container; AV1 asks Safari for a machine that decodes it."""
+PLAYABLE_PROFILES = {"Constrained Baseline", "Main", "High", "Profile 0"}
+"""Its profiles that they play: 8 bits and 4:2:0. Of a lossless H.264 video some show nothing."""
 MOST_BYTES = 24 * 2**20
 """The largest video that goes into the page as it is; of any other, a smaller copy does."""
 PREVIEW = 960, 540
@@ -144,8 +146,9 @@ def _flattened(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[
 
 def _video(comparison: Path) -> Markup:
     """The comparison as a data URI, as it is, or where browsers could not play it so, as a smaller copy."""
-    codec, suffix = probe(comparison).codec, comparison.suffix
-    if (codec, suffix) in PLAYABLE and comparison.stat().st_size <= MOST_BYTES:
+    info, suffix = probe(comparison), comparison.suffix
+    is_playable = info.codec == PLAYABLE.get(suffix) and info.profile in PLAYABLE_PROFILES
+    if is_playable and comparison.stat().st_size <= MOST_BYTES:
         return _data_uri("video/webm" if suffix == ".webm" else "video/mp4", comparison)
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "preview.mp4"
