@@ -105,12 +105,13 @@ def _figures(record: Record, result: EditResult | None) -> list[float | None]:
         return [None, record.seconds, None, None, None, None]
     report: dict[str, Any] = result.report
     metrics = report["metrics"]
+    warp_error = metrics.get("warp_error_e3", {})  # one frame alone has none
     return [
         report["frames"],
         record.seconds,
         metrics["reconstruction"]["inversion_psnr"],
-        metrics["warp_error_e3"].get("source"),
-        metrics["warp_error_e3"].get("edit"),
+        warp_error.get("source"),
+        warp_error.get("edit"),
         report["peak_memory_mb"],
     ]
 
