@@ -49,7 +49,7 @@ def room(path: Path) -> str:
 
 def imported_rooms(path: Path) -> set[str]:
     rooms = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom):
             assert not node.level, f"{path.name} imports relative to itself; say from where"
             names = [node.module] if node.module != "tokenflow" else [f"tokenflow.{each.name}" for each in node.names]
@@ -61,6 +61,16 @@ def imported_rooms(path: Path) -> set[str]:
         parts = [name.split(".") for name in names if name and name.split(".")[0] == "tokenflow"]
         rooms |= {part[1] if len(part) > 1 else "cli" for part in parts}
     return rooms
+
+
+def opens_text(call: ast.Call) -> bool:
+    """Whether a call opens, reads or writes a file as text."""
+    called = ast.unparse(call.func)
+    if called.endswith((".read_text", ".write_text")):
+        return True
+    opens_files = called.split(".")[-1] == "open" and called not in ("av.open", "os.open", "Image.open")
+    modes = [each.value for each in call.args if isinstance(each, ast.Constant)]
+    return opens_files and not any("b" in mode for mode in modes)
 
 
 def test_every_room_has_its_place_in_the_order() -> None:
@@ -76,7 +86,7 @@ def test_a_file_imports_only_from_above(path: Path) -> None:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_every_module_says_what_it_is(path: Path) -> None:
-    assert ast.get_docstring(ast.parse(path.read_text()))
+    assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
 
 
 @pytest.mark.parametrize(
@@ -85,3 +95,11 @@ def test_every_module_says_what_it_is(path: Path) -> None:
 def test_nothing_outside_backbones_knows_a_layers_name(path: Path) -> None:
     text = path.read_text()
     assert not [name for name in ("up_blocks", "down_blocks", "mid_block", "resnets", "attn1") if name in text]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_text_is_read_and_written_as_utf8_wherever_it_runs(path: Path) -> None:
+    calls = [node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Call)]
+    for call in filter(opens_text, calls):
+        encodings = [each.value.value for each in call.keywords if each.arg == "encoding"]
+        assert encodings == ["utf-8"], f"{path.name}:{call.lineno} leaves the encoding to the system"

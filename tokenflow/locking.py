@@ -6,7 +6,7 @@ import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TextIO
+from typing import BinaryIO
 
 LOCK = ".tokenflow.lock"
 
@@ -43,7 +43,7 @@ def locked(folder: Path, taken: Callable[[], None]) -> Iterator[None]:
             return
 
 
-def _opened(folder: Path) -> TextIO | None:
+def _opened(folder: Path) -> BinaryIO | None:
     """The lock of a folder, made if need be; None where its holder took the folder away in between."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -53,6 +53,6 @@ def _opened(folder: Path) -> TextIO | None:
                 raise
         return None
     try:
-        return (folder / LOCK).open("a")
+        return (folder / LOCK).open("ab")
     except FileNotFoundError:
         return None

@@ -136,7 +136,7 @@ def write_reports(folder: Path, config: Config, content: dict[str, Any]) -> dict
     Returns:
         The content of report.json: what was given, and a list of all other files.
     """
-    (folder / CONFIG).write_text(config.to_yaml())
+    (folder / CONFIG).write_text(config.to_yaml(), encoding="utf-8")
     write_page(folder / PAGE, content, folder / comparison_name(config), folder / CONTACT_SHEET)
     content = content | {FILES: checksums(folder)}
     write_json(folder / REPORT, content)

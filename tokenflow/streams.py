@@ -94,5 +94,5 @@ def _drop_what_is_left(stream: TextIO) -> None:
     try:
         stream.flush()
     except OSError:
-        with open(os.devnull, "w") as nowhere:
+        with open(os.devnull, "wb") as nowhere:
             os.dup2(nowhere.fileno(), stream.fileno())

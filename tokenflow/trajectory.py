@@ -156,7 +156,7 @@ class Trajectory:
     def finish(self, report: dict[str, Any]) -> None:
         """Store stage 1's report, as JSON values, and say that everything is there."""
         with _atomic(self.folder / REPORT) as temporary:
-            temporary.write_text(json.dumps(report, indent=2) + "\n")
+            temporary.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
         self._manifest.complete = True
         self._add(REPORT)
 
@@ -167,7 +167,7 @@ class Trajectory:
             TrajectoryError: it is missing or damaged.
         """
         self._verify(REPORT)
-        return json.loads((self.folder / REPORT).read_text())
+        return json.loads((self.folder / REPORT).read_text(encoding="utf-8"))
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -238,7 +238,7 @@ class Trajectory:
     def _save(self) -> None:
         content = asdict(self._manifest)
         with _atomic(self.folder / MANIFEST) as temporary:
-            temporary.write_text(json.dumps({**content, "checksum": _checksum_of(content)}, indent=1))
+            temporary.write_text(json.dumps({**content, "checksum": _checksum_of(content)}, indent=1), encoding="utf-8")
 
     def _verify(self, name: str) -> None:
         """Compare a part with its checksum, the first time it is read."""

@@ -34,7 +34,7 @@ def test_the_overview_has_a_row_a_job_with_figures_that_sort_and_files_that_are_
     done = configure(1, 1, 'edit.prompt=<b>a tiger</b> & "more"', f"output.dir={tmp_path / 'out' / 'a #1'}")
     failed = configure(1, 1, "edit.steps=5000", f"output.dir={tmp_path / 'out' / 'b'}")  # past training
     (record, _) = tokenflow.edit_many([*done, *failed], run_dir=tmp_path / "run", progress=False)
-    text = (tmp_path / "run" / "index.html").read_text()
+    text = (tmp_path / "run" / "index.html").read_text(encoding="utf-8")
     page = Page(text)
     first, second = page.rows[1:]
     titles = [column.title for column in COLUMNS]
@@ -57,6 +57,15 @@ def test_a_result_that_is_damaged_meanwhile_has_a_row_that_says_so(configure: Co
     records = tokenflow.edit_many(configs, run_dir=tmp_path / "run", progress=False)
     (configs[0].output.dir / "report.json").write_text("{")
     write_index(tmp_path / "index.html", [Job(config) for config in configs], records)
-    _, damaged, sound = Page((tmp_path / "index.html").read_text()).rows
+    _, damaged, sound = Page((tmp_path / "index.html").read_text(encoding="utf-8")).rows
     assert "there is no finished edit in" in damaged[-1]
     assert sound[-1] == ""
+
+
+def test_a_clip_of_one_frame_has_a_row_without_warp_errors(configure: Configure, tmp_path: Path) -> None:
+    tokenflow.edit_many(configure(1, 1, "clip.frames=1"), run_dir=tmp_path / "run", progress=False)
+    _, row = Page((tmp_path / "run" / "index.html").read_text(encoding="utf-8")).rows
+    figures = dict(zip([column.title for column in COLUMNS], row, strict=True))
+    assert figures["state"] == "done"
+    assert figures["frames"] == "1"
+    assert figures["warp error of source, × 10⁻³"] == figures["warp error of edit, × 10⁻³"] == ""

@@ -20,7 +20,6 @@ from tokenflow.report.plot import MOST_POINTS, line_plot
 from tokenflow.video import VideoWriter, probe, read_frames
 
 NAMES = ("source", "reconstruction", "edit")
-SERIES = {name: [1.0 * place, 2.0, 0.5, 3.0] for place, name in enumerate(NAMES)}
 CONTENT: dict[str, Any] = {
     "settings": {
         "clip": {"path": "clip.mp4", "prompt": "a dog & <b>cat</b>", "size": None},
@@ -37,13 +36,23 @@ CONTENT: dict[str, Any] = {
     },
     "frames": 5,
     "metrics": {
-        "reconstruction": dict.fromkeys(
-            ("autoencoder_psnr", "autoencoder_ssim", "inversion_psnr", "inversion_ssim"), 0.125
-        ),
+        "reconstruction": {
+            "autoencoder_psnr": 35.5,
+            "autoencoder_ssim": 0.9375,
+            "inversion_psnr": 30.5,
+            "inversion_ssim": 0.875,
+        },
         "warp_error_e3": {"source": 0.1234, "reconstruction": 0.2345, "edit": 1.567},
+        "flicker": {"source": 2.0, "edit": 4.0},
         "change": {"whole": 0.0},
+        "clip_consistency": {"source": 0.8, "edit": -0.2},
     },
-    "over_time": {"warp_error_e3": SERIES, "change": {"whole": [0.0] * 5}},
+    "over_time": {
+        "warp_error_e3": {name: [1.0 * place, 2.0, 0.5, 3.0] for place, name in enumerate(NAMES)},
+        "flicker": {"source": [1.0, 2.0, 3.0], "edit": [4.0, 5.0, 3.0]},
+        "change": {"whole": [0.0] * 5},
+        "clip_consistency": {"source": [0.75, 0.85, 0.8, 0.8], "edit": [-0.25, -0.15, -0.2, -0.2]},
+    },
     "seconds": {"load": 1.5, "edit": 2.25},
     "stage_peak_memory_mb": {"load": 100, "edit": 250},
     "peak_memory_mb": 250,
@@ -52,14 +61,14 @@ CONTENT: dict[str, Any] = {
 SVG = "{http://www.w3.org/2000/svg}"
 
 
-def write(folder: Path, content: dict[str, Any] = CONTENT, codec: str = "h264", container: str = "mp4") -> str:
+def write(folder: Path, content: dict[str, Any] = CONTENT, container: str = "mp4", **form: Any) -> str:
     video = folder / f"comparison.{container}"
-    with VideoWriter(video, width=48, height=16, times=[Fraction(each, 7) for each in range(5)], codec=codec) as writer:
+    with VideoWriter(video, width=48, height=16, times=[Fraction(each, 7) for each in range(5)], **form) as writer:
         for picture in moving_square(5, width=48):
             writer.write(picture)
     contact_sheet({"a": list(moving_square(2))}).save(folder / "sheet.png")
     write_page(folder / "report.html", content, video, folder / "sheet.png")
-    return (folder / "report.html").read_text()
+    return (folder / "report.html").read_text(encoding="utf-8")
 
 
 def embedded(text: str, kind: str) -> bytes:
@@ -112,10 +121,28 @@ def test_the_video_and_the_sheet_are_in_it_byte_for_byte(tmp_path: Path) -> None
     assert embedded(text, "image/png") == (tmp_path / "sheet.png").read_bytes()
 
 
-@pytest.mark.parametrize(("codec", "container"), [("ffv1", "mkv"), ("prores", "mov"), ("vp9", "mkv")])
-def test_a_video_that_browsers_do_not_play_goes_in_as_one_they_do(codec: str, container: str, tmp_path: Path) -> None:
-    (tmp_path / "copy.mp4").write_bytes(embedded(write(tmp_path, codec=codec, container=container), "video/mp4"))
-    assert probe(tmp_path / "copy.mp4").codec == "h264"
+def test_a_webm_stays_one(tmp_path: Path) -> None:
+    text = write(tmp_path, container="webm", codec="vp9")
+    assert embedded(text, "video/webm") == (tmp_path / "comparison.webm").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("container", "form"),
+    [
+        ("mkv", {"codec": "ffv1"}),
+        ("mov", {"codec": "prores"}),
+        ("mkv", {"codec": "vp9"}),
+        ("mp4", {"quality": 0}),  # lossless H.264 has a profile of its own, whatever its pixel format
+        ("mp4", {"pixel_format": "yuv422p"}),
+        ("webm", {"codec": "vp9", "pixel_format": "yuv444p"}),
+    ],
+)
+def test_a_video_that_browsers_do_not_play_goes_in_as_one_they_do(
+    container: str, form: dict[str, Any], tmp_path: Path
+) -> None:
+    (tmp_path / "copy.mp4").write_bytes(embedded(write(tmp_path, container=container, **form), "video/mp4"))
+    info = probe(tmp_path / "copy.mp4")
+    assert (info.codec, info.profile) == ("h264", "High")
     original, copy = (list(read_frames(tmp_path / name)) for name in (f"comparison.{container}", "copy.mp4"))
     # MP4 keeps these times to within a tick of its clock, Matroska holds milliseconds.
     assert [float(each.time) for each in copy] == pytest.approx([float(each.time) for each in original], abs=2e-3)
@@ -136,12 +163,110 @@ def test_figures_settings_and_cost_are_on_it(tmp_path: Path) -> None:
     assert "CLIP text score" not in text
 
 
+def cards(text: str) -> list[tuple[str, ElementTree.Element]]:
+    """Title and content of each card that has a title."""
+    found = (ElementTree.fromstring(each) for each in re.findall(r"<section.*?</section>", text, re.DOTALL))
+    return [((card.findtext("h3") or "").strip(), card) for card in found if card.find("h3") is not None]
+
+
+def figures(text: str) -> dict[str, ElementTree.Element]:
+    """The cards of the figures' means, by title."""
+    return {title: card for title, card in cards(text) if card.find("svg") is None}
+
+
+def plots(text: str) -> dict[str, ElementTree.Element]:
+    """The plots of figures over time, by title."""
+    return {title: plot for title, card in cards(text) if (plot := card.find("svg")) is not None}
+
+
+def bars(card: ElementTree.Element) -> dict[str, tuple[float, str]]:
+    """Length in percent of each bar of a card and what is written behind it, by name."""
+    spans = card.findall("div/span")
+    return {
+        str(name.text): (float(track[0].attrib["style"].removeprefix("width: ").removesuffix("%")), str(value.text))
+        for name, track, value in zip(spans[::3], spans[1::3], spans[2::3], strict=True)
+    }
+
+
+def test_the_reconstruction_is_told_in_decibels_and_likeness(tmp_path: Path) -> None:
+    card = figures(write(tmp_path))["Reconstruction"]
+    # A full bar is 50 dB.
+    assert bars(card) == {"autoencoder": (71.0, "35.5 (0.938)"), "inversion": (61.0, "30.5 (0.875)")}
+
+
+def test_bars_are_as_long_as_their_values(tmp_path: Path) -> None:
+    card = figures(write(tmp_path))["Flicker"]
+    assert bars(card) == {"source": (50.0, "2"), "edit": (100.0, "4")}
+
+
+def test_a_value_below_zero_has_no_bar(tmp_path: Path) -> None:
+    card = figures(write(tmp_path))["CLIP frame consistency"]
+    assert bars(card) == {"source": (100.0, "0.8"), "edit": (0.0, "-0.2")}
+
+
+@pytest.mark.parametrize(
+    ("key", "title", "first"),
+    [
+        ("warp_error_e3", "Warp error", 1),  # a pair counts as its later frame
+        ("clip_consistency", "CLIP frame consistency", 1),
+        ("flicker", "Flicker", 1),  # three count as their middle one
+        ("change", "Change", 0),
+    ],
+)
+def test_each_plot_shows_its_own_figure_at_the_frames_it_belongs_to(
+    key: str, title: str, first: int, tmp_path: Path
+) -> None:
+    plot = plots(write(tmp_path))[title]
+    series = CONTENT["over_time"][key]
+    assert [mark.text for mark in plot.iter("title")] == [
+        f"{name}, frame {frame}: {value:.4g}"
+        for name, values in series.items()
+        for frame, value in enumerate(values, first)
+    ]
+    assert plot.attrib["aria-label"].startswith(f"{title} of ")
+
+
+def test_source_and_edit_are_named_as_they_stand_in_the_video(tmp_path: Path) -> None:
+    text = write(tmp_path)
+    assert "<span>source</span><span>edit</span>" in text
+    assert 'aria-label="source on the left, edit on the right"' in text
+
+
+def test_nothing_moves_unasked(tmp_path: Path) -> None:
+    tags = Tags()
+    tags.feed(write(tmp_path))
+    video = dict(tags.seen)["video"]
+    assert "controls" in video
+    assert "autoplay" not in video
+
+
+def test_an_edit_of_one_frame_has_nothing_over_time(tmp_path: Path) -> None:
+    metrics = {key: CONTENT["metrics"][key] for key in ("reconstruction", "change")}
+    text = write(tmp_path, {**CONTENT, "frames": 1, "metrics": metrics, "over_time": {"change": {"whole": [0.0]}}})
+    assert "Over time" not in text
+    assert "<li>1 frame</li>" in text
+    assert "Over time" in write(tmp_path)
+
+
+def test_memory_of_a_gpu_is_told_where_there_is_one(tmp_path: Path) -> None:
+    assert "GPU" not in write(tmp_path)
+    of_gpu = {"stage_peak_gpu_memory_mb": {"load": 7001, "edit": 7002}, "peak_gpu_memory_mb": 7003}
+    text = write(tmp_path, CONTENT | of_gpu)
+    table = ElementTree.fromstring(re.findall(r"<table.*?</table>", text, re.DOTALL)[0])
+    assert [[cell.text for cell in row] for row in table] == [
+        ["stage", "seconds", "peak memory, MiB", "peak GPU memory, MiB"],
+        ["load", "1.50", "100", "7001"],
+        ["edit", "2.25", "250", "7002"],
+        ["all", "3.75", "250", "7003"],
+    ]
+
+
 def drawn(plot: str) -> ElementTree.Element:
     return ElementTree.fromstring(str(plot).replace("<svg ", f'<svg xmlns="{SVG[1:-1]}" '))
 
 
 def test_a_plot_has_a_line_for_each_series_whose_heights_are_its_values() -> None:
-    plot = drawn(line_plot({"edit": [0.0, 4.0, 2.0], "source": [1.0, 1.0, 1.0]}))
+    plot = drawn(line_plot("Flicker", {"edit": [0.0, 4.0, 2.0], "source": [1.0, 1.0, 1.0]}))
     edit, source = (group.find(f"{SVG}path") for group in plot.findall(f"{SVG}g"))
     assert edit is not None
     assert source is not None
@@ -155,7 +280,7 @@ def test_a_plot_has_a_line_for_each_series_whose_heights_are_its_values() -> Non
 @example([5e-324], 0)
 @example([1e-299, 0.0], 0)
 def test_every_series_can_be_drawn_inside_its_axes(values: list[float], first: int) -> None:
-    plot = drawn(line_plot({"edit": values}, first))
+    plot = drawn(line_plot("Flicker", {"edit": values}, first))
     path = next(plot.iter(f"{SVG}path"))
     points = np.array([point.split() for point in path.attrib["d"][1:].split("L")], float)
     assert len(points) <= MOST_POINTS
@@ -163,8 +288,20 @@ def test_every_series_can_be_drawn_inside_its_axes(values: list[float], first: i
     assert np.all(points <= (560, 190))
 
 
+@pytest.mark.parametrize(
+    ("series", "first", "label"),
+    [
+        (dict.fromkeys(NAMES, [0.0] * 4), 1, "Flicker of source, reconstruction and edit, frames 1 to 4"),
+        (dict.fromkeys(("source", "edit"), [0.0] * 2), 0, "Flicker of source and edit, frames 0 to 1"),
+        ({"edit": [0.0]}, 3, "Flicker of edit, frame 3"),
+    ],
+)
+def test_a_plot_says_what_it_shows(series: dict[str, list[float]], first: int, label: str) -> None:
+    assert drawn(line_plot("Flicker", series, first)).attrib["aria-label"] == label
+
+
 def test_a_long_series_is_drawn_as_means() -> None:
-    plot = drawn(line_plot({"edit": [float(place % 2) for place in range(60_000)]}))
+    plot = drawn(line_plot("Flicker", {"edit": [float(place % 2) for place in range(60_000)]}))
     path = next(plot.iter(f"{SVG}path"))
     heights = {point.split()[1] for point in path.attrib["d"][1:].split("L")}
     assert len(heights) == 1

@@ -3,12 +3,20 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageFont
 
-from tokenflow.report import contact_sheet, sheet_frames, side_by_side
-from tokenflow.report.sheet import LABEL_HEIGHT, SHEET_COLUMNS, SHEET_PICTURE
+from tokenflow.report import contact_sheet, sheet, sheet_frames, side_by_side
+from tokenflow.report.sheet import (
+    LABEL_FONTS,
+    LABEL_HEIGHT,
+    LABEL_SIZE,
+    SHEET_COLUMNS,
+    SHEET_PICTURE,
+    label_font,
+)
 
 
 def pictures(count: int, height: int = 20, width: int = 30) -> list[np.ndarray]:
@@ -32,6 +40,18 @@ def test_labels_are_written_in_their_strips() -> None:
     assert np.all(blank[strip] == 255)
     assert (written[strip] < 128).any()
     assert np.array_equal(written[:LABEL_HEIGHT], blank[:LABEL_HEIGHT])
+
+
+def test_accents_are_letters_where_the_system_has_a_font_for_them() -> None:
+    font = label_font()
+    if font.getname() == ImageFont.load_default(LABEL_SIZE).getname():
+        pytest.skip(f"this system has none of {', '.join(LABEL_FONTS)}")
+    assert len({bytes(font.getmask(letter)) for letter in "ñúя"}) == 3  # boxes would be alike
+
+
+def test_labels_are_written_on_a_system_without_fonts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sheet, "LABEL_FONTS", ("no such font.ttf",))
+    assert (np.asarray(contact_sheet({"a tiger": pictures(4)}))[:LABEL_HEIGHT] < 128).any()
 
 
 def test_a_label_in_another_script_is_no_reason_to_fail() -> None:

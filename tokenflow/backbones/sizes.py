@@ -40,4 +40,8 @@ def _configuration(path: str, part: str) -> dict[str, Any]:
     file: Any = Path(path) / part / "config.json"
     if not file.is_file() and path.count("/") == 1 and not Path(path).exists():
         file = try_to_load_from_cache(path, f"{part}/config.json")
-    return json.loads(Path(file).read_text()) if isinstance(file, str | Path) and Path(file).is_file() else {}
+    return (
+        json.loads(Path(file).read_text(encoding="utf-8"))
+        if isinstance(file, str | Path) and Path(file).is_file()
+        else {}
+    )

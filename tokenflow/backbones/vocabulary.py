@@ -46,7 +46,7 @@ def read_vocabulary(folder: Path) -> Vocabulary | None:
     if not file.is_file():
         return None
     try:
-        content = json.loads(file.read_text())
+        content = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ModelError(f"{file} is damaged ({error}); download the model again, or remove that file") from error
     if not isinstance(content, dict) or not all(isinstance(each, list) for each in content.values()):

@@ -56,7 +56,7 @@ def write_index(path: Path, jobs: Sequence[Job], records: Sequence[Record]) -> N
         rows=[_row(path.parent, job, record) for job, record in zip(jobs, records, strict=True)],
     )
     temporary = path.with_name(f".{path.name}.partial")
-    temporary.write_text(page)
+    temporary.write_text(page, encoding="utf-8")
     temporary.replace(path)
 
 
@@ -105,12 +105,13 @@ def _figures(record: Record, result: EditResult | None) -> list[float | None]:
         return [None, record.seconds, None, None, None, None]
     report: dict[str, Any] = result.report
     metrics = report["metrics"]
+    warp_error = metrics.get("warp_error_e3", {})  # one frame alone has none
     return [
         report["frames"],
         record.seconds,
         metrics["reconstruction"]["inversion_psnr"],
-        metrics["warp_error_e3"].get("source"),
-        metrics["warp_error_e3"].get("edit"),
+        warp_error.get("source"),
+        warp_error.get("edit"),
         report["peak_memory_mb"],
     ]
 

@@ -93,7 +93,7 @@ class RunFolder:
         """
         try:
             (self.path / "jobs").mkdir(parents=True, exist_ok=True)
-            lock = (self.path / LOCK).open("w")
+            lock = (self.path / LOCK).open("wb")
         except OSError as error:
             raise OutputError(f"cannot write to {self.path} ({error.strerror}); set another run directory") from error
         with lock:
@@ -116,7 +116,7 @@ class RunFolder:
         if not path.exists():
             return fresh
         try:
-            content = json.loads(path.read_text())
+            content = json.loads(path.read_text(encoding="utf-8"))
             stored = Record(**{**content, "warnings": tuple(content["warnings"])})
         except (ValueError, TypeError, KeyError) as error:
             raise BatchError(f"{path} is damaged ({error}); delete it, and its job will be done again") from error

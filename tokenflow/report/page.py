@@ -2,7 +2,7 @@
 
 import base64
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,10 @@ from tokenflow.report.plot import line_plot
 from tokenflow.report.template import open_template
 from tokenflow.video import VideoWriter, fit_size, probe, read_frames, resize
 
-PLAYABLE = {("h264", ".mp4"), ("h264", ".mov"), ("vp9", ".webm"), ("av1", ".webm"), ("av1", ".mp4")}
-"""Coding and container that browsers play."""
+PLAYABLE = {".mp4": "h264", ".mov": "h264", ".webm": "vp9"}
+"""The coding that all browsers play, by container; AV1 asks Safari for a machine that decodes it."""
+PLAYABLE_PROFILES = {"Constrained Baseline", "Main", "High", "Profile 0"}
+"""Its profiles that they play: 8 bits and 4:2:0. Of a lossless H.264 video some show nothing."""
 MOST_BYTES = 24 * 2**20
 """The largest video that goes into the page as it is; of any other, a smaller copy does."""
 PREVIEW = 960, 540
@@ -32,7 +34,7 @@ class Figure:
         title: its name on the page.
         unit: behind the title.
         meaning: one sentence for a reader who has not met it.
-        first: the frame that its first value over time belongs to.
+        first: the frame that its first value over time belongs to: of a pair the later, of three the middle one.
     """
 
     key: str
@@ -48,6 +50,7 @@ FIGURES = (
         "Warp error",
         "× 10⁻³",
         "Squared change along the source's motion. Lower is steadier; source and reconstruction are the floor.",
+        first=1,
     ),
     Figure(
         "flicker",
@@ -84,6 +87,21 @@ FIGURES = (
 )
 
 
+@dataclass(frozen=True)
+class Memory:
+    """The most that was taken of one kind of memory, in MiB.
+
+    Attributes:
+        title: at the head of its column.
+        by_stage: of each stage, by name.
+        of_all: of the whole run.
+    """
+
+    title: str
+    by_stage: Mapping[str, float]
+    of_all: float
+
+
 def write_page(path: Path, content: Mapping[str, Any], comparison: Path, contact_sheet: Path) -> None:
     """Write a run's report.json as a page, with its pictures in it.
 
@@ -94,43 +112,55 @@ def write_page(path: Path, content: Mapping[str, Any], comparison: Path, contact
         contact_sheet: a PNG.
     """
     settings = content["settings"]
-    page = open_template(Path(__file__).with_suffix(".html")).render(
+    page = open_template(Path(__file__).with_suffix(".html"), percent=_percent).render(
         content=content,
         settings=settings,
         chips=list(_chips(settings, content["frames"])),
         reconstruction=content["metrics"]["reconstruction"],
         figures=[figure for figure in FIGURES if figure.key in content["metrics"]],
-        plots={figure.key: _plot(figure, content) for figure in FIGURES},
-        stages=_stages(content),
+        plots=dict(_plots(content["over_time"])),
+        memories=list(_memories(content)),
         flat=dict(_flattened(settings)),
         video=_video(comparison),
         sheet=_data_uri("image/png", contact_sheet),
     )
-    path.write_text(page)
+    path.write_text(page, encoding="utf-8")
 
 
 def _chips(settings: Mapping[str, Any], frames: int) -> Iterator[str]:
     """What a reader wants to know of the settings at first sight."""
     edit = settings["edit"]
-    yield f"{frames} frames"
+    yield _counted(frames, "frame")
     yield edit["mode"]
     yield edit["propagation"] if edit["propagation"] == "none" else f"{edit['propagation']}, {edit['correspondence']}"
-    yield f"{edit['steps']} steps"
+    yield _counted(edit["steps"], "step")
     yield f"guidance {edit['guidance_scale']:g}"
     yield f"seed {edit['seed']}"
     yield settings["model"]["path"]
 
 
-def _plot(figure: Figure, content: Mapping[str, Any]) -> Markup | None:
-    """Its values over time, where there are two or more of them."""
-    series = content["over_time"].get(figure.key, {})
-    return line_plot(series, figure.first) if max(map(len, series.values()), default=0) > 1 else None
+def _counted(count: int, name: str) -> str:
+    return f"{count} {name}{'s' * (count != 1)}"
 
 
-def _stages(content: Mapping[str, Any]) -> list[tuple[str, float, float]]:
-    """Name, seconds and peak memory in MiB of each stage."""
-    memory = content["stage_peak_memory_mb"]
-    return [(name, seconds, memory[name]) for name, seconds in content["seconds"].items()]
+def _percent(value: float, most: float) -> str:
+    """A value as a share of the largest, for a bar: below 0 it has no length, and above it is full."""
+    return f"{min(max(value / most, 0.0), 1.0) * 100 if most > 0 else 0.0:.1f}"
+
+
+def _plots(over_time: Mapping[str, Mapping[str, Sequence[float]]]) -> Iterator[tuple[str, Markup]]:
+    """Key and plot of each figure that has two values or more."""
+    for figure in FIGURES:
+        series = over_time.get(figure.key, {})
+        if max(map(len, series.values()), default=0) > 1:
+            yield figure.key, line_plot(figure.title, series, figure.first)
+
+
+def _memories(content: Mapping[str, Any]) -> Iterator[Memory]:
+    """Each kind of memory that was measured; that of a GPU is where there is one."""
+    for title, key in (("peak memory", "peak_memory_mb"), ("peak GPU memory", "peak_gpu_memory_mb")):
+        if key in content:
+            yield Memory(title, content[f"stage_{key}"], content[key])
 
 
 def _flattened(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -144,8 +174,9 @@ def _flattened(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[
 
 def _video(comparison: Path) -> Markup:
     """The comparison as a data URI, as it is, or where browsers could not play it so, as a smaller copy."""
-    codec, suffix = probe(comparison).codec, comparison.suffix
-    if (codec, suffix) in PLAYABLE and comparison.stat().st_size <= MOST_BYTES:
+    info, suffix = probe(comparison), comparison.suffix
+    is_playable = info.codec == PLAYABLE.get(suffix) and info.profile in PLAYABLE_PROFILES
+    if is_playable and comparison.stat().st_size <= MOST_BYTES:
         return _data_uri("video/webm" if suffix == ".webm" else "video/mp4", comparison)
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "preview.mp4"

@@ -17,10 +17,11 @@ _FLAT = 1e-300
 """A span up to here is none: what is left of numbers so small cannot be divided into round steps."""
 
 
-def line_plot(series: Mapping[str, Sequence[float]], first: int = 0) -> Markup:
+def line_plot(title: str, series: Mapping[str, Sequence[float]], first: int = 0) -> Markup:
     """Lines of several series over the same frames, from 0 (or their least value) to their largest.
 
     Args:
+        title: what is plotted, for those who cannot see it.
         series: by name, which is the line's CSS class as well (`series-<name>`).
         first: the frame that the first value belongs to.
     """
@@ -30,9 +31,17 @@ def line_plot(series: Mapping[str, Sequence[float]], first: int = 0) -> Markup:
     parts = [_axes(ticks, first, count)]
     for name, each in series.items():
         parts.append(_line(name, each, ticks, first, count))
-    label = f"{', '.join(series)} over {count} frames"
+    label = f"{title} of {_listed(list(series))}, {_frames(first, count)}"
     body = "".join(parts)
     return Markup(f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(label)}">{body}</svg>')
+
+
+def _listed(names: list[str]) -> str:
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
+
+
+def _frames(first: int, count: int) -> str:
+    return f"frame {first}" if count == 1 else f"frames {first} to {first + count - 1}"
 
 
 def _ticks(low: float, high: float) -> list[float]:
@@ -54,7 +63,7 @@ def _axes(ticks: list[float], first: int, count: int) -> str:
     parts = []
     for tick in ticks:
         y = _y(tick, ticks)
-        parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
+        parts.append(f'<line class="rule" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
         parts.append(f'<text class="tick" x="{LEFT - 6}" y="{y + 3.5:.1f}" text-anchor="end">{tick:.4g}</text>')
     step = max(1, round(_step(count / 5)))
     for frame in range(-(-first // step) * step, first + count, step):
@@ -67,14 +76,15 @@ def _line(name: str, values: Sequence[float], ticks: list[float], first: int, co
     places, means = _thinned(values)
     points = [(_x(place, count), _y(mean, ticks)) for place, mean in zip(places, means, strict=True)]
     path = "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in points)
-    kind = f'class="series series-{escape(name)}"'
-    if len(values) > MOST_MARKS:
-        return f'<path {kind} d="{path}"/>'
-    marks = "".join(
+    marks = _marks(name, values, points, first) if len(values) <= MOST_MARKS else ""
+    return f'<g class="series series-{escape(name)}"><path d="{path}"/>{marks}</g>'
+
+
+def _marks(name: str, values: Sequence[float], points: Sequence[tuple[float, float]], first: int) -> str:
+    return "".join(
         f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3"><title>{escape(name)}, frame {frame}: {value:.4g}</title></circle>'
         for frame, ((x, y), value) in enumerate(zip(points, values, strict=True), first)
     )
-    return f'<g {kind}><path d="{path}"/>{marks}</g>'
 
 
 def _thinned(values: Sequence[float]) -> tuple[list[float], list[float]]:

@@ -20,5 +20,5 @@ def versions() -> dict[str, str]:
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Write JSON that appears whole or not at all."""
     temporary = path.with_name(f".{path.name}.partial")
-    temporary.write_text(json.dumps(content, indent=2) + "\n")
+    temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     temporary.replace(path)

@@ -64,7 +64,7 @@ class Stopwatch:
         for peaks in self._open:
             peaks.raise_to(peak_memory_mb(), _peak_gpu_memory_mb())
         with suppress(OSError):
-            _CLEAR_REFS.write_text(_RESET_PEAK)
+            _CLEAR_REFS.write_text(_RESET_PEAK, encoding="utf-8")
         if torch.cuda.is_initialized():
             torch.cuda.reset_peak_memory_stats()
 

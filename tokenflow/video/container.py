@@ -71,6 +71,7 @@ def open_container(path: Path) -> Source:
             pixel_aspect=_pixel_aspect(stream),
             has_audio=sound_stream(container) is not None,
             codec=stream.codec_context.name,
+            profile=stream.codec_context.profile,
             duration=_duration(container, stream),
             shots=partial(_shots, path),
         )

@@ -61,6 +61,7 @@ def open_sequence(files: list[Path]) -> Source:
         pixel_aspect=Fraction(1),
         has_audio=False,
         codec=files[0].suffix.lower().lstrip("."),
+        profile=None,
         duration=len(files) / USUAL_RATE,
         shots=partial(_sequence, files),
     )
@@ -81,6 +82,7 @@ def open_animation(path: Path) -> Source:
         pixel_aspect=Fraction(1),
         has_audio=False,
         codec=codec,
+        profile=None,
         duration=duration,
         shots=partial(_animation, path),
     )

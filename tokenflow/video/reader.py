@@ -29,6 +29,7 @@ class ClipInfo:
         rate: frames a second, on average.
         has_audio: whether it has sound.
         codec: the name of its coding, such as `h264`.
+        profile: which part of the coding decoders have to know, such as `High`; None where none is said.
         duration: seconds, or None where the file does not say.
     """
 
@@ -38,6 +39,7 @@ class ClipInfo:
     rate: Fraction
     has_audio: bool
     codec: str
+    profile: str | None
     duration: Fraction | None
 
 
@@ -71,7 +73,16 @@ def probe(path: str | PathLike[str]) -> ClipInfo:
     with closing(source.shots(Fraction(0))) as shots:
         first = _first(shots, place)
     width, height = Converter(first.frame, source.pixel_aspect).size
-    return ClipInfo(place, width, height, source.rate, source.has_audio, source.codec, source.duration)
+    return ClipInfo(
+        path=place,
+        width=width,
+        height=height,
+        rate=source.rate,
+        has_audio=source.has_audio,
+        codec=source.codec,
+        profile=source.profile,
+        duration=source.duration,
+    )
 
 
 def clip_files(path: str | PathLike[str]) -> list[Path]:

@@ -34,6 +34,7 @@ class Source:
         pixel_aspect: width of a pixel over its height, above 0.
         has_audio: whether there is sound to copy.
         codec: the name of the coding, such as `h264`.
+        profile: which part of the coding decoders have to know, such as `High`; None where none is said.
         duration: seconds, or None where the file does not say.
         shots: given the seconds from which pictures are wanted, all pictures from then on in the order of
             their times. They may begin earlier, as decoding has to.
@@ -43,5 +44,6 @@ class Source:
     pixel_aspect: Fraction
     has_audio: bool
     codec: str
+    profile: str | None
     duration: Fraction | None
     shots: Callable[[Fraction], Generator[Shot]]
