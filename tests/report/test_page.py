@@ -305,3 +305,14 @@ def test_a_long_series_is_drawn_as_means() -> None:
     path = next(plot.iter(f"{SVG}path"))
     heights = {point.split()[1] for point in path.attrib["d"][1:].split("L")}
     assert len(heights) == 1
+
+
+def test_where_a_series_has_no_value_its_line_has_a_gap() -> None:
+    plot = drawn(line_plot("Change", {"inside": [None, 1.0, 2.0, None, 4.0, 3.0], "whole": [1.0] * 6}))
+    inside, whole = (next(group.iter(f"{SVG}path")).attrib["d"] for group in plot.findall(f"{SVG}g"))
+    assert [part.count("L") for part in inside.split("M")[1:]] == [1, 1]
+    assert [part.count("L") for part in whole.split("M")[1:]] == [5]
+    titles = [title.text for title in plot.iter(f"{SVG}title")]
+    assert titles[:4] == ["inside, frame 1: 1", "inside, frame 2: 2", "inside, frame 4: 4", "inside, frame 5: 3"]
+    nothing = drawn(line_plot("Change", {"inside": [None] * 400}))
+    assert next(nothing.iter(f"{SVG}path")).attrib["d"] == ""

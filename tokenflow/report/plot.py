@@ -17,16 +17,16 @@ _FLAT = 1e-300
 """A span up to here is none: what is left of numbers so small cannot be divided into round steps."""
 
 
-def line_plot(title: str, series: Mapping[str, Sequence[float]], first: int = 0) -> Markup:
+def line_plot(title: str, series: Mapping[str, Sequence[float | None]], first: int = 0) -> Markup:
     """Lines of several series over the same frames, from 0 (or their least value) to their largest.
 
     Args:
         title: what is plotted, for those who cannot see it.
-        series: by name, which is the line's CSS class as well (`series-<name>`).
+        series: by name, which is the line's CSS class as well (`series-<name>`). None leaves a gap in the line.
         first: the frame that the first value belongs to.
     """
-    values = [value for each in series.values() for value in each]
-    ticks = _ticks(min(0.0, *values), max(values))
+    values = [value for each in series.values() for value in each if value is not None]
+    ticks = _ticks(min([0.0, *values]), max(values, default=0.0))
     count = max(len(each) for each in series.values())
     parts = [_axes(ticks, first, count)]
     for name, each in series.items():
@@ -72,26 +72,31 @@ def _axes(ticks: list[float], first: int, count: int) -> str:
     return "".join(parts)
 
 
-def _line(name: str, values: Sequence[float], ticks: list[float], first: int, count: int) -> str:
+def _line(name: str, values: Sequence[float | None], ticks: list[float], first: int, count: int) -> str:
     places, means = _thinned(values)
-    points = [(_x(place, count), _y(mean, ticks)) for place, mean in zip(places, means, strict=True)]
-    path = "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in points)
+    points = [
+        None if mean is None else (_x(place, count), _y(mean, ticks)) for place, mean in zip(places, means, strict=True)
+    ]
+    joined = zip([None, *points], points, strict=False)
+    path = "".join(f"{'L' if before else 'M'}{point[0]:.1f} {point[1]:.1f}" for before, point in joined if point)
     marks = _marks(name, values, points, first) if len(values) <= MOST_MARKS else ""
     return f'<g class="series series-{escape(name)}"><path d="{path}"/>{marks}</g>'
 
 
-def _marks(name: str, values: Sequence[float], points: Sequence[tuple[float, float]], first: int) -> str:
+def _marks(name: str, values: Sequence[float | None], points: Sequence[tuple[float, float] | None], first: int) -> str:
     return "".join(
-        f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3"><title>{escape(name)}, frame {frame}: {value:.4g}</title></circle>'
-        for frame, ((x, y), value) in enumerate(zip(points, values, strict=True), first)
+        f'<circle cx="{point[0]:.1f}" cy="{point[1]:.1f}" r="3">'
+        f"<title>{escape(name)}, frame {frame}: {value:.4g}</title></circle>"
+        for frame, (point, value) in enumerate(zip(points, values, strict=True), first)
+        if point
     )
 
 
-def _thinned(values: Sequence[float]) -> tuple[list[float], list[float]]:
-    """Places and values of at most MOST_POINTS points."""
+def _thinned(values: Sequence[float | None]) -> tuple[list[float], list[float | None]]:
+    """Places and values of at most MOST_POINTS points, each the mean of those that there are."""
     parts = np.array_split(np.arange(len(values)), min(len(values), MOST_POINTS))
-    array = np.asarray(values)
-    return [float(part.mean()) for part in parts], [float(array[part].mean()) for part in parts]
+    there = [[value for place in part if (value := values[place]) is not None] for part in parts]
+    return [float(part.mean()) for part in parts], [float(np.mean(each)) if each else None for each in there]
 
 
 def _x(place: float, count: int) -> float:
