@@ -1,11 +1,13 @@
 """One edit of one drawn clip, made through tokenflow's own commands and kept; and what the kept pictures are worth.
 
-A cell is a JSON record and a PNG strip of its frames, named after everything that they depend on: clip, settings,
-models and code. What is there is not made again: an interrupted benchmark goes on where it stopped, and one after a
-change begins anew. Figures are computed from the pictures each time, since that is cheap.
+A cell is a JSON record and a PNG strip of its frames, named after everything that they depend on but the machine: the
+source's pictures, prompts, settings, models, code and packages. What is there is not made again: an interrupted
+benchmark goes on where it stopped, and one after a change begins anew. Figures are computed from the pictures each
+time, since that is cheap.
 """
 
 import hashlib
+import inspect
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,7 +27,7 @@ from tokenflow.backbones.base import Backbone
 from tokenflow.backbones.loading import fingerprint, load_backbone
 from tokenflow.config import Config
 from tokenflow.frames import as_pictures, as_tensor, batches
-from tokenflow.report import write_json
+from tokenflow.report import versions, write_json
 from tokenflow.video import VideoWriter
 from tools.mini_sd.scene_classifier import SceneClassifier, load_scene_classifier
 from tools.mini_sd.words import KINDS, Words
@@ -61,7 +63,9 @@ class Cell:
     @cached_property
     def path(self) -> Path:
         """Of the record; the pictures are beside it."""
-        depends_on = [repr(self.case.truth), self.settings, _code(), fingerprint(str(DIFFUSION))]
+        truth = self.case.truth
+        depends_on = [_source_path(self.case).name, truth.prompts, self.settings]
+        depends_on += [_made_by(), fingerprint(str(DIFFUSION))]
         if self.mode == "controlnet":
             depends_on.append(fingerprint(str(CONTROLNET)))
         digest = hashlib.sha256(repr(depends_on).encode()).hexdigest()[:12]
@@ -85,7 +89,7 @@ class Cell:
         folder = self.path.with_suffix("")
         result = tokenflow.edit(self._config(folder), backbone=diffusion(), progress=False)
         _write_strip(self.path.with_suffix(".png"), result.frames)
-        kept = {key: result.report[key] for key in ("metrics", "seconds", "stage_peak_memory_mb")}
+        kept = {key: result.report[key] for key in ("seconds", "stage_peak_memory_mb")}
         write_json(self.path, {"clip": self.case.clip, "edit": self.case.edit, "settings": dict(self.settings), **kept})
         for file in folder.iterdir():
             file.unlink()
@@ -107,7 +111,7 @@ class Cell:
                 "inversion": {"warn_below_psnr": 0},
                 "edit": edit,
                 "output": {"dir": folder, "container": "mkv", "codec": "ffv1"},
-                "trajectories": {"dir": KEPT / f"trajectories-{_code()}"},
+                "trajectories": {"dir": KEPT / f"trajectories-{_made_by()}"},
             }
         )
 
@@ -164,8 +168,8 @@ def _index(kinds: Mapping[str, Any], kind: str, words: Words) -> int:
 
 
 def _source(case: Case) -> Path:
-    """The clip as a video without loss."""
-    path = KEPT / "clips" / f"{case.clip}-{hashlib.sha256(repr(case.truth.clip).encode()).hexdigest()[:8]}.mkv"
+    """The clip as a video without loss, written if no cell before has."""
+    path = _source_path(case)
     if not path.is_file():
         frames = case.truth.frames
         height, width = frames.shape[1:3]
@@ -175,21 +179,26 @@ def _source(case: Case) -> Path:
     return path
 
 
+def _source_path(case: Case) -> Path:
+    """Named after the pictures themselves, so that whatever draws them may change and no old video is taken."""
+    frames = case.truth.frames
+    digest = hashlib.sha256(repr((RATE, frames.shape)).encode() + frames.tobytes()).hexdigest()[:12]
+    return KEPT / "clips" / f"{case.clip}-{digest}.mkv"
+
+
 @cache
-def _code() -> str:
-    """Eight hex digits that change with the code that an edit and its clip are made by."""
+def _made_by() -> str:
+    """Eight hex digits that change with what all cells depend on: code, precision and packages."""
     package = Path(tokenflow.__file__).parent
     files = [
         file
         for file in sorted(package.rglob("*.py"))
         if file.relative_to(package).parts[0].removesuffix(".py") not in CHANGES_NO_PIXEL
     ]
-    scenes = Path("tools/mini_sd")
-    files += [scenes / f"{name}.py" for name in ("backgrounds", "captions", "clip", "scene", "sprites")]
-    digest = hashlib.sha256()
-    for file in files:
-        digest.update(file.read_bytes())
-    return digest.hexdigest()[:8]
+    code = [(str(file.relative_to(package)), file.read_bytes()) for file in files]
+    packages = {**versions(), "tokenflow": None}  # its code counts, and not the number that it has
+    depends_on = [code, inspect.getsource(Cell), BATCH, DTYPE, packages]
+    return hashlib.sha256(repr(depends_on).encode()).hexdigest()[:8]
 
 
 def _write_strip(path: Path, frames: np.ndarray) -> None:

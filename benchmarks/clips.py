@@ -147,5 +147,10 @@ TUNING = [
         Motion(travel=(-0.76, 0.0), swing=0.05, bob=0.05, strides=4),
         {"object": "cow"}, variant=2,
     ),
+    *_cases(
+        "rhino_pans", "pan", Words("rhino", background="grass", style="flat"), Pose(0.0, 0.33, 0.66),
+        Motion(travel=(-0.08, 0.0), swing=0.01, bob=0.01, strides=2, pan=(0.38, 0.02)),
+        {"style": "3d"}, x=-0.18, variant=2,
+    ),
 ]  # fmt: skip
-"""What `benchmarks.sweep` chooses defaults on: five other clips."""
+"""What `benchmarks.sweep` chooses defaults on: six other clips."""

@@ -3,8 +3,8 @@
 The full cross product would take hours, so this is the design: twelve clips of twelve frames (clips.py), sixteen edits,
 one inversion a clip. Plug-and-Play does every edit, SDEdit and ControlNet the first of each kind; each per frame and by
 TokenFlow with flow. TokenFlow with nearest features: the first edit of each kind by Plug-and-Play, and the first
-of a material by the other modes. Settings are tokenflow's defaults. Beside every edit stands its floor: the perfect
-edit through the autoencoder.
+of a material by the other modes. Settings are tokenflow's defaults. Beside every edit stand its floor, the perfect edit
+through the autoencoder, and the source taken as the edit.
 
 Resumes (cells.py). Writes benchmarks/results/quality.json, and docs/quality.md (quality_document.py). With --quick: two
 edits, printed only.
@@ -23,9 +23,11 @@ from benchmarks.quality_document import (
     DOCUMENT,
     MODES,
     RESULTS,
+    References,
     Row,
     goals_table,
     means_table,
+    minutes,
     missing,
     rows_table,
     write_document,
@@ -58,30 +60,41 @@ def make_missing(cells: Sequence[Cell]) -> None:
     begin = time.perf_counter()
     for count, cell in enumerate(missing, 1):
         cell.make()
-        minutes = (time.perf_counter() - begin) / 60
-        print(f"{count}/{len(missing)} in {minutes:.1f} min: {cell.path.name}", flush=True)
+        passed = (time.perf_counter() - begin) / 60
+        print(f"{count}/{len(missing)} in {passed:.1f} min: {cell.path.name}", flush=True)
 
 
-def measure(planned: Sequence[tuple[Case, str, str]]) -> tuple[list[Row], dict[str, Figures]]:
-    """Every row, and the floor of every edit by its name."""
+def measure(planned: Sequence[tuple[Case, str, str]]) -> tuple[list[Row], References]:
+    """Every row, and the floor and the source of every edit."""
     cells = [Cell(case, (("mode", mode), *PROPAGATIONS[propagation])) for case, mode, propagation in planned]
     make_missing(cells)
     cases = {case.name: case for case, _, _ in planned}
-    floors = {name: {**figures(case.truth, floor(case)), "to_floor": 1.0} for name, case in cases.items()}
+    floors = {name: figures(case.truth, floor(case)) for name, case in cases.items()}
+    sources = {
+        # How well the source preserves itself is no figure: its PSNR is infinite.
+        name: {**figures(case.truth, case.truth.frames), "preservation_psnr": None}
+        for name, case in cases.items()
+    }
+    references = {
+        reference: {name: _beside(values, floors[name]) for name, values in of_edits.items()}
+        for reference, of_edits in (("floor", floors), ("source", sources))
+    }
     rows = []
     for (case, mode, propagation), cell in zip(planned, cells, strict=True):
         row = _measured(Row(case, mode, propagation, cell, {}), floors)
         rows.append(replace(row, figures={**row.figures, "seconds": cell.record()["seconds"]["edit"]}))
         if propagation == "per frame":
             rows.append(_measured(replace(row, propagation=AVERAGED), floors))
-    return rows, floors
+    return rows, references
 
 
 def _measured(row: Row, floors: Mapping[str, Figures]) -> Row:
-    values = figures(row.case.truth, row.pictures)
-    return replace(
-        row, figures={**values, "to_floor": values["warp_error_e3"] / floors[row.case.name]["warp_error_e3"]}
-    )
+    return replace(row, figures=_beside(figures(row.case.truth, row.pictures), floors[row.case.name]))
+
+
+def _beside(values: Figures, of_floor: Figures) -> Figures:
+    """With the warp error relative to the floor's."""
+    return {**values, "to_floor": values["warp_error_e3"] / of_floor["warp_error_e3"]}
 
 
 def main() -> None:
@@ -89,12 +102,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="two edits; nothing is written to docs/")
     quick = parser.parse_args().quick
-    rows, floors = measure([each for each in design(quick) if can_run(each[1])])
-    print("\n\n".join([*missing(), means_table(rows, floors), goals_table(rows)]))
+    rows, references = measure([each for each in design(quick) if can_run(each[1])])
+    print("\n\n".join([*missing(), means_table(rows, references), goals_table(rows)]))
+    print(f"\nThe edits took {minutes(rows):.1f} minutes in all.")
     if quick:
-        print(rows_table(rows, floors))
+        print(rows_table(rows, references))
     else:
-        write_document(rows, floors)
+        write_document(rows, references)
         print(f"\n{DOCUMENT} and {RESULTS / 'quality.json'} are written")
 
 

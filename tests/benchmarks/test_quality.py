@@ -1,20 +1,30 @@
-"""The benchmark: its design, that it resumes, and that its document says what was measured."""
+"""The benchmark: its design, what is measured beside an edit, and that its document says what was measured."""
 
+import json
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks import cells, quality_document
+from benchmarks import cells, quality, quality_document
 from benchmarks.cells import Cell
 from benchmarks.clips import BENCHMARK, KINDS, Case
-from benchmarks.quality import PROPAGATIONS, design, make_missing
-from benchmarks.quality_document import GOALS, MODES, Row, goals_table, means_table, of_interest, write_document
-from tests.tiny import save_tiny_model
-from tools.mini_sd.scene_classifier import SceneClassifier
-from tools.mini_sd.words import KINDS as WORDS
+from benchmarks.quality import PROPAGATIONS, design, measure
+from benchmarks.quality_document import (
+    AVERAGED,
+    GOALS,
+    MODES,
+    Row,
+    goals_table,
+    means_table,
+    of_interest,
+    rows_table,
+    write_document,
+)
+from benchmarks.truth import Truth
 
 OBJECT, MATERIAL = (next(case for case in BENCHMARK if case.kind == kind) for kind in ("object", "material"))
 FLOOR = {
@@ -25,6 +35,7 @@ FLOOR = {
     "agreement": 1.0,
     "to_floor": 1.0,
 }
+REFERENCES = {"floor": {OBJECT.name: FLOOR}, "source": {OBJECT.name: {"perfect_psnr": 16.0, "agreement": 0.0}}}
 
 
 def row(case: Case = OBJECT, mode: str = "pnp", propagation: str = "flow", **figures: float | None) -> Row:
@@ -49,34 +60,44 @@ def test_every_edit_by_tokenflow_has_one_per_frame_beside_it() -> None:
             assert propagation == "per frame" or (case, mode, "per frame") in planned
 
 
-def test_a_cell_is_made_once_and_again_after_a_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cells, "KEPT", tmp_path / "cells")
-    monkeypatch.setattr(cells, "DIFFUSION", save_tiny_model(tmp_path / "model"))
-    cells.diffusion.cache_clear()
-    cell = Cell(OBJECT, (("mode", "sdedit"), ("steps", 1), ("sdedit.strength", 0.5)))
-    assert not cell.done
-    make_missing([cell])
-    assert cell.pictures().shape == OBJECT.truth.frames.shape
-    assert cell.record()["settings"] == dict(cell.settings)
-    assert sorted(path.suffix for path in (tmp_path / "cells").iterdir() if path.is_file()) == [".json", ".png"]
-    monkeypatch.setattr(Cell, "make", lambda _: pytest.fail("it was made again"))
-    make_missing([Cell(OBJECT, cell.settings)])
-    assert not Cell(OBJECT, (("mode", "sdedit"), ("steps", 1), ("sdedit.strength", 0.6))).done
-    assert not Cell(MATERIAL, cell.settings).done
-    cells.diffusion.cache_clear()
+def test_edits_and_what_stands_beside_them_are_measured_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    clip = replace(OBJECT.truth.clip, frames=3)
+    case = replace(OBJECT, truth=Truth(clip, clip.with_words(**dict(OBJECT.words))))
+    perfect = (case.truth.perfect * 255).round().astype(np.uint8)
+    grain = np.random.default_rng(0).normal(0, 1, perfect.shape)
+    noise = {"none": 20, "flow": 10, "nearest": 15}
 
+    def noisy(strength: float) -> np.ndarray:
+        return np.clip(perfect + strength * grain, 0, 255).astype(np.uint8)
 
-def test_agreement_counts_frames_in_which_every_changed_word_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    network = SceneClassifier(WORDS).eval()
-    wanted = OBJECT.truth.target.start.words
-    for kind, head in network.heads.items():
-        head.weight.data.zero_()
-        head.bias.data.zero_()
-        head.bias.data[list(WORDS[kind]).index(getattr(wanted, kind))] = 1
-    monkeypatch.setattr(cells, "classifier", lambda: network)
-    assert cells.agreement(OBJECT.truth, OBJECT.truth.frames) == {"agreement": 1.0, "agreement_kept": 1.0}
-    network.heads["object"].bias.data[0] = 2  # another object in all frames
-    assert cells.agreement(OBJECT.truth, OBJECT.truth.frames) == {"agreement": 0.0, "agreement_kept": 1.0}
+    def pictures(cell: Cell) -> np.ndarray:
+        settings = dict(cell.settings)
+        return noisy(noise[settings.get("correspondence", "none")])
+
+    monkeypatch.setattr(Cell, "done", True)
+    monkeypatch.setattr(Cell, "pictures", pictures)
+    monkeypatch.setattr(Cell, "record", lambda _: {"seconds": {"preprocess": 9.0, "edit": 2.5}})
+    monkeypatch.setattr(quality, "floor", lambda _: noisy(5))
+    monkeypatch.setattr(cells, "classifier", lambda: None)
+    rows, references = measure([(case, "pnp", propagation) for propagation in PROPAGATIONS])
+
+    assert [row.propagation for row in rows] == ["per frame", AVERAGED, "flow", "nearest"]
+    assert [row.figures.get("seconds") for row in rows] == [2.5, None, 2.5, 2.5]
+    floor, source = (references[name][case.name] for name in ("floor", "source"))
+    assert floor["to_floor"] == 1
+    assert floor["warp_error_e3"] == case.truth.figures(noisy(5))["warp_error_e3"]
+    assert source["perfect_psnr"] == case.truth.figures(case.truth.frames)["perfect_psnr"]
+    assert source["preservation_psnr"] is None  # it would be infinite, which JSON does not know
+    for values, shown in (
+        (rows[0].figures, noisy(20)),
+        (rows[1].figures, case.truth.averaged(noisy(20))),
+        (rows[2].figures, noisy(10)),
+        (rows[3].figures, noisy(15)),
+        (source, case.truth.frames),
+    ):
+        expected = case.truth.figures(shown)
+        assert {key: values[key] for key in expected} == expected
+        assert values["to_floor"] == expected["warp_error_e3"] / floor["warp_error_e3"]
 
 
 def test_goals_are_judged_on_pairs() -> None:
@@ -104,9 +125,20 @@ def test_goals_are_judged_on_pairs() -> None:
 
 def test_what_was_not_measured_is_a_dash_and_said() -> None:
     rows = [row(propagation=each, perfect_psnr=20.0, warp_error_e3=1.0) for each in ("per frame", "flow")]
-    table = means_table(rows, {OBJECT.name: FLOOR})
+    table = means_table(rows, REFERENCES)
     assert "| pnp | flow | 1 | 20.00 | – |" in table
+    assert "| pnp | *floor* | 1 | 30.00 | – |" in table
+    assert "| pnp | *source* | 1 | 16.00 | – |" in table
     assert "not measured" in GOALS[3].word([(rows[1], rows[0])])
+
+
+def test_references_follow_the_rows_of_every_edit() -> None:
+    names = {case.name for case in (OBJECT, MATERIAL)}
+    references = {reference: dict.fromkeys(names, FLOOR) for reference in ("floor", "source")}
+    rows = [row(case, propagation=each) for case in (OBJECT, MATERIAL) for each in ("per frame", "flow")]
+    lines = rows_table(rows, references).splitlines()[2:]
+    assert [line.split(" | ")[2] for line in lines] == ["per frame", "flow", "*floor*", "*source*"] * 2
+    assert [MATERIAL.edit in line for line in lines] == [False] * 4 + [True] * 4
 
 
 def test_the_rows_of_interest_are_the_largest_and_the_smallest_gain() -> None:
@@ -123,17 +155,23 @@ def test_the_document_has_its_pictures_and_keeps_its_notes(tmp_path: Path, monke
     monkeypatch.setattr(quality_document, "CLASSIFIER", Path("none"))
     monkeypatch.setattr(quality_document, "classifier", lambda: None)
     monkeypatch.setattr(Cell, "pictures", lambda self: self.case.truth.frames)
-    monkeypatch.setattr(Cell, "record", lambda _: {})
+    monkeypatch.setattr(Truth, "averaged", lambda _, pictures: pictures)
+    monkeypatch.setattr(Cell, "record", lambda _: {"seconds": {"preprocess": 30.0, "edit": 60.0}})
     rows = [row(propagation=each, perfect_psnr=20.0, warp_error_e3=1.0) for each in ("per frame", "flow")]
+    rows.insert(1, replace(rows[0], propagation=AVERAGED))
     (tmp_path / "quality.md").write_text("old\n\n## Notes\n\nThe goal was missed, since.\n")
-    write_document(rows, {OBJECT.name: FLOOR})
+    write_document(rows, REFERENCES)
     text = (tmp_path / "quality.md").read_text()
     assert "old" not in text
     assert text.endswith("## Notes\n\nThe goal was missed, since.\n")
     assert "Agreement with the prompt is not measured: none is missing." in text
+    assert "1 by pnp, 0 by sdedit, 0 by controlnet" in text
+    assert "The edits took\n3 minutes in all" in text  # an averaged edit takes none
+    written = json.loads((tmp_path / "quality.json").read_text())
+    assert written["references"] == REFERENCES
     (picture,) = tmp_path.glob("quality/*.jpg")
     assert f"]({picture.relative_to(tmp_path)})" in text
-    # Source, perfect edit and two rows, six frames of 128 pixels each.
-    assert np.asarray(Image.open(picture)).shape == (4 * (128 + 16), 6 * 128, 3)
-    write_document(rows, {OBJECT.name: FLOOR})
+    # Source, perfect edit and three rows, six frames of 128 pixels each.
+    assert np.asarray(Image.open(picture)).shape == (5 * (128 + 16), 6 * 128, 3)
+    write_document(rows, REFERENCES)
     assert (tmp_path / "quality.md").read_text() == text

@@ -1,11 +1,14 @@
 """Figures against the truth of drawn clips, on edits whose figures are known."""
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
 
 from benchmarks.clips import BENCHMARK, KINDS, TUNING, Case
 from benchmarks.truth import Truth
+from tools.mini_sd.clip import MIXED, SHADE
 
 FIRST = [next(case for case in BENCHMARK if case.kind == kind) for kind in KINDS]
 
@@ -53,12 +56,27 @@ def test_what_a_background_edit_means_is_everything_but_the_object() -> None:
     assert truth.meant[masks < 0.5].all()
 
 
+def test_a_shadow_that_differs_is_meant_and_what_is_not_meant_looks_alike() -> None:
+    source = replace(FIRST[0].truth.clip, frames=3)
+    truth = Truth(source, source.with_words(object="giraffe"))  # narrower than the cow, as is its shadow
+    drawn = [(truth.clip.render(frame), truth.target.render(frame)) for frame in range(3)]
+    relit = np.stack([np.abs(before.shadow - after.shadow) > SHADE for before, after in drawn])
+    behind = np.stack([np.maximum(before.mask, after.mask) <= MIXED for before, after in drawn])
+    assert (relit & behind).sum() > 100
+    assert truth.meant[relit].all()
+    assert not truth.meant[behind & ~relit].any()
+    # At most a share MIXED of the object and a shadow SHADE deeper, of what is at most 1.
+    assert np.abs(truth.frames / 255 - truth.perfect)[~truth.meant].max() < MIXED + SHADE
+
+
 def test_blur_lowers_detail_and_flicker_raises_the_warp_error() -> None:
     truth = FIRST[0].truth
     perfect = as_8_bits(truth.perfect)
     soft = ((perfect.astype(int) + np.roll(perfect, 1, 1) + np.roll(perfect, 1, 2)) // 3).astype(np.uint8)
     restless = np.clip(perfect.astype(int) + 8 * (np.arange(len(perfect)) % 2)[:, None, None, None], 0, 255)
     assert truth.figures(soft)["detail"] < 0.9
+    soft_later = np.concatenate([perfect[:1], soft[1:]])
+    assert truth.figures(soft_later)["detail"] < 0.9  # of all frames, and not only of the first
     flicker = truth.figures(restless.astype(np.uint8))["warp_error_e3"]
     # (8/255)² = 0.98e-3, a little less where white is cut off.
     assert flicker == pytest.approx(0.98, abs=0.15)
@@ -80,6 +98,11 @@ def test_the_benchmark_has_twelve_clips_every_kind_of_edit_and_none_of_the_clips
     assert {case.kind for case in BENCHMARK} == set(KINDS)
     assert not {case.truth.clip for case in BENCHMARK} & {case.truth.clip for case in TUNING}
     assert len({case.name for case in BENCHMARK}) == len(BENCHMARK)
+
+
+def test_settings_are_chosen_on_six_clips_and_every_kind_of_edit() -> None:
+    assert len({case.truth.clip for case in TUNING}) == 6
+    assert {case.kind for case in TUNING} == set(KINDS)
 
 
 @pytest.mark.parametrize("case", [*BENCHMARK, *TUNING], ids=lambda case: case.name)
