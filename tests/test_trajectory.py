@@ -132,6 +132,7 @@ def test_what_a_killed_run_had_not_finished_writing_is_cleared_away(tmp_path: Pa
     whole = {path.name for path in tmp_path.iterdir()}
     (tmp_path / ".t0081.safetensors.4711").touch()
     (tmp_path / ".reconstruction.mp4.0123abcd.part").touch()
+    (tmp_path / ".reconstruction.mkv.89abcdef.part").touch()
     (tmp_path / ".manifest.json.4711").touch()
     (tmp_path / ".frames.rgb.4711").touch()
     with trajectory.locked():

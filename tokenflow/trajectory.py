@@ -36,7 +36,7 @@ FRAMES = "frames.rgb"
 CLEAN_PART = "clean.safetensors"
 REPORT = "report.json"
 
-_UNFINISHED = r"\.(.+\.(safetensors|rgb|json)\.\d+|reconstruction\.mp4\.[0-9a-f]{8}\.part)"
+_UNFINISHED = r"\.(.+\.(safetensors|rgb|json)\.\d+|reconstruction\.(mp4|mkv)\.[0-9a-f]{8}\.part)"
 """The names of files while they are written: our own by `_atomic`, the video by its writer."""
 
 
