@@ -20,7 +20,7 @@ import tokenflow
 from tests.batch.conftest import Configure
 from tokenflow import Record
 from tokenflow.batch import worker
-from tokenflow.batch.plan import plan, plan_lines
+from tokenflow.batch.plan import BYTES_A_PIXEL, plan, plan_lines
 from tokenflow.config import Config
 from tokenflow.errors import BatchError
 from tokenflow.pipeline.opening import load_model
@@ -303,5 +303,7 @@ def test_the_disk_of_an_inversion_is_estimated_well(configure: Configure, tmp_pa
     run(configs, tmp_path)
     kept = [path for path in (tmp_path / "trajectories").rglob("*") if path.suffix in (".safetensors", ".rgb")]
     taken = sum(path.stat().st_size for path in kept)
+    pixels = sum(path.stat().st_size for path in kept if path.suffix == ".rgb") / 3
+    estimated = new.bytes - shared.bytes - BYTES_A_PIXEL["ffv1"] * pixels  # the reconstruction's is but a rough one
     # Each file of latents has a header of some hundred bytes, which counts at this size only.
-    assert taken - 200 * len(kept) <= new.bytes - shared.bytes <= taken
+    assert taken - 200 * len(kept) <= estimated <= taken

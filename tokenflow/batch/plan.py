@@ -77,10 +77,12 @@ def _planned(job: Job, folder: RunFolder, origins: dict[str, str]) -> Planned:
 
 
 def trajectory_bytes(config: Config, frames: int, width: int, height: int) -> int:
-    """Disk that an inversion takes: frames of so many pixels as they are, and latents in float32 a level."""
+    """Disk that an inversion takes: frames of so many pixels as they are and reconstructed, and latents in float32 a
+    level."""
     sizes = sizes_of(config.model.path)
     latent = sizes.latent_channels * (width // sizes.latent_scale) * (height // sizes.latent_scale) * 4
-    return frames * (3 * width * height + (config.inversion.steps + 1) * latent)
+    pictures = (3 + BYTES_A_PIXEL["ffv1"]) * width * height
+    return round(frames * (pictures + (config.inversion.steps + 1) * latent))
 
 
 def result_bytes(config: Config, frames: int, width: int, height: int) -> int:

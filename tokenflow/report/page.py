@@ -49,7 +49,7 @@ FIGURES = (
         "warp_error_e3",
         "Warp error",
         "× 10⁻³",
-        "Squared change along the source's motion. Lower is steadier; source and reconstruction are the floor.",
+        "Squared change along the source's motion. Lower is steadier; it should be near the reconstruction's.",
         first=1,
     ),
     Figure(
@@ -148,7 +148,7 @@ def _percent(value: float, most: float) -> str:
     return f"{min(max(value / most, 0.0), 1.0) * 100 if most > 0 else 0.0:.1f}"
 
 
-def _plots(over_time: Mapping[str, Mapping[str, Sequence[float]]]) -> Iterator[tuple[str, Markup]]:
+def _plots(over_time: Mapping[str, Mapping[str, Sequence[float | None]]]) -> Iterator[tuple[str, Markup]]:
     """Key and plot of each figure that has two values or more."""
     for figure in FIGURES:
         series = over_time.get(figure.key, {})
