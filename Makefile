@@ -4,7 +4,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 CONFIG ?= configs/dog_to_tiger.yaml
 
-.PHONY: demo test lint type install bench bench-length levers quality quality-quick sweep mini-sd mini-sd-eval clean
+.PHONY: demo test lint type install bench bench-length bench-full-size levers quality quality-quick sweep mini-sd mini-sd-eval clean
 
 install: $(INSTALLED)
 
@@ -33,6 +33,9 @@ bench: $(INSTALLED)  ## what both stages cost, beside plain inversion, per-frame
 
 bench-length: $(INSTALLED)  ## memory, time a frame and seams of 512 frames beside 64
 	$(BIN)/python -m benchmarks.length
+
+bench-full-size: $(INSTALLED)  ## the same at the size of Stable Diffusion 1.5, with random weights, on a machine with a GPU
+	$(BIN)/python -m benchmarks.full_size
 
 levers: $(INSTALLED)  ## what each thing that makes an edit faster or better does, alone
 	$(BIN)/python -m benchmarks.levers

@@ -65,7 +65,7 @@ def round_trip(backbone: Backbone, truth: Truth, method: Invert, count: int) -> 
     def predict(latents: Tensor, timestep: int) -> Tensor:
         nonlocal calls
         calls += len(latents)
-        return torch.cat([backbone.predict(group, timestep, prompt)[0] for group in latents.split(BATCH)])
+        return torch.cat([backbone.predict(group, timestep, prompt)[0].cpu() for group in latents.split(BATCH)])
 
     frames = truth.frames  # drawn when first asked for
     begin = time.perf_counter()
@@ -74,7 +74,7 @@ def round_trip(backbone: Backbone, truth: Truth, method: Invert, count: int) -> 
     for step in steps:
         noise = predict(latents, step.timestep)
         latents = ddim_step(latents, noise, schedule.alpha(step.timestep), schedule.alpha(step.next_timestep))
-    decoded = torch.cat([backbone.decode(group) for group in latents.split(BATCH)])
+    decoded = torch.cat([backbone.decode(group).cpu() for group in latents.split(BATCH)])
     seconds = time.perf_counter() - begin
     spread = float(clean.max() - clean.min())
     return {
@@ -88,7 +88,7 @@ def round_trip(backbone: Backbone, truth: Truth, method: Invert, count: int) -> 
 def autoencoder_psnr(backbone: Backbone, truth: Truth) -> float:
     """Of encoding and decoding alone, in dB."""
     latents = encoded(backbone, truth.frames)
-    frames = torch.cat([backbone.decode(group) for group in latents.split(BATCH)])
+    frames = torch.cat([backbone.decode(group).cpu() for group in latents.split(BATCH)])
     return float(psnr(frames, as_tensor(truth.frames)).mean())
 
 

@@ -198,7 +198,7 @@ def _own_and_means_of_others(tokens: Tensor) -> Tensor:
 
 def _attend_to_means(layer: SelfAttention, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
     own, heads = queries.shape[1], layer._layer.heads
-    counts = torch.ones(keys.shape[1])
+    counts = torch.ones(keys.shape[1], device=keys.device)
     counts[own:] = 4
     split = [part.unflatten(-1, (heads, -1)).transpose(1, 2) for part in (queries, keys, values)]
     attended = F.scaled_dot_product_attention(*split, attn_mask=counts.log()[None, None, None])

@@ -134,8 +134,8 @@ class Inverted:
 
 
 def encoded(backbone: Backbone, frames: np.ndarray) -> Tensor:
-    """The latents f c h w of frames f H W 3 uint8."""
-    return torch.cat([backbone.encode(group) for group in as_tensor(frames).split(BATCH)])
+    """The latents f c h w of frames f H W 3 uint8, in main memory."""
+    return torch.cat([backbone.encode(group).cpu() for group in as_tensor(frames).split(BATCH)])
 
 
 def flops(work: Callable[[], T]) -> tuple[T, int]:

@@ -16,6 +16,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import torch
 
@@ -57,24 +58,29 @@ def measure(model: str, edit: str, rounds: int) -> list[dict[str, object]]:
         for name, method in METHODS.items():
             latents, calls = clip.sample_counted(method)
             rows[name] |= {"network_calls": calls, **truth.figures(clip.decoded(latents))}
-        times = [_round(clip, reverse=count % 2 == 1) for count in range(rounds)]
-        seconds = {name: [each[name] for each in times] for name in METHODS}
+        figures = [once_each(clip, reverse=count % 2 == 1) for count in range(rounds)]
         for name, row in rows.items():
-            row["seconds_a_frame"] = median(seconds[name]) / len(truth.frames)
-            row["peak_mb"] = peak_memory(model, edit, name)
-            for other in BASELINES:
-                ratios = [mine / theirs for mine, theirs in zip(seconds[name], seconds[other], strict=True)]
-                row[f"time_to_{other.replace(' ', '_')}"] = median(ratios)
+            row |= times(name, figures, len(truth.frames)) | {"peak_mb": peak_memory(model, edit, name)}
         return list(rows.values())
 
 
-def _round(clip: Inverted, *, reverse: bool) -> dict[str, float]:
-    """Every method once: seconds by its name."""
+def once_each(clip: Inverted, *, reverse: bool) -> dict[str, Any]:
+    """A round: what a `Stopwatch` says of every method."""
     watch = Stopwatch()
     for name in reversed(METHODS) if reverse else METHODS:
         with watch.stage(name):
             clip.sample(METHODS[name])
-    return watch.figures()["seconds"]
+    return watch.figures()
+
+
+def times(name: str, rounds: list[dict[str, Any]], frame_count: int) -> dict[str, float]:
+    """A method's seconds a frame, and its time as a ratio to each baseline's: medians over the rounds."""
+    seconds = [each["seconds"][name] for each in rounds]
+    figures = {"seconds_a_frame": median(seconds) / frame_count}
+    for other in BASELINES:
+        ratios = [mine / each["seconds"][other] for mine, each in zip(seconds, rounds, strict=True)]
+        figures[f"time_to_{other.replace(' ', '_')}"] = median(ratios)
+    return figures
 
 
 def peak_memory(model: str, edit: str, name: str) -> int:

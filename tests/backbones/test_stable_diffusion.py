@@ -175,6 +175,13 @@ def test_sdxls_unet_predicts_and_injects_as_any_other() -> None:
     assert backbone._features["block"] is backbone._unet.up_blocks[0].resnets[1]
 
 
+def test_sdxls_autoencoder_works_in_full_precision_and_others_in_the_models() -> None:
+    for pipeline, expected in ((tiny_pipeline(), torch.float16), (tiny_xl_pipeline(), torch.float32)):
+        StableDiffusion(pipeline.to(torch.float16), "half")
+        assert pipeline.vae.dtype == expected
+        assert pipeline.unet.dtype == torch.float16
+
+
 def test_loaded_weights_are_aligned_so_that_every_load_rounds_alike(tmp_path: Path) -> None:
     backbone = load_backbone(str(save_tiny_model(tmp_path)), "cpu")
     networks = (backbone._unet, backbone._vae, backbone._text_encoders[0][1])

@@ -83,8 +83,10 @@ class StableDiffusion:
         self._vae_scale = 2 ** (len(self._vae.config.block_out_channels) - 1)
         self.size_multiple = self._vae_scale * coarsest_scale(self._unet)
         self.native_size = self._vae_scale * self._unet.config.sample_size
-        if self._vae.dtype == torch.float16 and self._vae.config.force_upcast:
-            self._vae.to(torch.float32)  # in half precision these overflow to black pictures
+        if self._is_xl and self._vae.dtype == torch.float16 and self._vae.config.force_upcast:
+            # SDXL's overflows in half precision, to black pictures. Where a model says nothing, as those before it do,
+            # diffusers' setting is True, which its pipelines heed for SDXL alone.
+            self._vae.to(torch.float32)
 
     def encode(self, frames: Tensor) -> Tensor:
         """Latents f c h w of frames f 3 H W in [0, 1]: the mean of the autoencoder's posterior, scaled."""

@@ -91,31 +91,16 @@ class Transport:
             ]
             positions.append(torch.stack([position for position, _ in maps]))
             confidences.append(torch.stack([confidence for _, confidence in maps]))
-        confidence = torch.stack(confidences)
-        weights = confidence * self._closeness()[..., None]
+        confidence = torch.stack(confidences).to(self._device)
+        closeness = self._closeness()[..., None].to(self._device)
+        weights = confidence * closeness
         total = weights.sum(0, keepdim=True)
         lost = confidence.amax(0) < LOST_BELOW
-        weights = torch.where(lost, self._closeness()[..., None].expand_as(weights), weights / total.clamp_min(1e-6))
-        places, shares = _around(torch.stack(positions), height, width)
-        places += torch.tensor(self._sides).T[..., None, None] * (height * width)
+        weights = torch.where(lost, closeness.expand_as(weights), weights / total.clamp_min(1e-6))
+        places, shares = _around(torch.stack(positions).to(self._device), height, width)
+        places += torch.tensor(self._sides, device=self._device).T[..., None, None] * (height * width)
         shares *= weights[..., None]
-        return Field(
-            torch.cat([*places], -1).flatten(0, 1).to(self._device),
-            torch.cat([*shares], -1).flatten(0, 1).to(self._device),
-            self._lost(lost),
-        )
-
-    def _lost(self, lost: Tensor) -> Lost | None:
-        """Of a mask f n."""
-        counts = lost.sum(1)
-        most = int(counts.max())
-        if most == 0:
-            return None
-        frames = counts.nonzero().flatten()
-        # The lost ones first, in order: a stable sort of their absence.
-        tokens = (~lost[frames]).byte().argsort(dim=1, stable=True)[:, :most]
-        real = torch.arange(most) < counts[frames, None]
-        return Lost(frames.to(self._device), tokens.to(self._device), real.to(self._device))
+        return Field(torch.cat([*places], -1).flatten(0, 1), torch.cat([*shares], -1).flatten(0, 1), _lost(lost))
 
     def _closeness(self) -> Tensor:
         """2 f: how close each frame is to either keyframe, by true distance; the two add up to 1."""
@@ -131,10 +116,23 @@ class Transport:
         return zip(self._frames, self._sides, strict=True)
 
 
+def _lost(lost: Tensor) -> Lost | None:
+    """Of a mask f n."""
+    counts = lost.sum(1)
+    most = int(counts.max())
+    if most == 0:
+        return None
+    frames = counts.nonzero().flatten()
+    # The lost ones first, in order: a stable sort of their absence.
+    tokens = (~lost[frames]).byte().argsort(dim=1, stable=True)[:, :most]
+    real = torch.arange(most, device=lost.device) < counts[frames, None]
+    return Lost(frames, tokens, real)
+
+
 def _around(positions: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
     """The 16 tokens around positions (… n 2; x, y), the border's beyond it, and the share of each: … n 16 both."""
     corner = positions.floor()
-    offsets = torch.arange(-1, 3)
+    offsets = torch.arange(-1, 3, device=positions.device)
     columns, rows = ((corner[..., axis, None].long() + offsets) for axis in (0, 1))
     places = rows.clamp(0, height - 1)[..., :, None] * width + columns.clamp(0, width - 1)[..., None, :]
     across, down = (_cubic((positions - corner)[..., axis, None] - offsets) for axis in (0, 1))

@@ -1,0 +1,220 @@
+"""What both stages cost at the size of Stable Diffusion 1.5: its networks, 512 × 512 pixels, half precision on a GPU.
+
+The weights are random, since no figure of time or memory depends on them; so there are none of the picture. The clip is
+a drawn one made larger. Stage 1 and stage 2 are measured as `make bench` measures them, method beside method in one
+process, in an order that alternates; `gpu_mb` is the most that torch had allocated while a method sampled, the model
+included. The last table is of whole edits with settings for small cards, peak memory of each stage.
+"""
+
+import argparse
+import gc
+import json
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+import tokenflow
+from benchmarks import inversion
+from benchmarks.cells import RATE
+from benchmarks.sampling import DEFAULTS, Inverted, table
+from benchmarks.speed import METHODS, once_each, times
+from benchmarks.truth import Truth, shipped
+from tokenflow.backbones.base import Backbone
+from tokenflow.backbones.loading import load_backbone
+from tokenflow.config import Config
+from tokenflow.report import versions
+from tokenflow.video import VideoWriter
+
+SIDE, WIDTHS = 512, (320, 640, 1280, 1280)
+SMALL_CARDS: dict[str, dict[str, Any]] = {
+    "as it is": {},
+    "batch_size=2": {"batch_size": 2},
+    "model.offload": {"offload": True},
+    "model.offload, batch_size=2": {"offload": True, "batch_size": 2},
+}
+STEPS_FOR_MEMORY = 4
+"""Enough for a step of each kind."""
+STAGES = "preprocess", "edit", "decode"
+
+
+@dataclass(frozen=True)
+class Enlarged(Truth):
+    """A drawn clip made larger.
+
+    Attributes:
+        side: pixels along each side.
+    """
+
+    side: int
+
+    @cached_property
+    def frames(self) -> np.ndarray:
+        """The source, f H W 3 uint8."""
+        size = self.side, self.side
+        return np.stack([cv2.resize(frame, size, interpolation=cv2.INTER_CUBIC) for frame in super().frames])
+
+
+def save_random_model(folder: Path, tokenizer: Path, side: int, widths: Sequence[int]) -> None:
+    """Networks of Stable Diffusion 1.5's form, with random weights in half precision, in diffusers' layout.
+
+    Args:
+        folder: to write to.
+        tokenizer: the folder of any CLIP tokenizer, whose words are of no account here.
+        side: pixels along each side of the pictures it is for.
+        widths: channels of the UNet's levels.
+    """
+    torch.manual_seed(0)
+    blocks = len(widths)
+    words = CLIPTokenizer.from_pretrained(tokenizer, model_max_length=77)
+    text = CLIPTextConfig(
+        vocab_size=49408,
+        hidden_size=768,
+        intermediate_size=3072,
+        num_hidden_layers=12,
+        num_attention_heads=12,
+        eos_token_id=words.eos_token_id,
+        bos_token_id=words.bos_token_id,
+        pad_token_id=words.pad_token_id,
+    )
+    with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
+        unet = UNet2DConditionModel(
+            sample_size=side // 8, cross_attention_dim=768, attention_head_dim=8, block_out_channels=tuple(widths)
+        )
+        vae = AutoencoderKL(
+            block_out_channels=(128, 256, 512, 512),
+            layers_per_block=2,
+            down_block_types=("DownEncoderBlock2D",) * blocks,
+            up_block_types=("UpDecoderBlock2D",) * blocks,
+            latent_channels=4,
+            sample_size=side,
+        )
+        text_encoder = CLIPTextModel(text)
+    scheduler = DDIMScheduler(
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        clip_sample=False,
+        set_alpha_to_one=False,
+        steps_offset=1,
+    )
+    pipeline = StableDiffusionPipeline(
+        vae=vae.half(),
+        text_encoder=text_encoder.half(),
+        tokenizer=words,
+        unet=unet.half(),
+        scheduler=scheduler,
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    pipeline.save_pretrained(folder)
+
+
+def stage_1(backbone: Backbone, truth: Truth) -> list[dict[str, object]]:
+    """A row an inversion with its reconstruction: calls a frame, seconds a frame, and time to that of the yardstick."""
+    names = [inversion.YARDSTICK, "25 steps, ours", "8 steps, ours"]
+    inversion.round_trip(backbone, truth, *inversion.METHODS[names[-1]])  # warms up
+    trips = {name: inversion.round_trip(backbone, truth, *inversion.METHODS[name]) for name in names}
+    return [
+        {
+            "inversion": name,
+            "calls_a_frame": trip["calls_a_frame"],
+            "seconds_a_frame": trip["seconds"] / len(truth.frames),
+            "time_to_50_plain_steps": trip["seconds"] / trips[inversion.YARDSTICK]["seconds"],
+        }
+        for name, trip in trips.items()
+    ]
+
+
+def stage_2(backbone: Backbone, truth: Truth, rounds: int) -> list[dict[str, object]]:
+    """A row a method of editing; the run that counts its network calls warms it up."""
+    with tempfile.TemporaryDirectory() as folder:
+        clip = Inverted(backbone, truth, Path(folder))
+        calls = {name: clip.sample_counted(method)[1] for name, method in METHODS.items()}
+        figures = [once_each(clip, reverse=count % 2 == 1) for count in range(rounds)]
+    return [
+        {
+            "method": name,
+            "network_calls": calls[name],
+            **times(name, figures, len(truth.frames)),
+            "gpu_mb": max(each.get("stage_peak_gpu_memory_mb", {}).get(name, 0) for each in figures),
+        }
+        for name in METHODS
+    ]
+
+
+def memory(model: Path, truth: Enlarged) -> list[dict[str, object]]:
+    """A row a choice of settings: seconds and the most memory on the GPU (MiB) of each stage of a whole edit."""
+    rows: list[dict[str, object]] = []
+    with tempfile.TemporaryDirectory() as folder:
+        clip = Path(folder) / "clip.mp4"
+        with VideoWriter(clip, width=truth.side, height=truth.side, rate=RATE) as video:
+            for frame in truth.frames:
+                video.write(frame)
+        for name, settings in SMALL_CARDS.items():
+            config = _config(clip, model, truth, Path(folder) / str(len(rows)), **settings)
+            gc.collect()  # the model before
+            report = tokenflow.edit(config, progress=False).report
+            on_gpu = report.get("stage_peak_gpu_memory_mb", {})
+            row: dict[str, object] = {"settings": name}
+            row |= {f"{stage}_gpu_mb": on_gpu.get(stage, 0) for stage in STAGES}
+            rows.append(row | {f"{stage}_seconds": report["seconds"][stage] for stage in STAGES})
+    return rows
+
+
+def _config(
+    clip: Path,
+    model: Path,
+    truth: Truth,
+    folder: Path,
+    *,
+    offload: bool = False,
+    batch_size: int = DEFAULTS.batch_size,
+) -> Config:
+    source, target = truth.prompts
+    return Config.model_validate(
+        {
+            "clip": {"path": clip, "prompt": source},
+            "model": {"path": str(model), "offload": offload},
+            "inversion": {"steps": STEPS_FOR_MEMORY, "batch_size": batch_size, "warn_below_psnr": 0},
+            "edit": {"prompt": target, "steps": STEPS_FOR_MEMORY, "batch_size": batch_size},
+            "output": {"dir": folder / "out"},
+            "trajectories": {"dir": folder / "trajectories"},
+        }
+    )
+
+
+def main() -> None:
+    """Measures, prints three tables, and writes them as JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tokenizer", type=Path, default=Path("data/models/mini-sd/tokenizer"))
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--widths", type=int, nargs=4, default=WIDTHS, help="of the UNet; small ones try this out")
+    parser.add_argument("--side", type=int, default=SIDE, help="pixels; few try this out")
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/full_size.json"))
+    arguments = parser.parse_args()
+    clip = shipped("dog_walk", "tiger")
+    truth = Enlarged(clip.clip, clip.target, arguments.side)
+    with tempfile.TemporaryDirectory() as folder:
+        model = Path(folder)
+        save_random_model(model, arguments.tokenizer, arguments.side, arguments.widths)
+        tables = {"memory": memory(model, truth)}
+        backbone = load_backbone(str(model))
+        tables |= {"stage_1": stage_1(backbone, truth), "stage_2": stage_2(backbone, truth, arguments.rounds)}
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    arguments.out.write_text(json.dumps({"device": device, "versions": versions(), **tables}, indent=1) + "\n")
+    print(f"{device}\n", *map(table, tables.values()), sep="\n\n")
+
+
+if __name__ == "__main__":
+    main()
