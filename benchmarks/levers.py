@@ -14,11 +14,13 @@ from functools import partial
 from pathlib import Path
 from unittest import mock
 
+import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from benchmarks import sampling
 from benchmarks.clips import TUNING
 from benchmarks.sampling import BATCH, DTYPE, GUIDANCE, SEED, STEPS, Inverted, Method, editing, ours, table
 from benchmarks.truth import Truth
@@ -35,7 +37,7 @@ from tokenflow.modes.pnp import PnP
 from tokenflow.pipeline.editing import USUAL_INTERVAL
 from tokenflow.propagation import Editing, Guidance, PerFrame, TokenFlow
 from tokenflow.propagation.kept import Kept
-from tokenflow.rows import Latents
+from tokenflow.rows import Frames, Latents
 from tokenflow.schedule import Step
 
 
@@ -152,6 +154,39 @@ def from_the_nearest_keyframe_alone() -> Iterator[None]:
             return torch.stack([before >= after, before < after]).float()
 
     with mock.patch.object(propagation.tokenflow, "Transport", Unblended):
+        yield
+
+
+class FlowAtOnce(FlowCorrespondence):
+    """Flow looked for between the two frames themselves, instead of followed from neighbour to neighbour."""
+
+    def _find(self, first: int, second: int) -> np.ndarray:
+        flows = self._find_step(first, second).astype(np.float32)
+        return np.stack([self._reduce(*flows), self._reduce(*reversed(flows))])
+
+
+class ExactFlow(FlowCorrespondence):
+    """The motion that the clip was drawn with, and what is truly occluded: how much a better flow could give."""
+
+    def __init__(self, frames: Frames, height: int, width: int, folder: Path | None = None) -> None:
+        super().__init__(frames, height, width, folder)
+        pictures = frames[list(range(len(frames)))]
+        self._clip = next(case.truth.clip for case in TUNING if np.array_equal(case.truth.frames, pictures))
+
+    def _find(self, first: int, second: int) -> np.ndarray:
+        return np.stack([self._exact(first, second), self._exact(second, first)])
+
+    def _exact(self, frame: int, other: int) -> np.ndarray:
+        flow, seen = self._clip.flow(frame, other), ~self._clip.occluded(frame, other)
+        height, width = seen.shape
+        field = np.dstack([flow / np.array([width, height], np.float32), seen]).astype(np.float32)
+        return cv2.resize(field, self._grid[::-1], interpolation=cv2.INTER_AREA).astype(np.float16)
+
+
+@contextmanager
+def with_flow(kind: type[FlowCorrespondence]) -> Iterator[None]:
+    """Another way to find flow."""
+    with mock.patch.object(sampling, "FlowCorrespondence", kind):
         yield
 
 
@@ -293,6 +328,9 @@ LEVERS: dict[str, Lever] = {
         as_it_is,
     ),
     "carried bilinearly": (Method(), partial(sampled, bilinear)),
+    "flow looked for at once, not along the frames between": (Method(), partial(with_flow, FlowAtOnce)),
+    "exact flow, which no edit knows": (Method(), partial(with_flow, ExactFlow)),
+    "lost where the way back misses by a quarter of a latent": (Method(), partial(lost_below, 0.2)),
     "lost where the way back misses by a latent": (Method(), partial(lost_below, 0.001)),
     "never lost": (Method(), partial(lost_below, 0.0)),
     "carried from the nearest token": (Method(), partial(sampled, nearest_token)),
@@ -338,10 +376,10 @@ def measure(backbone: Backbone, names: Iterable[str]) -> list[dict[str, object]]
         for name in names:
             method, changed = LEVERS[name]
             with changed():  # type: ignore[attr-defined]
-                sampled = [clip.sample_counted(method) for clip in clips]
-            pictures = [clip.decoded(latents) for clip, (latents, _) in zip(clips, sampled, strict=True)]
+                edits = [clip.sample_counted(method) for clip in clips]
+            pictures = [clip.decoded(latents) for clip, (latents, _) in zip(clips, edits, strict=True)]
             figures = [_figures(clip.truth, each) for clip, each in zip(clips, pictures, strict=True)]
-            calls = sum(each for _, each in sampled) / len(clips) * method.steps
+            calls = sum(each for _, each in edits) / len(clips) * method.steps
             means = {}
             for key in FIGURES:
                 values = [value for each in figures if (value := each[key]) is not None]

@@ -1,20 +1,32 @@
 """Correspondence from optical flow of the source frames, with forward–backward confidence. Knows no network."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 
-from tokenflow.correspondence.pairwise import Pairwise
+from tokenflow.correspondence.pairwise import PairFile, Pairwise
 from tokenflow.rows import Frames
 
 PIXELS_A_LATENT = 4
-"""Pixels along each side of a latent at which flow is looked for, at most. Tokens need none finer."""
+"""Pixels along each side of a latent in which flow is measured and kept. Tokens need none finer."""
+
+FINER = 2
+"""How many times more pixels along each side it is looked for in, in frames made larger if need be: what moves is
+often small, and a patch that is matched has eight pixels along each side at any size."""
+
+SMOOTHNESS = 40.0
+"""Weight of smoothness in the refinement of flow, twice OpenCV's own."""
 
 
 class FlowCorrespondence(Pairwise):
-    """Token maps from dense optical flow (DIS: Kroeger et al., ECCV 2016).
+    """Token maps from dense optical flow (DIS: Kroeger et al., ECCV 2016), frame by frame.
+
+    Flow is looked for between neighbours alone, which differ little, and followed from frame to frame to those further
+    away: on what moves it comes ten times closer than flow looked for at once, and there are fewer pairs
+    (docs/speed.md).
 
     The confidence of a pixel is 1 where the flow there and back returns to it and falls to 0 where it misses by more
     than it should (occlusion), with the tolerance of Sundaram et al., ECCV 2010, equation 5.
@@ -29,19 +41,32 @@ class FlowCorrespondence(Pairwise):
         super().__init__(folder)
         self._frames = frames
         self._grid = height, width
+        self._steps = PairFile(folder)
 
     def _find(self, first: int, second: int) -> np.ndarray:
-        a, b = self._grey(first), self._grey(second)
-        forward, backward = optical_flow(a, b), optical_flow(b, a)
+        frames = range(first, second)
+        forward = followed(self._step(frame)[0] for frame in frames)
+        backward = followed(self._step(frame)[1] for frame in reversed(frames))
         return np.stack([self._reduce(forward, backward), self._reduce(backward, forward)])
 
+    def _step(self, frame: int) -> np.ndarray:
+        """Flow from a frame to the next, and back: 2 H W 2."""
+        return self._steps.get((frame, frame + 1), self._find_step)
+
+    def _find_step(self, first: int, second: int) -> np.ndarray:
+        """Flow between neighbours, there and back: 2 H W 2 in pixels, of which a latent has PIXELS_A_LATENT."""
+        a, b = self._grey(first), self._grey(second)
+        size = [PIXELS_A_LATENT * side for side in reversed(self._grid)]
+        flows = optical_flow(a, b, fine=True), optical_flow(b, a, fine=True)
+        coarser = [cv2.resize(flow, size, interpolation=cv2.INTER_AREA) / FINER for flow in flows]
+        return np.stack(coarser).astype(np.float16)
+
     def _grey(self, frame: int) -> np.ndarray:
-        """H W uint8, made smaller where it has more pixels than flow needs."""
+        """H W uint8, in the size that flow is looked for in."""
         grey = cv2.cvtColor(self._frames[frame], cv2.COLOR_RGB2GRAY)
-        height, width = (PIXELS_A_LATENT * side for side in self._grid)
-        if height >= grey.shape[0]:
-            return grey
-        return cv2.resize(grey, (width, height), interpolation=cv2.INTER_AREA)
+        height, width = (FINER * PIXELS_A_LATENT * side for side in self._grid)
+        smaller = height < grey.shape[0]
+        return cv2.resize(grey, (width, height), interpolation=cv2.INTER_AREA if smaller else cv2.INTER_CUBIC)
 
     def _reduce(self, flow: np.ndarray, back: np.ndarray) -> np.ndarray:
         height, width = flow.shape[:2]
@@ -50,14 +75,28 @@ class FlowCorrespondence(Pairwise):
         return cv2.resize(field, self._grid[::-1], interpolation=cv2.INTER_AREA).astype(np.float16)
 
 
-def optical_flow(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+def optical_flow(first: np.ndarray, second: np.ndarray, *, fine: bool = False) -> np.ndarray:
     """Where each pixel of `first` lies in `second`, as a displacement (H W 2, x and y in pixels, float32).
 
     Args:
         first, second: grey pictures, H W uint8.
+        fine: look down to single pixels, and for a smoother flow; four times the work.
     """
-    estimator: Any = cv2  # whose type stubs leave this class out
-    return estimator.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM).calc(first, second, None)
+    library: Any = cv2  # whose type stubs leave this class out
+    estimator = library.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    if fine:
+        estimator.setFinestScale(0)
+        estimator.setVariationalRefinementAlpha(SMOOTHNESS)
+    return estimator.calc(first, second, None)
+
+
+def followed(flows: Iterable[np.ndarray]) -> np.ndarray:
+    """Where each pixel of the first frame lies in the last, of the flows (H W 2, pixels) from each to the next."""
+    steps = iter(flows)
+    flow = next(steps).astype(np.float32)
+    for step in steps:
+        flow += sample(step.astype(np.float32), flow)
+    return flow
 
 
 def confidence(flow: np.ndarray, back: np.ndarray) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 import tempfile
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -16,11 +17,11 @@ MOST_PAIRS = 2**40
 """More rows than any clip fills; a file is as large as what is written to it."""
 
 
-class Pairwise(ABC):
-    """Token maps from fields between two frames, which serve every token grid.
+class PairFile:
+    """An array for each pair of frames, all of one shape and type, made once and kept in a file without a name.
 
-    Fields rest in a file without a name, since keyframes are other ones at each step and a long clip has many pairs. In
-    memory, thousands of them between the network's large tensors would keep the heap from shrinking, too.
+    Keyframes are other ones at each step, and a long clip has many pairs. In memory, thousands of arrays between the
+    network's large tensors would keep the heap from shrinking, too.
 
     Args:
         folder: on whose disk the file is; by default where the system has its temporary files.
@@ -32,10 +33,43 @@ class Pairwise(ABC):
     def __init__(self, folder: Path | None = None) -> None:
         self._folder = folder or Path(tempfile.gettempdir())
         try:
-            self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - open as long as its fields are
+            self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - open as long as its arrays are
         except OSError as error:
             raise self._failed(error) from error
-        self._rows: dict[tuple[int, int], int] = {}
+        self._places: dict[tuple[int, int], int] = {}
+
+    def get(self, pair: tuple[int, int], make: Callable[[int, int], np.ndarray]) -> np.ndarray:
+        """The array of a pair; `make` makes it, if it is not there yet."""
+        if pair not in self._places:
+            self._keep(pair, make(*pair))
+        return self._rows[self._places[pair]]
+
+    def _keep(self, pair: tuple[int, int], array: np.ndarray) -> None:
+        if not self._places:
+            self._rows = RowFile(self._file, (MOST_PAIRS, *array.shape), array.dtype.type)
+        place = len(self._places)
+        try:
+            self._rows[[place]] = array[None]
+        except OSError as error:
+            raise self._failed(error) from error
+        self._places[pair] = place
+
+    def _failed(self, error: OSError) -> OutputError:
+        return OutputError(f"cannot write to {self._folder} ({error.strerror or error}); free some space there")
+
+
+class Pairwise(ABC):
+    """Token maps from fields between two frames, which serve every token grid.
+
+    Args:
+        folder: on whose disk fields rest; by default where the system has its temporary files.
+
+    Raises:
+        OutputError: (when made or used) the folder cannot be written to.
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self._fields = PairFile(folder)
 
     def maps(self, frame: int, keyframe: int, height: int, width: int) -> Map:
         """Where each token of `frame` lies in `keyframe`, and how sure that is."""
@@ -48,7 +82,7 @@ class Pairwise(ABC):
 
     @abstractmethod
     def _find(self, first: int, second: int) -> np.ndarray:
-        """The fields of first → second and of second → first: 2 h w 3, the same shape and type for every pair.
+        """The fields of first → second and of second → first, the earlier frame first: 2 h w 3.
 
         Displacement x, y in pictures' widths and heights, so that it means the same on every grid, and confidence.
         """
@@ -57,19 +91,4 @@ class Pairwise(ABC):
     def _field(self, frame: int, keyframe: int) -> np.ndarray:
         """The field of frame → keyframe, h w 3 float32."""
         pair = min(frame, keyframe), max(frame, keyframe)
-        if pair not in self._rows:
-            self._keep(pair, self._find(*pair))
-        return self._fields[self._rows[pair]][0 if frame < keyframe else 1].astype(np.float32)
-
-    def _keep(self, pair: tuple[int, int], fields: np.ndarray) -> None:
-        if not self._rows:
-            self._fields = RowFile(self._file, (MOST_PAIRS, *fields.shape), fields.dtype.type)
-        row = len(self._rows)
-        try:
-            self._fields[[row]] = fields[None]
-        except OSError as error:
-            raise self._failed(error) from error
-        self._rows[pair] = row
-
-    def _failed(self, error: OSError) -> OutputError:
-        return OutputError(f"cannot write to {self._folder} ({error.strerror or error}); free some space there")
+        return self._fields.get(pair, self._find)[0 if frame < keyframe else 1].astype(np.float32)

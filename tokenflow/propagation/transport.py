@@ -14,10 +14,10 @@ from torch import Tensor
 from tokenflow.correspondence.base import Correspondence
 from tokenflow.keyframes import neighbours
 
-LOST_BELOW = 0.2
+LOST_BELOW = 0.015
 """Where no keyframe's confidence reaches this, a token counts as occluded in all: with flow, where the way there and
-back misses by a pixel for what stands still, and by more for what moves (correspondence/flow.py). To count less as lost
-breaks things that move fast (docs/speed.md)."""
+back misses by half a latent for what stands still, and by more for what moves (correspondence/flow.py). To count more
+as lost is less steady, and to count nothing so leaves specks where things are uncovered (docs/speed.md)."""
 
 
 @dataclass(frozen=True)
