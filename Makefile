@@ -34,7 +34,7 @@ bench: $(INSTALLED)  ## what both stages cost, beside plain inversion, per-frame
 bench-length: $(INSTALLED)  ## memory, time a frame and seams of 512 frames beside 64
 	$(BIN)/python -m benchmarks.length
 
-bench-full-size: $(INSTALLED)  ## the same at the size of Stable Diffusion 1.5, with random weights, on a machine with a GPU
+bench-full-size: $(INSTALLED)  ## what both stages cost at the size of Stable Diffusion 1.5, on a machine with a GPU
 	$(BIN)/python -m benchmarks.full_size
 
 levers: $(INSTALLED)  ## what each thing that makes an edit faster or better does, alone

@@ -1,9 +1,9 @@
 """What both stages cost at the size of Stable Diffusion 1.5: its networks, 512 × 512 pixels, half precision on a GPU.
 
 The weights are random, since no figure of time or memory depends on them; so there are none of the picture. The clip is
-a drawn one made larger. Stage 1 and stage 2 are measured as `make bench` measures them, method beside method in one
-process, in an order that alternates; `gpu_mb` is the most that torch had allocated while a method sampled, the model
-included. The last table is of whole edits with settings for small cards, peak memory of each stage.
+a drawn one made larger. Stage 2 is measured as `make bench` measures it, method beside method in one process, in an
+order that alternates; stage 1 once each. `gpu_mb` is the most that torch had allocated while a method sampled, the
+model included. The first table is of whole edits with settings for small cards, the most memory of each stage.
 """
 
 import argparse
@@ -26,7 +26,7 @@ import tokenflow
 from benchmarks import inversion
 from benchmarks.cells import RATE
 from benchmarks.sampling import DEFAULTS, Inverted, table
-from benchmarks.speed import METHODS, once_each, times
+from benchmarks.speed import FEW_STEPS, METHODS, once_each, times
 from benchmarks.truth import Truth, shipped
 from tokenflow.backbones.base import Backbone
 from tokenflow.backbones.loading import load_backbone
@@ -34,21 +34,19 @@ from tokenflow.config import Config
 from tokenflow.report import versions
 from tokenflow.video import VideoWriter
 
-SIDE, WIDTHS = 512, (320, 640, 1280, 1280)
+SIDE, WIDTHS, VAE_WIDTHS = 512, (320, 640, 1280, 1280), (128, 256, 512, 512)
 SMALL_CARDS: dict[str, dict[str, Any]] = {
     "as it is": {},
     "batch_size=2": {"batch_size": 2},
     "model.offload": {"offload": True},
     "model.offload, batch_size=2": {"offload": True, "batch_size": 2},
 }
-STEPS_FOR_MEMORY = 4
-"""Enough for a step of each kind."""
 STAGES = "preprocess", "edit", "decode"
 
 
 @dataclass(frozen=True)
 class Enlarged(Truth):
-    """A drawn clip made larger.
+    """A drawn clip made larger; its perfect edit is not.
 
     Attributes:
         side: pixels along each side.
@@ -73,7 +71,6 @@ def save_random_model(folder: Path, tokenizer: Path, side: int, widths: Sequence
         widths: channels of the UNet's levels.
     """
     torch.manual_seed(0)
-    blocks = len(widths)
     words = CLIPTokenizer.from_pretrained(tokenizer, model_max_length=77)
     text = CLIPTextConfig(
         vocab_size=49408,
@@ -90,10 +87,10 @@ def save_random_model(folder: Path, tokenizer: Path, side: int, widths: Sequence
             sample_size=side // 8, cross_attention_dim=768, attention_head_dim=8, block_out_channels=tuple(widths)
         )
         vae = AutoencoderKL(
-            block_out_channels=(128, 256, 512, 512),
+            block_out_channels=VAE_WIDTHS,
             layers_per_block=2,
-            down_block_types=("DownEncoderBlock2D",) * blocks,
-            up_block_types=("UpDecoderBlock2D",) * blocks,
+            down_block_types=("DownEncoderBlock2D",) * len(VAE_WIDTHS),
+            up_block_types=("UpDecoderBlock2D",) * len(VAE_WIDTHS),
             latent_channels=4,
             sample_size=side,
         )
@@ -146,14 +143,14 @@ def stage_2(backbone: Backbone, truth: Truth, rounds: int) -> list[dict[str, obj
             "method": name,
             "network_calls": calls[name],
             **times(name, figures, len(truth.frames)),
-            "gpu_mb": max(each.get("stage_peak_gpu_memory_mb", {}).get(name, 0) for each in figures),
+            "gpu_mb": max(each.get("stage_peak_gpu_memory_mb", {}).get(name, 0) for each in figures) or None,
         }
         for name in METHODS
     ]
 
 
 def memory(model: Path, truth: Enlarged) -> list[dict[str, object]]:
-    """A row a choice of settings: seconds and the most memory on the GPU (MiB) of each stage of a whole edit."""
+    """A row a choice of settings: the most memory on the GPU (MiB) of each stage of a whole edit."""
     rows: list[dict[str, object]] = []
     with tempfile.TemporaryDirectory() as folder:
         clip = Path(folder) / "clip.mp4"
@@ -165,9 +162,7 @@ def memory(model: Path, truth: Enlarged) -> list[dict[str, object]]:
             gc.collect()  # the model before
             report = tokenflow.edit(config, progress=False).report
             on_gpu = report.get("stage_peak_gpu_memory_mb", {})
-            row: dict[str, object] = {"settings": name}
-            row |= {f"{stage}_gpu_mb": on_gpu.get(stage, 0) for stage in STAGES}
-            rows.append(row | {f"{stage}_seconds": report["seconds"][stage] for stage in STAGES})
+            rows.append({"settings": name, **{f"{stage}_gpu_mb": on_gpu.get(stage) for stage in STAGES}})
     return rows
 
 
@@ -185,8 +180,8 @@ def _config(
         {
             "clip": {"path": clip, "prompt": source},
             "model": {"path": str(model), "offload": offload},
-            "inversion": {"steps": STEPS_FOR_MEMORY, "batch_size": batch_size, "warn_below_psnr": 0},
-            "edit": {"prompt": target, "steps": STEPS_FOR_MEMORY, "batch_size": batch_size},
+            "inversion": {"steps": FEW_STEPS, "batch_size": batch_size, "warn_below_psnr": 0},
+            "edit": {"prompt": target, "steps": FEW_STEPS, "batch_size": batch_size},
             "output": {"dir": folder / "out"},
             "trajectories": {"dir": folder / "trajectories"},
         }
@@ -212,7 +207,13 @@ def main() -> None:
         tables |= {"stage_1": stage_1(backbone, truth), "stage_2": stage_2(backbone, truth, arguments.rounds)}
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_text(json.dumps({"device": device, "versions": versions(), **tables}, indent=1) + "\n")
+    arguments.out.write_text(
+        json.dumps(
+            {"device": device, "side": arguments.side, "widths": arguments.widths, "versions": versions(), **tables},
+            indent=1,
+        )
+        + "\n"
+    )
     print(f"{device}\n", *map(table, tables.values()), sep="\n\n")
 
 

@@ -31,7 +31,7 @@ STEPS, BATCH, SEED = 25, 8, 0
 DEFAULTS = Edit(prompt="")
 GUIDANCE = DEFAULTS.guidance_scale
 DTYPE = "float32"
-"""Of the models in every benchmark, so that figures do not depend on what a machine's processor multiplies in."""
+"""Of the models in every benchmark but full_size: figures do not depend on what a machine's processor multiplies in."""
 T = TypeVar("T")
 
 

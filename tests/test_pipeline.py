@@ -127,7 +127,7 @@ def test_an_edit_in_half_precision_is_near_the_one_in_full(material: Path, tmp_p
     whole = configured(material, tmp_path / "full", "model.dtype=float32")
     full = tokenflow.edit(whole, progress=False).frames.astype(int)
     half = configured(material, tmp_path / "half", "model.dtype=bfloat16")
-    # bfloat16 keeps 8 bits, through four steps of the network and a guidance of 5.
+    # bfloat16 keeps 8 bits, through four steps of the network and a guidance of 4.
     assert np.abs(tokenflow.edit(half, progress=False).frames - full).mean() < 8
 
 
@@ -159,7 +159,7 @@ def test_on_a_gpu_half_precision_is_near_full(dtype: str, material: Path, tmp_pa
     full, half = (
         tokenflow.edit(configured(material, tmp_path / each[1], *each), progress=False).frames for each in settings
     )
-    # bfloat16 keeps 8 bits, through four steps of the network and a guidance of 5.
+    # bfloat16 keeps 8 bits, through four steps of the network and a guidance of 4.
     assert np.abs(full.astype(int) - half).mean() < 8
 
 

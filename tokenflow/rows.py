@@ -149,7 +149,7 @@ class LatentFile:
         try:
             file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - open as long as its rows are
         except OSError as error:
-            raise self._failed(error) from error
+            raise cannot_write(folder, error) from error
         self._rows = RowFile(file, shape, np.float32)
 
     def __len__(self) -> int:
@@ -162,7 +162,9 @@ class LatentFile:
         try:
             self._rows[frames] = latents.cpu().numpy()
         except OSError as error:
-            raise self._failed(error) from error
+            raise cannot_write(self._folder, error) from error
 
-    def _failed(self, error: OSError) -> OutputError:
-        return OutputError(f"cannot write to {self._folder} ({error.strerror or error}); free some space there")
+
+def cannot_write(folder: Path, error: OSError) -> OutputError:
+    """What to raise when a file in a folder cannot be made or written to."""
+    return OutputError(f"cannot write to {folder} ({error.strerror or error}); free some space there")

@@ -101,6 +101,16 @@ def test_encode_and_decode_keep_frames_and_their_size() -> None:
     assert decoded.max() <= 1
 
 
+def test_what_is_no_number_is_not_made_a_picture_of() -> None:
+    backbone = tiny_backbone()
+    latents = torch.zeros(1, 4, 8, 8)
+    latents[0, 0, 0, 0] = torch.nan
+    with pytest.raises(ModelError, match=r"gave values that are no numbers, in torch.float32.*set model.dtype"):
+        backbone.decode(latents)
+    with pytest.raises(ModelError, match="no numbers"):
+        backbone.encode(torch.full((1, 3, 16, 16), torch.inf))
+
+
 def test_features_lie_on_the_finest_grid() -> None:
     backbone = tiny_backbone()
     assert backbone.features(LATENTS, 100, backbone.embed("a dog")).shape == (3, 16, 8, 12)

@@ -84,8 +84,8 @@ class StableDiffusion:
         self.size_multiple = self._vae_scale * coarsest_scale(self._unet)
         self.native_size = self._vae_scale * self._unet.config.sample_size
         if self._is_xl and self._vae.dtype == torch.float16 and self._vae.config.force_upcast:
-            # SDXL's overflows in half precision, to black pictures. Where a model says nothing, as those before it do,
-            # diffusers' setting is True, which its pipelines heed for SDXL alone.
+            # SDXL's overflows in half precision, to black pictures. diffusers has True for every autoencoder that says
+            # nothing, and its text-to-image pipelines heed it for SDXL alone.
             self._vae.to(torch.float32)
 
     def encode(self, frames: Tensor) -> Tensor:
@@ -93,7 +93,8 @@ class StableDiffusion:
         config = self._vae.config
         with torch.no_grad():
             posterior = self._ready(self._vae).encode(frames.to(self.device, self._vae.dtype) * 2 - 1).latent_dist
-            return (posterior.mode().float() - (config.shift_factor or 0.0)) * config.scaling_factor
+            latents = (posterior.mode().float() - (config.shift_factor or 0.0)) * config.scaling_factor
+        return self._finite(latents)
 
     def decode(self, latents: Tensor) -> Tensor:
         """Frames f 3 H W in [0, 1] of latents f c h w."""
@@ -101,7 +102,20 @@ class StableDiffusion:
         with torch.no_grad():
             scaled = latents / config.scaling_factor + (config.shift_factor or 0.0)
             pictures = self._ready(self._vae).decode(scaled.to(self.device, self._vae.dtype)).sample
-            return (pictures.float() / 2 + 0.5).clamp(0, 1)
+        return (self._finite(pictures.float()) / 2 + 0.5).clamp(0, 1)
+
+    def _finite(self, values: Tensor) -> Tensor:
+        """What the autoencoder gave.
+
+        Raises:
+            ModelError: its precision is too small for it, or what came in was no number.
+        """
+        if not values.isfinite().all():
+            raise ModelError(
+                f"the autoencoder gave values that are no numbers, in {self._vae.dtype}; expected finite ones. Some "
+                "models overflow in half precision: set model.dtype to float32 or bfloat16"
+            )
+        return values
 
     def embed(self, prompt: str) -> Conditioning:
         """The text encoder's last states, 1 n c; of SDXL's two encoders the last but one, and the pooled state."""

@@ -1,21 +1,22 @@
 """Correspondence from optical flow of the source frames, with forward–backward confidence. Knows no network."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 
-from tokenflow.correspondence.pairwise import PairFile, Pairwise
+from tokenflow.correspondence.pair_file import PairFile
+from tokenflow.correspondence.pairwise import Pairwise
 from tokenflow.rows import Frames
 
 PIXELS_A_LATENT = 4
 """Pixels along each side of a latent in which flow is measured and kept. Tokens need none finer."""
 
-FINER = 2
-"""How many times more pixels along each side it is looked for in, in frames made larger if need be: what moves is
-often small, and a patch that is matched has eight pixels along each side at any size."""
+SMALL, LARGER = 256, 2
+"""Where the longer side has fewer pixels then, flow is looked for in pictures so many times larger: a patch that is
+matched has eight pixels along each side at any size, and what moves in a small picture is not much larger."""
 
 SMOOTHNESS = 40.0
 """Weight of smoothness in the refinement of flow, twice OpenCV's own."""
@@ -25,8 +26,8 @@ class FlowCorrespondence(Pairwise):
     """Token maps from dense optical flow (DIS: Kroeger et al., ECCV 2016), frame by frame.
 
     Flow is looked for between neighbours alone, which differ little, and followed from frame to frame to those further
-    away: on what moves it comes ten times closer than flow looked for at once, and there are fewer pairs
-    (docs/speed.md).
+    away. What moves fast is found so, which flow looked for at once loses a few frames on; what moves slowly is found
+    a few hundredths of a token less exactly (docs/speed.md).
 
     The confidence of a pixel is 1 where the flow there and back returns to it and falls to 0 where it misses by more
     than it should (occlusion), with the tolerance of Sundaram et al., ECCV 2010, equation 5.
@@ -41,30 +42,26 @@ class FlowCorrespondence(Pairwise):
         super().__init__(folder)
         self._frames = frames
         self._grid = height, width
+        self._larger = LARGER if PIXELS_A_LATENT * max(height, width) < SMALL else 1
         self._steps = PairFile(folder)
 
     def _find(self, first: int, second: int) -> np.ndarray:
-        frames = range(first, second)
-        forward = followed(self._step(frame)[0] for frame in frames)
-        backward = followed(self._step(frame)[1] for frame in reversed(frames))
+        steps = [self._steps.get((frame, frame + 1), self._find_step) for frame in range(first, second)]
+        forward, backward = followed([there for there, _ in steps]), followed([back for _, back in reversed(steps)])
         return np.stack([self._reduce(forward, backward), self._reduce(backward, forward)])
 
-    def _step(self, frame: int) -> np.ndarray:
-        """Flow from a frame to the next, and back: 2 H W 2."""
-        return self._steps.get((frame, frame + 1), self._find_step)
-
     def _find_step(self, first: int, second: int) -> np.ndarray:
-        """Flow between neighbours, there and back: 2 H W 2 in pixels, of which a latent has PIXELS_A_LATENT."""
+        """Flow there and back, 2 H W 2 float16 in pixels of which a latent has PIXELS_A_LATENT along each side."""
         a, b = self._grey(first), self._grey(second)
         size = [PIXELS_A_LATENT * side for side in reversed(self._grid)]
         flows = optical_flow(a, b, fine=True), optical_flow(b, a, fine=True)
-        coarser = [cv2.resize(flow, size, interpolation=cv2.INTER_AREA) / FINER for flow in flows]
+        coarser = [cv2.resize(flow, size, interpolation=cv2.INTER_AREA) / self._larger for flow in flows]
         return np.stack(coarser).astype(np.float16)
 
     def _grey(self, frame: int) -> np.ndarray:
         """H W uint8, in the size that flow is looked for in."""
         grey = cv2.cvtColor(self._frames[frame], cv2.COLOR_RGB2GRAY)
-        height, width = (FINER * PIXELS_A_LATENT * side for side in self._grid)
+        height, width = (self._larger * PIXELS_A_LATENT * side for side in self._grid)
         smaller = height < grey.shape[0]
         return cv2.resize(grey, (width, height), interpolation=cv2.INTER_AREA if smaller else cv2.INTER_CUBIC)
 
@@ -90,11 +87,14 @@ def optical_flow(first: np.ndarray, second: np.ndarray, *, fine: bool = False) -
     return estimator.calc(first, second, None)
 
 
-def followed(flows: Iterable[np.ndarray]) -> np.ndarray:
-    """Where each pixel of the first frame lies in the last, of the flows (H W 2, pixels) from each to the next."""
-    steps = iter(flows)
-    flow = next(steps).astype(np.float32)
-    for step in steps:
+def followed(steps: Sequence[np.ndarray]) -> np.ndarray:
+    """Where each pixel of the first frame lies in the last (H W 2 float32), of the flows from each frame to the next.
+
+    Args:
+        steps: H W 2 each, in pixels; at least one.
+    """
+    flow = steps[0].astype(np.float32)
+    for step in steps[1:]:
         flow += sample(step.astype(np.float32), flow)
     return flow
 

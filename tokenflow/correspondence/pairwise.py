@@ -1,8 +1,6 @@
-"""Correspondence of pairs of frames, each found once and kept in a file. Knows no way of finding it."""
+"""Token maps from fields of pairs of frames, each found once. Knows no way of finding them."""
 
-import tempfile
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -10,52 +8,7 @@ import numpy as np
 import torch
 
 from tokenflow.correspondence.base import Map, identity
-from tokenflow.errors import OutputError
-from tokenflow.rows import RowFile
-
-MOST_PAIRS = 2**40
-"""More rows than any clip fills; a file is as large as what is written to it."""
-
-
-class PairFile:
-    """An array for each pair of frames, all of one shape and type, made once and kept in a file without a name.
-
-    Keyframes are other ones at each step, and a long clip has many pairs. In memory, thousands of arrays between the
-    network's large tensors would keep the heap from shrinking, too.
-
-    Args:
-        folder: on whose disk the file is; by default where the system has its temporary files.
-
-    Raises:
-        OutputError: (when made or used) the folder cannot be written to.
-    """
-
-    def __init__(self, folder: Path | None = None) -> None:
-        self._folder = folder or Path(tempfile.gettempdir())
-        try:
-            self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - open as long as its arrays are
-        except OSError as error:
-            raise self._failed(error) from error
-        self._places: dict[tuple[int, int], int] = {}
-
-    def get(self, pair: tuple[int, int], make: Callable[[int, int], np.ndarray]) -> np.ndarray:
-        """The array of a pair; `make` makes it, if it is not there yet."""
-        if pair not in self._places:
-            self._keep(pair, make(*pair))
-        return self._rows[self._places[pair]]
-
-    def _keep(self, pair: tuple[int, int], array: np.ndarray) -> None:
-        if not self._places:
-            self._rows = RowFile(self._file, (MOST_PAIRS, *array.shape), array.dtype.type)
-        place = len(self._places)
-        try:
-            self._rows[[place]] = array[None]
-        except OSError as error:
-            raise self._failed(error) from error
-        self._places[pair] = place
-
-    def _failed(self, error: OSError) -> OutputError:
-        return OutputError(f"cannot write to {self._folder} ({error.strerror or error}); free some space there")
+from tokenflow.correspondence.pair_file import PairFile
 
 
 class Pairwise(ABC):

@@ -16,8 +16,9 @@ from tokenflow.keyframes import neighbours
 
 LOST_BELOW = 0.015
 """Where no keyframe's confidence reaches this, a token counts as occluded in all: with flow, where the way there and
-back misses by half a latent for what stands still, and by more for what moves (correspondence/flow.py). To count more
-as lost is less steady, and to count nothing so leaves specks where things are uncovered (docs/speed.md)."""
+back misses by half a latent for what stands still, and by more for what moves (correspondence/flow.py); with matched
+features by eight tokens. A token's confidence is a mean over its pixels, so that all of them are lost or nearly so. To
+count more as lost is less steady, and to count nothing so leaves specks where things are uncovered (docs/speed.md)."""
 
 
 @dataclass(frozen=True)
