@@ -24,7 +24,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 import tokenflow
 from benchmarks import inversion
-from benchmarks.cells import RATE
+from benchmarks.cells import DIFFUSION, RATE
 from benchmarks.sampling import DEFAULTS, Inverted, table
 from benchmarks.speed import FEW_STEPS, METHODS, once_each, times
 from benchmarks.truth import Truth, shipped
@@ -61,17 +61,17 @@ class Enlarged(Truth):
         return np.stack([cv2.resize(frame, size, interpolation=cv2.INTER_CUBIC) for frame in super().frames])
 
 
-def save_random_model(folder: Path, tokenizer: Path, side: int, widths: Sequence[int]) -> None:
+def save_random_model(folder: Path, like: Path, side: int, widths: Sequence[int]) -> None:
     """Networks of Stable Diffusion 1.5's form, with random weights in half precision, in diffusers' layout.
 
     Args:
         folder: to write to.
-        tokenizer: the folder of any CLIP tokenizer, whose words are of no account here.
+        like: a model in that layout, whose tokenizer and scheduler are taken; words are of no account here.
         side: pixels along each side of the pictures it is for.
         widths: channels of the UNet's levels.
     """
     torch.manual_seed(0)
-    words = CLIPTokenizer.from_pretrained(tokenizer, model_max_length=77)
+    words = CLIPTokenizer.from_pretrained(like, subfolder="tokenizer", model_max_length=77)
     text = CLIPTextConfig(
         vocab_size=49408,
         hidden_size=768,
@@ -95,20 +95,12 @@ def save_random_model(folder: Path, tokenizer: Path, side: int, widths: Sequence
             sample_size=side,
         )
         text_encoder = CLIPTextModel(text)
-    scheduler = DDIMScheduler(
-        beta_start=0.00085,
-        beta_end=0.012,
-        beta_schedule="scaled_linear",
-        clip_sample=False,
-        set_alpha_to_one=False,
-        steps_offset=1,
-    )
     pipeline = StableDiffusionPipeline(
         vae=vae.half(),
         text_encoder=text_encoder.half(),
         tokenizer=words,
         unet=unet.half(),
-        scheduler=scheduler,
+        scheduler=DDIMScheduler.from_pretrained(like, subfolder="scheduler"),
         safety_checker=None,
         feature_extractor=None,
         requires_safety_checker=False,
@@ -191,7 +183,7 @@ def _config(
 def main() -> None:
     """Measures, prints three tables, and writes them as JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tokenizer", type=Path, default=Path("data/models/mini-sd/tokenizer"))
+    parser.add_argument("--like", type=Path, default=DIFFUSION, help="whose tokenizer and scheduler are taken")
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--widths", type=int, nargs=4, default=WIDTHS, help="of the UNet; small ones try this out")
     parser.add_argument("--side", type=int, default=SIDE, help="pixels; few try this out")
@@ -201,7 +193,7 @@ def main() -> None:
     truth = Enlarged(clip.clip, clip.target, arguments.side)
     with tempfile.TemporaryDirectory() as folder:
         model = Path(folder)
-        save_random_model(model, arguments.tokenizer, arguments.side, arguments.widths)
+        save_random_model(model, arguments.like, arguments.side, arguments.widths)
         tables = {"memory": memory(model, truth)}
         backbone = load_backbone(str(model))
         tables |= {"stage_1": stage_1(backbone, truth), "stage_2": stage_2(backbone, truth, arguments.rounds)}

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from tokenflow.correspondence import flow as flow_module
 from tokenflow.correspondence.base import identity
-from tokenflow.correspondence.flow import FlowCorrespondence, confidence, followed, sample
+from tokenflow.correspondence.flow import PIXELS_A_LATENT, FlowCorrespondence, confidence, followed, sample
+from tokenflow.propagation.transport import LOST_BELOW
 from tools.mini_sd.build_clips import CLIPS
 from tools.mini_sd.clip import Clip, Motion
 
@@ -213,6 +214,12 @@ def test_confidence_is_half_where_the_way_back_misses_by_the_tolerance(dx: float
     s = (2 + np.sqrt(4 - 4 * 0.99 * (0.99 - 0.5 / length))) / (2 * 0.99)
     sure = confidence(constant(dx, dy), constant(-s * dx, -s * dy))
     np.testing.assert_allclose(sure[4:-4, 4:-4], 0.5, atol=1e-5)
+
+
+def test_a_token_that_stands_still_is_lost_where_the_way_back_misses_by_half_a_latent() -> None:
+    half = PIXELS_A_LATENT / 2
+    missed_by = [confidence(constant(0, 0), constant(miss * half, 0))[6, 8] for miss in (1, 1.1)]
+    assert missed_by[0] > LOST_BELOW > missed_by[1]
 
 
 def test_the_further_the_way_back_misses_the_less_sure() -> None:

@@ -15,7 +15,7 @@ PIXELS_A_LATENT = 4
 """Pixels along each side of a latent in which flow is measured and kept. Tokens need none finer."""
 
 SMALL, LARGER = 256, 2
-"""Where the longer side has fewer pixels then, flow is looked for in pictures so many times larger: a patch that is
+"""Where the longer side has fewer pixels than this, flow is looked for in pictures so much larger: a patch that is
 matched has eight pixels along each side at any size, and what moves in a small picture is not much larger."""
 
 SMOOTHNESS = 40.0
@@ -26,8 +26,7 @@ class FlowCorrespondence(Pairwise):
     """Token maps from dense optical flow (DIS: Kroeger et al., ECCV 2016), frame by frame.
 
     Flow is looked for between neighbours alone, which differ little, and followed from frame to frame to those further
-    away. What moves fast is found so, which flow looked for at once loses a few frames on; what moves slowly is found
-    a few hundredths of a token less exactly (docs/speed.md).
+    away. What moves fast is found so, which flow looked for at once loses a few frames on (docs/speed.md).
 
     The confidence of a pixel is 1 where the flow there and back returns to it and falls to 0 where it misses by more
     than it should (occlusion), with the tolerance of Sundaram et al., ECCV 2010, equation 5.
@@ -77,7 +76,7 @@ def optical_flow(first: np.ndarray, second: np.ndarray, *, fine: bool = False) -
 
     Args:
         first, second: grey pictures, H W uint8.
-        fine: look down to single pixels, and for a smoother flow; four times the work.
+        fine: look down to single pixels, which are four times as many, and for a smoother flow.
     """
     library: Any = cv2  # whose type stubs leave this class out
     estimator = library.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
