@@ -29,12 +29,13 @@ from tokenflow.attention import Features, Injection, SelfAttention, Site, Strate
 from tokenflow.backbones.base import Backbone, Conditioning
 from tokenflow.backbones.loading import load_backbone
 from tokenflow.config import PnP as Settings
+from tokenflow.correspondence import flow, nearest
 from tokenflow.correspondence.flow import FlowCorrespondence
 from tokenflow.denoise import Predict
 from tokenflow.keyframes import draw_keyframes
 from tokenflow.modes.base import Source
 from tokenflow.modes.pnp import PnP
-from tokenflow.pipeline.editing import USUAL_INTERVAL
+from tokenflow.pipeline.editing import USUAL_INTERVAL, matched_features
 from tokenflow.propagation import Editing, Guidance, PerFrame, TokenFlow
 from tokenflow.propagation.kept import Kept
 from tokenflow.rows import Frames, Latents
@@ -143,15 +144,15 @@ def nearest_token(distance: Tensor) -> Tensor:
 
 @contextmanager
 def from_the_nearest_keyframe_alone() -> Iterator[None]:
-    """No blend of the keyframes before and after."""
+    """No blend of the keyframes before and after, but where the nearer one does not show a place."""
     transport = propagation.transport.Transport
 
     class Unblended(transport):  # type: ignore[misc, valid-type]
-        """Weights of 0 and 1."""
+        """The farther keyframe counts for next to nothing; not for nothing, since it may be all there is."""
 
         def _closeness(self) -> Tensor:
             before, after = super()._closeness()
-            return torch.stack([before >= after, before < after]).float()
+            return torch.stack([before >= after, before < after]).float().clamp(0.001, 0.999)
 
     with mock.patch.object(propagation.tokenflow, "Transport", Unblended):
         yield
@@ -177,9 +178,9 @@ class ExactFlow(FlowCorrespondence):
         return np.stack([self._exact(first, second), self._exact(second, first)])
 
     def _exact(self, frame: int, other: int) -> np.ndarray:
-        flow, seen = self._clip.flow(frame, other), ~self._clip.occluded(frame, other)
+        motion, seen = self._clip.flow(frame, other), ~self._clip.occluded(frame, other)
         height, width = seen.shape
-        field = np.dstack([flow / np.array([width, height], np.float32), seen]).astype(np.float32)
+        field = np.dstack([motion / np.array([width, height], np.float32), seen]).astype(np.float32)
         return cv2.resize(field, self._grid[::-1], interpolation=cv2.INTER_AREA).astype(np.float16)
 
 
@@ -187,6 +188,25 @@ class ExactFlow(FlowCorrespondence):
 def with_flow(kind: type[FlowCorrespondence]) -> Iterator[None]:
     """Another way to find flow."""
     with mock.patch.object(sampling, "FlowCorrespondence", kind):
+        yield
+
+
+@contextmanager
+def with_smoothness(weight: float) -> Iterator[None]:
+    """Another weight of smoothness in the refinement of flow."""
+    with mock.patch.object(flow, "SMOOTHNESS", weight):
+        yield
+
+
+def matched(source: Source, guidance: Guidance) -> Predict:
+    """Places found by matching features."""
+    return ours(source, guidance, correspondence=matched_features(source, STEPS))
+
+
+@contextmanager
+def with_matching(**constants: float) -> Iterator[None]:
+    """Another way to match features."""
+    with mock.patch.multiple(nearest, **constants):
         yield
 
 
@@ -323,13 +343,22 @@ LEVERS: dict[str, Lever] = {
     "the edit carried whole at every second step": (Method(), carrying_at_every_second_step),
     "source read for every frame": (Method(source_for_every_frame), as_it_is),
     "guidance for every frame": (Method(partial(ours, carry_guidance=False)), as_it_is),
+    "guidance for every frame, the edit never carried whole": (
+        Method(partial(ours, carry_guidance=False, carried_until=0.0)),
+        as_it_is,
+    ),
     "residual injected, not the block": (
         Method(lambda source, guidance: ours(source, guidance, editing_with=with_residual(source, guidance))),
         as_it_is,
     ),
     "carried bilinearly": (Method(), partial(sampled, bilinear)),
     "flow looked for at once, not along the frames between": (Method(), partial(with_flow, FlowAtOnce)),
+    "flow half as smooth": (Method(), partial(with_smoothness, 20)),
+    "flow twice as smooth": (Method(), partial(with_smoothness, 80)),
     "exact flow, which no edit knows": (Method(), partial(with_flow, ExactFlow)),
+    "matched features instead of flow": (Method(matched), as_it_is),
+    "matched features, of single tokens": (Method(matched), partial(with_matching, AROUND=1)),
+    "matched features, however far away": (Method(matched), partial(with_matching, DISTANCE=0.0)),
     "lost where the way back misses by a quarter of a latent": (Method(), partial(lost_below, 0.2)),
     "lost where the way back misses by a latent": (Method(), partial(lost_below, 0.001)),
     "never lost": (Method(), partial(lost_below, 0.0)),
@@ -346,7 +375,6 @@ LEVERS: dict[str, Lever] = {
     "the same keyframes at each step": (Method(), with_keyframes_of_the_first_step),
     "a keyframe in 2 frames": (Method(partial(ours, interval=2)), as_it_is),
     "a keyframe in 6 frames": (Method(partial(ours, interval=6)), as_it_is),
-    "a keyframe in 8 frames": (Method(partial(ours, interval=8)), as_it_is),
     "a keyframe in 12 frames": (Method(partial(ours, interval=12)), as_it_is),
     "guidance in the middle 60 % of steps": (Method(partial(guided_between, first=0.2, last=0.8)), as_it_is),
     "guidance in the first 60 % of steps": (Method(partial(guided_between, first=0.0, last=0.6)), as_it_is),

@@ -1,5 +1,5 @@
 """`make sweep`: what each setting of the modes does, one at a time around the defaults, and guidance carried beside
-guidance for every frame at each scale, on clips that are not the benchmark's.
+guidance for every frame at each scale, the edit never carried whole, on clips that are not the benchmark's.
 
 The defaults in tokenflow/config/settings.py are chosen by hand from its tables: agreement first, then PSNR and detail,
 then warp error. All edits are TokenFlow's with flow: per-frame editing is not swept, and uses the same settings.
@@ -78,11 +78,14 @@ def one_at_a_time() -> Iterator[Line]:
 
 
 def guidance() -> Iterator[Line]:
-    """Guidance carried from keyframes and computed for every frame, at each scale."""
+    """Guidance carried from keyframes and computed for every frame, at each scale.
+
+    The edit is never carried whole, since guidance is carried with it.
+    """
     for mode in filter(can_run, MODES):
         for scale in SCALES:
             for way in ("per_frame", "carried"):
-                yield Line(mode, (("guidance_scale", scale), ("guidance", way)))
+                yield Line(mode, (("guidance_scale", scale), ("guidance", way), ("carried_until", 0.0)))
 
 
 def measure(lines: Sequence[Line]) -> dict[Line, list[Figures]]:
@@ -104,6 +107,10 @@ def means(rows: Sequence[Figures]) -> Figures:
     return {key: mean(rows, key) for key in COLUMNS}
 
 
+def _with_mean(rows: Sequence[Figures]) -> list[Figures]:
+    return [means(rows), *rows]
+
+
 def by_edit(lines: Sequence[Line], measured: dict[Line, list[Figures]]) -> str:
     """A table of warp error, detail and PSNR on each clip, whose edits are of different sizes."""
     keys = {"warp_error_e3": "{:.2f}", "detail": "{:.2f}", "perfect_psnr": "{:.1f}"}
@@ -111,11 +118,12 @@ def by_edit(lines: Sequence[Line], measured: dict[Line, list[Figures]]) -> str:
         "mode",
         "guidance scale",
         "guidance",
+        "mean",
         *(f"{next(iter(case.truth.changed))}: {case.edit}" for case in TUNING),
     ]
     body = [
-        [line.mode, *(str(value) for _, value in line.changes)]
-        + [" · ".join(form.format(row[key]) for key, form in keys.items()) for row in measured[line]]
+        [line.mode, *(str(dict(line.changes)[key]) for key in ("guidance_scale", "guidance"))]
+        + [" · ".join(form.format(row[key]) for key, form in keys.items()) for row in _with_mean(measured[line])]
         for line in lines
     ]
     return table(head, body)
@@ -132,7 +140,8 @@ def main() -> None:
             *missing(),
             "Means over the tuning clips; defaults are bold.",
             table(head, body),
-            "Guidance for every frame and carried from keyframes, on each clip: warp error × 10⁻³ · detail · PSNR.",
+            "Guidance for every frame and carried from keyframes, where the edit is never carried whole, on each clip: "
+            "warp error × 10⁻³ · detail · PSNR.",
             by_edit(together, measured),
         ]
     )

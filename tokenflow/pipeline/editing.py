@@ -197,7 +197,12 @@ def _correspondence(config: Config, source: Source, folder: Path) -> Corresponde
     if config.edit.correspondence == "flow":
         height, width = source.latents(CLEAN, [0]).shape[-2:]
         return FlowCorrespondence(source.frames, height, width, folder)
-    steps = source.backbone.schedule.steps(config.inversion.steps)
+    return matched_features(source, config.inversion.steps, folder)
+
+
+def matched_features(source: Source, inversion_steps: int, folder: Path | None = None) -> NearestCorrespondence:
+    """What matches the model's features of the source, which it reads in a clip inverted in so many steps."""
+    steps = source.backbone.schedule.steps(inversion_steps)
     timestep = steps[round((1 - FEATURE_NOISE) * (len(steps) - 1))].timestep
 
     def features(frames: Sequence[int]) -> Tensor:
