@@ -157,7 +157,7 @@ def agreement(truth: Truth, pictures: np.ndarray) -> Figures:
 
 
 def floor(case: Case) -> np.ndarray:
-    """The perfect edit through the autoencoder, f H W 3 uint8: what no edit with this model can be better than."""
+    """The perfect edit through the autoencoder, f H W 3 uint8: as near to it as this model can be expected to come."""
     perfect = as_tensor((case.truth.perfect * 255).round().astype(np.uint8))
     groups = [perfect[group] for group in batches(range(len(perfect)), BATCH)]
     return np.concatenate([as_pictures(diffusion().decode(diffusion().encode(group))) for group in groups])

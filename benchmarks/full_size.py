@@ -25,7 +25,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 import tokenflow
 from benchmarks import inversion
 from benchmarks.cells import DIFFUSION, RATE
-from benchmarks.sampling import DEFAULTS, Inverted, table
+from benchmarks.sampling import Inverted, table
 from benchmarks.speed import FEW_STEPS, METHODS, once_each, times
 from benchmarks.truth import Truth, shipped
 from tokenflow.backbones.base import Backbone
@@ -35,11 +35,20 @@ from tokenflow.report import versions
 from tokenflow.video import VideoWriter
 
 SIDE, WIDTHS, VAE_WIDTHS = 512, (320, 640, 1280, 1280), (128, 256, 512, 512)
+FULL_WINDOW = {"keyframe_interval": 3}
+"""Of 24 frames: a window's eight keyframes at once, as in any longer clip."""
+
 SMALL_CARDS: dict[str, dict[str, Any]] = {
     "as it is": {},
-    "batch_size=2": {"batch_size": 2},
-    "model.offload": {"offload": True},
-    "model.offload, batch_size=2": {"offload": True, "batch_size": 2},
+    "batch_size=2": {"inversion.batch_size": 2, "edit.batch_size": 2},
+    "keyframe_window=4": {"edit.keyframe_window": 4},
+    "model.offload": {"model.offload": True},
+    "all of these": {
+        "inversion.batch_size": 2,
+        "edit.batch_size": 2,
+        "edit.keyframe_window": 4,
+        "model.offload": True,
+    },
 }
 STAGES = "preprocess", "edit", "decode"
 
@@ -150,7 +159,7 @@ def memory(model: Path, truth: Enlarged) -> list[dict[str, object]]:
             for frame in truth.frames:
                 video.write(frame)
         for name, settings in SMALL_CARDS.items():
-            config = _config(clip, model, truth, Path(folder) / str(len(rows)), **settings)
+            config = _config(clip, model, truth, Path(folder) / str(len(rows)), settings)
             gc.collect()  # the model before
             report = tokenflow.edit(config, progress=False).report
             on_gpu = report.get("stage_peak_gpu_memory_mb", {})
@@ -158,26 +167,20 @@ def memory(model: Path, truth: Enlarged) -> list[dict[str, object]]:
     return rows
 
 
-def _config(
-    clip: Path,
-    model: Path,
-    truth: Truth,
-    folder: Path,
-    *,
-    offload: bool = False,
-    batch_size: int = DEFAULTS.batch_size,
-) -> Config:
+def _config(clip: Path, model: Path, truth: Truth, folder: Path, settings: dict[str, Any]) -> Config:
     source, target = truth.prompts
-    return Config.model_validate(
-        {
-            "clip": {"path": clip, "prompt": source},
-            "model": {"path": str(model), "offload": offload},
-            "inversion": {"steps": FEW_STEPS, "batch_size": batch_size, "warn_below_psnr": 0},
-            "edit": {"prompt": target, "steps": FEW_STEPS, "batch_size": batch_size},
-            "output": {"dir": folder / "out"},
-            "trajectories": {"dir": folder / "trajectories"},
-        }
-    )
+    sections: dict[str, dict[str, Any]] = {
+        "clip": {"path": clip, "prompt": source},
+        "model": {"path": str(model)},
+        "inversion": {"steps": FEW_STEPS, "warn_below_psnr": 0},
+        "edit": {"prompt": target, "steps": FEW_STEPS, **FULL_WINDOW},
+        "output": {"dir": folder / "out"},
+        "trajectories": {"dir": folder / "trajectories"},
+    }
+    for key, value in settings.items():
+        section, name = key.split(".")
+        sections[section][name] = value
+    return Config.model_validate(sections)
 
 
 def main() -> None:

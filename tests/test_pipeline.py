@@ -22,7 +22,7 @@ from tokenflow.errors import (
     TokenflowError,
     TrajectoryError,
 )
-from tokenflow.pipeline import editing, opening
+from tokenflow.pipeline import editing, opening, preprocessing
 from tokenflow.pipeline.opening import open_trajectory
 from tokenflow.video import VideoWriter, read_frames, write_pngs
 
@@ -75,6 +75,7 @@ def configured(material: Path, output: Path, *overrides: str, trajectories: Path
         ("carried_until=0.25", "carried_until", 0.25),
         ("guidance=per_frame", "carry_guidance", False),
         ("keyframe_interval=2", "interval", 2),
+        ("keyframe_interval=null", "interval", 4),
         ("seed=7", "seed", 7),
     ],
 )
@@ -292,6 +293,25 @@ def test_a_mask_or_a_clip_model_that_is_not_there_is_missed_before_the_inversion
     assert not list((tmp_path / "trajectories").rglob("*.safetensors"))
 
 
+@pytest.mark.parametrize("wrong", ["edit.keyframe_interval=8", "metrics.mask={}"])
+def test_what_does_not_go_with_the_number_of_frames_is_said_before_the_inversion(
+    wrong: str, material: Path, tmp_path: Path
+) -> None:
+    write_pngs(tmp_path / "mask", np.zeros((2, 16, 24, 3), np.uint8))
+    config = configured(material, tmp_path, wrong.format(tmp_path / "mask"))
+    with pytest.raises(ConfigError, match="the clip has 7"):
+        tokenflow.edit(config, progress=False)
+    assert not list((tmp_path / "trajectories").rglob("*.safetensors"))
+
+
+def test_an_edit_of_every_frame_for_itself_minds_no_interval(
+    material: Path, tmp_path: Path, shared_trajectories: Path
+) -> None:
+    settings = ("edit.propagation=none", "edit.keyframe_interval=8")
+    config = configured(material, tmp_path, *settings, trajectories=shared_trajectories)
+    assert len(tokenflow.edit(config, progress=False).frames) == FRAMES
+
+
 def test_the_reconstruction_is_measured_as_it_was_before_coding(material: Path, tmp_path: Path) -> None:
     config = configured(material, tmp_path)
     folder = tokenflow.preprocess(config, progress=False).folder
@@ -321,6 +341,13 @@ def test_a_poor_reconstruction_warns_with_figure_threshold_and_remedy(material: 
     config = configured(material, tmp_path, "inversion.warn_below_psnr=90")
     with pytest.warns(ReconstructionWarning, match=r"dB PSNR, below inversion.warn_below_psnr = 90; .*model\.path"):
         tokenflow.preprocess(config, progress=False)
+
+
+def test_where_the_autoencoder_is_good_the_inversion_is_to_blame(material: Path, tmp_path: Path) -> None:
+    config = configured(material, tmp_path, "inversion.warn_below_psnr=30")
+    stored = {"reconstruction": {"inversion_psnr": 25.0, "autoencoder_psnr": 40.0}}
+    with pytest.warns(ReconstructionWarning, match=r"the inversion loses it: try more inversion\.steps"):
+        preprocessing._warn_of_poor_reconstruction(config, stored)
 
 
 def test_a_part_of_the_clip_is_edited(material: Path, tmp_path: Path) -> None:
@@ -387,16 +414,20 @@ def test_a_clip_of_a_size_that_no_model_takes_comes_back_in_that_size(
     assert tokenflow.edit(config, progress=False).frames.shape == (2, height, width, 3)
 
 
-def test_a_reconstruction_that_was_deleted_is_made_again_and_a_step_that_was_is_named(
-    material: Path, tmp_path: Path
+@pytest.mark.parametrize("name", ["reconstruction.mp4", "reconstruction.mkv"])
+def test_a_reconstruction_that_was_deleted_or_damaged_is_made_again_and_a_step_that_was_is_named(
+    name: str, material: Path, tmp_path: Path
 ) -> None:
     config = configured(material, tmp_path)
     first = tokenflow.preprocess(config, progress=False)
-    content = first.reconstruction.read_bytes()
-    first.reconstruction.unlink()
-    again = tokenflow.preprocess(config, progress=False)
-    assert again.reconstruction.read_bytes() == content
-    assert again.report["reconstruction"] == first.report["reconstruction"]
+    video = first.folder / name
+    content, pictures = video.read_bytes(), [frame.picture for frame in read_frames(video)]
+    video.unlink()
+    assert tokenflow.preprocess(config, progress=False).report["reconstruction"] == first.report["reconstruction"]
+    assert np.array_equal([frame.picture for frame in read_frames(video)], pictures)
+    video.write_bytes(content[: len(content) // 2])
+    tokenflow.preprocess(config, progress=False)
+    assert np.array_equal([frame.picture for frame in read_frames(video)], pictures)
     noisiest = max(first.folder.glob("t*.safetensors"))
     noisiest.unlink()
     with pytest.raises(TrajectoryError, match=rf"{noisiest.name} is missing; delete the folder"):

@@ -107,6 +107,12 @@ def test_a_count_of_steps_out_of_range_is_refused(count: int) -> None:
         Schedule(STABLE_DIFFUSION).steps(count)
 
 
+def test_a_count_that_the_offset_leads_beyond_the_noise_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"steps is 1000; .* expected 1 to 999"):
+        Schedule(STABLE_DIFFUSION).steps(1000)
+    assert Schedule({**STABLE_DIFFUSION, "steps_offset": 0}).steps(1000)[0].timestep == 999
+
+
 def test_an_unknown_prediction_type_is_refused() -> None:
     with pytest.raises(ModelError, match="prediction_type"):
         Schedule({**STABLE_DIFFUSION, "prediction_type": "flow"})

@@ -142,7 +142,7 @@ def tiny_xl_pipeline() -> StableDiffusionXLPipeline:
 
 def tiny_backbone(levels: int = 3, layers: int = 1, prediction_type: str = "epsilon") -> StableDiffusion:
     """The tiny model as tokenflow sees it."""
-    return StableDiffusion(tiny_pipeline(levels, layers, prediction_type), "tiny")
+    return StableDiffusion(tiny_pipeline(levels, layers, prediction_type))
 
 
 def whole(latents: Latents) -> torch.Tensor:

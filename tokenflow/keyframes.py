@@ -78,4 +78,4 @@ def neighbours(frame: int, keyframes: Sequence[int]) -> tuple[int, int]:
     """Places in `keyframes` (sorted) of the nearest one before and after a frame; both the same at the clip's ends."""
     before = bisect_right(keyframes, frame) - 1
     after = bisect_left(keyframes, frame)
-    return max(before, 0) if before >= 0 else after, after if after < len(keyframes) else before
+    return before if before >= 0 else after, after if after < len(keyframes) else before

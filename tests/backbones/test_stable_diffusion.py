@@ -156,26 +156,26 @@ def test_a_model_without_a_unet_is_refused() -> None:
     pipeline = tiny_pipeline()
     pipeline.unet = None
     with pytest.raises(ModelError, match="has no unet"):
-        StableDiffusion(pipeline, "x")
+        StableDiffusion(pipeline)
 
 
 def test_a_prompt_is_embedded_as_diffusers_embeds_it() -> None:
     pipeline = tiny_pipeline()
     expected, _ = pipeline.encode_prompt("a dog", "cpu", 1, False)
-    assert torch.equal(StableDiffusion(pipeline, "x").embed("a dog").tokens, expected)
+    assert torch.equal(StableDiffusion(pipeline).embed("a dog").tokens, expected)
 
 
 def test_sdxl_is_embedded_as_diffusers_embeds_it() -> None:
     pipeline = tiny_xl_pipeline()
     states, _, pooled, _ = pipeline.encode_prompt("a dog", device="cpu", do_classifier_free_guidance=False)
-    embedded = StableDiffusion(pipeline, "xl").embed("a dog")
+    embedded = StableDiffusion(pipeline).embed("a dog")
     assert torch.equal(embedded.tokens, states)
     assert torch.equal(embedded.added["text_embeds"], pooled)
     assert embedded.added["time_ids"].tolist() == [[16, 16, 0, 0, 16, 16]]
 
 
 def test_sdxls_unet_predicts_and_injects_as_any_other() -> None:
-    backbone = StableDiffusion(tiny_xl_pipeline(), "xl")
+    backbone = StableDiffusion(tiny_xl_pipeline())
     prompt = stack([backbone.embed("a dog"), backbone.embed("a tiger")])
     plain = backbone.predict(LATENTS, 500, prompt)
     features = backbone.read(LATENTS, 500, backbone.embed("a dog"), attention=True, features="block")
@@ -187,7 +187,7 @@ def test_sdxls_unet_predicts_and_injects_as_any_other() -> None:
 
 def test_sdxls_autoencoder_works_in_full_precision_and_others_in_the_models() -> None:
     for pipeline, expected in ((tiny_pipeline(), torch.float16), (tiny_xl_pipeline(), torch.float32)):
-        StableDiffusion(pipeline.to(torch.float16), "half")
+        StableDiffusion(pipeline.to(torch.float16))
         assert pipeline.vae.dtype == expected
         assert pipeline.unet.dtype == torch.float16
 
@@ -213,8 +213,8 @@ def test_offloading_keeps_one_part_on_the_device_and_changes_nothing(monkeypatch
         moves.append((type(network).__name__, str(where[0])))
         return to(network, *where, **how)
 
-    plain = run_through(StableDiffusion(tiny_pipeline(), "x"))
-    backbone = StableDiffusion(tiny_pipeline(), "x", device=torch.device("cpu", 0), offload=True)
+    plain = run_through(StableDiffusion(tiny_pipeline()))
+    backbone = StableDiffusion(tiny_pipeline(), device=torch.device("cpu", 0), offload=True)
     monkeypatch.setattr(torch.nn.Module, "to", noted)
     for own, expected in zip(run_through(backbone), plain, strict=True):
         assert torch.equal(own, expected)

@@ -69,7 +69,7 @@ def test_what_an_injected_block_overrules_is_not_computed_and_not_missed(
 
 
 def test_what_an_injected_block_overrules_is_not_missed_in_sdxl_either() -> None:
-    check_overruled(StableDiffusion(tiny_xl_pipeline(), "xl"), (8, 12))
+    check_overruled(StableDiffusion(tiny_xl_pipeline()), (8, 12))
 
 
 def check_overruled(backbone: StableDiffusion, size: tuple[int, int]) -> None:

@@ -83,6 +83,17 @@ def test_what_looks_the_same_everywhere_stays_where_it_is() -> None:
     assert torch.equal(sure, torch.ones(HEIGHT * WIDTH))
 
 
+def test_of_two_that_look_alike_the_nearer_one_is_taken() -> None:
+    """A pattern that comes again four tokens on and that moved by one: on the other side its copy is three away."""
+    generator = torch.Generator().manual_seed(0)
+    period = torch.randn(DEPTH, HEIGHT + 1, 4, generator=generator)
+    ground = period.repeat(1, 1, WIDTH // 4 + 1)
+    first, second = ground[:, :HEIGHT, 1 : WIDTH + 1], ground[:, :HEIGHT, :WIDTH]
+    positions, _ = NearestCorrespondence(Stored(first, second)).maps(0, 1, HEIGHT, WIDTH)
+    moved = (positions - identity(HEIGHT, WIDTH)[0]).unflatten(0, (HEIGHT, WIDTH))[1:-1, 1:-2]
+    torch.testing.assert_close(moved, torch.tensor([1.0, 0.0]).expand_as(moved), rtol=0, atol=WITHIN)
+
+
 @pytest.mark.parametrize("shift", [(0.4, 0.0), (1.3, -0.7)])
 def test_smooth_features_are_found_between_tokens(shift: tuple[float, float]) -> None:
     """Sums of waves, each some tokens long, shifted by less than a token."""

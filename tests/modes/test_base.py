@@ -1,8 +1,12 @@
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 import torch
 
 from tokenflow.modes.base import Source
-from tokenflow.schedule import CLEAN, ddim_step
+from tokenflow.schedule import CLEAN, add_noise, ddim_step, shared_noise
+from tokenflow.trajectory import Trajectory
 
 
 def test_stored_levels_are_what_the_inversion_wrote(source: Source) -> None:
@@ -25,9 +29,17 @@ def test_between_levels_and_beyond_them_latents_lie_on_the_inversions_own_step(s
     torch.testing.assert_close(back, source.latents(cleaner, [1, 0]), rtol=0, atol=1e-4)
 
 
-def test_below_the_cleanest_step_latents_lie_between_it_and_the_clean_ones(source: Source) -> None:
-    first = source.trajectory.timesteps[1]
-    if first > 1:
-        between = source.latents(first - 1)
-        distance = (between - source.latents(CLEAN)).norm() / (source.latents(first) - source.latents(CLEAN)).norm()
-        assert 0 < distance < 1
+def test_below_the_cleanest_step_latents_lie_on_the_inversions_step_from_the_clean_ones(
+    source: Source, tmp_path: Path
+) -> None:
+    """With one noise in all levels, whatever lies between has that noise too."""
+    first, alpha = 251, source.backbone.schedule.alpha
+    clean = source.latents(CLEAN)
+    noise = shared_noise(clean, seed=0)
+    trajectory = Trajectory(tmp_path, {"clip": "test"})
+    trajectory.write_frames((frame, 0, 1) for frame in source.frames[range(len(clean))])
+    # The schedule's final level is not quite clean.
+    trajectory.write_latents(CLEAN, [add_noise(clean, noise, alpha(CLEAN))])
+    trajectory.write_latents(first, [add_noise(clean, noise, alpha(first))])
+    between = replace(source, trajectory=trajectory).latents(100)
+    torch.testing.assert_close(between, add_noise(clean, noise, alpha(100)), rtol=0, atol=1e-5)

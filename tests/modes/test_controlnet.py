@@ -58,7 +58,7 @@ def test_residuals_are_scaled(source: Source, path: str) -> None:
 
 def test_residuals_are_the_networks_own_for_these_frames_edges_latents_and_prompts(source: Source, path: str) -> None:
     made = call(source, steps(source)[2])
-    edges = torch.stack([canny_edges(source.frames[frame]) for frame in FRAMES])
+    edges = torch.stack([canny_edges(source.frames[frame]) for frame in FRAMES]).float()
     network = source.backbone.load_control(path)
     down, middle = network(made.latents, made.step.timestep, made.conditioning, edges)
     injection = ControlNet(source, Settings(path=path), 0).inject(made)
@@ -113,7 +113,8 @@ def test_edges_are_white_on_black_at_the_pictures_size() -> None:
     picture[:, 12:] = 200
     edges = canny_edges(picture)
     assert edges.shape == (3, 20, 30)
-    assert set(edges.unique().tolist()) == {0.0, 1.0}
+    assert not edges.all()
+    assert edges.any()
     assert torch.equal(edges[0], edges[1])
     assert torch.equal(edges[0], edges[2])
 
@@ -121,7 +122,7 @@ def test_edges_are_white_on_black_at_the_pictures_size() -> None:
 def test_edges_lie_where_the_picture_changes_and_nowhere_else() -> None:
     picture = np.full((20, 30, 3), 40, np.uint8)
     picture[6:14, 8:22] = (240, 200, 180)
-    edges = canny_edges(picture)[0].bool()
+    edges = canny_edges(picture)[0]
     rows, columns = np.nonzero(edges.numpy())
     # Each edge pixel touches the rectangle's outline, and each of its four sides is found.
     near_side = np.minimum(np.abs(rows - 5.5), np.abs(rows - 13.5)) <= 1.5

@@ -57,7 +57,6 @@ class Backbone(Protocol):
         native_size: the shorter side, in pixels, of the pictures that it was trained on.
         size_multiple: pictures' width and height have to be multiples of this, in pixels.
         device: where its tensors live.
-        fingerprint: a short hash of the weights and settings, equal only for the same model.
     """
 
     schedule: Schedule
@@ -65,7 +64,6 @@ class Backbone(Protocol):
     native_size: int
     size_multiple: int
     device: torch.device
-    fingerprint: str
 
     def encode(self, frames: Tensor) -> Tensor:
         """Latents f c h w (float32, about unit variance) of frames f 3 H W in [0, 1]."""

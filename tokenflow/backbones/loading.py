@@ -89,8 +89,7 @@ def load_backbone(
             pipeline.to(chosen)
         if tiling:
             pipeline.vae.enable_tiling()
-    name = fingerprint(path, dtype=str(precision))
-    return StableDiffusion(pipeline, name, read_vocabulary(Path(path)), device=chosen, offload=offload)
+    return StableDiffusion(pipeline, read_vocabulary(Path(path)), device=chosen, offload=offload)
 
 
 def choose_device(name: str) -> torch.device:

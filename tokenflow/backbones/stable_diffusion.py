@@ -44,7 +44,6 @@ class StableDiffusion:
     Args:
         pipeline: a loaded text-to-image pipeline: anything with `unet`, `vae`, `tokenizer`, `text_encoder`
             and `scheduler`.
-        fingerprint: a short hash that stands for its weights.
         vocabulary: every word it knows, if those are few; others in a prompt give a warning.
         device: where it works; by default where its UNet is.
         offload: keep on the device only the part at work, the others in main memory. Text encoder, autoencoder and UNet
@@ -57,7 +56,6 @@ class StableDiffusion:
     def __init__(
         self,
         pipeline: Any,
-        fingerprint: str,
         vocabulary: Vocabulary | None = None,
         *,
         device: torch.device | None = None,
@@ -70,7 +68,6 @@ class StableDiffusion:
         for network in (self._unet, self._vae, *(encoder for _, encoder in self._text_encoders)):
             _prepare(network)
         self._is_xl = self._unet.config.addition_embed_type == "text_time"
-        self.fingerprint = fingerprint
         self._vocabulary = vocabulary
         self.device: torch.device = device or self._unet.device
         self._offload = offload

@@ -182,14 +182,18 @@ class Edit(_Section):
     )
     seed: int = Field(0, ge=0, le=2**63 - 1)
     batch_size: Count = Field(
-        8, description="How many frames go through the network at once; never changes the result."
+        8,
+        description="How many frames go through the network at once, keyframes aside, of which a whole window does; "
+        "never changes the result.",
     )
     propagation: Literal["tokenflow", "none"] = "tokenflow"
     correspondence: Literal["flow", "nearest"] = "flow"
     keyframe_interval: Count | None = Field(
         None, description="Frames to a keyframe; null for 4, or the whole clip where it is shorter."
     )
-    keyframe_window: int = Field(8, ge=2, description="How many keyframes attend to each other at most.")
+    keyframe_window: int = Field(
+        8, ge=2, description="How many keyframes attend to each other at most, and go through the network at once."
+    )
     extended_attention: Literal["coarse", "all"] = Field(
         "coarse",
         description="At which of the network's levels keyframes attend to each other: at all but the finest, or, as in "

@@ -12,7 +12,7 @@ from tokenflow.correspondence.pairwise import Pairwise
 from tokenflow.rows import Frames
 
 PIXELS_A_LATENT = 4
-"""Pixels along each side of a latent in which flow is measured and kept. Tokens need none finer."""
+"""Pixels along each side of a latent in which flow is kept. Tokens need none finer."""
 
 SMALL, LARGER = 256, 2
 """Where the longer side has fewer pixels than this, flow is looked for in pictures so much larger: a patch that is

@@ -36,13 +36,14 @@ class ClipScore:
         """`clip_text` (cosine of each frame and the prompt: CLIPScore of Hessel et al., EMNLP 2021, without its factor
         2.5) and `clip_consistency` (cosine of neighbouring frames: Esser et al., ICCV 2023), by name."""
         self._model, self._processor = _load(path)
-        self._model.to(device).eval().requires_grad_(False)
+        self._model.eval().requires_grad_(False)
         self._device = device
-        self._text = self._embed_text(prompt)
+        self._text = self._embed_text(prompt).to(device)
         self._before: dict[str, Tensor] = {}
 
     def add(self, pictures: Mapping[str, np.ndarray]) -> None:
         """The next frame of each clip by name, H W 3 uint8."""
+        self._model.to(self._device)  # not before there is anything to do: stages before this one need the room
         embeddings = dict(zip(pictures, self._embed(list(pictures.values())), strict=True))
         for name, embedding in embeddings.items():
             self._note("clip_text", name, embedding @ self._text)
@@ -64,7 +65,7 @@ class ClipScore:
         length = self._model.config.text_config.max_position_embeddings
         inputs = self._processor(text=[prompt], truncation=True, max_length=length, return_tensors="pt")
         with torch.no_grad():
-            return F.normalize(self._model.get_text_features(**inputs.to(self._device)).pooler_output, dim=-1)[0]
+            return F.normalize(self._model.get_text_features(**inputs).pooler_output, dim=-1)[0]
 
 
 def _load(path: str) -> tuple[CLIPModel, CLIPProcessor]:

@@ -46,13 +46,13 @@ class ControlNet:
         """The ControlNet's residuals for these frames and latents, scaled."""
         if call.step.is_before(self._settings.start) or not call.step.is_before(self._settings.end):
             return Injection()
-        edges = torch.stack([self._edges(frame) for frame in call.frames])
+        edges = torch.stack([self._edges(frame) for frame in call.frames]).float()
         down, middle = self._control(call.latents, call.step.timestep, call.conditioning, edges)
         scale = self._settings.scale
         return Injection(control=(tuple(each * scale for each in down), middle * scale))
 
 
 def canny_edges(picture: np.ndarray) -> Tensor:
-    """The edges of a picture (H W 3 uint8) as a ControlNet takes them: 3 H W, white (1) on black (0)."""
+    """The edges of a picture (H W 3 uint8), 3 H W bool; a ControlNet takes them white (1) on black (0)."""
     edges = cv2.Canny(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), *CANNY_THRESHOLDS)
-    return torch.from_numpy(edges).float().div(255).expand(3, -1, -1)
+    return torch.from_numpy(edges).bool().expand(3, -1, -1)

@@ -26,6 +26,7 @@ from tokenflow.modes.base import Mode, Source
 from tokenflow.modes.controlnet import ControlNet
 from tokenflow.modes.pnp import PnP
 from tokenflow.modes.sdedit import SDEdit
+from tokenflow.pipeline.counting import check_frame_count
 from tokenflow.pipeline.measuring import open_measures, open_score
 from tokenflow.pipeline.opening import load_model, open_trajectory
 from tokenflow.pipeline.preprocessing import preprocess
@@ -100,6 +101,7 @@ def edit(config: Config, *, backbone: Backbone | None = None, progress: Progress
         with watch.stage("preprocess"):
             preprocess(config, backbone=backbone, progress=progress)
         source = _source(config, backbone)
+        check_frame_count(config, source.trajectory.frame_count)
         measures = open_measures(config, source, score)
         with watch.stage("edit"):
             latents = _sample(config, source, guidance, steps, folder, progress)
@@ -182,15 +184,7 @@ def _propagation(config: Config, editing: Editing, source: Source, folder: Path)
 
 def _interval(config: Config, frame_count: int) -> int:
     """Frames to a keyframe."""
-    wanted = config.edit.keyframe_interval
-    if wanted is None:
-        return min(USUAL_INTERVAL, frame_count)
-    if wanted > frame_count:
-        raise ConfigError(
-            f"edit.keyframe_interval is {wanted}, and the clip has {frame_count} frames; expected 1 to {frame_count}, "
-            "or null, which fits itself to the clip"
-        )
-    return wanted
+    return config.edit.keyframe_interval or min(USUAL_INTERVAL, frame_count)
 
 
 def _correspondence(config: Config, source: Source, folder: Path) -> Correspondence:

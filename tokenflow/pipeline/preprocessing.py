@@ -17,12 +17,14 @@ from torch import Tensor
 
 from tokenflow import report
 from tokenflow.backbones.base import Backbone
+from tokenflow.checksum import checksum
 from tokenflow.config import Config
 from tokenflow.denoise import denoise
 from tokenflow.errors import ClipError, ReconstructionWarning
 from tokenflow.frames import as_pictures, as_tensor, batches, batches_with_bar
 from tokenflow.inversion import LEVELS_READ, invert
 from tokenflow.metrics import psnr, ssim
+from tokenflow.pipeline.counting import check_frame_count
 from tokenflow.pipeline.opening import load_model, open_trajectory
 from tokenflow.progress import Progress, track
 from tokenflow.rows import Latents, ReadLatents, on_disk
@@ -73,6 +75,7 @@ def preprocess(config: Config, *, backbone: Backbone | None = None, progress: Pr
         ModelError, ModelNotFoundError: the model cannot be used.
         TrajectoryError: what is stored is damaged or belongs to something else.
         OutputError: nothing can be written there.
+        ConfigError: the edit's settings do not go with the number of frames (see `check_frame_count`).
 
     Warns:
         ReconstructionWarning: the inversion samples back to something poorer than `inversion.warn_below_psnr`.
@@ -88,13 +91,19 @@ def preprocess(config: Config, *, backbone: Backbone | None = None, progress: Pr
 
 
 def _is_whole(trajectory: Trajectory) -> bool:
-    """Whether there is nothing left to do; videos that somebody deleted are made again.
+    """Whether there is nothing left to do; videos that somebody deleted or damaged are made again.
 
     Raises:
         TrajectoryError: a part of the trajectory itself is gone.
     """
     trajectory.check_parts()
-    return trajectory.complete and all((trajectory.folder / name).is_file() for name in (RECONSTRUCTION, LOSSLESS))
+    return trajectory.complete and trajectory.report().get("videos") == _videos(trajectory)
+
+
+def _videos(trajectory: Trajectory) -> dict[str, str]:
+    """The checksums of those of the reconstruction that are there, by name."""
+    paths = [trajectory.folder / name for name in (RECONSTRUCTION, LOSSLESS)]
+    return {path.name: checksum(path) for path in paths if path.is_file()}
 
 
 def _invert_clip(config: Config, backbone: Backbone, trajectory: Trajectory, progress: Progress) -> None:
@@ -106,6 +115,7 @@ def _invert_clip(config: Config, backbone: Backbone, trajectory: Trajectory, pro
         with watch.stage("read"):
             trajectory.write_frames(_frames_for(config, backbone, progress))
     frames = trajectory.frames()
+    check_frame_count(config, len(frames))  # before what takes long
     with watch.stage("encode"):
         if not trajectory.has(CLEAN):
             groups = batches_with_bar(len(frames), size, "encode", progress)
@@ -117,6 +127,7 @@ def _invert_clip(config: Config, backbone: Backbone, trajectory: Trajectory, pro
     content = {
         "reconstruction": figures,
         "frames": len(frames),
+        "videos": _videos(trajectory),
         "versions": report.versions(),
         **watch.figures(),
     }

@@ -38,7 +38,7 @@ class TokenFlow:
 
     Args:
         editing: the model, mode and prompts.
-        batch_size: frames a network call; never changes the result.
+        batch_size: frames a network call, but keyframes', of which a whole window goes in; never changes the result.
         correspondence: where tokens lie in other frames.
         interval: frames to a keyframe.
         window: how many keyframes attend to each other at most.

@@ -1,7 +1,7 @@
 """Carries what keyframes have to the corresponding places of other frames, blended of the two around each frame.
 
-Between tokens it reads bicubically: bilinear sampling takes a tenth and more of the detail away (docs/speed.md). Knows
-correspondence and keyframes; knows no network and nothing of what it carries.
+Between tokens it reads bicubically, since bilinear sampling takes detail away (docs/speed.md). Knows correspondence and
+keyframes; knows no network and nothing of what it carries.
 """
 
 from collections.abc import Iterator, Sequence

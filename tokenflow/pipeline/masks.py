@@ -1,0 +1,36 @@
+"""The mask of a clip, white where an edit is meant to change something: one picture for all frames, or one a frame."""
+
+from collections.abc import Iterator
+from itertools import islice, repeat
+from pathlib import Path
+
+import numpy as np
+
+from tokenflow.config import Clip
+from tokenflow.video import Frame, read_frames, resize
+
+
+def read_masks(path: Path, part: Clip, width: int, height: int) -> Iterator[np.ndarray]:
+    """The mask of each frame of a part of the clip, H W in [0, 1], brought to a size as the clip is.
+
+    Raises:
+        ClipError, ClipNotFoundError: it cannot be read.
+    """
+
+    def as_mask(frame: Frame) -> np.ndarray:
+        return resize(frame.picture, width, height, part.resize).mean(-1) / 255
+
+    frames = _of_part(path, part)
+    return map(as_mask, frames) if frames else repeat(as_mask(next(read_frames(path))))
+
+
+def count_masks(path: Path, part: Clip) -> int | None:
+    """How many frames of a part of the clip have one; None where one picture is for all."""
+    frames = _of_part(path, part)
+    return sum(1 for _ in frames) if frames else None
+
+
+def _of_part(path: Path, part: Clip) -> Iterator[Frame] | None:
+    if len(list(islice(read_frames(path), 2))) == 1:
+        return None
+    return read_frames(path, start=part.start, frames=part.frames, every=part.every)
