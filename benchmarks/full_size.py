@@ -126,8 +126,8 @@ def stage_1(backbone: Backbone, truth: Truth) -> list[dict[str, object]]:
         {
             "inversion": name,
             "calls_a_frame": trip["calls_a_frame"],
-            "seconds_a_frame": trip["seconds"] / len(truth.frames),
-            "time_to_50_plain_steps": trip["seconds"] / trips[inversion.YARDSTICK]["seconds"],
+            "seconds_a_frame": trip["seconds_a_frame"],
+            "time_to_50_plain_steps": trip["seconds_a_frame"] / trips[inversion.YARDSTICK]["seconds_a_frame"],
         }
         for name, trip in trips.items()
     ]

@@ -57,7 +57,7 @@ YARDSTICK = "50 plain steps"
 
 
 def round_trip(backbone: Backbone, truth: Truth, method: Invert, count: int) -> dict[str, float]:
-    """Seconds, network calls, and PSNR of one clip there and back."""
+    """Network calls and seconds a frame, and PSNR, of one clip there and back."""
     prompt = backbone.embed(truth.prompts[0])
     schedule, steps = backbone.schedule, backbone.schedule.steps(count)
     calls = 0
@@ -79,7 +79,7 @@ def round_trip(backbone: Backbone, truth: Truth, method: Invert, count: int) -> 
     spread = float(clean.max() - clean.min())
     return {
         "calls_a_frame": calls / len(frames),
-        "seconds": seconds,
+        "seconds_a_frame": seconds / len(frames),
         "latents_psnr": float(10 * torch.log10(spread**2 / (latents - clean).square().mean())),
         "frames_psnr": float(psnr(decoded, as_tensor(frames)).mean()),
     }
@@ -93,7 +93,7 @@ def autoencoder_psnr(backbone: Backbone, truth: Truth) -> float:
 
 
 def measure(backbone: Backbone, rounds: int) -> list[dict[str, object]]:
-    """A row a method: means over the clips, and the median of the time's ratio to the yardstick's within a round."""
+    """A row a method: means over the clips; medians of the time, and of its ratio to the yardstick's within a round."""
     truths = [shipped(*names) for names in EDITS.values()]
     found: dict[str, list[dict[str, float]]] = {name: [] for name in METHODS}
     for count in range(rounds):
@@ -102,9 +102,16 @@ def measure(backbone: Backbone, rounds: int) -> list[dict[str, object]]:
                 found[name].append(round_trip(backbone, truth, *METHODS[name]))
     rows: list[dict[str, object]] = []
     for name, trips in found.items():
-        ratios = [mine["seconds"] / theirs["seconds"] for mine, theirs in zip(trips, found[YARDSTICK], strict=True)]
+        ratios = [
+            mine["seconds_a_frame"] / theirs["seconds_a_frame"]
+            for mine, theirs in zip(trips, found[YARDSTICK], strict=True)
+        ]
         means = {key: mean(trip[key] for trip in trips) for key in ("calls_a_frame", "latents_psnr", "frames_psnr")}
-        rows.append({"inversion": name, **means, "time_to_50_plain_steps": median(ratios)})
+        seconds = {
+            "seconds_a_frame": median(trip["seconds_a_frame"] for trip in trips),
+            "time_to_50_plain_steps": median(ratios),
+        }
+        rows.append({"inversion": name, **means, **seconds})
     alone = mean(autoencoder_psnr(backbone, truth) for truth in truths)
     rows.append({**dict.fromkeys(rows[0], ""), "inversion": "the autoencoder alone", "frames_psnr": alone})
     return rows
