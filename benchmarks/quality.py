@@ -76,7 +76,7 @@ def measure(planned: Sequence[tuple[Case, str, str]]) -> tuple[list[Row], Refere
         for name, case in cases.items()
     }
     references = {
-        reference: {name: _beside(values, floors[name]) for name, values in of_edits.items()}
+        reference: {name: beside(values, floors[name]) for name, values in of_edits.items()}
         for reference, of_edits in (("floor", floors), ("source", sources))
     }
     rows = []
@@ -89,10 +89,10 @@ def measure(planned: Sequence[tuple[Case, str, str]]) -> tuple[list[Row], Refere
 
 
 def _measured(row: Row, floors: Mapping[str, Figures]) -> Row:
-    return replace(row, figures=_beside(figures(row.case.truth, row.pictures), floors[row.case.name]))
+    return replace(row, figures=beside(figures(row.case.truth, row.pictures), floors[row.case.name]))
 
 
-def _beside(values: Figures, of_floor: Figures) -> Figures:
+def beside(values: Figures, of_floor: Figures) -> Figures:
     """With the warp error relative to the floor's."""
     return {**values, "to_floor": values["warp_error_e3"] / of_floor["warp_error_e3"]}
 

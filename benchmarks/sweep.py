@@ -13,7 +13,7 @@ from typing import Any
 
 from benchmarks.cells import Cell, Figures, can_run, figures, floor
 from benchmarks.clips import TUNING
-from benchmarks.quality import make_missing
+from benchmarks.quality import beside, make_missing
 from benchmarks.quality_document import COLUMNS, MODES, RESULTS, mean, missing, shown_figures, table
 from tokenflow.config import Edit
 from tokenflow.report import versions, write_json
@@ -91,15 +91,13 @@ def guidance() -> Iterator[Line]:
 def measure(lines: Sequence[Line]) -> dict[Line, list[Figures]]:
     """The figures of each line on each clip."""
     make_missing(list({cell.path: cell for line in lines for cell in line.cells}.values()))
-    floors = {case.name: figures(case.truth, floor(case))["warp_error_e3"] for case in TUNING}
+    floors = {case.name: figures(case.truth, floor(case)) for case in TUNING}
     return {line: [_measured(cell, floors[cell.case.name]) for cell in line.cells] for line in lines}
 
 
-def _measured(cell: Cell, of_floor: float | None) -> Figures:
-    measured = figures(cell.case.truth, cell.pictures())
-    warp_error = measured["warp_error_e3"]
-    to_floor = warp_error / of_floor if warp_error is not None and of_floor else None
-    return {**measured, "to_floor": to_floor, "seconds": cell.record()["seconds"]["edit"]}
+def _measured(cell: Cell, of_floor: Figures) -> Figures:
+    found = beside(figures(cell.case.truth, cell.pictures()), of_floor)
+    return {**found, "seconds": cell.record()["seconds"]["edit"]}
 
 
 def means(rows: Sequence[Figures]) -> Figures:
