@@ -8,6 +8,7 @@ a few steps, model and trajectory included.
 """
 
 import argparse
+import ctypes
 import json
 import subprocess
 import sys
@@ -95,6 +96,7 @@ def _peak_memory_here(model: str, edit: str, name: str) -> int:
         clip = Inverted(load_backbone(model, dtype=DTYPE), shipped(*EDITS[edit]), Path(folder))
         method = replace(METHODS[name], steps=FEW_STEPS)
         clip.source(FEW_STEPS)
+        ctypes.CDLL("libc.so.6").malloc_trim(0)  # what the inversion has freed counts as resident until then
         with watch.stage(name):
             clip.sample(method)
     return watch.figures()["stage_peak_memory_mb"][name]
