@@ -136,8 +136,8 @@ def main() -> None:
     text = "\n\n".join(
         [
             *missing(),
-            "Means over the tuning clips; defaults are bold. Seconds (s) are of edits made at different times on a machine "
-            "that may have been shared, and not to be compared.",
+            "Means over the tuning clips; defaults are bold. Seconds (s) are of edits made at different times on a "
+            "machine that may have been shared, and not to be compared.",
             table(head, body),
             "Guidance for every frame and carried from keyframes, where the edit is never carried whole, on each clip: "
             "warp error × 10⁻³ · detail · PSNR.",
