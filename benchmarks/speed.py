@@ -13,6 +13,7 @@ import json
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -96,10 +97,16 @@ def _peak_memory_here(model: str, edit: str, name: str) -> int:
         clip = Inverted(load_backbone(model, dtype=DTYPE), shipped(*EDITS[edit]), Path(folder))
         method = replace(METHODS[name], steps=FEW_STEPS)
         clip.source(FEW_STEPS)
-        ctypes.CDLL("libc.so.6").malloc_trim(0)  # what the inversion has freed counts as resident until then
+        _give_back_freed_memory()
         with watch.stage(name):
             clip.sample(method)
     return watch.figures()["stage_peak_memory_mb"][name]
+
+
+def _give_back_freed_memory() -> None:
+    """What the inversion has freed counts as resident until then, where the system is one with glibc."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 def main() -> None:

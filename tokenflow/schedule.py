@@ -74,7 +74,7 @@ class Schedule:
         self._scheduler.set_timesteps(count)
         timesteps = [int(timestep) for timestep in self._scheduler.timesteps]
         if timesteps[0] >= len(self._alphas):  # the scheduler's offset leads beyond the last one
-            raise ConfigError(f"steps is {count}; with the offset of the model's scheduler, expected 1 to {count - 1}")
+            raise ConfigError(f"steps is {count}, which leads beyond the noise of the model's scheduler; take one less")
         return tuple(
             Step(index, count, timestep, following)
             for index, (timestep, following) in enumerate(zip(timesteps, [*timesteps[1:], CLEAN], strict=True))

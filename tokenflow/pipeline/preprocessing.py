@@ -75,7 +75,8 @@ def preprocess(config: Config, *, backbone: Backbone | None = None, progress: Pr
         ModelError, ModelNotFoundError: the model cannot be used.
         TrajectoryError: what is stored is damaged or belongs to something else.
         OutputError: nothing can be written there.
-        ConfigError: the edit's settings do not go with the number of frames (see `check_frame_count`).
+        ConfigError: the edit's settings do not go with the number of frames (see `check_frame_count`), where the clip
+            is not inverted yet.
 
     Warns:
         ReconstructionWarning: the inversion samples back to something poorer than `inversion.warn_below_psnr`.
