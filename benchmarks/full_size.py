@@ -35,20 +35,18 @@ from tokenflow.report import versions
 from tokenflow.video import VideoWriter
 
 SIDE, WIDTHS, VAE_WIDTHS = 512, (320, 640, 1280, 1280), (128, 256, 512, 512)
-FULL_WINDOW = {"keyframe_interval": 3}
-"""Of 24 frames: a window's eight keyframes at once, as in any longer clip."""
+INTERVAL = 3
+"""Frames to a keyframe where memory is measured: of 24 frames a whole window's eight keyframes, as in longer clips."""
 
-SMALL_CARDS: dict[str, dict[str, Any]] = {
-    "as it is": {},
+SAVING: dict[str, dict[str, Any]] = {
     "batch_size=2": {"inversion.batch_size": 2, "edit.batch_size": 2},
     "keyframe_window=4": {"edit.keyframe_window": 4},
     "model.offload": {"model.offload": True},
-    "all of these": {
-        "inversion.batch_size": 2,
-        "edit.batch_size": 2,
-        "edit.keyframe_window": 4,
-        "model.offload": True,
-    },
+}
+SMALL_CARDS: dict[str, dict[str, Any]] = {
+    "as it is": {},
+    **SAVING,
+    "all of these": {key: value for settings in SAVING.values() for key, value in settings.items()},
 }
 STAGES = "preprocess", "edit", "decode"
 
@@ -173,7 +171,7 @@ def _config(clip: Path, model: Path, truth: Truth, folder: Path, settings: dict[
         "clip": {"path": clip, "prompt": source},
         "model": {"path": str(model)},
         "inversion": {"steps": FEW_STEPS, "warn_below_psnr": 0},
-        "edit": {"prompt": target, "steps": FEW_STEPS, **FULL_WINDOW},
+        "edit": {"prompt": target, "steps": FEW_STEPS, "keyframe_interval": INTERVAL},
         "output": {"dir": folder / "out"},
         "trajectories": {"dir": folder / "trajectories"},
     }

@@ -105,10 +105,6 @@ def means(rows: Sequence[Figures]) -> Figures:
     return {key: mean(rows, key) for key in COLUMNS}
 
 
-def _with_mean(rows: Sequence[Figures]) -> list[Figures]:
-    return [means(rows), *rows]
-
-
 def by_edit(lines: Sequence[Line], measured: dict[Line, list[Figures]]) -> str:
     """A table of warp error, detail and PSNR on each clip, whose edits are of different sizes."""
     keys = {"warp_error_e3": "{:.2f}", "detail": "{:.2f}", "perfect_psnr": "{:.1f}"}
@@ -119,11 +115,11 @@ def by_edit(lines: Sequence[Line], measured: dict[Line, list[Figures]]) -> str:
         "mean",
         *(f"{next(iter(case.truth.changed))}: {case.edit}" for case in TUNING),
     ]
-    body = [
-        [line.mode, *(str(dict(line.changes)[key]) for key in ("guidance_scale", "guidance"))]
-        + [" · ".join(form.format(row[key]) for key, form in keys.items()) for row in _with_mean(measured[line])]
-        for line in lines
-    ]
+    body = []
+    for line in lines:
+        rows = [means(measured[line]), *measured[line]]
+        start = [line.mode, *(str(dict(line.changes)[key]) for key in ("guidance_scale", "guidance"))]
+        body.append(start + [" · ".join(form.format(row[key]) for key, form in keys.items()) for row in rows])
     return table(head, body)
 
 

@@ -113,8 +113,9 @@ def test_edges_are_white_on_black_at_the_pictures_size() -> None:
     picture[:, 12:] = 200
     edges = canny_edges(picture)
     assert edges.shape == (3, 20, 30)
-    assert not edges.all()
+    assert edges.dtype == torch.bool
     assert edges.any()
+    assert not edges.all()
     assert torch.equal(edges[0], edges[1])
     assert torch.equal(edges[0], edges[2])
 
