@@ -2,7 +2,7 @@
 
 import sys
 
-from tokenflow.start import main
+from tokenflow.__main__ import main
 
 if __name__ == "__main__":
     main(["preprocess", *sys.argv[1:]])

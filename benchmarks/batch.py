@@ -53,11 +53,11 @@ def configurations(frames: int, steps: int, folder: Path, model: str) -> list[Co
 def run(way: str, configs: list[Config], folder: Path, workers: int) -> dict[str, float]:
     """Do all jobs in one way: seconds that each edit took, summed, and how many inversions were made."""
     if way == "one by one":
-        backbone = load_model(configs[0])
+        model = load_model(configs[0])
         stages: list[set[str]] = [set() for _ in configs]
         begin = time.perf_counter()
         for config, heard in zip(configs, stages, strict=True):
-            tokenflow.edit(config, backbone=backbone, progress=lambda stage, *_, heard=heard: heard.add(stage))
+            tokenflow.edit(config, model=model, progress=lambda stage, *_, heard=heard: heard.add(stage))
         edits = time.perf_counter() - begin
         return {"edits": edits, "inversions": sum("reconstruct" in heard for heard in stages)}
     engine = "ray" if way == "ray" else "local"

@@ -23,10 +23,10 @@ import tokenflow
 from benchmarks.clips import Case
 from benchmarks.sampling import DTYPE
 from benchmarks.truth import Truth
-from tokenflow.backbones.base import Backbone
-from tokenflow.backbones.loading import fingerprint, load_backbone
 from tokenflow.config import Config
-from tokenflow.frames import as_pictures, as_tensor, batches
+from tokenflow.diffusion.batches import as_images, as_tensor, batches
+from tokenflow.models.loading import fingerprint, load_model
+from tokenflow.models.model import Model
 from tokenflow.report import versions, write_json
 from tokenflow.video import VideoWriter
 from tools.mini_sd.scene_classifier import SceneClassifier, load_scene_classifier
@@ -87,7 +87,7 @@ class Cell:
     def make(self) -> None:
         """Edit the clip (inverting it first, if no cell before has) and keep the result."""
         folder = self.path.with_suffix("")
-        result = tokenflow.edit(self._config(folder), backbone=diffusion(), progress=False)
+        result = tokenflow.edit(self._config(folder), model=diffusion(), progress=False)
         _write_strip(self.path.with_suffix(".png"), result.frames)
         kept = {key: result.report[key] for key in ("seconds", "stage_peak_memory_mb")}
         write_json(self.path, {"clip": self.case.clip, "edit": self.case.edit, "settings": dict(self.settings), **kept})
@@ -117,9 +117,9 @@ class Cell:
 
 
 @cache
-def diffusion() -> Backbone:
+def diffusion() -> Model:
     """The small model, loaded once."""
-    return load_backbone(str(DIFFUSION), dtype=DTYPE)
+    return load_model(str(DIFFUSION), dtype=DTYPE)
 
 
 @cache
@@ -160,7 +160,7 @@ def floor(case: Case) -> np.ndarray:
     """The perfect edit through the autoencoder, f H W 3 uint8: as near to it as this model can be expected to come."""
     perfect = as_tensor((case.truth.perfect * 255).round().astype(np.uint8))
     groups = [perfect[group] for group in batches(range(len(perfect)), BATCH)]
-    return np.concatenate([as_pictures(diffusion().decode(diffusion().encode(group))) for group in groups])
+    return np.concatenate([as_images(diffusion().decode(diffusion().encode(group))) for group in groups])
 
 
 def _index(kinds: Mapping[str, Any], kind: str, words: Words) -> int:

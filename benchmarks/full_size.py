@@ -28,9 +28,9 @@ from benchmarks.cells import DIFFUSION, RATE
 from benchmarks.sampling import Inverted, table
 from benchmarks.speed import FEW_STEPS, METHODS, once_each, times
 from benchmarks.truth import Truth, shipped
-from tokenflow.backbones.base import Backbone
-from tokenflow.backbones.loading import load_backbone
 from tokenflow.config import Config
+from tokenflow.models.loading import load_model
+from tokenflow.models.model import Model
 from tokenflow.report import versions
 from tokenflow.video import VideoWriter
 
@@ -115,11 +115,11 @@ def save_random_model(folder: Path, like: Path, side: int, widths: Sequence[int]
     pipeline.save_pretrained(folder)
 
 
-def stage_1(backbone: Backbone, truth: Truth) -> list[dict[str, object]]:
+def stage_1(model: Model, truth: Truth) -> list[dict[str, object]]:
     """A row an inversion with its reconstruction: calls a frame, seconds a frame, and time to that of the yardstick."""
     names = [inversion.YARDSTICK, "25 steps, ours", "8 steps, ours"]
-    inversion.round_trip(backbone, truth, *inversion.METHODS[names[-1]])  # warms up
-    trips = {name: inversion.round_trip(backbone, truth, *inversion.METHODS[name]) for name in names}
+    inversion.round_trip(model, truth, *inversion.METHODS[names[-1]])  # warms up
+    trips = {name: inversion.round_trip(model, truth, *inversion.METHODS[name]) for name in names}
     return [
         {
             "inversion": name,
@@ -131,10 +131,10 @@ def stage_1(backbone: Backbone, truth: Truth) -> list[dict[str, object]]:
     ]
 
 
-def stage_2(backbone: Backbone, truth: Truth, rounds: int) -> list[dict[str, object]]:
+def stage_2(model: Model, truth: Truth, rounds: int) -> list[dict[str, object]]:
     """A row a method of editing; the run that counts its network calls warms it up."""
     with tempfile.TemporaryDirectory() as folder:
-        clip = Inverted(backbone, truth, Path(folder))
+        clip = Inverted(model, truth, Path(folder))
         calls = {name: clip.sample_counted(method)[1] for name, method in METHODS.items()}
         figures = [once_each(clip, reverse=count % 2 == 1) for count in range(rounds)]
     return [
@@ -196,8 +196,8 @@ def main() -> None:
         model = Path(folder)
         save_random_model(model, arguments.like, arguments.side, arguments.widths)
         tables = {"memory": memory(model, truth)}
-        backbone = load_backbone(str(model))
-        tables |= {"stage_1": stage_1(backbone, truth), "stage_2": stage_2(backbone, truth, arguments.rounds)}
+        model = load_model(str(model))
+        tables |= {"stage_1": stage_1(model, truth), "stage_2": stage_2(model, truth, arguments.rounds)}
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     arguments.out.write_text(

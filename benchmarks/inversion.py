@@ -20,12 +20,12 @@ from torch import Tensor
 from benchmarks.sampling import BATCH, DTYPE, encoded, table
 from benchmarks.speed import EDITS
 from benchmarks.truth import Truth, shipped
-from tokenflow.backbones.base import Backbone
-from tokenflow.backbones.loading import load_backbone
-from tokenflow.frames import as_tensor
-from tokenflow.inversion import PredictNoise, invert
+from tokenflow.diffusion.batches import as_tensor
+from tokenflow.diffusion.inversion import PredictNoise, invert
+from tokenflow.diffusion.schedules import CLEAN, Schedule, Step, ddim_step
 from tokenflow.metrics import psnr
-from tokenflow.schedule import CLEAN, Schedule, Step, ddim_step
+from tokenflow.models.loading import load_model
+from tokenflow.models.model import Model
 
 Invert = Callable[[Tensor, tuple[Step, ...], PredictNoise, Schedule], Tensor]
 
@@ -56,25 +56,25 @@ METHODS: dict[str, tuple[Invert, int]] = {
 YARDSTICK = "50 plain steps"
 
 
-def round_trip(backbone: Backbone, truth: Truth, method: Invert, count: int) -> dict[str, float]:
+def round_trip(model: Model, truth: Truth, method: Invert, count: int) -> dict[str, float]:
     """Network calls and seconds a frame, and PSNR, of one clip there and back."""
-    prompt = backbone.embed(truth.prompts[0])
-    schedule, steps = backbone.schedule, backbone.schedule.steps(count)
+    prompt = model.encode_prompt(truth.prompts[0])
+    schedule, steps = model.schedule, model.schedule.steps(count)
     calls = 0
 
     def predict(latents: Tensor, timestep: int) -> Tensor:
         nonlocal calls
         calls += len(latents)
-        return torch.cat([backbone.predict(group, timestep, prompt)[0].cpu() for group in latents.split(BATCH)])
+        return torch.cat([model.predict(group, timestep, prompt)[0].cpu() for group in latents.split(BATCH)])
 
     frames = truth.frames  # drawn when first asked for
     begin = time.perf_counter()
-    clean = encoded(backbone, frames)
+    clean = encoded(model, frames)
     latents = method(clean, steps, predict, schedule)
     for step in steps:
         noise = predict(latents, step.timestep)
         latents = ddim_step(latents, noise, schedule.alpha(step.timestep), schedule.alpha(step.next_timestep))
-    decoded = torch.cat([backbone.decode(group).cpu() for group in latents.split(BATCH)])
+    decoded = torch.cat([model.decode(group).cpu() for group in latents.split(BATCH)])
     seconds = time.perf_counter() - begin
     spread = float(clean.max() - clean.min())
     return {
@@ -85,21 +85,21 @@ def round_trip(backbone: Backbone, truth: Truth, method: Invert, count: int) -> 
     }
 
 
-def autoencoder_psnr(backbone: Backbone, truth: Truth) -> float:
+def autoencoder_psnr(model: Model, truth: Truth) -> float:
     """Of encoding and decoding alone, in dB."""
-    latents = encoded(backbone, truth.frames)
-    frames = torch.cat([backbone.decode(group).cpu() for group in latents.split(BATCH)])
+    latents = encoded(model, truth.frames)
+    frames = torch.cat([model.decode(group).cpu() for group in latents.split(BATCH)])
     return float(psnr(frames, as_tensor(truth.frames)).mean())
 
 
-def measure(backbone: Backbone, rounds: int) -> list[dict[str, object]]:
+def measure(model: Model, rounds: int) -> list[dict[str, object]]:
     """A row a method: means over the clips; medians of the time, and of its ratio to the yardstick's within a round."""
     truths = [shipped(*names) for names in EDITS.values()]
     found: dict[str, list[dict[str, float]]] = {name: [] for name in METHODS}
     for count in range(rounds):
         for truth in truths:
             for name in METHODS if count % 2 == 0 else reversed(METHODS):
-                found[name].append(round_trip(backbone, truth, *METHODS[name]))
+                found[name].append(round_trip(model, truth, *METHODS[name]))
     rows: list[dict[str, object]] = []
     for name, trips in found.items():
         ratios = [
@@ -112,7 +112,7 @@ def measure(backbone: Backbone, rounds: int) -> list[dict[str, object]]:
             "time_to_50_plain_steps": median(ratios),
         }
         rows.append({"inversion": name, **means, **seconds})
-    alone = mean(autoencoder_psnr(backbone, truth) for truth in truths)
+    alone = mean(autoencoder_psnr(model, truth) for truth in truths)
     rows.append({**dict.fromkeys(rows[0], ""), "inversion": "the autoencoder alone", "frames_psnr": alone})
     return rows
 
@@ -124,7 +124,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/inversion.json"))
     arguments = parser.parse_args()
-    rows = measure(load_backbone(arguments.model, dtype=DTYPE), arguments.rounds)
+    rows = measure(load_model(arguments.model, dtype=DTYPE), arguments.rounds)
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     arguments.out.write_text(json.dumps({"torch": torch.__version__, "rows": rows}, indent=1) + "\n")
     print(table(rows))

@@ -20,9 +20,9 @@ import tokenflow
 from benchmarks.sampling import DTYPE, table
 from benchmarks.truth import Truth
 from tokenflow.config import Config
-from tokenflow.keyframes import draw_keyframes, windows
 from tokenflow.metrics import warp_error
-from tokenflow.pipeline.editing import USUAL_INTERVAL
+from tokenflow.pipeline.editing import DEFAULT_INTERVAL
+from tokenflow.propagation.keyframes import draw_keyframes, windows
 from tokenflow.video import VideoWriter
 from tools.mini_sd.build_clips import CLIPS, FRAMES_A_SECOND
 from tools.mini_sd.clip import Clip
@@ -51,7 +51,7 @@ def configure(frames: int, steps: int, model: str, folder: Path) -> Config:
             "clip": {"path": folder / "clip.mp4", "prompt": truth.prompts[0]},
             "model": {"path": model, "dtype": DTYPE},
             "inversion": {"steps": steps, "warn_below_psnr": 0},
-            "edit": {"prompt": truth.prompts[1], "steps": steps, "keyframe_interval": USUAL_INTERVAL},
+            "edit": {"prompt": truth.prompts[1], "steps": steps, "keyframe_interval": DEFAULT_INTERVAL},
             "output": {"dir": folder / "out", "codec": "ffv1", "container": "mkv"},
             "trajectories": {"dir": folder / "trajectories"},
         }
@@ -61,7 +61,7 @@ def configure(frames: int, steps: int, model: str, folder: Path) -> Config:
 def seams(config: Config, frames: int, steps: int) -> dict[str, float | None]:
     """Warp errors (×1e-3) at the borders of the last step's windows, if it has more than one, and everywhere else."""
     clip = long_clip(frames)
-    keyframes = draw_keyframes(frames, USUAL_INTERVAL, config.edit.seed, steps - 1)
+    keyframes = draw_keyframes(frames, DEFAULT_INTERVAL, config.edit.seed, steps - 1)
     filled = [window for window in windows(keyframes, frames, config.edit.keyframe_window) if window.between]
     borders = {window.keyframes[-1] for window in filled[:-1]}
     pictures = tokenflow.open_result(config.output.dir).frames.astype(np.float32) / 255

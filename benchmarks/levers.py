@@ -25,24 +25,32 @@ from benchmarks.clips import TUNING
 from benchmarks.sampling import BATCH, DTYPE, GUIDANCE, SEED, STEPS, Inverted, Method, editing, ours, table
 from benchmarks.truth import Truth
 from tokenflow import propagation
-from tokenflow.attention import Features, Injection, SelfAttention, Site, Strategy, each_frame_to_itself, project
-from tokenflow.backbones.base import Backbone, Conditioning
-from tokenflow.backbones.loading import load_backbone
 from tokenflow.config import PnP as Settings
-from tokenflow.correspondence import flow, nearest
+from tokenflow.correspondence import features, flow
 from tokenflow.correspondence.flow import FlowCorrespondence
-from tokenflow.denoise import Predict
-from tokenflow.keyframes import draw_keyframes
-from tokenflow.modes.base import Source
+from tokenflow.diffusion.latents import Frames, Latents
+from tokenflow.diffusion.sampling import Predict
+from tokenflow.diffusion.schedules import Step
+from tokenflow.models.attention import (
+    AttentionOverride,
+    Features,
+    Injection,
+    SelfAttention,
+    Site,
+    per_frame_attention,
+    project,
+)
+from tokenflow.models.loading import load_model
+from tokenflow.models.model import Conditioning, Model
+from tokenflow.modes.mode import InvertedClip
 from tokenflow.modes.pnp import PnP
-from tokenflow.pipeline.editing import USUAL_INTERVAL, matched_features
-from tokenflow.propagation import Editing, Guidance, PerFrame, TokenFlow
-from tokenflow.propagation.kept import Kept
-from tokenflow.rows import Frames, Latents
-from tokenflow.schedule import Step
+from tokenflow.pipeline.editing import DEFAULT_INTERVAL, matched_features
+from tokenflow.propagation import EditDenoiser, Guidance, PerFrame, TokenFlow
+from tokenflow.propagation.feature_bank import FeatureBank
+from tokenflow.propagation.keyframes import draw_keyframes
 
 
-class SourceForEveryFrame(Editing):
+class SourceForEveryFrame(EditDenoiser):
     """Injected features read in the source of every frame, instead of carried from keyframes."""
 
     def predict_carried(
@@ -51,26 +59,26 @@ class SourceForEveryFrame(Editing):
         latents: Tensor,
         step: Step,
         conditioning: Conditioning,
-        strategy: Strategy,
+        strategy: AttentionOverride,
         features: Mapping[Features, Tensor],
     ) -> Tensor:
         """The noise, with the frames' own features."""
         source = self.mode._source
         if features:
             own = source.latents(step.timestep, frames)
-            features = source.backbone.read(
+            features = source.model.read(
                 own, step.timestep, source.conditioning, attention=False, features=next(iter(features))
             ).features
         return super().predict_carried(frames, latents, step, conditioning, strategy, features)
 
 
-def source_for_every_frame(source: Source, guidance: Guidance) -> Predict:
+def source_for_every_frame(source: InvertedClip, guidance: Guidance) -> Predict:
     """TokenFlow with it."""
     usual = editing(source, guidance)
-    return ours(source, guidance, editing_with=SourceForEveryFrame(usual.backbone, usual.mode, usual.guidance))
+    return ours(source, guidance, editing_with=SourceForEveryFrame(usual.model, usual.mode, usual.guidance))
 
 
-def guided_between(source: Source, guidance: Guidance, first: float, last: float) -> Predict:
+def guided_between(source: InvertedClip, guidance: Guidance, first: float, last: float) -> Predict:
     """Guidance in an interval of the steps alone (Kynkäänniemi et al., NeurIPS 2024)."""
     guided = ours(source, guidance)
     plain = ours(source, Guidance(guidance.conditional, guidance.conditional, 1.0))
@@ -80,8 +88,8 @@ def guided_between(source: Source, guidance: Guidance, first: float, last: float
 class SecondOrder:
     """The noise drawn through that of the step before, as a multistep solver does (Adams–Bashforth over log σ)."""
 
-    def __init__(self, source: Source, predict: Predict) -> None:
-        self._alpha = source.backbone.schedule.alpha
+    def __init__(self, source: InvertedClip, predict: Predict) -> None:
+        self._alpha = source.model.schedule.alpha
         self._predict = predict
         self._before: tuple[float, dict[int, Tensor]] | None = None
 
@@ -106,14 +114,14 @@ class SecondOrder:
 class NoiseReused:
     """Every second step takes the noise of the step before for all frames but the keyframes."""
 
-    def __init__(self, source: Source, guidance: Guidance) -> None:
+    def __init__(self, source: InvertedClip, guidance: Guidance) -> None:
         self._predict = ours(source, guidance)
         self._frames = len(source.frames)
         self._last: dict[int, Tensor] = {}
 
     def __call__(self, latents: Latents, step: Step) -> Iterator[tuple[list[int], Tensor]]:
         """Frames and their noise."""
-        keyframes = draw_keyframes(self._frames, USUAL_INTERVAL, SEED, step.index)
+        keyframes = draw_keyframes(self._frames, DEFAULT_INTERVAL, SEED, step.index)
         others = [frame for frame in range(self._frames) if frame not in keyframes]
         groups = iter(self._predict(latents, step))
         if step.index % 2 == 0 or not self._last:
@@ -128,7 +136,7 @@ class NoiseReused:
 @contextmanager
 def sampled(kernel: Callable[[Tensor], Tensor]) -> Iterator[None]:
     """What is carried, sampled in another way: the share of a token at a distance (in tokens)."""
-    with mock.patch.object(propagation.transport, "_cubic", kernel):
+    with mock.patch.object(propagation.warp, "_cubic", kernel):
         yield
 
 
@@ -145,16 +153,16 @@ def nearest_token(distance: Tensor) -> Tensor:
 @contextmanager
 def from_the_nearest_keyframe_alone() -> Iterator[None]:
     """No blend of the keyframes before and after, but where the nearer one does not show a place."""
-    transport = propagation.transport.Transport
+    warp = propagation.warp.Warp
 
-    class Unblended(transport):  # type: ignore[misc, valid-type]
+    class Unblended(warp):  # type: ignore[misc, valid-type]
         """The farther keyframe counts for next to nothing; not for nothing, since it may be all there is."""
 
         def _closeness(self) -> Tensor:
             before, after = super()._closeness()
             return torch.stack([before >= after, before < after]).float().clamp(0.001, 0.999)
 
-    with mock.patch.object(propagation.tokenflow, "Transport", Unblended):
+    with mock.patch.object(propagation.tokenflow, "Warp", Unblended):
         yield
 
 
@@ -198,7 +206,7 @@ def with_smoothness(weight: float) -> Iterator[None]:
         yield
 
 
-def matched(source: Source, guidance: Guidance) -> Predict:
+def matched(source: InvertedClip, guidance: Guidance) -> Predict:
     """Places found by matching features."""
     return ours(source, guidance, correspondence=matched_features(source, STEPS))
 
@@ -206,14 +214,14 @@ def matched(source: Source, guidance: Guidance) -> Predict:
 @contextmanager
 def with_matching(**constants: float) -> Iterator[None]:
     """Another way to match features."""
-    with mock.patch.multiple(nearest, **constants):
+    with mock.patch.multiple(features, **constants):
         yield
 
 
 @contextmanager
 def lost_below(confidence: float) -> Iterator[None]:
     """Another confidence below which a token counts as occluded."""
-    with mock.patch.object(propagation.transport, "LOST_BELOW", confidence):
+    with mock.patch.object(propagation.warp, "OCCLUDED_BELOW", confidence):
         yield
 
 
@@ -222,9 +230,9 @@ def with_means_of_others() -> Iterator[None]:
     """Where keyframes see each other's tokens, they see means of two by two, which count four times."""
 
     def extended_attention(
-        injection: Injection, frames: int, _: Kept, extended: Collection[str], outputs: dict, *__: object
-    ) -> Strategy:
-        alone = each_frame_to_itself(injection)
+        injection: Injection, frames: int, _: FeatureBank, extended: Collection[str], outputs: dict, *__: object
+    ) -> AttentionOverride:
+        alone = per_frame_attention(injection)
 
         def attend(site: Site, layer: SelfAttention, tokens: Tensor) -> Tensor:
             if site.name in extended:
@@ -287,18 +295,18 @@ def with_noise_along_the_flow() -> Iterator[None]:
 
     Not where the whole edit is carried: that leads every frame along its own inversion.
     """
-    start = PnP.start
+    start = PnP.initial_latents
 
     def along(mode: PnP, steps: Sequence[Step]) -> tuple[Latents, Sequence[Step]]:
         latents, taken = start(mode, steps)
         frames = list(range(len(latents)))
         inverted = latents[frames]
-        keyframes = draw_keyframes(len(frames), USUAL_INTERVAL, SEED, 0)
+        keyframes = draw_keyframes(len(frames), DEFAULT_INTERVAL, SEED, 0)
         size = inverted.shape[-2], inverted.shape[-1]
         correspondence = FlowCorrespondence(mode._source.frames, *size)
         with sampled(nearest_token), from_the_nearest_keyframe_alone():  # a blend of noise is no noise
-            transport = propagation.tokenflow.Transport(frames, keyframes, correspondence, {size}, inverted.device)
-        return transport.carry_maps(inverted[keyframes]), taken
+            warp = propagation.tokenflow.Warp(frames, keyframes, correspondence, {size}, inverted.device)
+        return warp.warp_maps(inverted[keyframes]), taken
 
     with mock.patch.object(PnP, "start", along):
         yield
@@ -391,16 +399,16 @@ LEVERS: dict[str, Lever] = {
 FIGURES = "perfect_psnr", "perfect_psnr_inside", "preservation_psnr", "detail", "warp_error_e3", "warp_error_away_e3"
 
 
-def with_residual(source: Source, guidance: Guidance) -> Editing:
+def with_residual(source: InvertedClip, guidance: Guidance) -> EditDenoiser:
     """Plug-and-Play with what the block adds to its shortcut."""
     return editing(source, guidance, Settings(features="residual"))
 
 
-def measure(backbone: Backbone, names: Iterable[str]) -> list[dict[str, object]]:
+def measure(model: Model, names: Iterable[str]) -> list[dict[str, object]]:
     """A row a lever: network calls a frame, in plain UNet calls; and means of the figures over the clips."""
     rows: list[dict[str, object]] = []
     with tempfile.TemporaryDirectory() as folder:
-        clips = [Inverted(backbone, case.truth, Path(folder) / case.name) for case in TUNING]
+        clips = [Inverted(model, case.truth, Path(folder) / case.name) for case in TUNING]
         for name in names:
             method, changed = LEVERS[name]
             with changed():  # type: ignore[attr-defined]
@@ -428,7 +436,7 @@ def main() -> None:
     parser.add_argument("--levers", nargs="*", default=list(LEVERS), choices=list(LEVERS))
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/levers.json"))
     arguments = parser.parse_args()
-    rows = measure(load_backbone(arguments.model, dtype=DTYPE), arguments.levers)
+    rows = measure(load_model(arguments.model, dtype=DTYPE), arguments.levers)
     content = {"torch": torch.__version__, "steps": STEPS, "guidance_scale": GUIDANCE, "rows": rows}
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     arguments.out.write_text(json.dumps(content, indent=1) + "\n")

@@ -22,23 +22,23 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tokenflow.attention import (
+from tokenflow.config import PnP as Settings
+from tokenflow.diffusion.batches import batches
+from tokenflow.diffusion.latents import Latents
+from tokenflow.diffusion.schedules import Step
+from tokenflow.models.attention import (
+    AttentionOverride,
     Features,
     Hook,
     Injection,
     QueriesKeys,
     SelfAttention,
     Site,
-    Strategy,
     project,
     repeat_branches,
 )
-from tokenflow.config import PnP as Settings
-from tokenflow.frames import batches
-from tokenflow.modes.base import Source
+from tokenflow.modes.mode import InvertedClip
 from tokenflow.propagation import Guidance
-from tokenflow.rows import Latents
-from tokenflow.schedule import Step
 
 
 class PublishedTokenFlow:
@@ -52,7 +52,9 @@ class PublishedTokenFlow:
         seed: of the draw of keyframes.
     """
 
-    def __init__(self, source: Source, settings: Settings, guidance: Guidance, batch_size: int, seed: int) -> None:
+    def __init__(
+        self, source: InvertedClip, settings: Settings, guidance: Guidance, batch_size: int, seed: int
+    ) -> None:
         self._source = source
         self._settings = settings
         self._guidance = guidance
@@ -67,7 +69,7 @@ class PublishedTokenFlow:
         pivots = Pivots({}, {}, {})
         queries_keys: dict[str, QueriesKeys] = {}
         features = self._read_source(keyframes, step, _kept(pivots, queries_keys))
-        attention = self._source.backbone._points.attention
+        attention = self._source.model._points.attention
         injected = attention if step.is_before(self._settings.attention_until) else ()
         injection = Injection({name: queries_keys[name] for name in injected}, features)
         self._predict(keyframes, latents, step, injection, _extended(injection, len(keyframes), pivots.outputs))
@@ -78,23 +80,23 @@ class PublishedTokenFlow:
             yield frames, self._predict(frames, latents, step, injection, _taken(pivots.outputs, carried))
 
     def _predict(
-        self, frames: Sequence[int], latents: Latents, step: Step, injection: Injection, strategy: Strategy
+        self, frames: Sequence[int], latents: Latents, step: Step, injection: Injection, strategy: AttentionOverride
     ) -> Tensor:
         """With the whole network run, as there, also where an injected feature overrules what came before it."""
-        backbone = self._source.backbone
+        model = self._source.model
         with ExitStack() as hooks:
             for place, features in injection.features.items():
-                hooks.enter_context(backbone._features[place].register_forward_hook(_replacing(features)))
-            branches = backbone.predict(latents[frames], step.timestep, self._guidance.branches, strategy=strategy)
+                hooks.enter_context(model._features[place].register_forward_hook(_replacing(features)))
+            branches = model.predict(latents[frames], step.timestep, self._guidance.branches, strategy=strategy)
         return self._guidance.combine(*self._guidance.split(branches))
 
-    def _read_source(self, frames: Sequence[int], step: Step, strategy: Strategy) -> dict[Features, Tensor]:
+    def _read_source(self, frames: Sequence[int], step: Step, strategy: AttentionOverride) -> dict[Features, Tensor]:
         """The source branch, run whole: the features (f d h w) that are injected at this step."""
-        backbone, features = self._source.backbone, list[Tensor]()
-        block = backbone._features[self._settings.features]
+        model, features = self._source.model, list[Tensor]()
+        block = model._features[self._settings.features]
         with block.register_forward_hook(lambda _module, _inputs, output: features.append(output)):
             latents = self._source.latents(step.timestep, frames)
-            backbone.predict(latents, step.timestep, self._source.conditioning, strategy=strategy)
+            model.predict(latents, step.timestep, self._source.conditioning, strategy=strategy)
         return {self._settings.features: features[0]} if step.is_before(self._settings.features_until) else {}
 
 
@@ -137,7 +139,7 @@ def _replacing(features: Tensor) -> Hook:
     return replace
 
 
-def _extended(injection: Injection, frames: int, outputs: dict[str, Tensor]) -> Strategy:
+def _extended(injection: Injection, frames: int, outputs: dict[str, Tensor]) -> AttentionOverride:
     """Attention of every keyframe to all; its output is kept, b k n c."""
 
     def attend(site: Site, layer: SelfAttention, tokens: Tensor) -> Tensor:
@@ -149,7 +151,7 @@ def _extended(injection: Injection, frames: int, outputs: dict[str, Tensor]) -> 
     return attend
 
 
-def _kept(pivots: Pivots, queries_keys: dict[str, QueriesKeys]) -> Strategy:
+def _kept(pivots: Pivots, queries_keys: dict[str, QueriesKeys]) -> AttentionOverride:
     """The source's keyframes, each to itself; tokens, queries, keys and outputs are kept."""
 
     def attend(site: Site, layer: SelfAttention, tokens: Tensor) -> Tensor:
@@ -162,7 +164,7 @@ def _kept(pivots: Pivots, queries_keys: dict[str, QueriesKeys]) -> Strategy:
     return attend
 
 
-def _matched(pivots: Pivots, carried: Carried) -> Strategy:
+def _matched(pivots: Pivots, carried: Carried) -> AttentionOverride:
     """The source's frames: the most similar source token of each keyframe is found, and its output taken."""
 
     def attend(site: Site, layer: SelfAttention, tokens: Tensor) -> Tensor:
@@ -173,7 +175,7 @@ def _matched(pivots: Pivots, carried: Carried) -> Strategy:
     return attend
 
 
-def _taken(outputs: dict[str, Tensor], carried: Carried) -> Strategy:
+def _taken(outputs: dict[str, Tensor], carried: Carried) -> AttentionOverride:
     """Keyframes' outputs (b k n c) at the places found, blended."""
 
     def attend(site: Site, _layer: SelfAttention, states: Tensor) -> Tensor:

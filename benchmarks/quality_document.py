@@ -42,7 +42,7 @@ outline drawn a little differently does not count. s: seconds that sampling twel
 
 Averaged: the per-frame edit, every frame averaged with all others along the perfect edit's own motion, which no edit
 knows: how near frames come to the perfect edit by agreeing alone, with the mistakes that all of them make. Floor: the
-perfect edit through the autoencoder. Source: the source as it is, taken as the edit, which shows what PSNR and
+perfect edit through the autoencoder. InvertedClip: the source as it is, taken as the edit, which shows what PSNR and
 agreement mean: some edits are hardly nearer to the perfect edit, and the source agrees with the prompt in no frame."""
 AVERAGED = "*averaged*"
 """The propagation of a row that is no edit: see the legend."""

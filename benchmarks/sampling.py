@@ -12,20 +12,20 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from benchmarks.truth import Truth
-from tokenflow.backbones.base import Backbone
 from tokenflow.config import Edit
 from tokenflow.config import PnP as Settings
 from tokenflow.correspondence.flow import FlowCorrespondence
-from tokenflow.denoise import Predict, denoise
-from tokenflow.frames import as_pictures, as_tensor
-from tokenflow.inversion import invert
-from tokenflow.modes.base import Source
+from tokenflow.diffusion.batches import as_images, as_tensor
+from tokenflow.diffusion.inversion import invert
+from tokenflow.diffusion.latents import Latents
+from tokenflow.diffusion.sampling import Predict, sample
+from tokenflow.diffusion.schedules import CLEAN
+from tokenflow.models.model import Model
+from tokenflow.modes.mode import InvertedClip
 from tokenflow.modes.pnp import PnP
-from tokenflow.pipeline.editing import USUAL_INTERVAL
-from tokenflow.propagation import Editing, Guidance, TokenFlow
-from tokenflow.rows import Latents
-from tokenflow.schedule import CLEAN
-from tokenflow.trajectory import Trajectory
+from tokenflow.pipeline.editing import DEFAULT_INTERVAL
+from tokenflow.propagation import EditDenoiser, Guidance, TokenFlow
+from tokenflow.store.inversions import StoredInversion
 
 STEPS, BATCH, SEED = 25, 8, 0
 DEFAULTS = Edit(prompt="")
@@ -35,17 +35,19 @@ DTYPE = "float32"
 T = TypeVar("T")
 
 
-def editing(source: Source, guidance: Guidance, settings: Settings | None = None) -> Editing:
+def editing(source: InvertedClip, guidance: Guidance, settings: Settings | None = None) -> EditDenoiser:
     """Plug-and-Play, by default with its default settings."""
-    return Editing(source.backbone, PnP(source, settings or Settings()), guidance)
+    return EditDenoiser(source.model, PnP(source, settings or Settings()), guidance)
 
 
-def ours(source: Source, guidance: Guidance, *, editing_with: Editing | None = None, **changes: object) -> TokenFlow:
+def ours(
+    source: InvertedClip, guidance: Guidance, *, editing_with: EditDenoiser | None = None, **changes: object
+) -> TokenFlow:
     """TokenFlow as tokenflow does it, with arguments of `TokenFlow` changed."""
     height, width = source.latents(CLEAN, [0]).shape[-2:]
     options: dict = {
         "correspondence": FlowCorrespondence(source.frames, height, width),
-        "interval": USUAL_INTERVAL,
+        "interval": DEFAULT_INTERVAL,
         "window": DEFAULTS.keyframe_window,
         "extended": DEFAULTS.extended_attention,
         "seed": SEED,
@@ -65,7 +67,7 @@ class Method:
         steps: of inversion and of sampling.
     """
 
-    build: Callable[[Source, Guidance], Predict] = ours
+    build: Callable[[InvertedClip, Guidance], Predict] = ours
     steps: int = STEPS
 
 
@@ -73,18 +75,18 @@ class Inverted:
     """A drawn clip and one edit of it, with its trajectory for each number of steps that is asked for.
 
     Args:
-        backbone: the model.
+        model: the model.
         truth: the clip.
         folder: where trajectories go.
     """
 
-    def __init__(self, backbone: Backbone, truth: Truth, folder: Path) -> None:
-        self.backbone = backbone
+    def __init__(self, model: Model, truth: Truth, folder: Path) -> None:
+        self.model = model
         self.truth = truth
         self._folder = folder
-        self._sources: dict[int, Source] = {}
+        self._sources: dict[int, InvertedClip] = {}
 
-    def source(self, steps: int) -> Source:
+    def source(self, steps: int) -> InvertedClip:
         """The clip as stage 1 leaves it."""
         if steps not in self._sources:
             self._sources[steps] = self._invert(steps)
@@ -92,21 +94,21 @@ class Inverted:
 
     def predict(self, method: Method) -> Predict:
         """A method, ready for this edit."""
-        guidance = Guidance(self.backbone.embed(self.truth.prompts[1]), self.backbone.embed(""), GUIDANCE)
+        guidance = Guidance(self.model.encode_prompt(self.truth.prompts[1]), self.model.encode_prompt(""), GUIDANCE)
         return method.build(self.source(method.steps), guidance)
 
     def sample(self, method: Method) -> Latents:
         """The edit's latents."""
         source = self.source(method.steps)
-        start, steps = PnP(source, Settings()).start(self.backbone.schedule.steps(method.steps))
-        *_, latents = denoise(start, steps, self.predict(method), self.backbone.schedule)
+        start, steps = PnP(source, Settings()).start(self.model.schedule.steps(method.steps))
+        *_, latents = sample(start, steps, self.predict(method), self.model.schedule)
         return latents
 
     def sample_counted(self, method: Method) -> tuple[Latents, float]:
         """The same, and what it costs in plain UNet calls a frame and step, in floating-point operations."""
         one = self.source(method.steps).latents(CLEAN, [0])
-        conditioning = self.backbone.embed(self.truth.prompts[0])
-        _, plain = flops(lambda: self.backbone.predict(one, 500, conditioning))
+        conditioning = self.model.encode_prompt(self.truth.prompts[0])
+        _, plain = flops(lambda: self.model.predict(one, 500, conditioning))
         latents, all_calls = flops(lambda: self.sample(method))
         return latents, all_calls / (plain * len(self.truth.frames) * method.steps)
 
@@ -114,28 +116,28 @@ class Inverted:
         """The frames of some latents, f H W 3 uint8."""
         frames = range(len(latents))
         groups = [list(frames[start : start + BATCH]) for start in frames[::BATCH]]
-        return np.concatenate([as_pictures(self.backbone.decode(latents[group])) for group in groups])
+        return np.concatenate([as_images(self.model.decode(latents[group])) for group in groups])
 
-    def _invert(self, count: int) -> Source:
-        prompt = self.backbone.embed(self.truth.prompts[0])
-        trajectory = Trajectory(self._folder / str(count), {})
+    def _invert(self, count: int) -> InvertedClip:
+        prompt = self.model.encode_prompt(self.truth.prompts[0])
+        trajectory = StoredInversion(self._folder / str(count), {})
         frames = self.truth.frames
         trajectory.write_frames((frame, Fraction(index), Fraction(1)) for index, frame in enumerate(frames))
-        clean = encoded(self.backbone, frames)
+        clean = encoded(self.model, frames)
         trajectory.write_latents(CLEAN, [clean])
 
         def predict(latents: Tensor, timestep: int) -> Tensor:
-            return self.backbone.predict(latents, timestep, prompt)[0]
+            return self.model.predict(latents, timestep, prompt)[0]
 
-        schedule = self.backbone.schedule
+        schedule = self.model.schedule
         for timestep, latents in invert([(CLEAN, clean)], schedule.steps(count), predict, schedule, batch_size=BATCH):
             trajectory.write_latents(timestep, [latents])
-        return Source(self.backbone, trajectory, trajectory.frames(), prompt)
+        return InvertedClip(self.model, trajectory, trajectory.frames(), prompt)
 
 
-def encoded(backbone: Backbone, frames: np.ndarray) -> Tensor:
+def encoded(model: Model, frames: np.ndarray) -> Tensor:
     """The latents f c h w of frames f H W 3 uint8, in main memory."""
-    return torch.cat([backbone.encode(group).cpu() for group in as_tensor(frames).split(BATCH)])
+    return torch.cat([model.encode(group).cpu() for group in as_tensor(frames).split(BATCH)])
 
 
 def flops(work: Callable[[], T]) -> tuple[T, int]:

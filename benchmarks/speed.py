@@ -25,9 +25,9 @@ import torch
 from benchmarks.published import PublishedTokenFlow
 from benchmarks.sampling import BATCH, DTYPE, SEED, Inverted, Method, editing, ours, table
 from benchmarks.truth import shipped
-from tokenflow.backbones.loading import load_backbone
 from tokenflow.config import PRESETS
 from tokenflow.config import PnP as Settings
+from tokenflow.models.loading import load_model
 from tokenflow.propagation import PerFrame
 from tokenflow.report import Stopwatch
 
@@ -53,9 +53,9 @@ FEW_STEPS = 4
 
 def measure(model: str, edit: str, rounds: int) -> list[dict[str, object]]:
     """A row a method: cost, and figures of the picture."""
-    backbone, truth = load_backbone(model, dtype=DTYPE), shipped(*EDITS[edit])
+    model, truth = load_model(model, dtype=DTYPE), shipped(*EDITS[edit])
     with tempfile.TemporaryDirectory() as folder:
-        clip = Inverted(backbone, truth, Path(folder))
+        clip = Inverted(model, truth, Path(folder))
         rows: dict[str, dict[str, object]] = {name: {"method": name} for name in METHODS}
         for name, method in METHODS.items():
             latents, calls = clip.sample_counted(method)
@@ -94,7 +94,7 @@ def peak_memory(model: str, edit: str, name: str) -> int:
 def _peak_memory_here(model: str, edit: str, name: str) -> int:
     watch = Stopwatch()
     with tempfile.TemporaryDirectory() as folder:
-        clip = Inverted(load_backbone(model, dtype=DTYPE), shipped(*EDITS[edit]), Path(folder))
+        clip = Inverted(load_model(model, dtype=DTYPE), shipped(*EDITS[edit]), Path(folder))
         method = replace(METHODS[name], steps=FEW_STEPS)
         clip.source(FEW_STEPS)
         _give_back_freed_memory()

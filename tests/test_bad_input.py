@@ -24,10 +24,10 @@ from PIL import Image
 import tokenflow
 from tests.tiny import moving_square, save_tiny_setup
 from tests.video.making import flat, make, numbered
-from tokenflow import trajectory as trajectories
-from tokenflow.cli import main
-from tokenflow.locking import locked
+from tokenflow.apps.cli import main
 from tokenflow.pipeline import editing
+from tokenflow.store import inversions as trajectories
+from tokenflow.store.locking import locked
 from tokenflow.video import VideoWriter, read_frames, sound, write_pngs
 
 
@@ -480,7 +480,7 @@ def test_sound_that_cannot_be_written_is_refused_before_the_work(
 ) -> None:
     """MP4 takes no PCM without names of its channels, and says so at its end: here nobody has asked it."""
     monkeypatch.setattr(sound, "_takes", lambda *_: True)
-    monkeypatch.setattr(editing, "load_model", pytest.fail)
+    monkeypatch.setattr(editing, "open_model", pytest.fail)
     make(place / "clip.mkv", moving_square(3), sound="pcm_s16le", layout="stereo")
     capfd.readouterr()
     assert status("edit", place / "config.yaml", "clip.path=clip.mkv") == 2

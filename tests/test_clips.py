@@ -17,10 +17,10 @@ from PIL import Image
 from torch import Tensor
 
 import tokenflow
-from tests.tiny import tiny_backbone
+from tests.tiny import tiny_model
 from tests.video.making import CODECS, HEIGHT, WIDTH, flat, make, number, numbered, sound_of
-from tokenflow.backbones.base import Conditioning
 from tokenflow.config import Config
+from tokenflow.models.model import Conditioning
 from tokenflow.pipeline import EditResult
 from tokenflow.video import VideoWriter, probe, read_frames, write_pngs
 
@@ -29,9 +29,9 @@ WOLF = Path(__file__).parent.parent / "data" / "clips" / "wolf.mp4"
 
 
 class Negative:
-    """A backbone whose latents are pixels, whose network sees no noise, and whose decoder gives the negative."""
+    """A model whose latents are pixels, whose network sees no noise, and whose decoder gives the negative."""
 
-    schedule = tiny_backbone().schedule
+    schedule = tiny_model().schedule
     sites = ()
     native_size = HEIGHT
     size_multiple = 8
@@ -44,7 +44,7 @@ class Negative:
     def decode(self, latents: Tensor) -> Tensor:
         return (0.5 - latents / 2).clamp(0, 1)
 
-    def embed(self, prompt: str) -> Conditioning:
+    def encode_prompt(self, prompt: str) -> Conditioning:
         return Conditioning(torch.zeros(1, 1, 1))
 
     def predict(self, latents: Tensor, timestep: int, conditioning: Conditioning, **_: Any) -> Tensor:
@@ -63,8 +63,8 @@ def edit(clip: Path, *overrides: str) -> EditResult:
     }
     saved = clip.parent / "negative.yaml"
     saved.write_text(Config.model_validate(content).to_yaml())
-    backbone: Any = Negative()
-    return tokenflow.edit(tokenflow.load_config(saved, overrides, {}), backbone=backbone, progress=False)
+    model: Any = Negative()
+    return tokenflow.edit(tokenflow.load_config(saved, overrides, {}), model=model, progress=False)
 
 
 def pictures(count: int = COUNT) -> list[np.ndarray]:

@@ -25,8 +25,8 @@ from transformers import (
     CLIPTokenizer,
 )
 
-from tokenflow.backbones.stable_diffusion import StableDiffusion
-from tokenflow.rows import Latents
+from tokenflow.diffusion.latents import Latents
+from tokenflow.models.stable_diffusion import StableDiffusion
 from tokenflow.video import VideoWriter
 
 TOKENS = 32
@@ -140,7 +140,7 @@ def tiny_xl_pipeline() -> StableDiffusionXLPipeline:
     )
 
 
-def tiny_backbone(levels: int = 3, layers: int = 1, prediction_type: str = "epsilon") -> StableDiffusion:
+def tiny_model(levels: int = 3, layers: int = 1, prediction_type: str = "epsilon") -> StableDiffusion:
     """The tiny model as tokenflow sees it."""
     return StableDiffusion(tiny_pipeline(levels, layers, prediction_type))
 

@@ -1,5 +1,17 @@
-"""`python -m tokenflow`: the same as the command `tokenflow`."""
+"""Entry point of `python -m tokenflow` and of the `tokenflow` command."""
 
-from tokenflow.start import main
+import sys
 
-main()
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line (see apps/cli.py). Ctrl-C while it is still being imported exits with status 130, too."""
+    try:
+        from tokenflow.apps import cli
+
+        cli.main(arguments)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

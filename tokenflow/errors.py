@@ -37,7 +37,7 @@ class OutputError(TokenflowError, OSError):
     """A result cannot be written: no permission, no space, or the place is taken."""
 
 
-class FormError(OutputError):
+class EncodingError(OutputError):
     """Codec, container, size and rate of a video do not go together."""
 
 

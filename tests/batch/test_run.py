@@ -245,7 +245,7 @@ def test_edits_of_a_clip_that_start_together_invert_it_once(configure: Configure
     # The lock is the file's, so threads stand for processes here.
     threads = []
     for config, heard in zip(configure(1, 2), stages, strict=True):
-        options = {"backbone": load_model(config), "progress": lambda stage, *_, heard=heard: heard.add(stage)}
+        options = {"model": load_model(config), "progress": lambda stage, *_, heard=heard: heard.add(stage)}
         threads.append(threading.Thread(target=tokenflow.edit, args=[config], kwargs=options))
     for thread in threads:
         thread.start()

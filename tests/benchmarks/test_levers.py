@@ -38,8 +38,8 @@ def test_what_is_the_same_everywhere_stays_what_it_is(
 ) -> None:
     with lever():
         known = Known(dict(zip((0, 3), confidences, strict=True)))
-        transport = propagation.tokenflow.Transport([1], [0, 3], known, {GRID}, CPU)
-        carried = transport.carry(torch.full((1, 2, 20, 1), 3.0), GRID)
+        warp = propagation.tokenflow.Warp([1], [0, 3], known, {GRID}, CPU)
+        carried = warp.warp_tokens(torch.full((1, 2, 20, 1), 3.0), GRID)
     torch.testing.assert_close(carried, torch.full((1, 1, 20, 1), 3.0), rtol=0, atol=1e-5)
 
 
@@ -47,10 +47,10 @@ def test_the_nearest_keyframe_alone_is_taken_where_it_shows_the_place() -> None:
     tokens = torch.tensor([0.0, 1.0])[None, :, None, None].expand(1, 2, 20, 1)
     with from_the_nearest_keyframe_alone():
         for frame, expected in ((1, 0.0), (2, 1.0)):
-            transport = propagation.tokenflow.Transport([frame], [0, 3], Known({0: 0.9, 3: 0.9}), {GRID}, CPU)
+            warp = propagation.tokenflow.Warp([frame], [0, 3], Known({0: 0.9, 3: 0.9}), {GRID}, CPU)
             # The other one counts for a thousandth.
             torch.testing.assert_close(
-                transport.carry(tokens, GRID), torch.full((1, 1, 20, 1), expected), rtol=0, atol=2e-3
+                warp.warp_tokens(tokens, GRID), torch.full((1, 1, 20, 1), expected), rtol=0, atol=2e-3
             )
 
 

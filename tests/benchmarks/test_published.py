@@ -8,42 +8,42 @@ import pytest
 import torch
 
 from benchmarks.published import Carried, PublishedTokenFlow, _blend, _taken
-from tests.tiny import moving_square, tiny_backbone, whole
-from tokenflow.attention import Site
+from tests.tiny import moving_square, tiny_model, whole
 from tokenflow.config import PnP as Settings
-from tokenflow.frames import as_tensor
-from tokenflow.modes.base import Source
+from tokenflow.diffusion.batches import as_tensor
+from tokenflow.diffusion.schedules import CLEAN, add_noise, shared_noise
+from tokenflow.models.attention import Site
+from tokenflow.modes.mode import InvertedClip
 from tokenflow.propagation import Guidance
-from tokenflow.schedule import CLEAN, add_noise, shared_noise
-from tokenflow.trajectory import Trajectory
+from tokenflow.store.inversions import StoredInversion
 
 FRAMES, BATCH = 5, 2
 
 
 @pytest.fixture(scope="module")
-def still(tmp_path_factory: pytest.TempPathFactory) -> Source:
+def still(tmp_path_factory: pytest.TempPathFactory) -> InvertedClip:
     """One picture, five times."""
-    backbone = tiny_backbone()
+    model = tiny_model()
     frames = np.repeat(moving_square(1), FRAMES, axis=0)
-    trajectory = Trajectory(tmp_path_factory.mktemp("still"), {"clip": "still"})
+    trajectory = StoredInversion(tmp_path_factory.mktemp("still"), {"clip": "still"})
     trajectory.write_frames((frame, Fraction(index), Fraction(1)) for index, frame in enumerate(frames))
-    clean = backbone.encode(as_tensor(frames))
+    clean = model.encode(as_tensor(frames))
     trajectory.write_latents(CLEAN, [clean])
-    for step in backbone.schedule.steps(4):
-        alpha = backbone.schedule.alpha(step.timestep)
+    for step in model.schedule.steps(4):
+        alpha = model.schedule.alpha(step.timestep)
         trajectory.write_latents(step.timestep, [add_noise(clean, shared_noise(clean, 0), alpha)])
-    return Source(backbone, trajectory, trajectory.frames(), backbone.embed("a dog on grass"))
+    return InvertedClip(model, trajectory, trajectory.frames(), model.encode_prompt("a dog on grass"))
 
 
 @pytest.mark.parametrize("until", [0.0, 1.0])
-def test_a_still_clip_under_its_own_prompt_gets_the_networks_own_noise(until: float, still: Source) -> None:
+def test_a_still_clip_under_its_own_prompt_gets_the_networks_own_noise(until: float, still: InvertedClip) -> None:
     """Whatever is injected, extended or taken from a keyframe is what each frame has itself."""
     guidance = Guidance(still.conditioning, still.conditioning, 1.0)
     settings = Settings(features_until=until, attention_until=until)
     predict = PublishedTokenFlow(still, settings, guidance, BATCH, 0)
-    step = still.backbone.schedule.steps(4)[1]
+    step = still.model.schedule.steps(4)[1]
     level = still.level(step.timestep)
-    expected = still.backbone.predict(whole(level), step.timestep, still.conditioning)[0]
+    expected = still.model.predict(whole(level), step.timestep, still.conditioning)[0]
     seen = []
     for frames, noise in predict(level, step):
         seen += frames

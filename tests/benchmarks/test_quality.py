@@ -171,7 +171,7 @@ def test_the_document_has_its_pictures_and_keeps_its_notes(tmp_path: Path, monke
     assert written["references"] == REFERENCES
     (picture,) = tmp_path.glob("quality/*.jpg")
     assert f"]({picture.relative_to(tmp_path)})" in text
-    # Source, perfect edit and three rows, six frames of 128 pixels each.
+    # InvertedClip, perfect edit and three rows, six frames of 128 pixels each.
     assert np.asarray(Image.open(picture)).shape == (5 * (128 + 16), 6 * 128, 3)
     write_document(rows, REFERENCES)
     assert (tmp_path / "quality.md").read_text() == text

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from tokenflow.correspondence import flow as flow_module
 from tokenflow.correspondence.base import identity
-from tokenflow.correspondence.flow import PIXELS_A_LATENT, FlowCorrespondence, confidence, followed, sample
-from tokenflow.propagation.transport import LOST_BELOW
+from tokenflow.correspondence.flow import PIXELS_A_LATENT, FlowCorrespondence, chain_flows, confidence, warp_image
+from tokenflow.propagation.warp import OCCLUDED_BELOW
 from tools.mini_sd.build_clips import CLIPS
 from tools.mini_sd.clip import Clip, Motion
 
@@ -163,14 +163,14 @@ def test_flow_is_followed_from_frame_to_frame_in_both_orders(monkeypatch: pytest
 @given(st.lists(st.tuples(st.floats(-2, 2), st.floats(-2, 2)), min_size=1, max_size=4))
 @settings(max_examples=25, deadline=None)
 def test_flows_that_are_the_same_everywhere_add_up(steps: list[tuple[float, float]]) -> None:
-    total = followed([constant(*step) for step in steps])
+    total = chain_flows([constant(*step) for step in steps])
     np.testing.assert_allclose(total, constant(*np.sum(steps, axis=0)), rtol=0, atol=1e-5)
 
 
 def test_a_flow_is_followed_from_where_it_leads_to() -> None:
     """The second flow grows by a tenth a column: from two columns further on it is 0.2 more."""
     ramp = np.dstack([np.tile(np.arange(16, dtype=np.float32) / 10, (12, 1)), np.zeros((12, 16), np.float32)])
-    total = followed([constant(2, 0), ramp])
+    total = chain_flows([constant(2, 0), ramp])
     np.testing.assert_allclose(total[:, :14], (constant(2, 0) + ramp + constant(0.2, 0))[:, :14], rtol=0, atol=1e-5)
 
 
@@ -180,13 +180,13 @@ def constant(dx: float, dy: float, height: int = 12, width: int = 16) -> np.ndar
 
 def test_a_picture_read_along_no_flow_is_itself() -> None:
     picture = texture(12, 16).astype(np.float32)
-    assert np.array_equal(sample(picture, constant(0, 0)), picture)
+    assert np.array_equal(warp_image(picture, constant(0, 0)), picture)
 
 
 def test_along_whole_pixels_a_picture_is_read_elsewhere_and_beyond_its_border_is_its_border() -> None:
     picture = texture(12, 16).astype(np.float32)
     rows, columns = np.clip(np.arange(12) - 2, 0, 11), np.clip(np.arange(16) + 3, 0, 15)
-    assert np.array_equal(sample(picture, constant(3, -2)), picture[rows][:, columns])
+    assert np.array_equal(warp_image(picture, constant(3, -2)), picture[rows][:, columns])
 
 
 @given(st.floats(-4, 4), st.floats(-4, 4))
@@ -194,7 +194,7 @@ def test_along_whole_pixels_a_picture_is_read_elsewhere_and_beyond_its_border_is
 def test_a_ramp_read_along_a_flow_is_the_ramp_plus_the_flow(dx: float, dy: float) -> None:
     rows, columns = np.mgrid[0:12, 0:16].astype(np.float32)
     ramp = np.dstack([columns, rows])
-    read = sample(ramp, constant(dx, dy))
+    read = warp_image(ramp, constant(dx, dy))
     within = np.s_[4:-4, 4:-4]
     # OpenCV may round coordinates to 1/32 of a pixel, so to half of that at most.
     np.testing.assert_allclose(read[within], (ramp + constant(dx, dy))[within], rtol=0, atol=1 / 64 + 1e-5)
@@ -219,7 +219,7 @@ def test_confidence_is_half_where_the_way_back_misses_by_the_tolerance(dx: float
 def test_a_token_that_stands_still_is_lost_where_the_way_back_misses_by_half_a_latent() -> None:
     half = PIXELS_A_LATENT / 2
     missed_by = [confidence(constant(0, 0), constant(miss * half, 0))[6, 8] for miss in (1, 1.1)]
-    assert missed_by[0] > LOST_BELOW > missed_by[1]
+    assert missed_by[0] > OCCLUDED_BELOW > missed_by[1]
 
 
 def test_the_further_the_way_back_misses_the_less_sure() -> None:

@@ -5,13 +5,13 @@ import pytest
 import torch
 
 from tests.tiny import save_tiny_controlnet, whole
-from tokenflow.attention import Injection
-from tokenflow.backbones.base import stack
 from tokenflow.config import ControlNet as Settings
+from tokenflow.diffusion.schedules import CLEAN, Step, add_noise, shared_noise
 from tokenflow.errors import ModelNotFoundError
-from tokenflow.modes.base import Call, Source
+from tokenflow.models.attention import Injection
+from tokenflow.models.model import stack
 from tokenflow.modes.controlnet import ControlNet, canny_edges
-from tokenflow.schedule import CLEAN, Step, add_noise, shared_noise
+from tokenflow.modes.mode import Call, InvertedClip
 
 COUNT = 4
 FRAMES = [3, 0]
@@ -22,21 +22,21 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(save_tiny_controlnet(tmp_path_factory.mktemp("controlnet")))
 
 
-def steps(source: Source, count: int = COUNT) -> tuple[Step, ...]:
-    return source.backbone.schedule.steps(count)
+def steps(source: InvertedClip, count: int = COUNT) -> tuple[Step, ...]:
+    return source.model.schedule.steps(count)
 
 
-def call(source: Source, step: Step) -> Call:
+def call(source: InvertedClip, step: Step) -> Call:
     """Of a guided edit: two branches."""
-    prompts = stack([source.backbone.embed(""), source.backbone.embed("a golden tiger")])
+    prompts = stack([source.model.encode_prompt(""), source.model.encode_prompt("a golden tiger")])
     return Call(FRAMES, source.latents(step.timestep, FRAMES), step, prompts, True)
 
 
-def prediction(source: Source, call: Call, injection: Injection) -> torch.Tensor:
-    return source.backbone.predict(call.latents, call.step.timestep, call.conditioning, injection=injection)
+def prediction(source: InvertedClip, call: Call, injection: Injection) -> torch.Tensor:
+    return source.model.predict(call.latents, call.step.timestep, call.conditioning, injection=injection)
 
 
-def test_scale_0_changes_nothing_and_scale_1_does(source: Source, path: str) -> None:
+def test_scale_0_changes_nothing_and_scale_1_does(source: InvertedClip, path: str) -> None:
     made = call(source, steps(source)[1])
     plain = prediction(source, made, Injection())
     controlled = [
@@ -47,7 +47,7 @@ def test_scale_0_changes_nothing_and_scale_1_does(source: Source, path: str) -> 
     assert (controlled[1] - plain).abs().max() > 1e-3
 
 
-def test_residuals_are_scaled(source: Source, path: str) -> None:
+def test_residuals_are_scaled(source: InvertedClip, path: str) -> None:
     made = call(source, steps(source)[1])
     whole, part = (ControlNet(source, Settings(path=path, scale=scale), 0).inject(made).control for scale in (1.0, 0.3))
     assert whole is not None
@@ -56,10 +56,12 @@ def test_residuals_are_scaled(source: Source, path: str) -> None:
         assert torch.equal(one * 0.3, other)
 
 
-def test_residuals_are_the_networks_own_for_these_frames_edges_latents_and_prompts(source: Source, path: str) -> None:
+def test_residuals_are_the_networks_own_for_these_frames_edges_latents_and_prompts(
+    source: InvertedClip, path: str
+) -> None:
     made = call(source, steps(source)[2])
     edges = torch.stack([canny_edges(source.frames[frame]) for frame in FRAMES]).float()
-    network = source.backbone.load_control(path)
+    network = source.model.load_control(path)
     down, middle = network(made.latents, made.step.timestep, made.conditioning, edges)
     injection = ControlNet(source, Settings(path=path), 0).inject(made)
     assert injection.control is not None
@@ -71,7 +73,7 @@ def test_residuals_are_the_networks_own_for_these_frames_edges_latents_and_promp
     assert not injection.features
 
 
-def test_other_frames_have_other_edges_and_other_residuals(source: Source, path: str) -> None:
+def test_other_frames_have_other_edges_and_other_residuals(source: InvertedClip, path: str) -> None:
     mode = ControlNet(source, Settings(path=path), 0)
     step = steps(source)[1]
     latents = source.latents(step.timestep, [0])
@@ -89,21 +91,21 @@ def test_other_frames_have_other_edges_and_other_residuals(source: Source, path:
     [(0.0, 1.0, range(25)), (0.2, 0.6, range(5, 15)), (0.0, 0.4, range(10)), (0.8, 1.0, range(20, 25)), (0.5, 0.5, ())],
 )
 def test_it_acts_between_its_fractions_of_the_steps(
-    start: float, end: float, acts: range, source: Source, path: str
+    start: float, end: float, acts: range, source: InvertedClip, path: str
 ) -> None:
     mode = ControlNet(source, Settings(path=path, start=start, end=end), 0)
     injected = [mode.inject(call(source, step)) for step in steps(source, 25)]
     assert [index for index, each in enumerate(injected) if each != Injection()] == list(acts)
 
 
-def test_it_starts_at_the_noisiest_level_and_takes_all_steps(source: Source, path: str) -> None:
+def test_it_starts_at_the_noisiest_level_and_takes_all_steps(source: InvertedClip, path: str) -> None:
     noisiest = steps(source)[0].timestep
-    start, taken = ControlNet(source, Settings(path=path, noise="inversion"), 0).start(steps(source))
+    start, taken = ControlNet(source, Settings(path=path, noise="inversion"), 0).initial_latents(steps(source))
     assert torch.equal(whole(start), source.trajectory.latents(noisiest))
     assert list(taken) == list(steps(source))
-    start, taken = ControlNet(source, Settings(path=path, noise="shared"), 7).start(steps(source))
+    start, taken = ControlNet(source, Settings(path=path, noise="shared"), 7).initial_latents(steps(source))
     clean = source.latents(CLEAN)
-    noised = add_noise(clean, shared_noise(clean, 7), source.backbone.schedule.alpha(noisiest))
+    noised = add_noise(clean, shared_noise(clean, 7), source.model.schedule.alpha(noisiest))
     assert torch.equal(whole(start), noised)
     assert list(taken) == list(steps(source))
 
@@ -137,7 +139,7 @@ def test_a_picture_of_one_colour_has_no_edges() -> None:
     assert canny_edges(np.full((16, 24, 3), 90, np.uint8)).sum() == 0
 
 
-def test_edges_of_a_frame_are_found_once(source: Source, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_edges_of_a_frame_are_found_once(source: InvertedClip, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     found: list[np.ndarray] = []
 
     def noted(picture: np.ndarray) -> torch.Tensor:
@@ -151,6 +153,6 @@ def test_edges_of_a_frame_are_found_once(source: Source, path: str, monkeypatch:
     assert len(found) == len(FRAMES)
 
 
-def test_the_folder_is_the_one_of_the_settings(source: Source, tmp_path: Path) -> None:
+def test_the_folder_is_the_one_of_the_settings(source: InvertedClip, tmp_path: Path) -> None:
     with pytest.raises(ModelNotFoundError, match="nothing-here"):
         ControlNet(source, Settings(path=str(tmp_path / "nothing-here")), 0)

@@ -5,11 +5,11 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from tests.tiny import whole
-from tokenflow.attention import Injection
 from tokenflow.config import SDEdit as Settings
-from tokenflow.modes.base import Call, Source
+from tokenflow.diffusion.schedules import CLEAN, Step
+from tokenflow.models.attention import Injection
+from tokenflow.modes.mode import Call, InvertedClip
 from tokenflow.modes.sdedit import SDEdit
-from tokenflow.schedule import CLEAN, Step
 
 COUNT = 25
 
@@ -18,20 +18,20 @@ once_a_source = settings(
 )  # the fixture is never changed
 
 
-def steps(source: Source) -> tuple[Step, ...]:
-    return source.backbone.schedule.steps(COUNT)
+def steps(source: InvertedClip) -> tuple[Step, ...]:
+    return source.model.schedule.steps(COUNT)
 
 
-def noise_in(source: Source, latents: Tensor, timestep: int) -> Tensor:
+def noise_in(source: InvertedClip, latents: Tensor, timestep: int) -> Tensor:
     """The noise that was added to the source's clean latents."""
-    alpha = source.backbone.schedule.alpha(timestep)
+    alpha = source.model.schedule.alpha(timestep)
     return (latents - alpha**0.5 * source.latents(CLEAN)) / (1 - alpha) ** 0.5
 
 
 @given(strength=st.floats(1e-6, 1))
 @once_a_source
-def test_the_share_of_the_steps_that_is_taken_is_the_strength(strength: float, source: Source) -> None:
-    _, taken = SDEdit(source, Settings(strength=strength), 0).start(steps(source))
+def test_the_share_of_the_steps_that_is_taken_is_the_strength(strength: float, source: InvertedClip) -> None:
+    _, taken = SDEdit(source, Settings(strength=strength), 0).initial_latents(steps(source))
     assert list(taken) == list(steps(source)[COUNT - len(taken) :])
     assert len(taken) >= 1
     # Rounded to whole steps, of which there is at least one.
@@ -41,25 +41,27 @@ def test_the_share_of_the_steps_that_is_taken_is_the_strength(strength: float, s
 @pytest.mark.parametrize(
     ("strength", "count"), [(1.0, 25), (0.8, 20), (0.6, 15), (0.2, 5), (0.04, 1), (0.01, 1), (1e-9, 1)]
 )
-def test_strength_1_takes_all_steps_and_the_smallest_takes_one(strength: float, count: int, source: Source) -> None:
-    _, taken = SDEdit(source, Settings(strength=strength), 0).start(steps(source))
+def test_strength_1_takes_all_steps_and_the_smallest_takes_one(
+    strength: float, count: int, source: InvertedClip
+) -> None:
+    _, taken = SDEdit(source, Settings(strength=strength), 0).initial_latents(steps(source))
     assert len(taken) == count
     assert taken[-1].next_timestep == CLEAN
 
 
 @pytest.mark.parametrize("strength", [1.0, 0.6, 0.01])
 def test_the_inversions_noise_is_the_trajectorys_own_latents_at_the_level_of_the_first_step(
-    strength: float, source: Source
+    strength: float, source: InvertedClip
 ) -> None:
-    start, taken = SDEdit(source, Settings(strength=strength, noise="inversion"), 0).start(steps(source))
+    start, taken = SDEdit(source, Settings(strength=strength, noise="inversion"), 0).initial_latents(steps(source))
     assert torch.equal(whole(start), source.trajectory.latents(taken[0].timestep))
 
 
 @pytest.mark.parametrize("strength", [1.0, 0.6, 0.2])
 def test_shared_noise_is_one_gaussian_in_all_frames_at_the_level_of_the_first_step(
-    strength: float, source: Source
+    strength: float, source: InvertedClip
 ) -> None:
-    start, taken = SDEdit(source, Settings(strength=strength, noise="shared"), 3).start(steps(source))
+    start, taken = SDEdit(source, Settings(strength=strength, noise="shared"), 3).initial_latents(steps(source))
     noise = noise_in(source, whole(start), taken[0].timestep)
     # Float32; at the cleanest of these levels the noise is a fifth of the latents' size.
     torch.testing.assert_close(noise, noise[:1].expand_as(noise), rtol=0, atol=1e-4)
@@ -67,16 +69,16 @@ def test_shared_noise_is_one_gaussian_in_all_frames_at_the_level_of_the_first_st
     assert abs(noise[0].std() - 1) < 4 / (2 * noise[0].numel()) ** 0.5
 
 
-def test_the_seed_decides_the_shared_noise_whatever_the_strength(source: Source) -> None:
+def test_the_seed_decides_the_shared_noise_whatever_the_strength(source: InvertedClip) -> None:
     noises = []
     for seed, strength in ((0, 0.6), (0, 1.0), (1, 0.6)):
-        start, taken = SDEdit(source, Settings(strength=strength, noise="shared"), seed).start(steps(source))
+        start, taken = SDEdit(source, Settings(strength=strength, noise="shared"), seed).initial_latents(steps(source))
         noises.append(noise_in(source, whole(start), taken[0].timestep))
     torch.testing.assert_close(noises[0], noises[1], rtol=0, atol=1e-4)
     assert (noises[0] - noises[2]).abs().mean() > 0.5
 
 
-def test_it_injects_nothing(source: Source) -> None:
+def test_it_injects_nothing(source: InvertedClip) -> None:
     mode = SDEdit(source, Settings(), 0)
     for step in steps(source):
         call = Call([0, 1], source.latents(step.timestep, [0, 1]), step, source.conditioning, True)

@@ -10,20 +10,21 @@ from torch import Tensor
 from tests.propagation.conftest import STEPS
 from tests.tiny import save_tiny_controlnet, whole
 from tokenflow import config as settings
-from tokenflow.attention import Features
 from tokenflow.correspondence.base import Correspondence, identity
+from tokenflow.correspondence.features import FeatureCorrespondence
 from tokenflow.correspondence.flow import FlowCorrespondence
-from tokenflow.correspondence.nearest import NearestCorrespondence
-from tokenflow.denoise import Predict, denoise
-from tokenflow.keyframes import draw_keyframes, windows
-from tokenflow.modes.base import Call, Mode, Source
+from tokenflow.diffusion.sampling import Predict
+from tokenflow.diffusion.sampling import sample as sampling_loop
+from tokenflow.diffusion.schedules import CLEAN, Step
+from tokenflow.models.attention import Features
 from tokenflow.modes.controlnet import ControlNet
+from tokenflow.modes.mode import Call, InvertedClip, Mode
 from tokenflow.modes.pnp import PnP
 from tokenflow.modes.sdedit import SDEdit
-from tokenflow.propagation import Editing, Guidance, PerFrame, TokenFlow
-from tokenflow.propagation.extended import Levels
-from tokenflow.propagation.kept import Kept
-from tokenflow.schedule import CLEAN, Step
+from tokenflow.propagation import EditDenoiser, Guidance, PerFrame, TokenFlow
+from tokenflow.propagation.extended_attention import Levels
+from tokenflow.propagation.feature_bank import FeatureBank
+from tokenflow.propagation.keyframes import draw_keyframes, windows
 
 ROUNDING = 2e-4
 """Float32 through four steps of the network, guidance 5 included; batches of another size sum in another order."""
@@ -37,15 +38,15 @@ def noise_of_all(predict: Predict, latents: Tensor, step: Step) -> Tensor:
     return noise
 
 
-def guidance(source: Source, prompt: str = "a golden tiger", scale: float = 5.0) -> Guidance:
-    return Guidance(source.backbone.embed(prompt), source.backbone.embed(""), scale)
+def guidance(source: InvertedClip, prompt: str = "a golden tiger", scale: float = 5.0) -> Guidance:
+    return Guidance(source.model.encode_prompt(prompt), source.model.encode_prompt(""), scale)
 
 
-def flow(source: Source) -> Correspondence:
+def flow(source: InvertedClip) -> Correspondence:
     return FlowCorrespondence(source.frames, *source.latents(CLEAN, [0]).shape[-2:])
 
 
-def tokenflow(source: Source, mode: Mode, guided: Guidance, **changes: object) -> TokenFlow:
+def tokenflow(source: InvertedClip, mode: Mode, guided: Guidance, **changes: object) -> TokenFlow:
     options: dict = {
         "batch_size": 3,
         "correspondence": flow(source),
@@ -57,20 +58,20 @@ def tokenflow(source: Source, mode: Mode, guided: Guidance, **changes: object) -
         "carried_until": 0.0,
         **changes,
     }
-    return TokenFlow(Editing(source.backbone, mode, guided), options.pop("batch_size"), **options)
+    return TokenFlow(EditDenoiser(source.model, mode, guided), options.pop("batch_size"), **options)
 
 
-def pnp(source: Source, features: float = 0.8, attention: float = 0.5) -> PnP:
+def pnp(source: InvertedClip, features: float = 0.8, attention: float = 0.5) -> PnP:
     return PnP(source, settings.PnP(features_until=features, attention_until=attention))
 
 
-def sample(source: Source, mode: Mode, predict: Predict) -> Tensor:
-    start, steps = mode.start(source.backbone.schedule.steps(STEPS))
-    *_, latents = denoise(start, steps, predict, source.backbone.schedule)
+def sample(source: InvertedClip, mode: Mode, predict: Predict) -> Tensor:
+    start, steps = mode.initial_latents(source.model.schedule.steps(STEPS))
+    *_, latents = sampling_loop(start, steps, predict, source.model.schedule)
     return latents
 
 
-MODES: dict[str, Callable[[Source, Path], Mode]] = {
+MODES: dict[str, Callable[[InvertedClip, Path], Mode]] = {
     "pnp": lambda source, _: pnp(source),
     "sdedit": lambda source, _: SDEdit(source, settings.SDEdit(strength=0.5, noise="shared"), 0),
     "controlnet": lambda source, folder: ControlNet(
@@ -89,7 +90,9 @@ CARRIED: dict[str, dict[str, object]] = {
 
 @pytest.mark.parametrize("carried", CARRIED)
 @pytest.mark.parametrize("name", MODES)
-def test_the_result_does_not_depend_on_the_batch_size(name: str, carried: str, moving: Source, tmp_path: Path) -> None:
+def test_the_result_does_not_depend_on_the_batch_size(
+    name: str, carried: str, moving: InvertedClip, tmp_path: Path
+) -> None:
     mode = MODES[name](moving, tmp_path)
     results = [
         sample(moving, mode, tokenflow(moving, mode, guidance(moving), batch_size=size, **CARRIED[carried]))
@@ -101,22 +104,24 @@ def test_the_result_does_not_depend_on_the_batch_size(name: str, carried: str, m
 
 @pytest.mark.parametrize("carried", CARRIED)
 @pytest.mark.parametrize("name", MODES)
-def test_a_still_clip_gives_still_output(name: str, carried: str, still: Source, tmp_path: Path) -> None:
+def test_a_still_clip_gives_still_output(name: str, carried: str, still: InvertedClip, tmp_path: Path) -> None:
     mode = MODES[name](still, tmp_path)
     result = sample(still, mode, tokenflow(still, mode, guidance(still), **CARRIED[carried]))
     torch.testing.assert_close(result, result[:1].expand_as(result), rtol=0, atol=ROUNDING)
 
 
-def test_per_frame_guidance_1_with_the_sources_prompt_and_full_injection_returns_the_source(moving: Source) -> None:
+def test_per_frame_guidance_1_with_the_sources_prompt_and_full_injection_returns_the_source(
+    moving: InvertedClip,
+) -> None:
     mode = pnp(moving, 1.0, 1.0)
-    predict = PerFrame(Editing(moving.backbone, mode, guidance(moving, "a dog on grass", 1.0)), 4)
+    predict = PerFrame(EditDenoiser(moving.model, mode, guidance(moving, "a dog on grass", 1.0)), 4)
     # What remains is the fixed-point iteration's last correction.
     torch.testing.assert_close(sample(moving, mode, predict), moving.latents(CLEAN), rtol=0, atol=1e-3)
 
 
 @pytest.mark.parametrize("levels", ["coarse", "all"])
 def test_with_propagation_a_still_clip_at_guidance_1_with_full_injection_returns_the_source(
-    levels: Levels, still: Source
+    levels: Levels, still: InvertedClip
 ) -> None:
     """The same tokens several times change no softmax."""
     mode = pnp(still, 1.0, 1.0)
@@ -124,7 +129,7 @@ def test_with_propagation_a_still_clip_at_guidance_1_with_full_injection_returns
     torch.testing.assert_close(sample(still, mode, predict), still.latents(CLEAN), rtol=0, atol=1e-3)
 
 
-def test_an_edit_that_changes_nothing_returns_a_moving_source_where_it_is_carried_whole(moving: Source) -> None:
+def test_an_edit_that_changes_nothing_returns_a_moving_source_where_it_is_carried_whole(moving: InvertedClip) -> None:
     """One keyframe, so that it attends to itself alone, and what it adds to its source is nothing."""
     mode = pnp(moving, 1.0, 1.0)
     unchanged = guidance(moving, "a dog on grass", 1.0)
@@ -134,22 +139,22 @@ def test_an_edit_that_changes_nothing_returns_a_moving_source_where_it_is_carrie
 
 @pytest.mark.parametrize("name", MODES)
 def test_where_the_whole_edit_is_carried_every_frame_adds_the_same_to_its_own_source(
-    name: str, moving: Source, tmp_path: Path
+    name: str, moving: InvertedClip, tmp_path: Path
 ) -> None:
     mode = MODES[name](moving, tmp_path)
-    start, steps = mode.start(moving.backbone.schedule.steps(STEPS))
+    start, steps = mode.initial_latents(moving.model.schedule.steps(STEPS))
     predict = tokenflow(moving, mode, guidance(moving), correspondence=IdentityMaps(), interval=11, carried_until=1.0)
     added = noise_of_all(predict, whole(start), steps[0])
-    added -= predict._editing.source_noise(range(len(added)), steps[0])
+    added -= predict._denoiser.source_noise(range(len(added)), steps[0])
     assert added.abs().mean() > 0.01
     torch.testing.assert_close(added, added[:1].expand_as(added), rtol=0, atol=ROUNDING)
 
 
 def test_where_the_whole_edit_is_carried_the_network_sees_keyframes_alone(
-    moving: Source, monkeypatch: pytest.MonkeyPatch
+    moving: InvertedClip, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mode = pnp(moving)
-    start, steps = mode.start(moving.backbone.schedule.steps(STEPS))
+    start, steps = mode.initial_latents(moving.model.schedule.steps(STEPS))
     predict = tokenflow(moving, mode, guidance(moving), carried_until=0.5)
     inject, seen = mode.inject, list[int]()
     monkeypatch.setattr(mode, "inject", lambda call: seen.extend(call.frames) or inject(call))
@@ -161,7 +166,7 @@ def test_where_the_whole_edit_is_carried_the_network_sees_keyframes_alone(
 
 
 def test_with_propagation_a_moving_clip_at_guidance_1_stays_nearer_to_the_source_than_to_an_edit(
-    moving: Source,
+    moving: InvertedClip,
 ) -> None:
     # Keyframes attend to each other, flow is estimated and features are carried, so a moving clip is not returned to
     # the digit: 0.3 with this random model, whose features mean nothing.
@@ -179,10 +184,10 @@ class IdentityMaps:
         return identity(height, width)
 
 
-def test_a_keyframe_gets_its_own_tokens_back(moving: Source) -> None:
+def test_a_keyframe_gets_its_own_tokens_back(moving: InvertedClip) -> None:
     """With an interval of 1 every frame is a keyframe; a frame next to it with its latents gets the same noise."""
     mode = SDEdit(moving, settings.SDEdit(strength=1.0), 0)
-    start, steps = mode.start(moving.backbone.schedule.steps(STEPS))
+    start, steps = mode.initial_latents(moving.model.schedule.steps(STEPS))
     twins = start[[0]].repeat(4, 1, 1, 1)
     predict = tokenflow(moving, mode, guidance(moving), correspondence=IdentityMaps(), interval=4, carry_guidance=False)
     keyframe = draw_keyframes(4, 4, 0, 0)[0]
@@ -191,11 +196,11 @@ def test_a_keyframe_gets_its_own_tokens_back(moving: Source) -> None:
         torch.testing.assert_close(noise[frame], noise[keyframe], rtol=0, atol=1e-4)
 
 
-def test_flow_and_features_map_a_frame_to_itself_by_the_identity(moving: Source) -> None:
+def test_flow_and_features_map_a_frame_to_itself_by_the_identity(moving: InvertedClip) -> None:
     def features(frames: list[int]) -> Tensor:
-        return moving.backbone.features(moving.latents(1, frames), 1, moving.conditioning)
+        return moving.model.features(moving.latents(1, frames), 1, moving.conditioning)
 
-    for correspondence in (flow(moving), NearestCorrespondence(features)):
+    for correspondence in (flow(moving), FeatureCorrespondence(features)):
         positions, confidence = correspondence.maps(3, 3, 8, 12)
         assert torch.equal(positions, identity(8, 12)[0])
         assert torch.equal(confidence, torch.ones(96))
@@ -204,14 +209,14 @@ def test_flow_and_features_map_a_frame_to_itself_by_the_identity(moving: Source)
 @pytest.mark.parametrize("levels", ["coarse", "all"])
 @pytest.mark.parametrize("window", [11, 4])
 def test_keyframes_see_each_other_the_anchors_and_the_keyframe_before(
-    window: int, levels: Levels, moving: Source
+    window: int, levels: Levels, moving: InvertedClip
 ) -> None:
     """Every frame a keyframe: what changes in one changes the noise of those that attend to it.
 
     Of no others, but of those that attend to these at a later layer.
     """
     mode = SDEdit(moving, settings.SDEdit(strength=1.0), 0)
-    start, steps = mode.start(moving.backbone.schedule.steps(STEPS))
+    start, steps = mode.initial_latents(moving.model.schedule.steps(STEPS))
     predict = tokenflow(moving, mode, guidance(moving), interval=1, window=window, extended=levels)
     before = whole(start)
     noise = noise_of_all(predict, before, steps[0])
@@ -228,7 +233,7 @@ def test_keyframes_see_each_other_the_anchors_and_the_keyframe_before(
         assert attending <= set(differs.nonzero().flatten().tolist()) <= reached
 
 
-def test_with_every_frame_a_keyframe_all_attend_to_all_and_nothing_is_carried(moving: Source) -> None:
+def test_with_every_frame_a_keyframe_all_attend_to_all_and_nothing_is_carried(moving: InvertedClip) -> None:
     mode = pnp(moving)
     nothing_known: Correspondence = IdentityMaps()
     one = sample(moving, mode, tokenflow(moving, mode, guidance(moving), interval=1, window=11))
@@ -240,10 +245,10 @@ def test_with_every_frame_a_keyframe_all_attend_to_all_and_nothing_is_carried(mo
     assert torch.equal(one, other)
 
 
-def test_at_guidance_1_the_negative_prompt_has_no_effect_and_carrying_changes_nothing(moving: Source) -> None:
+def test_at_guidance_1_the_negative_prompt_has_no_effect_and_carrying_changes_nothing(moving: InvertedClip) -> None:
     mode = pnp(moving)
     plain = guidance(moving, scale=1.0)
-    negative = Guidance(plain.conditional, moving.backbone.embed("snow"), 1.0)
+    negative = Guidance(plain.conditional, moving.model.encode_prompt("snow"), 1.0)
     results = [
         sample(moving, mode, tokenflow(moving, mode, plain, carry_guidance=True)),
         sample(moving, mode, tokenflow(moving, mode, plain, carry_guidance=False)),
@@ -261,13 +266,13 @@ class NothingConfirmed(IdentityMaps):
         return positions, torch.zeros_like(confidence)
 
 
-def test_tokens_that_no_keyframe_knows_attend_to_their_own_frame(moving: Source) -> None:
+def test_tokens_that_no_keyframe_knows_attend_to_their_own_frame(moving: InvertedClip) -> None:
     mode = SDEdit(moving, settings.SDEdit(strength=1.0), 0)
-    start, steps = mode.start(moving.backbone.schedule.steps(STEPS))
+    start, steps = mode.initial_latents(moving.model.schedule.steps(STEPS))
     guided = guidance(moving)
     lost_in_all = tokenflow(moving, mode, guided, correspondence=NothingConfirmed(), carry_guidance=False)
     lost = noise_of_all(lost_in_all, whole(start), steps[0])
-    alone = noise_of_all(PerFrame(Editing(moving.backbone, mode, guided), 4), whole(start), steps[0])
+    alone = noise_of_all(PerFrame(EditDenoiser(moving.model, mode, guided), 4), whole(start), steps[0])
     others = sorted(set(range(len(start))) - set(draw_keyframes(len(start), 4, 0, 0)))
     torch.testing.assert_close(lost[others], alone[others], rtol=0, atol=ROUNDING)
 
@@ -282,9 +287,11 @@ class SomeUnconfirmed(IdentityMaps):
 
 
 @pytest.mark.parametrize("carry_guidance", [True, False])
-def test_lost_tokens_of_frames_that_go_together_are_what_they_are_alone(carry_guidance: bool, moving: Source) -> None:
+def test_lost_tokens_of_frames_that_go_together_are_what_they_are_alone(
+    carry_guidance: bool, moving: InvertedClip
+) -> None:
     mode = SDEdit(moving, settings.SDEdit(strength=1.0), 0)
-    start, steps = mode.start(moving.backbone.schedule.steps(STEPS))
+    start, steps = mode.initial_latents(moving.model.schedule.steps(STEPS))
     together, alone = (
         tokenflow(moving, mode, guidance(moving), correspondence=SomeUnconfirmed(), carry_guidance=carry_guidance)
         for _ in range(2)
@@ -295,9 +302,9 @@ def test_lost_tokens_of_frames_that_go_together_are_what_they_are_alone(carry_gu
 
 
 @pytest.mark.parametrize("frames", [1, 2, 7, 11])
-def test_every_frame_comes_out_whatever_the_count_divides_by(frames: int, moving: Source) -> None:
+def test_every_frame_comes_out_whatever_the_count_divides_by(frames: int, moving: InvertedClip) -> None:
     mode = SDEdit(moving, settings.SDEdit(strength=1.0), 0)
-    start, steps = mode.start(moving.backbone.schedule.steps(STEPS))
+    start, steps = mode.initial_latents(moving.model.schedule.steps(STEPS))
     groups = list(tokenflow(moving, mode, guidance(moving), interval=5)(whole(start)[:frames], steps[0]))
     assert sorted(frame for group, _ in groups for frame in group) == list(range(frames))
     for group, noise in groups:
@@ -306,34 +313,36 @@ def test_every_frame_comes_out_whatever_the_count_divides_by(frames: int, moving
 
 
 @pytest.mark.parametrize("carried_until", [0.0, 1.0])
-def test_windows_of_few_keyframes_give_about_what_one_window_gives(carried_until: float, moving: Source) -> None:
+def test_windows_of_few_keyframes_give_about_what_one_window_gives(carried_until: float, moving: InvertedClip) -> None:
     mode = pnp(moving)
     options = {"interval": 2, "carried_until": carried_until}
     whole = sample(moving, mode, tokenflow(moving, mode, guidance(moving), window=100, **options))
     cut = sample(moving, mode, tokenflow(moving, mode, guidance(moving), window=4, **options))
-    alone = sample(moving, mode, PerFrame(Editing(moving.backbone, mode, guidance(moving)), 4))
+    alone = sample(moving, mode, PerFrame(EditDenoiser(moving.model, mode, guidance(moving)), 4))
     assert (cut - whole).abs().mean() < (alone - whole).abs().mean()
 
 
-def test_what_is_kept_of_keyframes_does_not_grow_with_the_clip(moving: Source, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_kept_of_keyframes_does_not_grow_with_the_clip(
+    moving: InvertedClip, monkeypatch: pytest.MonkeyPatch
+) -> None:
     mode = SDEdit(moving, settings.SDEdit(strength=1.0), 0)
-    start, steps = mode.start(moving.backbone.schedule.steps(STEPS))
+    start, steps = mode.initial_latents(moving.model.schedule.steps(STEPS))
     held: list[int] = []
-    joined = Kept.joined
+    joined = FeatureBank.merge
 
-    def counted(kept: Kept, other: Kept) -> Kept:
+    def counted(kept: FeatureBank, other: FeatureBank) -> FeatureBank:
         result = joined(kept, other)
         held.append(len(result.keyframes))
         return result
 
-    monkeypatch.setattr(Kept, "joined", counted)
+    monkeypatch.setattr(FeatureBank, "merge", counted)
     noise_of_all(tokenflow(moving, mode, guidance(moving), interval=1, window=4), whole(start), steps[0])
     # Two anchors, the keyframe before, and the one at work.
     assert max(held) == 4
 
 
-def test_after_an_edit_and_after_one_that_raised_the_model_is_what_it_was(moving: Source) -> None:
-    unet = moving.backbone._unet
+def test_after_an_edit_and_after_one_that_raised_the_model_is_what_it_was(moving: InvertedClip) -> None:
+    unet = moving.model._unet
     before, appearance = dict(unet.attn_processors), repr(unet)
     mode = pnp(moving)
     sample(moving, mode, tokenflow(moving, mode, guidance(moving)))
@@ -349,9 +358,9 @@ def test_after_an_edit_and_after_one_that_raised_the_model_is_what_it_was(moving
     assert not any(module._forward_hooks for module in unet.modules())
 
 
-def test_the_source_is_read_for_keyframes_alone(moving: Source, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_source_is_read_for_keyframes_alone(moving: InvertedClip, monkeypatch: pytest.MonkeyPatch) -> None:
     mode = pnp(moving)
-    start, steps = mode.start(moving.backbone.schedule.steps(STEPS))
+    start, steps = mode.initial_latents(moving.model.schedule.steps(STEPS))
     latents, predict = whole(start), tokenflow(moving, mode, guidance(moving))
     asked: list[Call] = []
     inject = mode.inject
@@ -365,10 +374,10 @@ def test_the_source_is_read_for_keyframes_alone(moving: Source, monkeypatch: pyt
 
 
 @pytest.mark.parametrize("features", ["block", "residual"])
-def test_injected_features_are_carried_to_the_frames_between(features: Features, moving: Source) -> None:
+def test_injected_features_are_carried_to_the_frames_between(features: Features, moving: InvertedClip) -> None:
     """Still correspondences and one frame's features for all: every frame gets them as its own."""
     mode = PnP(moving, settings.PnP(features=features, attention_until=0.0))
-    start, steps = mode.start(moving.backbone.schedule.steps(STEPS))
+    start, steps = mode.initial_latents(moving.model.schedule.steps(STEPS))
     twins = start[[0]].repeat(4, 1, 1, 1)
     predict = tokenflow(moving, mode, guidance(moving), correspondence=IdentityMaps(), carry_guidance=False)
     keyframe = draw_keyframes(4, 4, 0, 0)[0]

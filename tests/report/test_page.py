@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from tests.tiny import moving_square
 from tokenflow.report import contact_sheet, page, write_page
-from tokenflow.report.plot import MOST_POINTS, line_plot
+from tokenflow.report.plot import MAX_POINTS, line_plot
 from tokenflow.video import VideoWriter, probe, read_frames
 
 NAMES = ("source", "reconstruction", "edit")
@@ -149,7 +149,7 @@ def test_a_video_that_browsers_do_not_play_goes_in_as_one_they_do(
 
 
 def test_a_video_that_is_too_large_goes_in_smaller(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(page, "MOST_BYTES", 100)
+    monkeypatch.setattr(page, "MAX_BYTES", 100)
     monkeypatch.setattr(page, "PREVIEW", (24, 24))
     (tmp_path / "copy.mp4").write_bytes(embedded(write(tmp_path), "video/mp4"))
     assert (probe(tmp_path / "copy.mp4").width, probe(tmp_path / "copy.mp4").height) == (24, 8)
@@ -283,7 +283,7 @@ def test_every_series_can_be_drawn_inside_its_axes(values: list[float], first: i
     plot = drawn(line_plot("Flicker", {"edit": values}, first))
     path = next(plot.iter(f"{SVG}path"))
     points = np.array([point.split() for point in path.attrib["d"][1:].split("L")], float)
-    assert len(points) <= MOST_POINTS
+    assert len(points) <= MAX_POINTS
     assert np.all(points >= 0)
     assert np.all(points <= (560, 190))
 

@@ -9,8 +9,8 @@ from PIL import Image
 from tests.video.making import CODECS, HEIGHT, WIDTH, flat, make, number, numbered
 from tokenflow.errors import ClipError, ClipNotFoundError
 from tokenflow.video import probe, read_frames
+from tokenflow.video.decoder import DecodedFrame
 from tokenflow.video.deinterlace import deinterlaced
-from tokenflow.video.source import Shot
 
 COUNT = 12
 
@@ -241,7 +241,7 @@ def as_stored(clip):
     """Its shots with their combs."""
     with av.open(str(clip)) as file:
         frames = list(file.decode(video=0))
-    return [Shot(frame, Fraction(index, 25), Fraction(1, 25)) for index, frame in enumerate(frames)]
+    return [DecodedFrame(frame, Fraction(index, 25), Fraction(1, 25)) for index, frame in enumerate(frames)]
 
 
 def test_interlaced_pictures_of_another_size_or_format_come_through_in_their_places(tmp_path):

@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from tokenflow.batch.jobs import Job
-from tokenflow.batch.worker import Outcome
+from tokenflow.batch.worker import JobResult
 
 PATIENCE = 10.0
 """Seconds that workers get to end by themselves when a batch is stopped."""
 
 
-class Watcher(Protocol):
+class Observer(Protocol):
     """Is told what happens, in the process and the thread that called `Engine.run`."""
 
     def started(self, job: Job, worker: int) -> None:
@@ -21,7 +21,7 @@ class Watcher(Protocol):
         """A worker's job is so far in one of its stages."""
         ...
 
-    def finished(self, job: Job, worker: int, outcome: Outcome) -> None:
+    def finished(self, job: Job, worker: int, outcome: JobResult) -> None:
         """A job is done, or has failed for good."""
         ...
 
@@ -29,7 +29,7 @@ class Watcher(Protocol):
 class Engine(Protocol):
     """Where jobs run."""
 
-    def run(self, jobs: Sequence[Job], watcher: Watcher) -> None:
+    def run(self, jobs: Sequence[Job], watcher: Observer) -> None:
         """Run every job, beginning in the order given, and return when each has finished or failed.
 
         Whatever comes out, Ctrl-C included, no worker is left running.

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import torch
 
-from tokenflow.batch.engine import PATIENCE, Watcher
+from tokenflow.batch.engine import PATIENCE, Observer
 from tokenflow.batch.jobs import Job
-from tokenflow.batch.worker import Outcome, Worker
+from tokenflow.batch.worker import JobResult, Worker
 from tokenflow.errors import EngineError
-from tokenflow.progress import Listener
+from tokenflow.events import Listener
 
 FAILED_STARTS = 10
 """After so many workers in a row that died before they could begin, it is not chance."""
@@ -32,7 +32,7 @@ SPAWN = multiprocessing.get_context("spawn")
 class InProcess:
     """One job after another, here."""
 
-    def run(self, jobs: Sequence[Job], watcher: Watcher) -> None:
+    def run(self, jobs: Sequence[Job], watcher: Observer) -> None:
         """Run every job (see `Engine.run`)."""
         worker = Worker()
         for job in jobs:
@@ -53,7 +53,7 @@ class Processes:
         self._count = workers
         self._retries = retries
 
-    def run(self, jobs: Sequence[Job], watcher: Watcher) -> None:
+    def run(self, jobs: Sequence[Job], watcher: Observer) -> None:
         """Run every job (see `Engine.run`)."""
         waiting = deque(jobs)
         deaths: Counter[Path] = Counter()
@@ -76,7 +76,7 @@ class Processes:
                         if deaths[worker.job.output] <= self._retries:
                             waiting.appendleft(worker.job)
                         else:
-                            watcher.finished(worker.job, worker.index, Outcome(reason=reason))
+                            watcher.finished(worker.job, worker.index, JobResult(reason=reason))
                     workers[workers.index(worker)] = _Process(worker.index, threads)
         finally:
             _stop(workers)
@@ -100,21 +100,21 @@ class _Process:
         self.process.start()
         theirs.close()  # else the end of the process would not be the end of the connection
 
-    def give(self, job: Job, watcher: Watcher) -> None:
+    def give(self, job: Job, watcher: Observer) -> None:
         """Have it begin a job."""
         self.job = job
         watcher.started(job, self.index)
         with suppress(OSError):  # it has died, which is heard of next
             self.connection.send(job.config)
 
-    def hear(self, watcher: Watcher) -> bool:
+    def hear(self, watcher: Observer) -> bool:
         """Take its next message and pass it on; False if it has died."""
         try:
             message = self.connection.recv()
         except (EOFError, OSError):
             return False
         match message:
-            case Outcome() if self.job:
+            case JobResult() if self.job:
                 job, self.job = self.job, None
                 watcher.finished(job, self.index, message)
             case (stage, done, total):

@@ -5,11 +5,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tokenflow.backbones.sizes import sizes_of
 from tokenflow.batch.jobs import Job, as_jobs, check
 from tokenflow.batch.record import RunFolder, is_done
 from tokenflow.config import Config
 from tokenflow.errors import TokenflowError
+from tokenflow.models.sizes import sizes_of
 from tokenflow.pipeline.opening import open_trajectory
 from tokenflow.video import fit_size, probe, read_frames
 
@@ -20,7 +20,7 @@ PNG_BYTES_A_PIXEL = 1.5
 
 
 @dataclass(frozen=True)
-class Planned:
+class PlannedJob:
     """A job of the plan.
 
     Attributes:
@@ -36,7 +36,7 @@ class Planned:
     bytes: int
 
 
-def plan(configs: Iterable[Config], run_dir: str | Path) -> list[Planned]:
+def plan(configs: Iterable[Config], run_dir: str | Path) -> list[PlannedJob]:
     """What `edit_many` would do with these, in their order.
 
     Raises:
@@ -49,7 +49,7 @@ def plan(configs: Iterable[Config], run_dir: str | Path) -> list[Planned]:
     return [_planned(job, folder, origins) for job in jobs]
 
 
-def plan_lines(steps: Sequence[Planned]) -> list[str]:
+def plan_lines(steps: Sequence[PlannedJob]) -> list[str]:
     """The plan in words, with what it takes and what there is where results go."""
     width = max(len(str(step.output)) for step in steps)
     lines = [f"{step.action:<5} {step.output!s:<{width}}  {step.inversion}".rstrip() for step in steps]
@@ -62,18 +62,18 @@ def plan_lines(steps: Sequence[Planned]) -> list[str]:
     return lines
 
 
-def _planned(job: Job, folder: RunFolder, origins: dict[str, str]) -> Planned:
+def _planned(job: Job, folder: RunFolder, origins: dict[str, str]) -> PlannedJob:
     if is_done(job, folder.read(job)):
-        return Planned(job.output, "keep", "", 0)
+        return PlannedJob(job.output, "keep", "", 0)
     frames, width, height = _dimensions(job.config)
     size = result_bytes(job.config, frames, width, height)
     if job.inversion in origins:
-        return Planned(job.output, "edit", origins[job.inversion], size)
+        return PlannedJob(job.output, "edit", origins[job.inversion], size)
     stored = _is_stored(job.config)
     origins[job.inversion] = "stored" if stored else "shared"
     if stored:
-        return Planned(job.output, "edit", "stored", size)
-    return Planned(job.output, "edit", "new", size + trajectory_bytes(job.config, frames, width, height))
+        return PlannedJob(job.output, "edit", "stored", size)
+    return PlannedJob(job.output, "edit", "new", size + trajectory_bytes(job.config, frames, width, height))
 
 
 def trajectory_bytes(config: Config, frames: int, width: int, height: int) -> int:

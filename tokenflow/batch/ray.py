@@ -19,9 +19,9 @@ from urllib.parse import urlsplit
 
 import torch
 
-from tokenflow.batch.engine import PATIENCE, Watcher
+from tokenflow.batch.engine import PATIENCE, Observer
 from tokenflow.batch.jobs import Job
-from tokenflow.batch.worker import Outcome, Worker
+from tokenflow.batch.worker import JobResult, Worker
 from tokenflow.config import Config
 from tokenflow.errors import EngineError
 
@@ -63,7 +63,7 @@ class Ray:
             ) from error
         self._ray = ray
 
-    def run(self, jobs: Sequence[Job], watcher: Watcher) -> None:
+    def run(self, jobs: Sequence[Job], watcher: Observer) -> None:
         """Run every job (see `Engine.run`)."""
         with self._connected():
             actors = self._actors(len(jobs))
@@ -118,7 +118,7 @@ class Ray:
 class _Calls:
     """The calls to actors that are under way, and what to do when one returns."""
 
-    def __init__(self, ray: Any, actors: Sequence[Any], watcher: Watcher) -> None:
+    def __init__(self, ray: Any, actors: Sequence[Any], watcher: Observer) -> None:
         self._ray, self._actors, self._watcher = ray, actors, watcher
         self._starting = {actor.ready.remote(): index for index, actor in enumerate(actors)}
         self._running: dict[Any, tuple[int, Job]] = {}
@@ -164,11 +164,11 @@ class _Calls:
                 f"installed, and to see {Path.cwd()} as this one does"
             ) from error
 
-    def _outcome(self, call: Any) -> Outcome:
+    def _outcome(self, call: Any) -> JobResult:
         try:
             return self._ray.get(call)
         except self._ray.exceptions.RayError as error:
-            return Outcome(
+            return JobResult(
                 reason=f"its Ray worker died each time ({_last_line(error)}); if memory ran out, try fewer workers "
                 "or a smaller batch_size"
             )
@@ -205,13 +205,13 @@ class _Actor:
     def ready(self) -> None:
         """Returns once the actor is there."""
 
-    def run(self, config: Config) -> Outcome:
+    def run(self, config: Config) -> JobResult:
         """Do a job."""
         torch.set_num_threads(self._threads)  # of this call's thread, of which Ray keeps several
         try:
             return self._worker.run(config, self._listen)
         except KeyboardInterrupt:  # by `stop`; nobody waits for the outcome
-            return Outcome(reason="interrupted")
+            return JobResult(reason="interrupted")
 
     def progress(self) -> tuple[str, int, int | None] | None:
         """How far the job is."""

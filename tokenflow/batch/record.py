@@ -12,8 +12,8 @@ from typing import Literal
 from tokenflow.batch.jobs import Job
 from tokenflow.errors import BatchError, OutputError
 from tokenflow.pipeline import EditResult, open_result
-from tokenflow.replacing import is_whole, report_checksum
 from tokenflow.report import write_json
+from tokenflow.store.results import is_whole, report_checksum
 
 LOCK = ".tokenflow-batch.lock"
 """Not that of a result, which may go into the same folder."""

@@ -16,11 +16,11 @@ from tokenflow.batch.jobs import Job, as_jobs, check, in_order
 from tokenflow.batch.local import InProcess, Processes
 from tokenflow.batch.ray import Ray
 from tokenflow.batch.record import Record, RunFolder, is_done
-from tokenflow.batch.worker import Outcome
+from tokenflow.batch.worker import JobResult
 from tokenflow.config import Config
 from tokenflow.errors import BatchError
-from tokenflow.progress import drawn_bar
-from tokenflow.replacing import report_checksum
+from tokenflow.events import drawn_bar
+from tokenflow.store.results import report_checksum
 
 EngineName = Literal["local", "ray"]
 
@@ -123,7 +123,7 @@ class _Run:
     def progressed(self, worker: int, stage: str, done: int, total: int | None) -> None:
         self._bars.progress(worker, stage, done, total)
 
-    def finished(self, job: Job, worker: int, outcome: Outcome) -> None:
+    def finished(self, job: Job, worker: int, outcome: JobResult) -> None:
         state: Literal["done", "failed"] = "failed" if outcome.failed else "done"
         report = None if outcome.failed else report_checksum(job.output)
         told = asdict(outcome) | {"state": state, "finished": _now(), "report": report}

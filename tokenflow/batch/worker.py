@@ -5,16 +5,17 @@ import traceback
 import warnings
 from dataclasses import dataclass
 
-from tokenflow.backbones.base import Backbone
-from tokenflow.config import Config, Model
+from tokenflow.config import Config
+from tokenflow.config import Model as ModelSettings
 from tokenflow.errors import TokenflowError, TokenflowWarning, WaitingWarning
+from tokenflow.events import Listener
+from tokenflow.models.model import Model
 from tokenflow.pipeline import edit
-from tokenflow.pipeline.opening import load_model
-from tokenflow.progress import Listener
+from tokenflow.pipeline.opening import open_model
 
 
 @dataclass(frozen=True)
-class Outcome:
+class JobResult:
     """How a job ended; the fields are those of a `Record`."""
 
     seconds: float = 0.0
@@ -33,11 +34,11 @@ class Worker:
     """Edits, and holds the model of the last edit for the next. After `stop`, what it is at ends at its next step."""
 
     def __init__(self) -> None:
+        self._settings: ModelSettings | None = None
         self._model: Model | None = None
-        self._backbone: Backbone | None = None
         self._stopped = False
 
-    def run(self, config: Config, listener: Listener) -> Outcome:
+    def run(self, config: Config, listener: Listener) -> JobResult:
         """Do one job. What goes wrong in it is in the outcome; only Ctrl-C and `stop` come out, as KeyboardInterrupt.
 
         Args:
@@ -59,12 +60,12 @@ class Worker:
             warnings.simplefilter("always", TokenflowWarning)
             warnings.simplefilter("ignore", WaitingWarning)  # for another of the jobs that share an inversion
             try:
-                edit(config, backbone=self._backbone_for(config), progress=told)
+                edit(config, model=self._model_for(config), progress=told)
             except TokenflowError as error:
                 reason = str(error)
             except Exception as error:
                 reason, trace = _in_one_line(error), traceback.format_exc()
-        return Outcome(
+        return JobResult(
             seconds=round(time.perf_counter() - begin, 3),
             reason=reason,
             inverted="reconstruct" in stages,
@@ -76,12 +77,12 @@ class Worker:
         """End what is being done at its next step, leaving nothing half done. May be called from another thread."""
         self._stopped = True
 
-    def _backbone_for(self, config: Config) -> Backbone:
-        if self._backbone is None or self._model != config.model:
-            self._backbone = None  # so that two models never need memory at once
-            self._backbone = load_model(config)
-            self._model = config.model
-        return self._backbone
+    def _model_for(self, config: Config) -> Model:
+        if self._model is None or self._settings != config.model:
+            self._model = None  # so that two models never need memory at once
+            self._model = open_model(config)
+            self._settings = config.model
+        return self._model
 
 
 def _in_one_line(error: Exception) -> str:

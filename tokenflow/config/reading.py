@@ -18,8 +18,8 @@ from pydantic import BaseModel, ValidationError
 from yaml import YAMLError
 
 from tokenflow.config.settings import PRESETS, Config
+from tokenflow.config.suggestions import all_keys, annotation, explain, is_section, key_of, one_line, origin
 from tokenflow.errors import ConfigError
-from tokenflow.mistakes import all_keys, annotation, explain, is_section, key_of, one_line, origin
 
 ENVIRONMENT_PREFIX = "TOKENFLOW_"
 WORDS = "words"

@@ -20,7 +20,7 @@ from pydantic import (
     model_validator,
 )
 
-from tokenflow.mistakes import is_section
+from tokenflow.config.suggestions import is_section
 
 Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1, le=10**9)]

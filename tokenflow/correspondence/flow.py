@@ -7,9 +7,9 @@ from typing import Any
 import cv2
 import numpy as np
 
-from tokenflow.correspondence.pair_file import PairFile
 from tokenflow.correspondence.pairwise import Pairwise
-from tokenflow.rows import Frames
+from tokenflow.diffusion.latents import Frames
+from tokenflow.store.pair_file import PairFile
 
 PIXELS_A_LATENT = 4
 """Pixels along each side of a latent in which flow is kept. Tokens need none finer."""
@@ -46,7 +46,10 @@ class FlowCorrespondence(Pairwise):
 
     def _find(self, first: int, second: int) -> np.ndarray:
         steps = [self._steps.get((frame, frame + 1), self._find_step) for frame in range(first, second)]
-        forward, backward = followed([there for there, _ in steps]), followed([back for _, back in reversed(steps)])
+        forward, backward = (
+            chain_flows([there for there, _ in steps]),
+            chain_flows([back for _, back in reversed(steps)]),
+        )
         return np.stack([self._reduce(forward, backward), self._reduce(backward, forward)])
 
     def _find_step(self, first: int, second: int) -> np.ndarray:
@@ -86,7 +89,7 @@ def optical_flow(first: np.ndarray, second: np.ndarray, *, fine: bool = False) -
     return estimator.calc(first, second, None)
 
 
-def followed(steps: Sequence[np.ndarray]) -> np.ndarray:
+def chain_flows(steps: Sequence[np.ndarray]) -> np.ndarray:
     """Where each pixel of the first frame lies in the last (H W 2 float32), of the flows from each frame to the next.
 
     Args:
@@ -94,13 +97,13 @@ def followed(steps: Sequence[np.ndarray]) -> np.ndarray:
     """
     flow = steps[0].astype(np.float32)
     for step in steps[1:]:
-        flow += sample(step.astype(np.float32), flow)
+        flow += warp_image(step.astype(np.float32), flow)
     return flow
 
 
 def confidence(flow: np.ndarray, back: np.ndarray) -> np.ndarray:
     """How far a flow (H W 2, pixels) is confirmed by the one back: H W in [0, 1], 0.5 at the tolerance."""
-    there = sample(back, flow)
+    there = warp_image(back, flow)
     missed = np.square(flow + there).sum(-1)
     tolerance = 0.01 * (np.square(flow).sum(-1) + np.square(there).sum(-1)) + 0.5
     height, width = flow.shape[:2]
@@ -110,7 +113,7 @@ def confidence(flow: np.ndarray, back: np.ndarray) -> np.ndarray:
     return (inside / (1 + np.square(missed / tolerance))).astype(np.float32)
 
 
-def sample(picture: np.ndarray, flow: np.ndarray) -> np.ndarray:
+def warp_image(picture: np.ndarray, flow: np.ndarray) -> np.ndarray:
     """A picture (H W c) read where a flow (H W 2, pixels) points to, bilinearly; beyond the border, its border."""
     height, width = flow.shape[:2]
     x = (np.arange(width, dtype=np.float32) + flow[..., 0]).astype(np.float32)

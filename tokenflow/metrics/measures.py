@@ -14,7 +14,7 @@ OverTime = dict[str, dict[str, list[float | None]]]
 
 
 class Measures:
-    """An edit beside its source and its reconstruction: what the clip is, and what the model makes of it unedited.
+    """Metrics of an edit, of its source, and of the reconstruction that the unedited inversion gives.
 
     Args:
         reconstruction: the inversion sampled back, H W 3 uint8, as many frames as the clip has.

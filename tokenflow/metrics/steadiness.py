@@ -11,7 +11,7 @@ from typing import Self
 import cv2
 import numpy as np
 
-from tokenflow.correspondence.flow import confidence, optical_flow, sample
+from tokenflow.correspondence.flow import confidence, optical_flow, warp_image
 
 CONFIRMED = 0.5
 """A pixel counts if its flow is confirmed by the one back at least this far."""
@@ -90,7 +90,7 @@ def warp_error(first: np.ndarray, second: np.ndarray, flow: np.ndarray, counted:
         flow: H W 2 in pixels, from `first` to `second`.
         counted: H W, which pixels of `first` count; with none, the error is 0.
     """
-    difference = np.square(sample(second, flow) - first).mean(-1)
+    difference = np.square(warp_image(second, flow) - first).mean(-1)
     return float(difference[counted].mean()) if counted.any() else 0.0
 
 
@@ -114,6 +114,6 @@ def flicker(
         to_before, to_after: H W 2 in pixels, flows from `picture` to its neighbours.
         counted: H W, which pixels of `picture` count; with none, it is 0.
     """
-    expected = (sample(before, to_before) + sample(after, to_after)) / 2
+    expected = (warp_image(before, to_before) + warp_image(after, to_after)) / 2
     difference = np.abs(picture - expected).mean(-1)
     return float(difference[counted].mean()) if counted.any() else 0.0

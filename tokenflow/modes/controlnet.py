@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tokenflow.attention import Injection
 from tokenflow.config import ControlNet as Settings
-from tokenflow.modes.base import Call, Source
-from tokenflow.rows import Latents
-from tokenflow.schedule import Step
+from tokenflow.diffusion.latents import Latents
+from tokenflow.diffusion.schedules import Step
+from tokenflow.models.attention import Injection
+from tokenflow.modes.mode import Call, InvertedClip
 
 CANNY_THRESHOLDS = 100, 200
 """Of the gradient's hysteresis, on 8-bit grey pictures: what the Canny ControlNets were trained with."""
@@ -27,20 +27,20 @@ class ControlNet:
         seed: of the shared noise.
     """
 
-    def __init__(self, source: Source, settings: Settings, seed: int) -> None:
+    def __init__(self, source: InvertedClip, settings: Settings, seed: int) -> None:
         self._source = source
         self._settings = settings
         self._seed = seed
-        self._control = source.backbone.load_control(settings.path)
+        self._control = source.model.load_control(settings.path)
         self._edges = lru_cache(maxsize=256)(lambda frame: canny_edges(source.frames[frame]))
 
-    def unedited(self, timestep: int) -> Latents:
+    def source_latents_at(self, timestep: int) -> Latents:
         """The source with as much noise, of its kind, as a time step has."""
         return self._source.noised(timestep, self._settings.noise, self._seed)
 
-    def start(self, steps: Sequence[Step]) -> tuple[Latents, Sequence[Step]]:
+    def initial_latents(self, steps: Sequence[Step]) -> tuple[Latents, Sequence[Step]]:
         """The noisiest level, by inversion or with shared noise, and all steps."""
-        return self.unedited(steps[0].timestep), steps
+        return self.source_latents_at(steps[0].timestep), steps
 
     def inject(self, call: Call) -> Injection:
         """The ControlNet's residuals for these frames and latents, scaled."""

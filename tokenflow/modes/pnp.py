@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 
-from tokenflow.attention import Injection
 from tokenflow.config import PnP as Settings
-from tokenflow.modes.base import Call, Source
-from tokenflow.rows import Latents
-from tokenflow.schedule import Step
+from tokenflow.diffusion.latents import Latents
+from tokenflow.diffusion.schedules import Step
+from tokenflow.models.attention import Injection
+from tokenflow.modes.mode import Call, InvertedClip
 
 
 class PnP:
@@ -17,17 +17,17 @@ class PnP:
         settings: which features, and until when, as fractions of the steps, they and attention are injected (τ_f, τ_A).
     """
 
-    def __init__(self, source: Source, settings: Settings) -> None:
+    def __init__(self, source: InvertedClip, settings: Settings) -> None:
         self._source = source
         self._settings = settings
 
-    def unedited(self, timestep: int) -> Latents:
+    def source_latents_at(self, timestep: int) -> Latents:
         """The inversion at a time step."""
         return self._source.level(timestep)
 
-    def start(self, steps: Sequence[Step]) -> tuple[Latents, Sequence[Step]]:
+    def initial_latents(self, steps: Sequence[Step]) -> tuple[Latents, Sequence[Step]]:
         """The end of the inversion, and all steps."""
-        return self.unedited(steps[0].timestep), steps
+        return self.source_latents_at(steps[0].timestep), steps
 
     def inject(self, call: Call) -> Injection:
         """The source's features, queries and keys; nothing where frames have both from keyframes."""
@@ -35,7 +35,7 @@ class PnP:
         features = self._settings.features if call.step.is_before(self._settings.features_until) else None
         if call.carried or not (attention or features):
             return Injection()
-        return self._source.backbone.read(
+        return self._source.model.read(
             self._source.latents(call.step.timestep, call.frames),
             call.step.timestep,
             self._source.conditioning,

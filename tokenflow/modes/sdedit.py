@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 
-from tokenflow.attention import Injection
 from tokenflow.config import SDEdit as Settings
-from tokenflow.modes.base import Call, Source
-from tokenflow.rows import Latents
-from tokenflow.schedule import Step
+from tokenflow.diffusion.latents import Latents
+from tokenflow.diffusion.schedules import Step
+from tokenflow.models.attention import Injection
+from tokenflow.modes.mode import Call, InvertedClip
 
 
 class SDEdit:
@@ -18,19 +18,19 @@ class SDEdit:
         seed: of the shared noise.
     """
 
-    def __init__(self, source: Source, settings: Settings, seed: int) -> None:
+    def __init__(self, source: InvertedClip, settings: Settings, seed: int) -> None:
         self._source = source
         self._settings = settings
         self._seed = seed
 
-    def unedited(self, timestep: int) -> Latents:
+    def source_latents_at(self, timestep: int) -> Latents:
         """The source with as much noise, of its kind, as a time step has."""
         return self._source.noised(timestep, self._settings.noise, self._seed)
 
-    def start(self, steps: Sequence[Step]) -> tuple[Latents, Sequence[Step]]:
+    def initial_latents(self, steps: Sequence[Step]) -> tuple[Latents, Sequence[Step]]:
         """The source at the noise level of `strength`, and the steps from there; at least one."""
         taken = steps[min(len(steps) - 1, round((1 - self._settings.strength) * len(steps))) :]
-        return self.unedited(taken[0].timestep), taken
+        return self.source_latents_at(taken[0].timestep), taken
 
     def inject(self, call: Call) -> Injection:
         """Nothing."""

@@ -12,39 +12,40 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from tokenflow import report, results
-from tokenflow.backbones.base import Backbone
+from tokenflow import report
 from tokenflow.config import Config, load_config
 from tokenflow.correspondence.base import Correspondence
+from tokenflow.correspondence.features import FeatureCorrespondence
 from tokenflow.correspondence.flow import FlowCorrespondence
-from tokenflow.correspondence.nearest import NearestCorrespondence
-from tokenflow.denoise import Predict, denoise
+from tokenflow.diffusion.batches import as_images, batches_with_bar
+from tokenflow.diffusion.latents import Latents, on_disk
+from tokenflow.diffusion.sampling import Predict, sample
+from tokenflow.diffusion.schedules import CLEAN, Step
 from tokenflow.errors import ConfigError
-from tokenflow.frames import as_pictures, batches_with_bar
+from tokenflow.events import Progress, track
 from tokenflow.metrics import Measures
-from tokenflow.modes.base import Mode, Source
+from tokenflow.models.model import Model
 from tokenflow.modes.controlnet import ControlNet
+from tokenflow.modes.mode import InvertedClip, Mode
 from tokenflow.modes.pnp import PnP
 from tokenflow.modes.sdedit import SDEdit
-from tokenflow.pipeline.counting import check_frame_count
-from tokenflow.pipeline.measuring import open_measures, open_score
-from tokenflow.pipeline.opening import load_model, open_trajectory
+from tokenflow.pipeline import output as results
+from tokenflow.pipeline.checks import check_frame_count
+from tokenflow.pipeline.metrics_setup import open_measures, open_score
+from tokenflow.pipeline.opening import open_model, open_trajectory
+from tokenflow.pipeline.output import PictureWriter
 from tokenflow.pipeline.preprocessing import preprocess
-from tokenflow.progress import Progress, track
-from tokenflow.propagation import Editing, Guidance, PerFrame, TokenFlow
-from tokenflow.results import PictureWriter
-from tokenflow.rows import Latents, on_disk
-from tokenflow.schedule import CLEAN, Step
-from tokenflow.trajectory import Trajectory
+from tokenflow.propagation import EditDenoiser, Guidance, PerFrame, TokenFlow
+from tokenflow.store.inversions import StoredInversion
 from tokenflow.video import read_frames
 
 FEATURE_NOISE = 0.25
 """At which fraction of the noise levels `nearest` reads features: enough to blur texture, not enough to hide shapes."""
 
-USUAL_INTERVAL = 4
+DEFAULT_INTERVAL = 4
 """Frames to a keyframe where no setting says how many."""
 
-MODES: dict[str, Callable[[Source, Config], Mode]] = {
+MODES: dict[str, Callable[[InvertedClip, Config], Mode]] = {
     "pnp": lambda source, config: PnP(source, config.edit.pnp),
     "sdedit": lambda source, config: SDEdit(source, config.edit.sdedit, config.edit.seed),
     "controlnet": lambda source, config: ControlNet(source, config.edit.controlnet, config.edit.seed),
@@ -75,13 +76,13 @@ class EditResult:
         return np.stack([frame.picture for frame in read_frames(self.video)])
 
 
-def edit(config: Config, *, backbone: Backbone | None = None, progress: Progress = True) -> EditResult:
+def edit(config: Config, *, model: Model | None = None, progress: Progress = True) -> EditResult:
     """Stage 2: the edited clip. Runs stage 1 first where it is missing.
 
     Args:
         config: of the clip and its edit.
-        backbone: the model that `config.model` names, if it is loaded already.
-        progress: draw progress bars; or who is told how far each stage is (see `tokenflow.progress`).
+        model: the model that `config.model` names, if it is loaded already.
+        progress: draw progress bars; or who is told how far each stage is (see `tokenflow.events`).
 
     Raises:
         ConfigError: settings that contradict each other or the inversion.
@@ -90,17 +91,17 @@ def edit(config: Config, *, backbone: Backbone | None = None, progress: Progress
     """
     watch = report.Stopwatch()
     with results.place(config) as folder:
-        results.try_form(config, folder)
+        results.check_encoding(config, folder)
         with watch.stage("load"):
-            backbone = backbone or load_model(config)
-        steps = backbone.schedule.steps(config.edit.steps)
-        guidance = _guidance(config, backbone)
+            model = model or open_model(config)
+        steps = model.schedule.steps(config.edit.steps)
+        guidance = _guidance(config, model)
         if config.edit.mode == "controlnet":
-            backbone.load_control(config.edit.controlnet.path)  # what is wrong with it is said before stage 1
-        score = open_score(config, backbone.device)
+            model.load_control(config.edit.controlnet.path)  # what is wrong with it is said before stage 1
+        score = open_score(config, model.device)
         with watch.stage("preprocess"):
-            preprocess(config, backbone=backbone, progress=progress)
-        source = _source(config, backbone)
+            preprocess(config, model=model, progress=progress)
+        source = _source(config, model)
         check_frame_count(config, source.trajectory.frame_count)
         measures = open_measures(config, source, score)
         with watch.stage("edit"):
@@ -137,35 +138,37 @@ def _result(config: Config, content: dict[str, Any]) -> EditResult:
     )
 
 
-def _source(config: Config, backbone: Backbone) -> Source:
+def _source(config: Config, model: Model) -> InvertedClip:
     trajectory = open_trajectory(config)
-    return Source(backbone, trajectory, trajectory.frames(), backbone.embed(config.clip.prompt))
+    return InvertedClip(model, trajectory, trajectory.frames(), model.encode_prompt(config.clip.prompt))
 
 
-def _guidance(config: Config, backbone: Backbone) -> Guidance:
+def _guidance(config: Config, model: Model) -> Guidance:
     """The prompts, and what there is to warn of in them."""
     wanted = config.edit
-    return Guidance(backbone.embed(wanted.prompt), backbone.embed(wanted.negative_prompt), wanted.guidance_scale)
+    return Guidance(
+        model.encode_prompt(wanted.prompt), model.encode_prompt(wanted.negative_prompt), wanted.guidance_scale
+    )
 
 
 def _sample(
-    config: Config, source: Source, guidance: Guidance, steps: Sequence[Step], folder: Path, progress: Progress
+    config: Config, source: InvertedClip, guidance: Guidance, steps: Sequence[Step], folder: Path, progress: Progress
 ) -> Latents:
     """The edited latents, f c h w, which rest in the folder."""
     mode = MODES[config.edit.mode](source, config)
-    start, taken = mode.start(steps)
-    loop = denoise(
+    start, taken = mode.initial_latents(steps)
+    loop = sample(
         start,
         taken,
-        _propagation(config, Editing(source.backbone, mode, guidance), source, folder),
-        source.backbone.schedule,
+        _propagation(config, EditDenoiser(source.model, mode, guidance), source, folder),
+        source.model.schedule,
         on_disk(folder),
     )
     *_, latents = track(loop, "edit", total=len(taken), unit="step", progress=progress)
     return latents
 
 
-def _propagation(config: Config, editing: Editing, source: Source, folder: Path) -> Predict:
+def _propagation(config: Config, editing: EditDenoiser, source: InvertedClip, folder: Path) -> Predict:
     wanted = config.edit
     if wanted.propagation == "none":
         return PerFrame(editing, wanted.batch_size)
@@ -184,40 +187,40 @@ def _propagation(config: Config, editing: Editing, source: Source, folder: Path)
 
 def _interval(config: Config, frame_count: int) -> int:
     """Frames to a keyframe."""
-    return config.edit.keyframe_interval or min(USUAL_INTERVAL, frame_count)
+    return config.edit.keyframe_interval or min(DEFAULT_INTERVAL, frame_count)
 
 
-def _correspondence(config: Config, source: Source, folder: Path) -> Correspondence:
+def _correspondence(config: Config, source: InvertedClip, folder: Path) -> Correspondence:
     if config.edit.correspondence == "flow":
         height, width = source.latents(CLEAN, [0]).shape[-2:]
         return FlowCorrespondence(source.frames, height, width, folder)
     return matched_features(source, config.inversion.steps, folder)
 
 
-def matched_features(source: Source, inversion_steps: int, folder: Path | None = None) -> NearestCorrespondence:
+def matched_features(source: InvertedClip, inversion_steps: int, folder: Path | None = None) -> FeatureCorrespondence:
     """What matches the model's features of the source, which it reads in a clip inverted in so many steps."""
-    steps = source.backbone.schedule.steps(inversion_steps)
+    steps = source.model.schedule.steps(inversion_steps)
     timestep = steps[round((1 - FEATURE_NOISE) * (len(steps) - 1))].timestep
 
     def features(frames: Sequence[int]) -> Tensor:
-        return source.backbone.features(source.latents(timestep, frames), timestep, source.conditioning)
+        return source.model.features(source.latents(timestep, frames), timestep, source.conditioning)
 
-    return NearestCorrespondence(features, folder)
+    return FeatureCorrespondence(features, folder)
 
 
 def _write_pictures(
-    config: Config, source: Source, latents: Latents, folder: Path, measures: Measures, progress: Progress
+    config: Config, source: InvertedClip, latents: Latents, folder: Path, measures: Measures, progress: Progress
 ) -> None:
     """Decode, write and measure the edit."""
     frames = source.frames
     with PictureWriter(folder, config, frames, source.trajectory.times, source.trajectory.end) as writer:
         for group in batches_with_bar(len(frames), config.edit.batch_size, "decode", progress):
-            for frame, picture in zip(group, as_pictures(source.backbone.decode(latents[group])), strict=True):
+            for frame, picture in zip(group, as_images(source.model.decode(latents[group])), strict=True):
                 writer.write(picture)
                 measures.add(frames[frame], picture)
 
 
-def _edit_report(config: Config, trajectory: Trajectory, measures: Measures) -> dict[str, Any]:
+def _edit_report(config: Config, trajectory: StoredInversion, measures: Measures) -> dict[str, Any]:
     """Everything of report.json but the times."""
     return {
         "settings": config.model_dump(mode="json"),

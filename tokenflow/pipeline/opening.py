@@ -5,21 +5,21 @@ import json
 import re
 from pathlib import Path
 
-from tokenflow.backbones.base import Backbone
-from tokenflow.backbones.loading import choose_device, choose_dtype, fingerprint, load_backbone
-from tokenflow.checksum import checksum
 from tokenflow.config import Config
-from tokenflow.trajectory import Trajectory
+from tokenflow.models.loading import choose_device, choose_dtype, fingerprint, load_model
+from tokenflow.models.model import Model
+from tokenflow.store.checksum import checksum
+from tokenflow.store.inversions import StoredInversion
 from tokenflow.video import clip_files, probe
 
 
-def load_model(config: Config) -> Backbone:
+def open_model(config: Config) -> Model:
     """The model that the configuration names."""
     model = config.model
-    return load_backbone(model.path, model.device, model.dtype, model.base, offload=model.offload, tiling=model.tiling)
+    return load_model(model.path, model.device, model.dtype, model.base, offload=model.offload, tiling=model.tiling)
 
 
-def open_trajectory(config: Config) -> Trajectory:
+def open_trajectory(config: Config) -> StoredInversion:
     """The trajectory of this clip with this model and these settings, in a folder named after all of them."""
     precision = choose_dtype(config.model.dtype, choose_device(config.model.device))
     probe(config.clip.path)  # says what is wrong with a clip that cannot be read
@@ -32,7 +32,7 @@ def open_trajectory(config: Config) -> Trajectory:
         "inversion": config.inversion.model_dump(mode="json", include={"steps", "iterations"}),
     }
     digest = hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:12]
-    return Trajectory(config.trajectories.dir / f"{_short_name(config.clip.path)}-{digest}", made_from)
+    return StoredInversion(config.trajectories.dir / f"{_short_name(config.clip.path)}-{digest}", made_from)
 
 
 def _base(config: Config) -> str:

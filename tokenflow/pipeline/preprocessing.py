@@ -16,29 +16,29 @@ import numpy as np
 from torch import Tensor
 
 from tokenflow import report
-from tokenflow.backbones.base import Backbone
-from tokenflow.checksum import checksum
 from tokenflow.config import Config
-from tokenflow.denoise import denoise
+from tokenflow.diffusion.batches import as_images, as_tensor, batches, batches_with_bar
+from tokenflow.diffusion.inversion import LEVELS_READ, invert
+from tokenflow.diffusion.latents import Latents, ReadLatents, on_disk
+from tokenflow.diffusion.sampling import sample
+from tokenflow.diffusion.schedules import CLEAN, Step
 from tokenflow.errors import ClipError, ReconstructionWarning
-from tokenflow.frames import as_pictures, as_tensor, batches, batches_with_bar
-from tokenflow.inversion import LEVELS_READ, invert
+from tokenflow.events import Progress, track
 from tokenflow.metrics import psnr, ssim
-from tokenflow.pipeline.counting import check_frame_count
-from tokenflow.pipeline.opening import load_model, open_trajectory
-from tokenflow.progress import Progress, track
-from tokenflow.rows import Latents, ReadLatents, on_disk
-from tokenflow.schedule import CLEAN, Step
-from tokenflow.trajectory import Trajectory
+from tokenflow.models.model import Model
+from tokenflow.pipeline.checks import check_frame_count
+from tokenflow.pipeline.opening import open_model, open_trajectory
+from tokenflow.store.checksum import checksum
+from tokenflow.store.inversions import StoredInversion
 from tokenflow.video import VideoWriter, fit_size, probe, read_frames, resize
 
 RECONSTRUCTION = "reconstruction.mp4"
 LOSSLESS = "reconstruction.mkv"
 """The same without what coding adds to flicker and takes from detail: edits are measured beside it."""
 
-MOST_PIXELS = 4096**2
+MAX_PIXELS = 4096**2
 """Of a frame while it is edited: far more than any Stable Diffusion was trained at."""
-MOST_SIDE = 8192
+MAX_SIDE = 8192
 """Pixels of its longer side: the shorter one may have been brought to `clip.size` from next to nothing."""
 
 
@@ -59,7 +59,7 @@ class PreprocessResult:
     report: dict[str, Any]
 
 
-def preprocess(config: Config, *, backbone: Backbone | None = None, progress: Progress = True) -> PreprocessResult:
+def preprocess(config: Config, *, model: Model | None = None, progress: Progress = True) -> PreprocessResult:
     """Stage 1: frames, latents, DDIM inversion, and a check of how well it samples back.
 
     Does nothing where the same clip was inverted with the same model and settings, and goes on after the last whole
@@ -67,8 +67,8 @@ def preprocess(config: Config, *, backbone: Backbone | None = None, progress: Pr
 
     Args:
         config: of the clip and its edit.
-        backbone: the model that `config.model` names, if it is loaded already.
-        progress: draw progress bars; or who is told how far each stage is (see `tokenflow.progress`).
+        model: the model that `config.model` names, if it is loaded already.
+        progress: draw progress bars; or who is told how far each stage is (see `tokenflow.events`).
 
     Raises:
         ClipError, ClipNotFoundError: the clip cannot be used.
@@ -85,13 +85,13 @@ def preprocess(config: Config, *, backbone: Backbone | None = None, progress: Pr
     if not _is_whole(trajectory):
         with trajectory.locked():
             if not _is_whole(trajectory):  # another run may have finished it by now
-                _invert_clip(config, backbone or load_model(config), trajectory, progress)
+                _invert_clip(config, model or open_model(config), trajectory, progress)
     stored = trajectory.report()
     _warn_of_poor_reconstruction(config, stored)
     return PreprocessResult(trajectory.folder, trajectory.frame_count, trajectory.folder / RECONSTRUCTION, stored)
 
 
-def _is_whole(trajectory: Trajectory) -> bool:
+def _is_whole(trajectory: StoredInversion) -> bool:
     """Whether there is nothing left to do; videos that somebody deleted or damaged are made again.
 
     Raises:
@@ -101,30 +101,30 @@ def _is_whole(trajectory: Trajectory) -> bool:
     return trajectory.complete and trajectory.report().get("videos") == _videos(trajectory)
 
 
-def _videos(trajectory: Trajectory) -> dict[str, str]:
+def _videos(trajectory: StoredInversion) -> dict[str, str]:
     """The checksums of those of the reconstruction that are there, by name."""
     paths = [trajectory.folder / name for name in (RECONSTRUCTION, LOSSLESS)]
     return {path.name: checksum(path) for path in paths if path.is_file()}
 
 
-def _invert_clip(config: Config, backbone: Backbone, trajectory: Trajectory, progress: Progress) -> None:
+def _invert_clip(config: Config, model: Model, trajectory: StoredInversion, progress: Progress) -> None:
     """Everything of stage 1 that the trajectory does not hold yet."""
-    steps = backbone.schedule.steps(config.inversion.steps)
+    steps = model.schedule.steps(config.inversion.steps)
     watch = report.Stopwatch()
     size = config.inversion.batch_size
     if not trajectory.has_frames:
         with watch.stage("read"):
-            trajectory.write_frames(_frames_for(config, backbone, progress))
+            trajectory.write_frames(_frames_for(config, model, progress))
     frames = trajectory.frames()
     check_frame_count(config, len(frames))  # before what takes long
     with watch.stage("encode"):
         if not trajectory.has(CLEAN):
             groups = batches_with_bar(len(frames), size, "encode", progress)
-            trajectory.write_latents(CLEAN, (backbone.encode(as_tensor(frames[group])) for group in groups))
+            trajectory.write_latents(CLEAN, (model.encode(as_tensor(frames[group])) for group in groups))
     with watch.stage("invert"):
-        _invert_missing(config, backbone, steps, trajectory, progress)
+        _invert_missing(config, model, steps, trajectory, progress)
     with watch.stage("reconstruct"):
-        figures = _reconstruct(config, backbone, steps, trajectory, progress)
+        figures = _reconstruct(config, model, steps, trajectory, progress)
     content = {
         "reconstruction": figures,
         "frames": len(frames),
@@ -135,33 +135,31 @@ def _invert_clip(config: Config, backbone: Backbone, trajectory: Trajectory, pro
     trajectory.finish(content)
 
 
-def _frames_for(
-    config: Config, backbone: Backbone, progress: Progress
-) -> Iterator[tuple[np.ndarray, Fraction, Fraction]]:
+def _frames_for(config: Config, model: Model, progress: Progress) -> Iterator[tuple[np.ndarray, Fraction, Fraction]]:
     """The clip's frames at the model's size, with their times in the clip and how long they are shown."""
     clip = config.clip
-    size = _model_size(config, backbone)
+    size = _model_size(config, model)
     part = read_frames(clip.path, start=clip.start, frames=clip.frames, every=clip.every)
     for frame in track(part, "read", unit="frame", progress=progress):
         yield resize(frame.picture, *size, clip.resize), frame.source_time, frame.duration
 
 
-def _model_size(config: Config, backbone: Backbone) -> tuple[int, int]:
+def _model_size(config: Config, model: Model) -> tuple[int, int]:
     """Width and height while editing."""
     clip = config.clip
     info = probe(clip.path)
-    width, height = fit_size(info.width, info.height, clip.size or backbone.native_size, backbone.size_multiple)
-    if width * height > MOST_PIXELS or max(width, height) > MOST_SIDE:
+    width, height = fit_size(info.width, info.height, clip.size or model.native_size, model.size_multiple)
+    if width * height > MAX_PIXELS or max(width, height) > MAX_SIDE:
         raise ClipError(
             f"{clip.path} is {info.width}×{info.height} and would be edited at {width}×{height}, more than a model "
-            f"takes ({MOST_PIXELS} pixels, {MOST_SIDE} on the longer side); set clip.size to less, or to a box [width, "
+            f"takes ({MAX_PIXELS} pixels, {MAX_SIDE} on the longer side); set clip.size to less, or to a box [width, "
             "height]"
         )
     return width, height
 
 
 def _invert_missing(
-    config: Config, backbone: Backbone, steps: Sequence[Step], trajectory: Trajectory, progress: Progress
+    config: Config, model: Model, steps: Sequence[Step], trajectory: StoredInversion, progress: Progress
 ) -> None:
     """Walk on from the noisiest level that is stored."""
     missing = [step for step in steps if not trajectory.has(step.timestep)]
@@ -171,8 +169,8 @@ def _invert_missing(
     levels = invert(
         stored,
         missing,
-        _source_predict(config, backbone),
-        backbone.schedule,
+        _source_predict(config, model),
+        model.schedule,
         batch_size=config.inversion.batch_size,
         iterations=config.inversion.iterations,
         scratch=on_disk(trajectory.folder),
@@ -190,30 +188,30 @@ def _invert_missing(
         trajectory.write_latents(timestep, (noisier[group] for group in groups))
 
 
-def _level(trajectory: Trajectory, timestep: int) -> Latents:
+def _level(trajectory: StoredInversion, timestep: int) -> Latents:
     """The stored latents of a time step, read when asked for."""
     return ReadLatents(trajectory.frame_count, partial(trajectory.latents, timestep))
 
 
-def _source_predict(config: Config, backbone: Backbone) -> Callable[[Tensor, int], Tensor]:
+def _source_predict(config: Config, model: Model) -> Callable[[Tensor, int], Tensor]:
     """The noise under the source's prompt, every frame for itself."""
-    conditioning = backbone.embed(config.clip.prompt)
-    return lambda latents, timestep: backbone.predict(latents, timestep, conditioning)[0]
+    conditioning = model.encode_prompt(config.clip.prompt)
+    return lambda latents, timestep: model.predict(latents, timestep, conditioning)[0]
 
 
 def _reconstruct(
-    config: Config, backbone: Backbone, steps: Sequence[Step], trajectory: Trajectory, progress: Progress
+    config: Config, model: Model, steps: Sequence[Step], trajectory: StoredInversion, progress: Progress
 ) -> dict[str, float]:
     """Sample the inversion back, write it as videos, and compare it with the source."""
     frames = trajectory.frames()
-    predict = _source_predict(config, backbone)
+    predict = _source_predict(config, model)
 
     def noise_in_all(latents: Latents, step: Step) -> Iterator[tuple[list[int], Tensor]]:
         for group in batches(range(len(latents)), config.inversion.batch_size):
             yield group, predict(latents[group], step.timestep)
 
     start = _level(trajectory, steps[0].timestep)
-    loop = denoise(start, steps, noise_in_all, backbone.schedule, on_disk(trajectory.folder))
+    loop = sample(start, steps, noise_in_all, model.schedule, on_disk(trajectory.folder))
     *_, latents = track(loop, "reconstruct", total=len(steps), unit="step", progress=progress)
     clean = _level(trajectory, CLEAN)
     figures: dict[str, list[float]] = {}  # small tensors that last would keep the heap from shrinking
@@ -225,14 +223,14 @@ def _reconstruct(
     ):
         for group in batches(range(len(frames)), config.inversion.batch_size):
             source = as_tensor(frames[group])
-            restored = backbone.decode(latents[group]).cpu()
+            restored = model.decode(latents[group]).cpu()
             for name, pictures in (
-                ("autoencoder", backbone.decode(clean[group]).cpu()),
+                ("autoencoder", model.decode(clean[group]).cpu()),
                 ("inversion", restored),
             ):
                 figures.setdefault(f"{name}_psnr", []).extend(psnr(pictures, source).tolist())
                 figures.setdefault(f"{name}_ssim", []).extend(ssim(pictures, source).tolist())
-            for picture in as_pictures(restored):
+            for picture in as_images(restored):
                 video.write(picture)
                 lossless.write(picture)
     return {name: round(fmean(values), 4) for name, values in figures.items()}

@@ -4,11 +4,11 @@ from collections.abc import Iterator
 
 from torch import Tensor
 
-from tokenflow.attention import each_frame_to_itself
-from tokenflow.frames import batches
-from tokenflow.propagation.editing import Editing
-from tokenflow.rows import Latents
-from tokenflow.schedule import Step
+from tokenflow.diffusion.batches import batches
+from tokenflow.diffusion.latents import Latents
+from tokenflow.diffusion.schedules import Step
+from tokenflow.models.attention import per_frame_attention
+from tokenflow.propagation.denoiser import EditDenoiser
 
 
 class PerFrame:
@@ -19,13 +19,13 @@ class PerFrame:
         batch_size: frames a network call.
     """
 
-    def __init__(self, editing: Editing, batch_size: int) -> None:
-        self._editing = editing
+    def __init__(self, editing: EditDenoiser, batch_size: int) -> None:
+        self._denoiser = editing
         self._batch_size = batch_size
 
     def __call__(self, latents: Latents, step: Step) -> Iterator[tuple[list[int], Tensor]]:
         """Frames in batches, and the guided noise (g c h w) in their latents (f c h w are all frames')."""
-        guidance = self._editing.guidance
+        guidance = self._denoiser.guidance
         for frames in batches(range(len(latents)), self._batch_size):
-            branches = self._editing.predict(frames, latents[frames], step, guidance.branches, each_frame_to_itself)
+            branches = self._denoiser.predict(frames, latents[frames], step, guidance.branches, per_frame_attention)
             yield frames, guidance.combine(*guidance.split(branches))

@@ -10,16 +10,16 @@ from typing import get_args
 import torch
 from torch import Tensor
 
-from tokenflow.attention import Features, Injection, SelfAttention, Site, Strategy
 from tokenflow.correspondence.base import Correspondence
-from tokenflow.frames import batches
-from tokenflow.keyframes import Window, draw_keyframes, windows
-from tokenflow.propagation.editing import Editing
-from tokenflow.propagation.extended import Levels, extended_attention, extended_sites
-from tokenflow.propagation.kept import Kept
-from tokenflow.propagation.transport import Lost, Transport
-from tokenflow.rows import Latents
-from tokenflow.schedule import Step
+from tokenflow.diffusion.batches import batches
+from tokenflow.diffusion.latents import Latents
+from tokenflow.diffusion.schedules import Step
+from tokenflow.models.attention import AttentionOverride, Features, Injection, SelfAttention, Site
+from tokenflow.propagation.denoiser import EditDenoiser
+from tokenflow.propagation.extended_attention import Levels, extended_attention, extended_sites
+from tokenflow.propagation.feature_bank import FeatureBank
+from tokenflow.propagation.keyframes import Window, draw_keyframes, windows
+from tokenflow.propagation.warp import OccludedTokens, Warp
 
 DIFFERENCE = "guidance"
 """What the δ of the guidance is kept under, among sites' names and the places of injected features."""
@@ -50,7 +50,7 @@ class TokenFlow:
 
     def __init__(
         self,
-        editing: Editing,
+        editing: EditDenoiser,
         batch_size: int,
         *,
         correspondence: Correspondence,
@@ -61,12 +61,12 @@ class TokenFlow:
         carry_guidance: bool,
         carried_until: float,
     ) -> None:
-        self._editing = editing
+        self._denoiser = editing
         self._batch_size = batch_size
         self._correspondence = correspondence
         self._interval = interval
         self._window = window
-        self._extended = extended_sites(extended, editing.backbone.sites)
+        self._extended = extended_sites(extended, editing.model.sites)
         self._seed = seed
         self._carry_guidance = carry_guidance
         self._carried_until = carried_until
@@ -80,18 +80,20 @@ class TokenFlow:
         keyframe is computed once.
         """
         keyframes = draw_keyframes(len(latents), self._interval, self._seed, step.index)
-        bank, attended = Kept((), {}), Kept((), {})
+        bank, attended = FeatureBank((), {}), FeatureBank((), {})
         frame_pass = self._carry_edit if self._is_carried(step) else self._frame_pass
         for window in windows(keyframes, len(latents), self._window):
-            own, own_attended, guided = self._keyframe_pass(latents, step, window, attended.of(window.context))
+            own, own_attended, guided = self._keyframe_pass(latents, step, window, attended.select(window.context))
             yield list(window.keyframes), guided
-            bank = bank.joined(own)
-            attended = attended.joined(own_attended).of(window.kept)
+            bank = bank.merge(own)
+            attended = attended.merge(own_attended).select(window.kept)
             for frames in batches(window.between, self._batch_size):
                 yield frames, frame_pass(frames, latents[frames], step, bank)
-            bank = bank.of(window.kept)
+            bank = bank.select(window.kept)
 
-    def _keyframe_pass(self, latents: Latents, step: Step, window: Window, context: Kept) -> tuple[Kept, Kept, Tensor]:
+    def _keyframe_pass(
+        self, latents: Latents, step: Step, window: Window, context: FeatureBank
+    ) -> tuple[FeatureBank, FeatureBank, Tensor]:
         """A window's keyframes with extended attention, to each other and to the context.
 
         Returns:
@@ -101,67 +103,71 @@ class TokenFlow:
             What later keyframes attend to, of those that are kept: by extended site, keys and values, b k n c.
             The guided noise, k c h w.
         """
-        guidance = self._editing.guidance
+        guidance = self._denoiser.guidance
         keyframes = list(window.keyframes)
         taken: dict[str, Tensor] = {}
         outputs: dict[str, Tensor] = {}
         keys_values: dict[str, Tensor] = {}
 
-        def strategy(injection: Injection) -> Strategy:
+        def strategy(injection: Injection) -> AttentionOverride:
             taken.update((place, features[None]) for place, features in injection.features.items())
             return extended_attention(injection, len(keyframes), context, self._extended, outputs, keys_values)
 
-        branches = self._editing.predict(keyframes, latents[keyframes], step, guidance.branches, strategy)
+        branches = self._denoiser.predict(keyframes, latents[keyframes], step, guidance.branches, strategy)
         conditional, difference = guidance.split(branches)
         guided = guidance.combine(conditional, difference)
         if self._is_carried(step):
-            taken = {EDIT: (guided - self._editing.source_noise(keyframes, step).to(guided))[None]}
+            taken = {EDIT: (guided - self._denoiser.source_noise(keyframes, step).to(guided))[None]}
         else:
             read = self._frame_conditioning.branches
             taken |= {name: output[-read:] for name, output in outputs.items()} | {DIFFERENCE: difference[None]}
-        return Kept(window.keyframes, taken), Kept(window.keyframes, keys_values).of(window.kept), guided
+        return (
+            FeatureBank(window.keyframes, taken),
+            FeatureBank(window.keyframes, keys_values).select(window.kept),
+            guided,
+        )
 
     def _is_carried(self, step: Step) -> bool:
         """Whether frames take the whole edit from the keyframes at a step."""
         return step.is_before(self._carried_until)
 
-    def _carry_edit(self, frames: list[int], latents: Tensor, step: Step, bank: Kept) -> Tensor:
+    def _carry_edit(self, frames: list[int], latents: Tensor, step: Step, bank: FeatureBank) -> Tensor:
         """The noise of frames between keyframes: their source's, and the keyframes' edit at corresponding places."""
         edit = bank.tensors[EDIT][0]
         size = latents.shape[-2], latents.shape[-1]
-        transport = Transport(frames, bank.keyframes, self._correspondence, {size}, edit.device)
-        return self._editing.source_noise(frames, step).to(edit) + transport.carry_maps(edit)
+        warp = Warp(frames, bank.keyframes, self._correspondence, {size}, edit.device)
+        return self._denoiser.source_noise(frames, step).to(edit) + warp.warp_maps(edit)
 
-    def _frame_pass(self, frames: list[int], latents: Tensor, step: Step, bank: Kept) -> Tensor:
+    def _frame_pass(self, frames: list[int], latents: Tensor, step: Step, bank: FeatureBank) -> Tensor:
         """The guided noise of frames that are no keyframes, with features from the keyframes."""
-        guidance = self._editing.guidance
+        guidance = self._denoiser.guidance
         size = latents.shape[-2], latents.shape[-1]
         features = {place: bank.tensors[place] for place in get_args(Features) if place in bank.tensors}
         # Every field before the network is called, since finding one may call the network itself.
-        grids = {size, *(site.grid(*size) for site in self._editing.backbone.sites)}
+        grids = {size, *(site.grid(*size) for site in self._denoiser.model.sites)}
         grids |= {(each.shape[-2], each.shape[-1]) for each in features.values()}
-        transport = Transport(frames, bank.keyframes, self._correspondence, grids, bank.tensors[DIFFERENCE].device)
-        branches = self._editing.predict_carried(
+        warp = Warp(frames, bank.keyframes, self._correspondence, grids, bank.tensors[DIFFERENCE].device)
+        branches = self._denoiser.predict_carried(
             frames,
             latents,
             step,
             self._frame_conditioning,
-            _carried_attention(bank, transport, size),
-            {place: transport.carry_maps(each[0]) for place, each in features.items()},
+            _carried_attention(bank, warp, size),
+            {place: warp.warp_maps(each[0]) for place, each in features.items()},
         )
         conditional, difference = guidance.split(branches)
         if self._carry_guidance:
-            difference = transport.carry_maps(bank.tensors[DIFFERENCE][0])
+            difference = warp.warp_maps(bank.tensors[DIFFERENCE][0])
         return guidance.combine(conditional, difference)
 
 
-def _carried_attention(bank: Kept, transport: Transport, size: tuple[int, int]) -> Strategy:
+def _carried_attention(bank: FeatureBank, warp: Warp, size: tuple[int, int]) -> AttentionOverride:
     """The keyframes' attention output at corresponding places (section 4.2), and a frame's own where there is none."""
 
     def attend(site: Site, layer: SelfAttention, tokens: Tensor) -> Tensor:
         grid = site.grid(*size)
-        carried = transport.carry(bank.tensors[site.name], grid)
-        lost = transport.fields[grid].lost
+        carried = warp.warp_tokens(bank.tensors[site.name], grid)
+        lost = warp.fields[grid].lost
         if lost is not None:
             own = tokens.unflatten(0, carried.shape[:2])
             frames = lost.frames[:, None].expand_as(lost.tokens)[lost.real]
@@ -171,7 +177,7 @@ def _carried_attention(bank: Kept, transport: Transport, size: tuple[int, int]) 
     return attend
 
 
-def _attend_where_lost(layer: SelfAttention, tokens: Tensor, lost: Lost) -> Tensor:
+def _attend_where_lost(layer: SelfAttention, tokens: Tensor, lost: OccludedTokens) -> Tensor:
     """What attention to their own frame gives the lost ones of tokens b f n c: b l c, frame by frame."""
     own = tokens[:, lost.frames].flatten(0, 1)
     frames = torch.arange(len(own), device=own.device)[:, None]

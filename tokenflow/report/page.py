@@ -17,7 +17,7 @@ PLAYABLE = {".mp4": "h264", ".mov": "h264", ".webm": "vp9"}
 """The coding that all browsers play, by container; AV1 asks Safari for a machine that decodes it."""
 PLAYABLE_PROFILES = {"Constrained Baseline", "Main", "High", "Profile 0"}
 """Its profiles that they play: 8 bits and 4:2:0. Of a lossless H.264 video some show nothing."""
-MOST_BYTES = 24 * 2**20
+MAX_BYTES = 24 * 2**20
 """The largest video that goes into the page as it is; of any other, a smaller copy does."""
 PREVIEW = 960, 540
 """The box in pixels that such a copy fits into."""
@@ -176,7 +176,7 @@ def _video(comparison: Path) -> Markup:
     """The comparison as a data URI, as it is, or where browsers could not play it so, as a smaller copy."""
     info, suffix = probe(comparison), comparison.suffix
     is_playable = info.codec == PLAYABLE.get(suffix) and info.profile in PLAYABLE_PROFILES
-    if is_playable and comparison.stat().st_size <= MOST_BYTES:
+    if is_playable and comparison.stat().st_size <= MAX_BYTES:
         return _data_uri("video/webm" if suffix == ".webm" else "video/mp4", comparison)
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "preview.mp4"

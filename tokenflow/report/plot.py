@@ -9,9 +9,9 @@ from markupsafe import Markup
 
 WIDTH, HEIGHT = 560, 190
 LEFT, RIGHT, TOP, BOTTOM = 46, 10, 10, 24
-MOST_POINTS = 300
+MAX_POINTS = 300
 """Longer series are drawn as means of equal parts."""
-MOST_MARKS = 100
+MAX_MARKS = 100
 """Up to here each value can be read by pointing at it."""
 _FLAT = 1e-300
 """A span up to here is none: what is left of numbers so small cannot be divided into round steps."""
@@ -79,7 +79,7 @@ def _line(name: str, values: Sequence[float | None], ticks: list[float], first: 
     ]
     joined = zip([None, *points], points, strict=False)
     path = "".join(f"{'L' if before else 'M'}{point[0]:.1f} {point[1]:.1f}" for before, point in joined if point)
-    marks = _marks(name, values, points, first) if len(values) <= MOST_MARKS else ""
+    marks = _marks(name, values, points, first) if len(values) <= MAX_MARKS else ""
     return f'<g class="series series-{escape(name)}"><path d="{path}"/>{marks}</g>'
 
 
@@ -93,8 +93,8 @@ def _marks(name: str, values: Sequence[float | None], points: Sequence[tuple[flo
 
 
 def _thinned(values: Sequence[float | None]) -> tuple[list[float], list[float | None]]:
-    """Places and values of at most MOST_POINTS points, each the mean of those that there are."""
-    parts = np.array_split(np.arange(len(values)), min(len(values), MOST_POINTS))
+    """Places and values of at most MAX_POINTS points, each the mean of those that there are."""
+    parts = np.array_split(np.arange(len(values)), min(len(values), MAX_POINTS))
     there = [[value for place in part if (value := values[place]) is not None] for part in parts]
     return [float(part.mean()) for part in parts], [float(np.mean(each)) if each else None for each in there]
 

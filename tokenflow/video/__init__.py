@@ -2,7 +2,7 @@
 
 from tokenflow.video.encoders import holds
 from tokenflow.video.geometry import How, fit_size, resize, restore
-from tokenflow.video.pictures import write_pngs
+from tokenflow.video.images import write_pngs
 from tokenflow.video.reader import ClipInfo, Frame, clip_files, probe, read_frames
 from tokenflow.video.writer import VideoWriter
 

@@ -1,7 +1,7 @@
 """Video files by FFmpeg's eyes: opening, seeking, decoding, and going on past damage.
 
 Knows containers, packets and time stamps. Knows nothing of colours or of what part of a clip is wanted. That a
-clip is cut off is said where the file shows it: AVI, GIF and transport streams may end between any two pictures.
+clip is cut off is said where the file shows it: AVI, GIF and warp streams may end between any two pictures.
 """
 
 import warnings
@@ -22,8 +22,8 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from tokenflow.errors import ClipError, TokenflowWarning
+from tokenflow.video.decoder import DEFAULT_RATE, DecodedFrame, Decoder
 from tokenflow.video.deinterlace import deinterlaced
-from tokenflow.video.source import USUAL_RATE, Shot, Source
 
 _MOST_PIXELS = 2**27
 """Pictures of 16K have fewer; a damaged header may ask for more than there is memory."""
@@ -58,7 +58,7 @@ def opened(path: Path) -> Iterator[InputContainer]:
         raise ClipError(f"{path} cannot be read ({reason(error)}); expected a video file") from error
 
 
-def open_container(path: Path) -> Source:
+def open_container(path: Path) -> Decoder:
     """What the file says of itself.
 
     Raises:
@@ -66,7 +66,7 @@ def open_container(path: Path) -> Source:
     """
     with opened(path) as container:
         stream = picture_stream(container, path)
-        return Source(
+        return Decoder(
             rate=_rate(stream),
             pixel_aspect=_pixel_aspect(stream),
             has_audio=sound_stream(container) is not None,
@@ -107,7 +107,7 @@ def worth_seeking(container: InputContainer, start: Fraction) -> bool:
     return start > _WORTH_SEEKING and bool(_INDEXED & set(container.format.name.split(",")))
 
 
-class Damage:
+class CorruptionLog:
     """What was unreadable in a file, said once."""
 
     def __init__(self, path: Path) -> None:
@@ -127,7 +127,7 @@ class Damage:
             warnings.warn(message, TokenflowWarning, stacklevel=2)
 
 
-def packets(container: InputContainer, stream: Stream, damage: Damage) -> "Iterator[Packet[Stream]]":
+def packets(container: InputContainer, stream: Stream, damage: CorruptionLog) -> "Iterator[Packet[Stream]]":
     """The stream's packets; an error in reading ends them early."""
     latest = Fraction(0)
     try:
@@ -156,7 +156,7 @@ def reason(error: BaseException) -> str:
     return str(getattr(error, "strerror", None) or error)
 
 
-def _shots(path: Path, start: Fraction) -> Generator[Shot]:
+def _shots(path: Path, start: Fraction) -> Generator[DecodedFrame]:
     """All pictures from some time before `start` on, in seconds from the first.
 
     Raises:
@@ -164,7 +164,7 @@ def _shots(path: Path, start: Fraction) -> Generator[Shot]:
     """
     with opened(path) as container:
         stream = picture_stream(container, path)
-        damage = Damage(path)
+        damage = CorruptionLog(path)
         decoder = _decoder(stream)
         frames = _decoded(packets(container, stream, damage), decoder, damage)
         first = next(frames, None)
@@ -180,7 +180,7 @@ def _shots(path: Path, start: Fraction) -> Generator[Shot]:
             frames = _decoded(later, decoder, damage)
         else:
             frames = chain([first], frames)
-        for shot in deinterlaced(Shot(frame, clock.time(frame), clock.duration(frame)) for frame in frames):
+        for shot in deinterlaced(DecodedFrame(frame, clock.time(frame), clock.duration(frame)) for frame in frames):
             damage.warn()
             yield shot
         damage.warn()
@@ -239,7 +239,9 @@ def _decoder(stream: VideoStream) -> VideoCodecContext:
     return decoder
 
 
-def _decoded(stored: "Iterator[Packet[Stream]]", decoder: VideoCodecContext, damage: Damage) -> Iterator[VideoFrame]:
+def _decoded(
+    stored: "Iterator[Packet[Stream]]", decoder: VideoCodecContext, damage: CorruptionLog
+) -> Iterator[VideoFrame]:
     """The pictures in the packets; what cannot be decoded is left out."""
     for packet in chain(stored, [None]):
         try:
@@ -254,7 +256,7 @@ def _decoded(stored: "Iterator[Packet[Stream]]", decoder: VideoCodecContext, dam
 
 
 def _packets_from(
-    container: InputContainer, stream: VideoStream, stamp: int, damage: Damage
+    container: InputContainer, stream: VideoStream, stamp: int, damage: CorruptionLog
 ) -> "Iterator[Packet[Stream]]":
     """The packets from the last key frame on that is shown no later than `stamp`, or all of them.
 
@@ -274,7 +276,7 @@ def _rate(stream: VideoStream) -> Fraction:
     for rate in (stream.average_rate, stream.guessed_rate, stream.base_rate):
         if rate and 0 < rate <= 1000:
             return Fraction(rate)
-    return USUAL_RATE
+    return DEFAULT_RATE
 
 
 def _pixel_aspect(stream: VideoStream) -> Fraction:

@@ -13,13 +13,13 @@ import av
 from av.filter import Graph
 from av.video.frame import VideoFrame
 
-from tokenflow.video.source import Shot
+from tokenflow.video.decoder import DecodedFrame
 
 _TICK = Fraction(1, 25)
 """Of no consequence: the filter counts pictures and is not asked for times."""
 
 
-def deinterlaced(shots: Iterable[Shot]) -> Iterator[Shot]:
+def deinterlaced(shots: Iterable[DecodedFrame]) -> Iterator[DecodedFrame]:
     """The same shots, those marked as interlaced without combs at what moves."""
     for (interlaced, *_), alike in groupby(shots, key=_kind):
         if interlaced:
@@ -27,15 +27,15 @@ def deinterlaced(shots: Iterable[Shot]) -> Iterator[Shot]:
         yield from alike
 
 
-def _kind(shot: Shot) -> tuple[bool, int, int, str]:
+def _kind(shot: DecodedFrame) -> tuple[bool, int, int, str]:
     frame = shot.frame
     return frame.interlaced_frame, frame.width, frame.height, frame.format.name
 
 
-def _filtered(shots: Iterator[Shot]) -> Iterator[Shot]:
+def _filtered(shots: Iterator[DecodedFrame]) -> Iterator[DecodedFrame]:
     first = next(shots)
     graph = _graph(first.frame)
-    waiting: deque[Shot] = deque()
+    waiting: deque[DecodedFrame] = deque()
     for count, shot in enumerate(chain([first], shots)):
         waiting.append(shot)
         shot.frame.pts = count
@@ -52,7 +52,7 @@ def _graph(frame: VideoFrame) -> Graph:
     return graph
 
 
-def _finished(graph: Graph, waiting: deque[Shot]) -> Iterator[Shot]:
+def _finished(graph: Graph, waiting: deque[DecodedFrame]) -> Iterator[DecodedFrame]:
     """What the filter has ready: it looks one picture ahead and keeps the order."""
     while waiting:
         try:

@@ -12,7 +12,7 @@ from av.video.reformatter import ColorRange
 from av.video.stream import VideoStream
 
 from tokenflow.errors import OutputError
-from tokenflow.video.source import USUAL_RATE
+from tokenflow.video.decoder import DEFAULT_RATE
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def container_for(path: Path) -> str:
     return container
 
 
-def holds(container: str, codec: str, width: int = 64, height: int = 64, rate: Fraction = USUAL_RATE) -> bool:
+def holds(container: str, codec: str, width: int = 64, height: int = 64, rate: Fraction = DEFAULT_RATE) -> bool:
     """Whether files of an ending such as `mp4` take a codec, of pictures of such a size and so many a second.
 
     It is tried, since FFmpeg's lists promise more than is kept.

@@ -12,8 +12,8 @@ from pathlib import Path
 from tokenflow.errors import ClipError, ClipNotFoundError, TokenflowError
 from tokenflow.video.colour import Converter, Picture
 from tokenflow.video.container import open_container
-from tokenflow.video.pictures import SUFFIXES, matching, open_animation, open_sequence
-from tokenflow.video.source import Shot, Source
+from tokenflow.video.decoder import DecodedFrame, Decoder
+from tokenflow.video.images import SUFFIXES, matching, open_animation, open_sequence
 
 _TOLERANCE = Fraction(1, 2000)
 """Seconds by which a picture may be earlier than the start asked for: 0.033 means 1/30."""
@@ -132,7 +132,7 @@ def _read(path: Path, start: Fraction, frames: int | None, every: int) -> Iterat
             yield Frame(convert(shot.frame), shot.time - begin, shot.time, end - shot.time)
 
 
-def _with_ends(shots: Iterator[Shot], every: int) -> Iterator[tuple[Shot, Fraction]]:
+def _with_ends(shots: Iterator[DecodedFrame], every: int) -> Iterator[tuple[DecodedFrame, Fraction]]:
     """Each n-th shot, and when it goes: as the next of them comes, or as the clip ends."""
     shown, end = None, Fraction(0)
     for count, shot in enumerate(shots):
@@ -145,7 +145,7 @@ def _with_ends(shots: Iterator[Shot], every: int) -> Iterator[tuple[Shot, Fracti
         yield shown, end
 
 
-def _open(path: Path) -> Source:
+def _open(path: Path) -> Decoder:
     with _looked_for(path):
         if path.is_file():
             return open_animation(path) if path.suffix.lower() in SUFFIXES else open_container(path)
@@ -172,7 +172,7 @@ def _looked_for(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _first(shots: Iterator[Shot], path: Path) -> Shot:
+def _first(shots: Iterator[DecodedFrame], path: Path) -> DecodedFrame:
     first = next(shots, None)
     if first is None:
         raise ClipError(f"{path} has no picture in it")

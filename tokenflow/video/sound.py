@@ -16,7 +16,7 @@ from av.packet import Packet
 from av.stream import Stream
 
 from tokenflow.errors import TokenflowWarning
-from tokenflow.video.container import Damage, first_time, opened, packets, reason, sound_stream, worth_seeking
+from tokenflow.video.container import CorruptionLog, first_time, opened, packets, reason, sound_stream, worth_seeking
 
 
 class _Encoder(NamedTuple):
@@ -91,14 +91,14 @@ def _taken(
     earliest = zero - (0 if start else _PRIMING)
     if _takes(output, source, path):
         copy = output.add_stream_from_template(source)
-        return _copied(container, source, copy, zero, earliest, Damage(path))
+        return _copied(container, source, copy, zero, earliest, CorruptionLog(path))
     encoder = _ENCODERS.get(output.format.name, _USUAL_ENCODER)
     rate = source.rate if source.rate in encoder.rates else encoder.rates[0]
     layout = _LAYOUTS.get(source.layout.nb_channels, "stereo")
     stream = output.add_stream(encoder.name, rate=rate, layout=layout)
     if not isinstance(stream, AudioStream):
         raise TypeError(f"expected an encoder of sound; got {encoder.name}")
-    return _encoded(container, source, stream, zero, Damage(path))
+    return _encoded(container, source, stream, zero, CorruptionLog(path))
 
 
 def _takes(output: OutputContainer, source: AudioStream, path: Path) -> bool:
@@ -107,7 +107,9 @@ def _takes(output: OutputContainer, source: AudioStream, path: Path) -> bool:
         try:
             with av.open(io.BytesIO(), "w", format=output.format.name) as trial:
                 copy = trial.add_stream_from_template(source)
-                stored = _copied(again, again.streams[source.index], copy, Fraction(0), Fraction(0), Damage(path))
+                stored = _copied(
+                    again, again.streams[source.index], copy, Fraction(0), Fraction(0), CorruptionLog(path)
+                )
                 trial.mux(list(islice(stored, 1)))
         except (av.FFmpegError, ValueError):
             return False
@@ -120,7 +122,7 @@ def _copied(
     copy: AudioStream,
     zero: Fraction,
     earliest: Fraction,
-    damage: Damage,
+    damage: CorruptionLog,
 ) -> Iterator[Packet]:
     """The packets as they are. The one that ends at `earliest` comes along: decoders need one to warm up."""
     for packet in packets(container, source, damage):
@@ -136,7 +138,7 @@ def _copied(
 
 
 def _encoded(
-    container: InputContainer, source: AudioStream, stream: AudioStream, zero: Fraction, damage: Damage
+    container: InputContainer, source: AudioStream, stream: AudioStream, zero: Fraction, damage: CorruptionLog
 ) -> Iterator[Packet]:
     for packet in chain(packets(container, source, damage), [None]):
         try:

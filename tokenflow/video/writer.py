@@ -19,7 +19,7 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
-from tokenflow.errors import FormError, OutputError, TokenflowError
+from tokenflow.errors import EncodingError, OutputError, TokenflowError
 from tokenflow.video.colour import ACCURATE, MATRICES, Picture
 from tokenflow.video.container import reason
 from tokenflow.video.encoders import (
@@ -30,9 +30,9 @@ from tokenflow.video.encoders import (
     settings,
     written_size,
 )
+from tokenflow.video.frame_clock import FrameClock
 from tokenflow.video.reader import probe
 from tokenflow.video.sound import Sound
-from tokenflow.video.timetable import Timetable
 
 _MANY = 8
 """From so many pictures on they may be stored in another order than they are shown in."""
@@ -64,7 +64,7 @@ class VideoWriter:
         options: more settings for the encoder, such as `{"preset": "slow"}`.
 
     Raises:
-        OutputError: the file cannot be written; a `FormError` if codec, pixels and container do not go together.
+        OutputError: the file cannot be written; a `EncodingError` if codec, pixels and container do not go together.
         ClipNotFoundError, ClipError: there is no clip to take the sound from, or it cannot be read.
         ValueError: times and rate are not as described.
     """
@@ -89,7 +89,7 @@ class VideoWriter:
         self._temporary = self._path.with_name(f".{self._path.name}.{secrets.token_hex(4)}.part")
         self._container = container_for(self._path)
         self._shape = (height, width, 3)
-        self._timetable = Timetable(times, rate, end)
+        self._timetable = FrameClock(times, rate, end)
         self._audio = None if audio_from is None else (Path(audio_from), audio_start)
         self._encoder = encoder_for(codec)
         self._pixel_format = pixel_format or self._encoder.pixel_format
@@ -227,10 +227,10 @@ class VideoWriter:
     def _failure(self, error: av.FFmpegError | OSError) -> OutputError:
         return OutputError(f"{self._path} cannot be written ({reason(error)}); make room or choose another")
 
-    def _mismatch(self, error: av.FFmpegError | ValueError) -> FormError:
+    def _mismatch(self, error: av.FFmpegError | ValueError) -> EncodingError:
         width, height = self.size
         rate = float(self._timetable.rate)
-        return FormError(
+        return EncodingError(
             f"{self._path.name}: {width}×{height} pictures, {rate:g} a second, by {self._encoder.name} in "
             f"{self._pixel_format} cannot be written to {self._container} ({reason(error)}); choose another codec, "
             "pixel format or container"

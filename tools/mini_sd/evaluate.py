@@ -22,10 +22,10 @@ from diffusers import (
 )
 from torch import Tensor
 
-from tokenflow.backbones.base import Backbone
-from tokenflow.backbones.loading import load_backbone
-from tokenflow.inversion import invert
-from tokenflow.schedule import CLEAN, ddim_step
+from tokenflow.diffusion.inversion import invert
+from tokenflow.diffusion.schedules import CLEAN, ddim_step
+from tokenflow.models.loading import load_backbone
+from tokenflow.models.model import Backbone
 from tools.mini_sd.autoencoder import HELD_OUT, psnr
 from tools.mini_sd.captions import caption
 from tools.mini_sd.classifier import agreement, labelled_scenes

@@ -1,0 +1,268 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from diffusers import ControlNetModel
+
+from tests.tiny import (
+    save_tiny_controlnet,
+    save_tiny_model,
+    tiny_model,
+    tiny_pipeline,
+    tiny_unet,
+    tiny_xl_pipeline,
+)
+from tokenflow.errors import ModelError, ModelNotFoundError, TokenflowWarning
+from tokenflow.models.attention import Features, Injection
+from tokenflow.models.loading import load_model
+from tokenflow.models.model import stack
+from tokenflow.models.stable_diffusion import ALIGNMENT, StableDiffusion
+
+LATENTS = torch.randn(3, 4, 8, 12, generator=torch.Generator().manual_seed(0))
+OTHERS = torch.randn(3, 4, 8, 12, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize("features", ["block", "residual"])
+def test_reading_features_and_injecting_them_into_the_same_latents_changes_nothing(features: Features) -> None:
+    model = tiny_model()
+    prompt = model.encode_prompt("a dog")
+    read = model.read(LATENTS, 500, prompt, attention=True, features=features)
+    plain = model.predict(LATENTS, 500, prompt)
+    injected = model.predict(LATENTS, 500, prompt, injection=read)
+    torch.testing.assert_close(injected, plain, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(("attention", "features"), [(True, None), (False, "residual"), (False, "block")])
+def test_injecting_another_pictures_features_changes_the_prediction(attention: bool, features: Features | None) -> None:
+    model = tiny_model()
+    prompt = model.encode_prompt("a dog")
+    read = model.read(OTHERS, 500, prompt, attention=attention, features=features)
+    plain = model.predict(LATENTS, 500, prompt)
+    assert (model.predict(LATENTS, 500, prompt, injection=read) - plain).abs().max() > 1e-4
+
+
+def test_of_an_injected_block_nothing_is_left_and_of_a_residual_the_shortcut() -> None:
+    model = tiny_model()
+    prompt = model.encode_prompt("a dog")
+    behind = model._unet.up_blocks[1].attentions[1]  # what the block's output goes into
+    outputs: dict[Features, torch.Tensor] = {}
+    for place in ("block", "residual"):
+        read = model.read(OTHERS, 500, prompt, attention=False, features=place)
+        seen: list[torch.Tensor] = []
+        handle = behind.register_forward_pre_hook(lambda _module, inputs, seen=seen: seen.append(inputs[0]))
+        model.predict(LATENTS, 500, prompt, injection=read)
+        handle.remove()
+        outputs[place] = seen[0]
+        assert read.features.keys() == {place}
+    theirs = model.read(OTHERS, 500, prompt, attention=False, features="block").features["block"]
+    torch.testing.assert_close(outputs["block"], theirs, rtol=0, atol=0)
+    assert (outputs["residual"] - theirs).abs().max() > 1e-4
+
+
+def test_reading_stops_behind_the_last_feature_that_is_read() -> None:
+    model = tiny_model()
+    ran: list[str] = []
+    unet = model._unet
+    handles = [unet.conv_out.register_forward_hook(lambda *_: ran.append("end"))]
+    handles.append(unet.up_blocks[2].register_forward_hook(lambda *_: ran.append("last block")))
+    model.read(LATENTS, 500, model.encode_prompt("a dog"), attention=False, features="residual")
+    assert ran == []
+    model.read(LATENTS, 500, model.encode_prompt("a dog"), attention=True, features="block")
+    assert ran == []
+    for handle in handles:
+        handle.remove()
+
+
+def test_each_branch_is_what_it_would_be_alone() -> None:
+    model = tiny_model()
+    dog, tiger = model.encode_prompt("a dog"), model.encode_prompt("a tiger")
+    both = model.predict(LATENTS, 500, stack([dog, tiger]))
+    torch.testing.assert_close(both[0], model.predict(LATENTS, 500, dog)[0], rtol=0, atol=1e-5)
+    torch.testing.assert_close(both[1], model.predict(LATENTS, 500, tiger)[0], rtol=0, atol=1e-5)
+
+
+def test_velocity_prediction_is_turned_into_noise() -> None:
+    noise, velocity = tiny_model(), tiny_model(prediction_type="v_prediction")
+    raw = noise.predict(LATENTS, 500, noise.encode_prompt("a dog"))
+    alpha = velocity.schedule.alpha(500)
+    expected = alpha**0.5 * raw + (1 - alpha) ** 0.5 * LATENTS
+    torch.testing.assert_close(velocity.predict(LATENTS, 500, velocity.encode_prompt("a dog")), expected)
+
+
+def test_encode_and_decode_keep_frames_and_their_size() -> None:
+    model = tiny_model()
+    frames = torch.rand(2, 3, 16, 24)
+    latents = model.encode(frames)
+    assert latents.shape == (2, 4, 8, 12)
+    decoded = model.decode(latents)
+    assert decoded.shape == frames.shape
+    assert decoded.min() >= 0
+    assert decoded.max() <= 1
+
+
+def test_what_is_no_number_is_not_made_a_picture_of() -> None:
+    model = tiny_model()
+    latents = torch.zeros(1, 4, 8, 8)
+    latents[0, 0, 0, 0] = torch.nan
+    with pytest.raises(ModelError, match=r"gave values that are no numbers, in torch.float32.*set model.dtype"):
+        model.decode(latents)
+    with pytest.raises(ModelError, match="no numbers"):
+        model.encode(torch.full((1, 3, 16, 16), torch.inf))
+
+
+def test_features_lie_on_the_finest_grid() -> None:
+    model = tiny_model()
+    assert model.features(LATENTS, 100, model.encode_prompt("a dog")).shape == (3, 16, 8, 12)
+
+
+def test_a_prompt_that_is_too_long_warns_and_names_what_is_lost() -> None:
+    model = tiny_model()
+    with pytest.warns(TokenflowWarning, match="zebra"):
+        model.encode_prompt("a " * 29 + "zebra")
+
+
+def test_a_control_residual_changes_the_prediction(tmp_path: Path) -> None:
+    model = tiny_model()
+    prompt = stack([model.encode_prompt("a dog"), model.encode_prompt("a tiger")])
+    control = model.load_control(str(save_tiny_controlnet(tmp_path)))
+    residuals = control(LATENTS, 500, prompt, torch.rand(3, 3, 16, 24))
+    plain = model.predict(LATENTS, 500, prompt)
+    controlled = model.predict(LATENTS, 500, prompt, injection=Injection(control=residuals))
+    assert (controlled - plain).abs().max() > 1e-3
+
+
+def test_a_controlnet_is_read_once_for_many_edits_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+    from_pretrained = ControlNetModel.from_pretrained
+    monkeypatch.setattr(
+        ControlNetModel,
+        "from_pretrained",
+        lambda path, **options: read.append(path) or from_pretrained(path, **options),
+    )
+    paths = [str(save_tiny_controlnet(tmp_path / name)) for name in ("one", "other")]
+    model = tiny_model()
+    for path in (paths[0], paths[0], paths[1], paths[1]):
+        model.load_control(path)
+    assert read == paths
+
+
+def test_a_missing_controlnet_is_named() -> None:
+    with pytest.raises(ModelNotFoundError, match=r"edit\.controlnet\.path"):
+        tiny_model().load_control("no/such/controlnet")
+
+
+def test_a_model_without_a_unet_is_refused() -> None:
+    pipeline = tiny_pipeline()
+    pipeline.unet = None
+    with pytest.raises(ModelError, match="has no unet"):
+        StableDiffusion(pipeline)
+
+
+def test_a_prompt_is_embedded_as_diffusers_embeds_it() -> None:
+    pipeline = tiny_pipeline()
+    expected, _ = pipeline.encode_prompt("a dog", "cpu", 1, False)
+    assert torch.equal(StableDiffusion(pipeline).encode_prompt("a dog").tokens, expected)
+
+
+def test_sdxl_is_embedded_as_diffusers_embeds_it() -> None:
+    pipeline = tiny_xl_pipeline()
+    states, _, pooled, _ = pipeline.encode_prompt("a dog", device="cpu", do_classifier_free_guidance=False)
+    embedded = StableDiffusion(pipeline).encode_prompt("a dog")
+    assert torch.equal(embedded.tokens, states)
+    assert torch.equal(embedded.added["text_embeds"], pooled)
+    assert embedded.added["time_ids"].tolist() == [[16, 16, 0, 0, 16, 16]]
+
+
+def test_sdxls_unet_predicts_and_injects_as_any_other() -> None:
+    model = StableDiffusion(tiny_xl_pipeline())
+    prompt = stack([model.encode_prompt("a dog"), model.encode_prompt("a tiger")])
+    plain = model.predict(LATENTS, 500, prompt)
+    features = model.read(LATENTS, 500, model.encode_prompt("a dog"), attention=True, features="block")
+    own = model.predict(LATENTS, 500, model.encode_prompt("a dog"), injection=features)
+    torch.testing.assert_close(own[0], plain[0], rtol=0, atol=1e-5)
+    assert (plain[0] - plain[1]).abs().max() > 1e-5
+    assert model._features["block"] is model._unet.up_blocks[0].resnets[1]
+
+
+def test_sdxls_autoencoder_works_in_full_precision_and_others_in_the_models() -> None:
+    for pipeline, expected in ((tiny_pipeline(), torch.float16), (tiny_xl_pipeline(), torch.float32)):
+        StableDiffusion(pipeline.to(torch.float16))
+        assert pipeline.vae.dtype == expected
+        assert pipeline.unet.dtype == torch.float16
+
+
+def test_loaded_weights_are_aligned_so_that_every_load_rounds_alike(tmp_path: Path) -> None:
+    model = load_model(str(save_tiny_model(tmp_path)), "cpu")
+    networks = (model._unet, model._vae, model._text_encoders[0][1])
+    assert {parameter.data_ptr() % ALIGNMENT for network in networks for parameter in network.parameters()} == {0}
+
+
+def run_through(model: StableDiffusion) -> list[torch.Tensor]:
+    """What every part gives, in turns as an edit takes them."""
+    prompt = model.encode_prompt("a dog")
+    latents = model.encode(torch.rand(2, 3, 16, 24, generator=torch.Generator().manual_seed(4)))
+    return [prompt.tokens, latents, model.predict(latents, 500, prompt), model.decode(latents)]
+
+
+def test_offloading_keeps_one_part_on_the_device_and_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    moves: list[tuple[str, str]] = []
+    to = torch.nn.Module.to
+
+    def noted(network: torch.nn.Module, *where: Any, **how: Any) -> torch.nn.Module:
+        moves.append((type(network).__name__, str(where[0])))
+        return to(network, *where, **how)
+
+    plain = run_through(StableDiffusion(tiny_pipeline()))
+    model = StableDiffusion(tiny_pipeline(), device=torch.device("cpu", 0), offload=True)
+    monkeypatch.setattr(torch.nn.Module, "to", noted)
+    for own, expected in zip(run_through(model), plain, strict=True):
+        assert torch.equal(own, expected)
+    assert moves == [
+        ("CLIPTextModel", "cpu:0"),
+        *(("CLIPTextModel", "cpu"), ("AutoencoderKL", "cpu:0")),
+        *(("AutoencoderKL", "cpu"), ("UNet2DConditionModel", "cpu:0")),
+        *(("UNet2DConditionModel", "cpu"), ("AutoencoderKL", "cpu:0")),
+    ]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+def test_on_a_gpu_offloading_takes_less_memory_and_gives_the_same(tmp_path: Path) -> None:
+    saved, peaks, results = str(save_tiny_model(tmp_path)), [], []
+    for offload in (False, True):
+        torch.cuda.reset_peak_memory_stats()
+        results.append(run_through(load_model(saved, "cuda", "float32", offload=offload)))
+        peaks.append(torch.cuda.max_memory_allocated())
+    assert peaks[1] < peaks[0]
+    for own, expected in zip(*results, strict=True):
+        torch.testing.assert_close(own.cpu(), expected.cpu(), rtol=0, atol=1e-4)
+
+
+def test_tiles_give_about_the_whole_picture(tmp_path: Path) -> None:
+    saved = str(save_tiny_model(tmp_path))
+    whole, tiled = load_model(saved, "cpu"), load_model(saved, "cpu", tiling=True)
+    frames = torch.rand(1, 3, 48, 48, generator=torch.Generator().manual_seed(4))
+    # Normalised tile by tile, a random autoencoder gives another picture; its size and rough content stay.
+    assert tiled.encode(frames).shape == whole.encode(frames).shape
+    latents = whole.encode(frames)
+    difference = (tiled.decode(latents) - whole.decode(latents)).abs()
+    assert 0 < difference.mean() < 0.1
+
+
+def test_a_controlnet_of_another_depth_no_controlnet_and_a_damaged_one_are_told_apart(tmp_path: Path) -> None:
+    deeper = ControlNetModel.from_unet(tiny_unet(layers=2), conditioning_embedding_out_channels=(8, 16))
+    deeper.save_pretrained(tmp_path / "deeper")
+    tiny_unet().save_pretrained(tmp_path / "unet")
+    damaged = save_tiny_controlnet(tmp_path / "damaged")
+    (file,) = damaged.glob("*.safetensors")
+    file.write_bytes(file.read_bytes()[:100])
+    (tmp_path / "empty").mkdir()
+    for name, error, said in (
+        ("deeper", ModelError, "made for another model: its number of layers a block is 2, the model's 1"),
+        ("unet", ModelError, "is a UNet2DConditionModel; expected a ControlNetModel"),
+        ("damaged", ModelError, "cannot be loaded"),
+        ("empty", ModelNotFoundError, r"there is no ControlNet at .*: it has no config\.json"),
+    ):
+        with pytest.raises(error, match=said):
+            tiny_model().load_control(str(tmp_path / name))

@@ -1,0 +1,1 @@
+"""Diffusion mathematics: levels, schedules, inversion, sampling. Independent of any model family."""
