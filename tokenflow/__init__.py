@@ -1,49 +1,95 @@
-"""Edit a video by a sentence, consistently over time.
+"""Edit videos with a text prompt, consistently over time.
 
-config = tokenflow.load_config("configs/dog_to_tiger.yaml", ["edit.steps=30"])
-inversion = tokenflow.preprocess(config)
-result = tokenflow.edit(config)
-records = tokenflow.edit_many(configs, workers=2)
+    model = tokenflow.load_model("data/models/mini-sd")
+    clip = tokenflow.Video.read("data/clips/dog_walk.mp4")
+    inverted = tokenflow.invert(clip, model, "a dog on grass, 3d style")
+    edited = tokenflow.edit(inverted, "a tiger on grass, 3d style")
+    edited.video.write("tiger.mp4")
+
+`tokenflow.run(config)` does the same from a YAML configuration to a result folder.
 """
 
-from importlib import import_module
+from importlib import import_module, metadata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tokenflow import errors, events
     from tokenflow.batch import Record, edit_many, read_configs
-    from tokenflow.config import Config, load_config
-    from tokenflow.errors import TokenflowError, TokenflowWarning
-    from tokenflow.pipeline import EditResult, PreprocessResult, edit, open_result, preprocess
+    from tokenflow.config import Config, ControlNet, PnP, SDEdit, load_config
+    from tokenflow.errors import Cancelled, TokenflowError, TokenflowWarning
+    from tokenflow.events import Notice, Preview, Progress, TerminalBars
+    from tokenflow.models.loading import load_model
+    from tokenflow.modes.source import InvertedClip
+    from tokenflow.pipeline import (
+        Edited,
+        EditResult,
+        PreprocessResult,
+        edit,
+        generate,
+        invert,
+        open_result,
+        preprocess,
+        run,
+    )
+    from tokenflow.video import Video
 
 __all__ = [
+    "Cancelled",
     "Config",
+    "ControlNet",
     "EditResult",
+    "Edited",
+    "InvertedClip",
+    "Notice",
+    "PnP",
     "PreprocessResult",
+    "Preview",
+    "Progress",
     "Record",
+    "SDEdit",
+    "TerminalBars",
     "TokenflowError",
     "TokenflowWarning",
+    "Video",
     "edit",
     "edit_many",
+    "errors",
+    "events",
+    "generate",
+    "invert",
     "load_config",
+    "load_model",
     "open_result",
     "preprocess",
     "read_configs",
+    "run",
 ]
 
-_HOMES = {
-    "Config": "config",
-    "Record": "batch",
-    "TokenflowError": "errors",
-    "TokenflowWarning": "errors",
-    "edit_many": "batch",
-    "load_config": "config",
-    "read_configs": "batch",
+_MODULES = {
+    **dict.fromkeys(("Config", "ControlNet", "PnP", "SDEdit", "load_config"), "config"),
+    **dict.fromkeys(("Cancelled", "TokenflowError", "TokenflowWarning"), "errors"),
+    **dict.fromkeys(("Notice", "Preview", "Progress", "TerminalBars"), "events"),
+    **dict.fromkeys(("Record", "edit_many", "read_configs"), "batch"),
+    "InvertedClip": "modes.source",
+    "Video": "video",
+    "load_model": "models.loading",
 }
 """Modules of the names above; all others are the pipeline's."""
 
+try:
+    __version__ = metadata.version("tokenflow")
+except metadata.PackageNotFoundError:  # a checkout that was not installed
+    __version__ = "0+unknown"
+
 
 def __getattr__(name: str) -> Any:
-    """Import a name once it is asked for: torch takes seconds, for which neither `--help` nor Ctrl-C should wait."""
+    """Import a name when it is first used: torch takes seconds, for which neither `--help` nor Ctrl-C should wait."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES.get(name, 'pipeline')}"), name)
+    if name in ("errors", "events"):
+        return import_module(f"{__name__}.{name}")
+    return getattr(import_module(f"{__name__}.{_MODULES.get(name, 'pipeline')}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

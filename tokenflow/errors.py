@@ -1,12 +1,12 @@
-"""The exceptions and warnings of tokenflow. Knows nothing else of the package.
+"""Exceptions and warnings of tokenflow.
 
-Each error is also the builtin that fits, so that callers may catch `ValueError` or `FileNotFoundError` without
-importing this module. A message says, in one line, what was expected, what came, and what to do.
+Each error is also the builtin that fits, so callers may catch `ValueError` or `FileNotFoundError` without importing this
+module. A message says in one line what was expected, what came, and what to do.
 """
 
 
 class TokenflowError(Exception):
-    """Base of every error that tokenflow raises for something its user can mend."""
+    """Base of all errors that the user can fix."""
 
 
 class ConfigError(TokenflowError, ValueError):
@@ -14,7 +14,7 @@ class ConfigError(TokenflowError, ValueError):
 
 
 class ClipError(TokenflowError, ValueError):
-    """A clip can be opened but not used: no picture in it, damaged, or of a size no model takes."""
+    """A clip cannot be used: it holds no image, is damaged, or has a size that no model takes."""
 
 
 class ClipNotFoundError(TokenflowError, FileNotFoundError):
@@ -22,40 +22,44 @@ class ClipNotFoundError(TokenflowError, FileNotFoundError):
 
 
 class ModelError(TokenflowError, ValueError):
-    """A model can be opened but not used: a part is missing, or its architecture is not one we know."""
+    """A model cannot be used: a part is missing, or its architecture is not supported."""
 
 
 class ModelNotFoundError(TokenflowError, FileNotFoundError):
-    """There is no model at the given path, nor one of that name on the hub."""
+    """There is no model at the given path, nor one of that name on the Hub."""
 
 
 class TrajectoryError(TokenflowError, RuntimeError):
-    """A trajectory on disk is damaged, unfinished, or belongs to another clip, model or version."""
+    """A stored inversion is damaged, unfinished, or belongs to another clip, model or version."""
 
 
 class OutputError(TokenflowError, OSError):
-    """A result cannot be written: no permission, no space, or the place is taken."""
+    """A result cannot be written: no permission, no space, or something of the user's is in its place."""
 
 
 class EncodingError(OutputError):
-    """Codec, container, size and rate of a video do not go together."""
+    """Codec, container, size and frame rate of a video do not go together."""
 
 
 class BatchError(TokenflowError, ValueError):
-    """Jobs that cannot be done together, or cannot be started: each named, before any work."""
+    """Jobs cannot run together or cannot start; raised before any work, naming each of them."""
 
 
 class EngineError(TokenflowError, RuntimeError):
-    """What should run the jobs cannot: not installed, not reached, or its workers do not start."""
+    """The engine cannot run jobs: not installed, not reachable, or its workers do not start."""
+
+
+class Cancelled(Exception):  # noqa: N818 - a signal, not an error
+    """The call was stopped by its `cancel`; the same call later continues from what is stored."""
 
 
 class TokenflowWarning(UserWarning):
-    """Something will probably disappoint the user, but the work can go on."""
+    """The result will probably disappoint, but the work can go on."""
 
 
 class WaitingWarning(TokenflowWarning):
-    """Another run makes what this one needs, and is waited for."""
+    """Another process is making what this one needs."""
 
 
 class ReconstructionWarning(TokenflowWarning):
-    """The inversion does not sample back to its source well."""
+    """The inversion does not reproduce its source well."""

@@ -1,66 +1,197 @@
-"""How far a loop is: drawn as a bar on the terminal, or told to who asked for it. Knows no loop by name."""
+"""Events of a long call, the terminal bars that listen to them, and the error of a call that was cancelled.
+
+Every long call takes `on_event`, which is called with each event in the thread of the call, and `cancel`, which is asked
+before every network call. An exception raised by a listener ends the call and reaches the caller unchanged.
+"""
 
 import sys
+import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from contextvars import ContextVar
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self, TextIO, TypeVar, cast
 
+import numpy as np
 from tqdm import tqdm
 
-from tokenflow.apps.stdio import dropping
+from tokenflow.errors import TokenflowWarning
 
 Item = TypeVar("Item")
 
-Listener = Callable[[str, int, int | None], object]
-"""(label of the loop, how many units are done, how many there are or None where that is not known), at each advance."""
 
-Progress = bool | Listener
-"""Draw bars, or do not, or tell this listener instead."""
+@dataclass(frozen=True)
+class Progress:
+    """How far a stage is.
 
-
-def drawn_bar(*, disable: bool, **options: Any) -> tqdm:
-    """A bar of tqdm on standard error; the work goes on where there is none, or it cannot be written.
-
-    Args:
-        disable: draw nothing.
-        **options: tqdm's own.
+    Attributes:
+        stage: such as `encode`, `invert`, `edit` or `decode`.
+        done: finished steps or frames, starting at those an earlier run had finished.
+        total: how many there are; None if unknown.
+        seconds_left: until the stage ends, at its average speed so far; None if unknown.
     """
-    if sys.stderr is None:
-        return tqdm(disable=True, **options)
-    return tqdm(disable=disable, file=dropping(sys.stderr), **options)
+
+    stage: str
+    done: int
+    total: int | None
+    seconds_left: float | None = None
+
+
+@dataclass(frozen=True)
+class Preview:
+    """Frames of the edit as the network would finish them now: x̂₀ at latent resolution.
+
+    Attributes:
+        step: index of the sampling step, from 0.
+        indices: which frames of the clip these are.
+        frames: f h w 3 uint8.
+    """
+
+    step: int
+    indices: tuple[int, ...]
+    frames: np.ndarray
+
+
+@dataclass(frozen=True)
+class Notice:
+    """Something the user should know while the call goes on.
+
+    Attributes:
+        message: one line: what is wrong, and what to change.
+        category: the class of `tokenflow.errors` under which it is issued as a Python warning without a listener.
+    """
+
+    message: str
+    category: type[TokenflowWarning] = TokenflowWarning
+
+
+Event = Progress | Preview | Notice
+Listener = Callable[[Event], object]
+Cancel = Callable[[], bool]
+
+_listener: ContextVar[Listener | None] = ContextVar("listener", default=None)
 
 
 @contextmanager
-def progress_bar(
-    label: str, total: int | None, unit: str, progress: Progress, *, initial: int = 0
-) -> Iterator[Callable[[int], object]]:
-    """Give a function that advances the bar by so many units."""
-    if not callable(progress):
-        with drawn_bar(total=total, desc=label, unit=unit, initial=initial, disable=not progress) as bar:
-            yield bar.update
-        return
-    done = initial
+def listening(on_event: Listener | None) -> Iterator[None]:
+    """Deliver notices of this thread to a listener; with None they are Python warnings."""
+    token = _listener.set(on_event)
+    try:
+        yield
+    finally:
+        _listener.reset(token)
+
+
+def notice(message: str, category: type[TokenflowWarning] = TokenflowWarning) -> None:
+    """Tell the listener of the current call, or issue a Python warning if there is none."""
+    listener = _listener.get()
+    if listener is None:
+        warnings.warn(message, category, stacklevel=3)
+    else:
+        listener(Notice(message, category))
+
+
+@contextmanager
+def progress(
+    stage: str, total: int | None, on_event: Listener | None, *, initial: int = 0
+) -> Iterator[Callable[[int], None]]:
+    """Give a function that advances a stage by some units and reports it."""
+    done, start = initial, time.monotonic()
 
     def advance(units: int) -> None:
         nonlocal done
         done += units
-        progress(label, done, total)
+        if on_event is not None:
+            on_event(Progress(stage, done, total, _seconds_left(time.monotonic() - start, done - initial, done, total)))
 
     advance(0)
     yield advance
 
 
+def _seconds_left(elapsed: float, finished: int, done: int, total: int | None) -> float | None:
+    return elapsed / finished * (total - done) if finished and total is not None else None
+
+
 def track(
-    items: Iterable[Item],
-    label: str,
-    *,
-    unit: str,
-    progress: Progress,
-    total: int | None = None,
-    initial: int = 0,
+    items: Iterable[Item], stage: str, on_event: Listener | None, *, total: int | None = None, initial: int = 0
 ) -> Iterator[Item]:
-    """The items, one unit each: the bar advances when the next is asked for."""
-    with progress_bar(label, total, unit, progress, initial=initial) as advance:
+    """Yield the items and report each as one unit, once the next is asked for."""
+    with progress(stage, total, on_event, initial=initial) as advance:
         for item in items:
             yield item
             advance(1)
+
+
+class TerminalBars:
+    """A listener that draws one bar per stage on standard error, and prints notices between them.
+
+    The work goes on where standard error is closed or cannot be written.
+    """
+
+    def __init__(self) -> None:
+        self._stage: str | None = None
+        self._bar: tqdm | None = None
+
+    def __call__(self, event: Event) -> None:
+        match event:
+            case Progress():
+                self._advance(event)
+            case Notice():
+                tqdm.write(f"warning: {event.message}", file=unbreakable(sys.stderr))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._close()
+
+    def _advance(self, event: Progress) -> None:
+        if event.stage != self._stage:
+            self._close()
+            self._stage = event.stage
+            self._bar = terminal_bar(total=event.total, desc=event.stage, initial=event.done)
+        elif self._bar is not None:
+            self._bar.update(event.done - self._bar.n)
+
+    def _close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+        self._bar = self._stage = None
+
+
+def terminal_bar(**options: Any) -> tqdm:
+    """A tqdm bar on standard error that survives a closed or full one; options are tqdm's own."""
+    if sys.stderr is None:
+        return tqdm(**{**options, "disable": True})
+    return tqdm(file=unbreakable(sys.stderr), **options)
+
+
+class _Unbreakable:
+    """A text stream whose failed writes are dropped."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        try:
+            return self._stream.write(text)
+        except OSError:
+            return len(text)
+
+    def flush(self) -> None:
+        try:
+            self._stream.flush()
+        except OSError:
+            pass
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def unbreakable(stream: TextIO) -> TextIO:
+    """The stream, with failed writes dropped: work should not end because a message could not be shown."""
+    return cast("TextIO", _Unbreakable(stream))

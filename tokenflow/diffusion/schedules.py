@@ -1,137 +1,167 @@
-"""The noise schedule: time steps, and DDIM's step between two noise levels.
+"""Which noise levels sampling visits: schedules of diffusion and of flow models, read from a scheduler's configuration."""
 
-Pure math on tensors. Knows the tables of a diffusers scheduler; knows no network, no clip and no mode.
-
-A latent at noise level ᾱ is `√ᾱ·x₀ + √(1−ᾱ)·ε`. Time steps are integers in [0, train steps); `CLEAN` stands for the
-level behind the last step of sampling, where diffusers reads `final_alpha_cumprod`.
-"""
-
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
-import torch
+import numpy as np
 from diffusers import DDIMScheduler
-from torch import Tensor
 
+from tokenflow.diffusion.levels import CLEAN_TIME, Level
+from tokenflow.diffusion.parametrisation import FlowPrediction, NoisePrediction, Parametrisation, VelocityPrediction
 from tokenflow.errors import ConfigError, ModelError
-
-CLEAN = -1
-"""The time step of latents that carry no noise: what the autoencoder gives and takes."""
 
 PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")
 
 
 @dataclass(frozen=True)
 class Step:
-    """One step of sampling: from `timestep` to the less noisy `next_timestep`, the `index`-th of `count`."""
+    """One step of sampling, from level `at` to the cleaner level `to`, the `index`-th of `count`.
+
+    Fractions of all steps are rounded as diffusers rounds them: a step counts if it lies whole within them.
+    """
 
     index: int
     count: int
-    timestep: int
-    next_timestep: int
+    at: Level
+    to: Level
 
-    def is_before(self, fraction: float) -> bool:
-        """Whether this step lies in the first `fraction` (in [0, 1]) of all steps."""
-        return self.index < round(fraction * self.count)
+    def ends_by(self, fraction: float) -> bool:
+        """Whether this step ends within the first `fraction` (in [0, 1]) of all steps."""
+        return (self.index + 1) / self.count <= fraction
+
+    def starts_from(self, fraction: float) -> bool:
+        """Whether this step starts at or after the first `fraction` (in [0, 1]) of all steps."""
+        return self.index / self.count >= fraction
 
 
-class Schedule:
-    """Noise levels and time steps of a model, as its own scheduler's configuration gives them.
+def last_steps(steps: Sequence[Step], share: float) -> Sequence[Step]:
+    """The last `share` (in (0, 1]) of all steps, rounded down as diffusers' image-to-image pipelines do; at least one."""
+    return steps[len(steps) - max(1, min(len(steps), int(len(steps) * share))) :]
+
+
+class Schedule(Protocol):
+    """The noise levels of a model.
+
+    Attributes:
+        parametrisation: what its network predicts.
+        clean: the level of latents that the autoencoder encodes and decodes.
+    """
+
+    parametrisation: Parametrisation
+    clean: Level
+
+    def steps(self, count: int, tokens: int | None = None) -> tuple[Step, ...]:
+        """The steps of sampling, noisiest first.
+
+        Args:
+            count: how many steps.
+            tokens: how many tokens one frame has, for models whose levels depend on it.
+
+        Raises:
+            ConfigError: `count` is out of range.
+        """
+        ...
+
+
+class DiffusionSchedule:
+    """Levels and time steps of a variance-preserving diffusion model, with its own spacing and offset.
 
     Args:
-        config: a diffusers scheduler's configuration. Any of the Stable Diffusion family will do, since they share
-            the keys that matter: betas, spacing, offset, prediction type.
+        config: a diffusers scheduler's configuration. Any scheduler of the Stable Diffusion family will do: they share
+            the keys that matter, which are betas, spacing, offset and prediction type.
 
     Raises:
-        ModelError: the model predicts something else than noise, velocity or the clean sample.
+        ModelError: the model predicts something other than noise, velocity or the clean sample.
     """
 
     def __init__(self, config: Mapping[str, Any]) -> None:
-        self._scheduler = DDIMScheduler.from_config({**config, "clip_sample": False, "thresholding": False})
-        self._alphas = [float(alpha) for alpha in self._scheduler.alphas_cumprod.double()]
-        self.prediction_type: str = self._scheduler.config.prediction_type
+        self._config = {**config, "clip_sample": False, "thresholding": False}
+        scheduler = DDIMScheduler.from_config(self._config)
+        self.prediction_type: str = scheduler.config.prediction_type
         if self.prediction_type not in PREDICTION_TYPES:
             raise ModelError(
                 f"the model's scheduler has prediction_type {self.prediction_type!r}; expected one of "
                 f"{', '.join(PREDICTION_TYPES)}: use another checkpoint of the Stable Diffusion family"
             )
+        # A network that predicts the clean sample is converted to noise where it is called (models/stable_diffusion.py).
+        is_velocity = self.prediction_type == "v_prediction"
+        self.parametrisation: Parametrisation = VelocityPrediction() if is_velocity else NoisePrediction()
+        self._alpha_bars = [float(alpha_bar) for alpha_bar in scheduler.alphas_cumprod.double()]
+        self.clean = _level(float(scheduler.final_alpha_cumprod), CLEAN_TIME)
 
-    def alpha(self, timestep: int) -> float:
-        """ᾱ at a time step, in (0, 1]; at `CLEAN`, the scheduler's final value."""
-        if timestep == CLEAN:
-            return float(self._scheduler.final_alpha_cumprod)
-        return self._alphas[timestep]
+    def level(self, timestep: int) -> Level:
+        """The level at an integer time step of training."""
+        return _level(self._alpha_bars[timestep], timestep)
 
-    def steps(self, count: int) -> tuple[Step, ...]:
-        """The steps of sampling, noisiest first, with the spacing and offset that the model was set up with.
+    def steps(self, count: int, tokens: int | None = None) -> tuple[Step, ...]:
+        """The steps of sampling, noisiest first; `tokens` has no effect.
 
         Raises:
             ConfigError: `count` is not between 1 and the number of training steps.
+            ModelError: a noise-predicting network would be called at pure noise, where its prediction says nothing.
         """
-        if not 1 <= count <= len(self._alphas):
-            raise ConfigError(f"steps is {count}; expected 1 to {len(self._alphas)}, the steps of the model's training")
-        self._scheduler.set_timesteps(count)
-        timesteps = [int(timestep) for timestep in self._scheduler.timesteps]
-        if timesteps[0] >= len(self._alphas):  # the scheduler's offset leads beyond the last one
-            raise ConfigError(f"steps is {count}, which leads beyond the noise of the model's scheduler; take one less")
-        return tuple(
-            Step(index, count, timestep, following)
-            for index, (timestep, following) in enumerate(zip(timesteps, [*timesteps[1:], CLEAN], strict=True))
-        )
-
-    def noise(self, output: Tensor, latents: Tensor, timestep: int) -> Tensor:
-        """The noise ε that a network's output stands for, at these latents and time step.
-
-        Velocity is v = √ᾱ·ε − √(1−ᾱ)·x₀ (Salimans & Ho, ICLR 2022, section 4), so ε = √ᾱ·v + √(1−ᾱ)·x.
-        """
-        if self.prediction_type == "epsilon":
-            return output
-        alpha = self.alpha(timestep)
-        if self.prediction_type == "v_prediction":
-            return alpha**0.5 * output + (1 - alpha) ** 0.5 * latents
-        return (latents - alpha**0.5 * output) / (1 - alpha) ** 0.5
+        trained = len(self._alpha_bars)
+        if not 1 <= count <= trained:
+            raise ConfigError(f"steps is {count}; expected 1 to {trained}, the number of the model's training steps")
+        scheduler = DDIMScheduler.from_config(self._config)
+        scheduler.set_timesteps(count)
+        timesteps = [int(timestep) for timestep in scheduler.timesteps]
+        if timesteps[0] >= trained:  # the scheduler's offset leads beyond the last one
+            raise ConfigError(f"steps is {count}, which exceeds the model's noise schedule by its offset; use one less")
+        levels = [*map(self.level, timesteps), self.clean]
+        if levels[0].signal == 0 and isinstance(self.parametrisation, NoisePrediction):
+            raise ModelError(
+                f"the model's scheduler ends in pure noise, where prediction_type {self.prediction_type!r} determines "
+                "no image; expected v_prediction: use the scheduler configuration that the model was trained with"
+            )
+        return _pairs(levels)
 
 
-def ddim_step(latents: Tensor, noise: Tensor, alpha: float, alpha_next: float) -> Tensor:
-    """Move latents from noise level `alpha` to `alpha_next` along their predicted noise.
-
-    The deterministic step of DDIM (Song et al., ICLR 2021, equation 12 with σ = 0). It is its own inverse with the
-    levels exchanged, so sampling and inversion both call it.
+class FlowSchedule:
+    """Levels of a rectified-flow model that samples with diffusers' FlowMatchEulerDiscreteScheduler.
 
     Args:
-        latents: f c h w, at level `alpha`.
-        noise: f c h w, the noise predicted in them.
-        alpha, alpha_next: ᾱ of both levels, in (0, 1].
-
-    Returns:
-        f c h w, at level `alpha_next`.
+        config: that scheduler's configuration: a static `shift`, or `use_dynamic_shifting` by the number of tokens
+            (Esser et al., ICML 2024, section 5.3.2).
     """
-    clean = (latents - (1 - alpha) ** 0.5 * noise) / alpha**0.5
-    return alpha_next**0.5 * clean + (1 - alpha_next) ** 0.5 * noise
+
+    parametrisation: Parametrisation = FlowPrediction()
+    clean = Level(1.0, 0.0, CLEAN_TIME)
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        self._config = config
+
+    def steps(self, count: int, tokens: int | None = None) -> tuple[Step, ...]:
+        """The steps of sampling, noisiest first: s from 1 to 1/count, shifted, then 0.
+
+        Raises:
+            ConfigError: `count` is below 1.
+            ValueError: `tokens` is missing where the shift depends on it.
+        """
+        if count < 1:
+            raise ConfigError(f"steps is {count}; expected 1 or more")
+        shift = self._shift(tokens)
+        shares = [float(shift * s / (1 + (shift - 1) * s)) for s in np.linspace(1.0, 1 / count, count)]
+        trained = self._config.get("num_train_timesteps", 1000)
+        return _pairs([*(Level(1 - s, s, s * trained) for s in shares), self.clean])
+
+    def _shift(self, tokens: int | None) -> float:
+        if not self._config.get("use_dynamic_shifting"):
+            return self._config.get("shift", 1.0)
+        if tokens is None:
+            raise ValueError("expected the number of tokens, since this model's noise levels depend on it")
+        # A line through (base_image_seq_len, base_shift) and (max_image_seq_len, max_shift) gives mu; the shift is e^mu.
+        few, many = self._config["base_image_seq_len"], self._config["max_image_seq_len"]
+        low, high = self._config["base_shift"], self._config["max_shift"]
+        return math.exp(low + (high - low) * (tokens - few) / (many - few))
 
 
-def noise_between(latents: Tensor, noisier: Tensor, alpha: float, alpha_noisier: float) -> Tensor:
-    """The noise (f c h w) with which `ddim_step` goes from latents at one level to those at a noisier one.
-
-    Zero where both levels are the same: such a step goes nowhere, whatever the noise.
-    """
-    sigma, sigma_noisier = (((1 - level) / level) ** 0.5 for level in (alpha, alpha_noisier))
-    if sigma == sigma_noisier:
-        return torch.zeros_like(latents)
-    return (noisier / alpha_noisier**0.5 - latents / alpha**0.5) / (sigma_noisier - sigma)
+def _level(alpha_bar: float, time: float) -> Level:
+    return Level(alpha_bar**0.5, (1 - alpha_bar) ** 0.5, time)
 
 
-def add_noise(clean: Tensor, noise: Tensor, alpha: float) -> Tensor:
-    """Clean latents at noise level `alpha`: √ᾱ·x₀ + √(1−ᾱ)·ε (f c h w)."""
-    return alpha**0.5 * clean + (1 - alpha) ** 0.5 * noise
-
-
-def shared_noise(latents: Tensor, seed: int) -> Tensor:
-    """One Gaussian for every frame (f c h w): the same noise in each, so that nothing flickers from the start.
-
-    Drawn on the CPU, so that a seed means the same on every device.
-    """
-    generator = torch.Generator("cpu").manual_seed(seed)
-    noise = torch.randn(1, *latents.shape[1:], generator=generator)
-    return noise.to(latents).expand_as(latents)
+def _pairs(levels: Sequence[Level]) -> tuple[Step, ...]:
+    pairs = zip(levels, levels[1:], strict=False)
+    return tuple(Step(index, len(levels) - 1, at, to) for index, (at, to) in enumerate(pairs))

@@ -1,1 +1,1 @@
-"""Model families, a file each, behind the protocol in base.py."""
+"""Model families behind one protocol (model.py), and how they are loaded."""

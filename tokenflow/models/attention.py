@@ -1,27 +1,30 @@
-"""Self-attention in a network: its sites, what may happen there, and the one context manager that patches a network.
+"""Self-attention in a network: its sites, the parts of one call, and what may replace it.
 
-Knows diffusers' attention module and nothing of layers' names: a model says where its sites are. Propagation
-and modes bring an `AttentionOverride`, a function called in place of the self-attention of each site.
+A model family wraps each of its attention layers as an `AttentionCall`. Propagation brings an `AttentionOverride`, which
+is called in place of each site's self-attention and combines the parts as it likes.
 
-Shapes: tokens are (b f) n c, with b branches outermost; queries, keys and values the same, heads not yet split.
+Shapes: m sequences of n tokens with c channels; in a network call m = (b f), with b branches outermost.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from types import MappingProxyType
-from typing import Any, Literal
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
 
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
+
+from tokenflow.models.injection import EMPTY, Injection, repeat_branches
+
+Memory = tuple[Tensor, ...]
+"""What queries attend to, as tensors m k …: an entry per frame on the second axis. Memories of more frames are joined by
+concatenation along it; the family's `attend` reads them together, by softmax over all keys or by a sum of states."""
 
 
 @dataclass(frozen=True)
 class Site:
-    """A place of self-attention in a network.
+    """A self-attention layer of a network.
 
     Attributes:
-        name: the network's own name of it.
+        name: the network's own name for it.
         scale: how many latents a token spans along each side; its grid is ⌈h/scale⌉ × ⌈w/scale⌉.
     """
 
@@ -33,161 +36,71 @@ class Site:
         return -(-height // self.scale), -(-width // self.scale)
 
 
-class SelfAttention:
-    """The parts of a site's self-attention, to be called one by one.
-
-    Wraps a diffusers `Attention`. The tokens it is given are the output of the block's norm, and what `attend`
-    returns is the residual branch: TokenFlow's features and attention output (Geyer et al., ICLR 2024, section 4).
-    """
-
-    def __init__(self, layer: nn.Module) -> None:
-        self._layer: Any = layer
-
-    def queries(self, tokens: Tensor) -> Tensor:
-        """Queries (m n c) of tokens (m n c)."""
-        return self._layer.to_q(tokens)
-
-    def keys(self, tokens: Tensor) -> Tensor:
-        """Keys (m n c) of tokens (m n c)."""
-        return self._layer.to_k(tokens)
-
-    def values(self, tokens: Tensor) -> Tensor:
-        """Values (m n c) of tokens (m n c)."""
-        return self._layer.to_v(tokens)
-
-    def attend(self, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-        """Attention of queries (m n c) over keys and values (m n' c), through the output projection: m n c."""
-        heads = self._layer.heads
-        split = [part.unflatten(-1, (heads, -1)).transpose(1, 2) for part in (queries, keys, values)]
-        attended = F.scaled_dot_product_attention(*split).transpose(1, 2).flatten(2)
-        projection, dropout = self._layer.to_out
-        return dropout(projection(attended))
-
-
-AttentionOverride = Callable[[Site, SelfAttention, Tensor], Tensor]
-"""What stands in for self-attention: (site, its parts, tokens m n c) -> attention output m n c."""
-
-QueriesKeys = tuple[Tensor, Tensor]
-
-Features = Literal["block", "residual"]
-"""Places in a network whose output can be injected: of its injected residual block, all that leaves it, or only what it
-adds to its shortcut."""
-
-
-@dataclass(frozen=True)
-class Injection:
-    """What a mode adds to one network call. Empty, it changes nothing.
+class AttentionCall(Protocol):
+    """The self-attention of one site in one network call.
 
     Attributes:
-        queries_keys: by site, the queries and keys (f n c) to use instead of the call's own, in every branch.
-        features: by place, the output (f d h w) there instead of the network's own, in every branch.
-        control: residuals added to the network's skip connections, as a ControlNet gives them, and to its middle.
+        site: where it is.
+        tokens: (b f) n c, normalised, as they enter the layer: what features are matched by (Geyer et al., ICLR 2024,
+            section 4.2).
     """
 
-    queries_keys: Mapping[str, QueriesKeys] = field(default_factory=dict)
-    features: Mapping[Features, Tensor] = field(default_factory=dict)
-    control: tuple[tuple[Tensor, ...], Tensor] | None = None
+    site: Site
+    tokens: Tensor
+
+    def queries_keys(self) -> tuple[Tensor, Tensor]:
+        """Queries and keys of all tokens, (b f) n c each, normalised and rotated as the family does it."""
+        ...
+
+    def values(self) -> Tensor:
+        """Values of all tokens, (b f) n c."""
+        ...
+
+    def project_part(self, frames: Tensor, indices: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries of some tokens, and what they attend to in their own frames.
+
+        Args:
+            frames: g, indices along the first axis of `tokens`.
+            indices: g l, tokens of each of these frames.
+
+        Returns:
+            Queries g l c of these tokens; keys and values g n c of all tokens of these frames.
+        """
+        ...
+
+    def memory(self, keys: Tensor, values: Tensor) -> Memory:
+        """What queries of any frame need of each of these frames (keys and values … n c): tensors with the same leading
+        axes."""
+        ...
+
+    def attend(self, queries: Tensor, memory: Memory) -> Tensor:
+        """Attention of queries (m n c) to all frames of a memory (m k …): m n c, the feature that is propagated."""
+        ...
+
+    def finish(self, output: Tensor) -> Any:
+        """What the layer returns to the network, from the features (b f) n c of all frames."""
+        ...
 
 
-NOTHING = Injection()
+AttentionOverride = Callable[[AttentionCall], Tensor]
+"""Computes the features (b f) n c of a site's call in place of ordinary self-attention."""
 
 
-def repeat_branches(tensor: Tensor, like: Tensor) -> Tensor:
-    """A tensor over frames (f …) repeated for the branches of another's first axis (b f …)."""
-    branches = like.shape[0] // tensor.shape[0]
-    return tensor if branches == 1 else tensor.repeat(branches, *[1] * (tensor.ndim - 1))
-
-
-def project(
-    site: Site, layer: SelfAttention, tokens: Tensor, injection: Injection = NOTHING
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Queries, keys and values ((b f) n c each) at a site, the first two injected where there are any."""
-    injected = injection.queries_keys.get(site.name)
+def project_qkv(call: AttentionCall, injection: Injection = EMPTY) -> tuple[Tensor, Tensor, Tensor]:
+    """Queries, keys and values ((b f) n c each) of a call, with injected queries and keys in place of its own."""
+    injected = injection.queries_keys.get(call.site.name)
     if injected is None:
-        return layer.queries(tokens), layer.keys(tokens), layer.values(tokens)
-    queries, keys = (repeat_branches(part.to(tokens), tokens) for part in injected)
-    return queries, keys, layer.values(tokens)
+        return *call.queries_keys(), call.values()
+    queries, keys = (repeat_branches(part.to(call.tokens), call.tokens) for part in injected)
+    return queries, keys, call.values()
 
 
-def per_frame_attention(injection: Injection = NOTHING) -> AttentionOverride:
+def attend_within_frames(call: AttentionCall, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+    """Attention of every frame to itself: m n c of queries, keys and values m n c."""
+    memory = call.memory(keys, values)
+    return call.attend(queries, tuple(each[:, None] for each in memory))  # m n c → m 1 n c
+
+
+def per_frame_attention(injection: Injection = EMPTY) -> AttentionOverride:
     """Ordinary self-attention, every frame to itself, with injected queries and keys."""
-
-    def attend(site: Site, layer: SelfAttention, tokens: Tensor) -> Tensor:
-        return layer.attend(*project(site, layer, tokens, injection))
-
-    return attend
-
-
-class _Processor:
-    """A strategy in the form of a diffusers attention processor."""
-
-    def __init__(self, site: Site, strategy: AttentionOverride) -> None:
-        self._site = site
-        self._strategy = strategy
-
-    def __call__(
-        self,
-        attn: nn.Module,
-        hidden_states: Tensor,
-        encoder_hidden_states: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        temb: Tensor | None = None,
-    ) -> Tensor:
-        return self._strategy(self._site, SelfAttention(attn), hidden_states)
-
-
-Hook = Callable[[Any, Any, Any], Any]
-
-Forward = Callable[..., Any]
-"""What a module does with its input: its `forward`."""
-
-
-@contextmanager
-def override_attention(
-    network: Any,
-    sites: tuple[Site, ...],
-    strategy: AttentionOverride | None,
-    hooks: Mapping[nn.Module, Hook] = MappingProxyType({}),
-    forward_overrides: Mapping[nn.Module, Forward] = MappingProxyType({}),
-) -> Iterator[None]:
-    """Put a strategy at the sites of a network, hooks on its modules and stand-ins for some, while the context lasts.
-
-    Afterwards, and after an exception, the network's processors are the objects they were, hooks and stand-ins gone.
-
-    Args:
-        network: a diffusers model.
-        sites: where the strategy stands in for self-attention.
-        strategy: None leaves every processor in place.
-        hooks: forward hooks by module.
-        forward_overrides: what is called instead of some modules' `forward`.
-    """
-    processors: dict[Any, Any] = {}
-    if strategy is not None:
-        processors = {network.get_submodule(site.name): _Processor(site, strategy) for site in sites}
-    processors_before = {layer: layer.processor for layer in processors}
-    forwards_before = {
-        module: vars(module).get("forward") for module in forward_overrides
-    }  # where another tool set one
-    handles = [module.register_forward_hook(hook) for module, hook in hooks.items()]
-    try:
-        _set_processors(processors)
-        _set_forwards(forward_overrides)
-        yield
-    finally:
-        _set_forwards(forwards_before)
-        _set_processors(processors_before)
-        for handle in handles:
-            handle.remove()
-
-
-def _set_processors(processors: Mapping[Any, Any]) -> None:
-    for layer, processor in processors.items():
-        layer.set_processor(processor)
-
-
-def _set_forwards(forwards: Mapping[nn.Module, Forward | None]) -> None:
-    """Each module's own `forward`, or with None its class's."""
-    for module, forward in forwards.items():
-        vars(module).pop("forward", None)
-        if forward is not None:
-            vars(module)["forward"] = forward
+    return lambda call: attend_within_frames(call, *project_qkv(call, injection))

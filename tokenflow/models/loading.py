@@ -1,14 +1,10 @@
-"""From a name to a model: folders, `.safetensors` files and hub ids, withdrawn ids, devices and precisions.
+"""From a name to a model: folders in diffusers' layout, `.safetensors` files and Hub ids."""
 
-Knows how models are stored; what is in them is the business of the family files.
-"""
-
-import hashlib
+import json
 import re
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from functools import lru_cache
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +12,18 @@ import torch
 from diffusers import DiffusionPipeline, StableDiffusionPipeline
 from diffusers.loaders.single_file_utils import SingleFileComponentError
 from diffusers.utils import logging as diffusers_logging
+from huggingface_hub import hf_hub_download
 from torch import nn
 from transformers.utils import logging as transformers_logging
 
-from tokenflow.errors import ConfigError, ModelError, ModelNotFoundError, TokenflowWarning
+from tokenflow.errors import ModelError, ModelNotFoundError
+from tokenflow.events import notice
+from tokenflow.models.identity import path_fingerprint
 from tokenflow.models.model import Model
+from tokenflow.models.placement import choose_device, choose_dtype
 from tokenflow.models.reasons import DAMAGED, first_line, hub_reason
 from tokenflow.models.stable_diffusion import StableDiffusion
 from tokenflow.models.vocabulary import read_vocabulary
-from tokenflow.store.checksum import checksum
 
 WITHDRAWN = {
     "runwayml/stable-diffusion-v1-5": "stable-diffusion-v1-5/stable-diffusion-v1-5",
@@ -37,39 +36,48 @@ WITHDRAWN = {
 
 HUB_ID = re.compile(r"\w[\w.-]*(/[\w.-]+)?")
 
+INDEX = "model_index.json"
+
+PICKLES = (".ckpt", ".pt", ".pth", ".bin")
+
 UNUSABLE = (*DAMAGED, SingleFileComponentError)
 
-DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+SUPPORTED = "Stable Diffusion 1.x, 2.x or XL"
+
+PLACES = "set model.path to a folder in diffusers' layout, a .safetensors file, or the id of a model on the Hub"
 
 
 def load_model(
-    path: str,
+    path: str | Path,
+    *,
     device: str = "auto",
     dtype: str = "auto",
     base: str | None = None,
-    *,
+    revision: str | None = None,
     offload: bool = False,
     tiling: bool = False,
 ) -> Model:
-    """The model at a folder in diffusers' layout, in a `.safetensors` file, or under a hub id.
+    """The model in a folder in diffusers' layout, in a `.safetensors` file, or under a Hub id.
 
     Args:
         path: where it is.
-        device: `auto` takes CUDA, then MPS, then the CPU; or any of torch's device names.
-        dtype: float32, float16 or bfloat16; `auto` chooses (see `choose_dtype`), on a CPU by what that is fast at.
-        base: for a `.safetensors` file, the folder or hub id of the model it descends from, whose configuration,
-            tokenizer and scheduler it uses. By default diffusers asks the hub.
-        offload: keep idle parts in main memory (see `StableDiffusion`).
-        tiling: encode and decode large pictures in overlapping tiles, which bounds the autoencoder's memory.
+        device: any of torch's device names; `auto` takes CUDA, then MPS, then the CPU.
+        dtype: float32, float16 or bfloat16; `auto` takes float16 on CUDA, on a CPU whichever is fast.
+        base: for a `.safetensors` file, the folder or Hub id of the model it descends from, whose configuration,
+            tokenizer and scheduler it uses. By default diffusers asks the Hub.
+        revision: branch, tag or commit on the Hub.
+        offload: keep idle parts in main memory.
+        tiling: encode and decode large images in overlapping tiles, which bounds the autoencoder's memory.
 
     Raises:
-        ModelNotFoundError: there is nothing at `path`, or the hub has it not or cannot be reached.
-        ModelError: what is there is not a Stable Diffusion pipeline, or its weights are pickled.
-        ConfigError: no such device or precision here.
+        ModelNotFoundError: there is nothing at `path`, or it is not on the Hub, or the Hub is unreachable.
+        ModelError: what is there is of an unsupported family, incomplete, damaged, or pickled.
+        ConfigError: this machine has no such device, or there is no such precision.
     """
-    chosen = choose_device(device)
-    precision = choose_dtype(dtype, chosen)
-    # Said aloud, the number of threads holds: MKL else takes fewer as it sees fit, and sums then round differently.
+    path = str(path)
+    where = choose_device(device)
+    precision = choose_dtype(dtype, where)
+    # Setting it explicitly stops MKL from picking fewer threads, which would change rounding.
     torch.set_num_threads(torch.get_num_threads())
     options: dict[str, Any] = {
         "dtype": precision,
@@ -77,97 +85,48 @@ def load_model(
         "requires_safety_checker": False,
         "use_safetensors": True,
     }
+    if path.endswith(PICKLES):
+        raise ModelError(
+            f"the model {path!r} is a pickle, which can run any code when it is opened; "
+            "expected .safetensors or a diffusers folder: convert it, or download the safetensors version"
+        )
     with _quiet():
-        if path.endswith((".ckpt", ".pt", ".pth", ".bin")):
-            raise ModelError(
-                f"the model {path!r} is a pickle, which can run any code when it is opened; "
-                "expected .safetensors or a diffusers folder: convert it, or download the safetensors version"
-            )
-        pipeline = _single_file(path, base, options) if path.endswith(".safetensors") else _named(path, options)
+        if path.lower().endswith(".safetensors"):
+            pipeline, commit = _single_file(path, base, options), None
+        else:
+            path = _current_name(path)
+            pipeline, commit = _folder(path, options) if Path(path).is_dir() else _from_hub(path, revision, options)
         _check_weights(path, pipeline)
         if not offload:
-            pipeline.to(chosen)
+            pipeline.to(where)
         if tiling:
             pipeline.vae.enable_tiling()
-    return StableDiffusion(pipeline, read_vocabulary(Path(path)), device=chosen, offload=offload)
+    settings = {
+        "dtype": str(precision),
+        "base": "None" if base is None else path_fingerprint(base),
+        "tiling": str(tiling),
+    }
+    return StableDiffusion(
+        pipeline,
+        read_vocabulary(Path(path)),
+        device=where,
+        offload=offload,
+        fingerprint=partial(path_fingerprint, path, commit, **settings),
+    )
 
 
-def choose_device(name: str) -> torch.device:
-    """The device of that name, or the best there is for `auto`.
-
-    Raises:
-        ConfigError: torch does not know the name, or the device is not there.
-    """
-    if name == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+def _folder(name: str, options: dict[str, Any]) -> tuple[Any, None]:
+    folder = Path(name)
+    if not (folder / INDEX).is_file():
+        raise ModelError(
+            f"the folder {name!r} has no {INDEX}, so it is not a model in diffusers' layout; "
+            "set model.path to the folder that has one"
+        )
+    _check_family(name, folder / INDEX)
+    _check_folder(folder)
+    variant = "fp16" if _has_only_half_precision(folder) else None
     try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise ConfigError(
-            f"model.device is {name!r}, which this machine does not have ({str(error).splitlines()[0]}); "
-            "expected auto, cpu, cuda, cuda:N or mps"
-        ) from error
-    return device
-
-
-def choose_dtype(name: str, device: torch.device) -> torch.dtype:
-    """The precision of that name; for `auto` float16 on CUDA, bfloat16 on a CPU that multiplies in it, else float32.
-
-    On CUDA float16 has more digits than bfloat16, older cards multiply in it, and published checkpoints are used in it.
-    """
-    if name == "auto" and device.type == "cuda":
-        return torch.float16
-    if name == "auto":
-        return torch.bfloat16 if device.type == "cpu" and _multiplies_in_bfloat16() else torch.float32
-    if name not in DTYPES:
-        raise ConfigError(f"model.dtype is {name!r}; expected auto, {', '.join(DTYPES)}")
-    return DTYPES[name]
-
-
-def _multiplies_in_bfloat16() -> bool:
-    """Whether this CPU has instructions for it; without them bfloat16 is slower than float32."""
-    capabilities = torch.cpu.get_capabilities()
-    return any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16"))
-
-
-def fingerprint(path: str, **settings: str) -> str:
-    """Sixteen hex digits that change with the weights' files or the settings.
-
-    Every file of a local model is hashed whole. A hub id is hashed by its name, of a withdrawn one by the name under
-    which the same weights are kept.
-    """
-    digest = hashlib.sha256(repr(sorted(settings.items())).encode())
-    root = Path(path)
-    files = sorted(root.rglob("*")) if root.is_dir() else [root]
-    for file in files:
-        if file.suffix in (".json", ".safetensors", ".txt") and file.is_file():
-            digest.update(str(file.relative_to(root)).encode())
-            stat = file.stat()
-            digest.update(bytes.fromhex(_remembered_checksum(file.absolute(), stat.st_size, stat.st_mtime_ns)))
-    if not root.exists():
-        digest.update(WITHDRAWN.get(path, path).encode())
-    return digest.hexdigest()[:16]
-
-
-@lru_cache(maxsize=4096)
-def _remembered_checksum(file: Path, _size: int, _changed: int) -> str:
-    """A file's checksum, computed once as long as its size and its time of change stay: gigabytes take seconds."""
-    return checksum(file)
-
-
-def _named(path: str, options: dict[str, Any]) -> Any:
-    name = _current_name(path)
-    return _folder(name, options) if Path(name).is_dir() else _from_hub(name, options)
-
-
-def _folder(name: str, options: dict[str, Any]) -> Any:
-    _check_folder(Path(name))
-    variant = "fp16" if _has_half_precision_alone(Path(name)) else None
-    try:
-        return DiffusionPipeline.from_pretrained(name, variant=variant, **options)
+        return DiffusionPipeline.from_pretrained(name, variant=variant, **options), None
     except UNUSABLE as error:
         raise ModelError(
             f"the model {name!r} cannot be loaded ({first_line(error)}); download it again, "
@@ -175,29 +134,37 @@ def _folder(name: str, options: dict[str, Any]) -> Any:
         ) from error
 
 
-def _has_half_precision_alone(folder: Path) -> bool:
-    """Whether the weights are there as a variant only, whose files diffusers takes no notice of unless it is named."""
+def _has_only_half_precision(folder: Path) -> bool:
+    """Whether the weights exist as a variant only, which diffusers ignores unless it is named."""
     files = list((folder / "unet").glob("*.safetensors"))
     return all(".fp16" in file.name for file in files)
 
 
-def _from_hub(name: str, options: dict[str, Any]) -> Any:
-    wanted = "set model.path to a folder in diffusers' layout, a .safetensors file, or the id of a model on the hub"
+def _from_hub(name: str, revision: str | None, options: dict[str, Any]) -> tuple[Any, str]:
+    """The pipeline of a Hub id, and the commit that it was loaded from."""
     if not HUB_ID.fullmatch(name):
-        raise ModelNotFoundError(f"there is no folder {name!r}; {wanted}")
-    if options["dtype"] == torch.float16:
-        with suppress(OSError, ValueError):  # few have this variant, and the others are converted as they are loaded
-            return DiffusionPipeline.from_pretrained(name, variant="fp16", **options)
+        raise ModelNotFoundError(f"there is no folder {name!r}; {PLACES}")
     try:
-        return DiffusionPipeline.from_pretrained(name, **options)
+        index = Path(hf_hub_download(name, INDEX, revision=revision))
+        _check_family(name, index)
+        return _download(name, revision, options), index.parent.name
     except OSError as error:
         raise ModelNotFoundError(
-            f"there is no model {name!r}: it is no folder here, and {hub_reason(error)}; {wanted}"
+            f"there is no model {name!r}: there is no such folder, and {hub_reason(error)}; {PLACES}"
         ) from error
     except UNUSABLE as error:
+        if isinstance(error, ModelError):
+            raise
         raise ModelError(
             f"the model {name!r} cannot be loaded ({first_line(error)}); set model.path to another"
         ) from error
+
+
+def _download(name: str, revision: str | None, options: dict[str, Any]) -> Any:
+    if options["dtype"] == torch.float16:
+        with suppress(OSError, ValueError):  # few have this variant, and the others are converted as they are loaded
+            return DiffusionPipeline.from_pretrained(name, variant="fp16", revision=revision, **options)
+    return DiffusionPipeline.from_pretrained(name, revision=revision, **options)
 
 
 def _single_file(path: str, base: str | None, options: dict[str, Any]) -> Any:
@@ -209,38 +176,47 @@ def _single_file(path: str, base: str | None, options: dict[str, Any]) -> Any:
     except UNUSABLE as error:
         raise ModelError(
             f"the model file {path!r} cannot be loaded ({first_line(error)}); expected a Stable Diffusion checkpoint. "
-            "Its configuration comes from the hub unless model.base names a local folder of the model it descends from"
+            "Its configuration comes from the Hub unless model.base names a local folder of the model it descends from"
         ) from error
 
 
 def _current_name(path: str) -> str:
     if path not in WITHDRAWN or Path(path).exists():
         return path
-    warnings.warn(
+    notice(
         f"the model {path!r} was withdrawn by its owner; using the same weights from {WITHDRAWN[path]!r}. "
-        "Set model.path to that name to silence this",
-        TokenflowWarning,
-        stacklevel=4,
+        "Set model.path to that name to silence this"
     )
     return WITHDRAWN[path]
 
 
-def _check_folder(folder: Path) -> None:
-    if not (folder / "model_index.json").is_file():
+def _check_family(name: str, index: Path) -> None:
+    """Refuse another family by its class, before its weights are looked for or downloaded."""
+    try:
+        parts = dict(json.loads(index.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
         raise ModelError(
-            f"the folder {str(folder)!r} has no model_index.json, so it is not a model in diffusers' layout; "
-            "set model.path to the folder that has one"
+            f"the model {name!r} cannot be loaded ({INDEX} is damaged: {first_line(error)}); download it again, "
+            "or set model.path to another"
+        ) from error
+    if "unet" not in parts or "text_encoder" not in parts:
+        raise ModelError(
+            f"the model {name!r} is a {parts.get('_class_name', 'pipeline without a class name')}, which is not "
+            f"supported; expected {SUPPORTED}: set model.path to another"
         )
+
+
+def _check_folder(folder: Path) -> None:
     for part in ("unet", "vae", "text_encoder"):
         if not list((folder / part).glob("*.safetensors")):
             pickled = [file.name for suffix in ("*.bin", "*.pt", "*.ckpt") for file in (folder / part).glob(suffix)]
-            found = f"only the pickled {pickled[0]}, which is refused" if pickled else "none"
+            found = f"only has the pickled {pickled[0]}, which is refused" if pickled else "has none"
             raise ModelError(
-                f"the model {str(folder)!r} needs safetensors weights in {part}/, and there is {found}; "
+                f"the model {str(folder)!r} needs safetensors weights in {part}/ and {found}; "
                 "download or convert the model in safetensors form"
             )
     for part in ("tokenizer", "scheduler"):
-        if not list((folder / part).glob("*.json")):  # transformers would go on with a tokenizer that knows no word
+        if not list((folder / part).glob("*.json")):  # transformers would go on with an empty tokenizer
             raise ModelError(f"the model {str(folder)!r} has nothing in {part}/; download it again")
 
 
@@ -257,7 +233,7 @@ def _check_weights(path: str, pipeline: Any) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence the loading libraries' own progress bars and diffusers' advice, and put them back as they were."""
+    """Silence the progress bars and the advice of the loading libraries, and restore both."""
     bars = [
         (diffusers_logging, diffusers_logging.is_progress_bar_enabled()),
         (transformers_logging, transformers_logging.is_progress_bar_enabled()),

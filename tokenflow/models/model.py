@@ -1,69 +1,54 @@
-"""What the rest of tokenflow asks of a model family. Knows no model: each family is a file beside this one."""
+"""The protocol of a model: everything tokenflow asks of a family. Open this file first; each family is a file beside it."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Protocol
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
+from tokenflow.diffusion.conditioning import Conditioning
+from tokenflow.diffusion.guidance import GuidanceKind
+from tokenflow.diffusion.levels import Level
 from tokenflow.diffusion.schedules import Schedule
-from tokenflow.models.attention import NOTHING, AttentionOverride, Features, Injection, Site
+from tokenflow.models.attention import AttentionOverride, Site
+from tokenflow.models.injection import EMPTY, Injection
 
-
-@dataclass(frozen=True)
-class Conditioning:
-    """A prompt, or several stacked as branches, in the form a network takes it.
-
-    Attributes:
-        tokens: b n c, the text encoder's states.
-        added: b …, what else the family conditions on (pooled states, picture sizes); empty for most.
-    """
-
-    tokens: Tensor
-    added: Mapping[str, Tensor] = field(default_factory=dict)
-
-    @property
-    def branches(self) -> int:
-        """How many prompts are stacked."""
-        return self.tokens.shape[0]
-
-    def for_frames(self, frames: int) -> "Conditioning":
-        """Each branch repeated for every frame: (b f) n c."""
-        return Conditioning(
-            self.tokens.repeat_interleave(frames, dim=0),
-            {name: value.repeat_interleave(frames, dim=0) for name, value in self.added.items()},
-        )
-
-
-def stack(conditionings: Sequence[Conditioning]) -> Conditioning:
-    """Several prompts as the branches of one conditioning, in the order given."""
-    return Conditioning(
-        torch.cat([each.tokens for each in conditionings]),
-        {name: torch.cat([each.added[name] for each in conditionings]) for name in conditionings[0].added},
-    )
-
-
-Control = Callable[[Tensor, int, Conditioning, Tensor], tuple[tuple[Tensor, ...], Tensor]]
-"""(latents f c h w, time step, conditioning b n c, control pictures f 3 H W in [0, 1]) -> residuals to inject."""
+Control = Callable[[Tensor, Level, Conditioning, Tensor, float], Any]
+"""(latents f c h w, level, conditioning b n c, control images f 3 H W in [0, 1], scale) -> `Injection.residuals`."""
 
 
 class Model(Protocol):
-    """A diffusion model with its autoencoder and text encoder. Takes tensors on any device, gives them on its own.
+    """A diffusion model with its autoencoder and text encoders. Takes tensors on any device, returns them on its own.
+
+    Calls from several threads take turns.
 
     Attributes:
-        schedule: its noise levels and time steps.
-        sites: its self-attention sites, in the order in which the network runs through them.
-        native_size: the shorter side, in pixels, of the pictures that it was trained on.
-        size_multiple: pictures' width and height have to be multiples of this, in pixels.
+        fingerprint: changes with weights, adapters, precision and revision.
+        schedule: its noise levels, and what it predicts.
+        guidance: how it is guided.
+        sites: its self-attention sites, in the order the network runs through them.
+        points: injection points by name, each with a one-line description.
+        native_size: pixels of the shorter side of the images it was trained on.
+        size_multiple: width and height have to be multiples of this, in pixels.
+        pixels_per_latent: pixels along each side of one latent.
+        latent_channels: channels of its latents.
         device: where its tensors live.
     """
 
     schedule: Schedule
+    guidance: GuidanceKind
     sites: tuple[Site, ...]
+    points: Mapping[str, str]
     native_size: int
     size_multiple: int
+    pixels_per_latent: int
+    latent_channels: int
     device: torch.device
+
+    @property
+    def fingerprint(self) -> str:
+        """Sixteen hex digits."""
+        ...
 
     def encode(self, frames: Tensor) -> Tensor:
         """Latents f c h w (float32, about unit variance) of frames f 3 H W in [0, 1]."""
@@ -73,48 +58,51 @@ class Model(Protocol):
         """Frames f 3 H W in [0, 1] (float32) of latents f c h w."""
         ...
 
-    def encode_prompt(self, prompt: str) -> Conditioning:
-        """The conditioning (one branch) of a prompt. A prompt longer than the model reads gives a warning."""
+    def condition(self, prompt: str, *, size: tuple[int, int] | None = None, negative: bool = False) -> Conditioning:
+        """The conditioning (one branch) of a prompt. A prompt longer than the model reads gives a notice.
+
+        Args:
+            prompt: the text.
+            size: width and height of the frames in pixels; None for the native size.
+            negative: whether this is the prompt to move away from; families may treat an empty one specially.
+        """
         ...
 
     def predict(
         self,
         latents: Tensor,
-        timestep: int,
+        level: Level,
         conditioning: Conditioning,
         *,
-        strategy: AttentionOverride | None = None,
-        injection: Injection = NOTHING,
+        attention: AttentionOverride | None = None,
+        inject: Injection = EMPTY,
     ) -> Tensor:
-        """The noise in the latents (f c h w) under each branch of the conditioning: b f c h w, float32.
+        """The network's prediction (`schedule.parametrisation`) under each branch: b f c h w, float32.
 
         Args:
-            latents: f c h w at noise level `timestep`.
-            timestep: an integer time step of the schedule.
+            latents: f c h w at `level`.
+            level: a level of the schedule.
             conditioning: b n c, branches.
-            strategy: what stands in for self-attention; by default each frame attends to itself. It applies the
-                injection's queries and keys; all else is applied here.
-            injection: what the mode adds to this call.
+            attention: replaces self-attention; by default each frame attends to itself. It applies the injection's
+                queries and keys; everything else is applied here.
+            inject: what the mode adds to this call.
         """
         ...
 
-    def read(
-        self, latents: Tensor, timestep: int, conditioning: Conditioning, *, attention: bool, features: Features | None
-    ) -> Injection:
-        """The features of these latents (f c h w) that injection uses, computed no further than the last one read.
+    def capture(self, latents: Tensor, level: Level, conditioning: Conditioning, wanted: Collection[str]) -> Injection:
+        """The features of these latents (f c h w) at some injection points, computed no further than the last of them.
 
         Args:
-            attention: read queries and keys of the sites that Plug-and-Play injects.
-            features: which features of the residual block that Plug-and-Play injects to read, if any.
+            wanted: names of `points`.
         """
         ...
 
-    def features(self, latents: Tensor, timestep: int, conditioning: Conditioning) -> Tensor:
-        """Features f d h w of these latents (f c h w), good for finding the same place in two frames."""
+    def features(self, latents: Tensor, level: Level, conditioning: Conditioning) -> Tensor:
+        """Features f d h w of these latents (f c h w), for matching places between frames."""
         ...
 
     def load_control(self, path: str) -> Control:
-        """The ControlNet at a folder or hub id.
+        """The ControlNet at a folder or Hub id.
 
         Raises:
             ModelNotFoundError, ModelError: there is none, or it is not one for this model.

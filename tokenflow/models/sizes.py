@@ -1,4 +1,4 @@
-"""What a model's configuration files say of sizes, without loading it: enough to estimate what an inversion takes."""
+"""Sizes of a model from its configuration files, without loading it: enough to estimate what an inversion takes."""
 
 import json
 from dataclasses import dataclass
@@ -13,10 +13,10 @@ class Sizes:
     """Sizes of a model; by default those of Stable Diffusion 1.x.
 
     Attributes:
-        native: the shorter side of the pictures it was trained on, in pixels.
-        multiple: what widths and heights have to be multiples of, in pixels.
-        latent_scale: pixels to a latent, a side.
-        latent_channels: numbers a latent.
+        native: pixels of the shorter side of the images it was trained on.
+        multiple: width and height have to be multiples of this, in pixels.
+        latent_scale: pixels per latent along each side.
+        latent_channels: channels per latent.
     """
 
     native: int = 512
@@ -26,7 +26,7 @@ class Sizes:
 
 
 def sizes_of(path: str) -> Sizes:
-    """Sizes of the model in a folder or, if it was downloaded already, under a hub id; else the usual ones."""
+    """Sizes of the model in a folder or, if it was downloaded before, under a Hub id; else the defaults."""
     network, autoencoder = _configuration(path, "unet"), _configuration(path, "vae")
     try:
         scale = 2 ** (len(autoencoder["block_out_channels"]) - 1)

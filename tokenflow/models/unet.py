@@ -1,7 +1,7 @@
-"""How a UNet of the Stable Diffusion family is built: where self-attention is, and where Plug-and-Play injects.
+"""The UNets of Stable Diffusion: where self-attention and the injection points are, and the parts of an attention call.
 
-Everything is found from the architecture: a UNet of another depth or width has its sites and injection points in the
-corresponding places. Knows diffusers' blocks; knows nothing of what is done at the places it finds.
+Everything is found from the architecture, so a UNet of another depth or width has its sites and injection points in the
+corresponding places.
 """
 
 import math
@@ -9,6 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+import torch.nn.functional as F
 from diffusers.models.attention import BasicTransformerBlock
 from diffusers.models.downsampling import Downsample2D
 from diffusers.models.resnet import ResnetBlock2D
@@ -17,7 +19,86 @@ from diffusers.models.upsampling import Upsample2D
 from torch import Tensor, nn
 
 from tokenflow.errors import ModelError
-from tokenflow.models.attention import Forward, Site
+from tokenflow.models.attention import AttentionOverride, Memory, Site
+from tokenflow.models.patching import Forward
+
+
+class UNetAttention:
+    """One self-attention call of a UNet: an `AttentionCall` over diffusers' `Attention`.
+
+    Args:
+        site: where it is.
+        layer: the attention module. Its linears are called as modules, so LoRA and quantised layers work.
+        tokens: (b f) n c, the output of the block's norm.
+    """
+
+    def __init__(self, site: Site, layer: Any, tokens: Tensor) -> None:
+        self.site = site
+        self.tokens = tokens
+        self._layer = layer
+
+    def queries_keys(self) -> tuple[Tensor, Tensor]:
+        """Queries and keys of all tokens, (b f) n c each."""
+        return self._layer.to_q(self.tokens), self._layer.to_k(self.tokens)
+
+    def values(self) -> Tensor:
+        """Values of all tokens, (b f) n c."""
+        return self._layer.to_v(self.tokens)
+
+    def project_part(self, frames: Tensor, indices: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries g l c of tokens (g l) in frames (g), and keys and values g n c of these frames."""
+        own = self.tokens[frames]  # g n c
+        asking = own[torch.arange(len(own), device=own.device)[:, None], indices]  # g l c
+        return self._layer.to_q(asking), self._layer.to_k(own), self._layer.to_v(own)
+
+    def memory(self, keys: Tensor, values: Tensor) -> Memory:
+        """Keys and values themselves (… n c): softmax needs all of them."""
+        return keys, values
+
+    def attend(self, queries: Tensor, memory: Memory) -> Tensor:
+        """Softmax attention of queries (m n c) over keys and values (m k n' c each), through the out-projection: m n c.
+
+        The out-projection is affine, and the weights of a propagated feature add up to 1, so propagating behind it gives
+        the same as in front of it and spares every propagated frame the product.
+        """
+        keys, values = (part.flatten(1, 2) for part in memory)  # m k n' c → m (k n') c
+        heads = self._layer.heads
+        split = [part.unflatten(-1, (heads, -1)).transpose(1, 2) for part in (queries, keys, values)]  # m h n c/h
+        attended = F.scaled_dot_product_attention(*split).transpose(1, 2).flatten(2)  # m n c
+        projection, dropout = self._layer.to_out
+        return dropout(projection(attended))
+
+    def finish(self, output: Tensor) -> Tensor:
+        """The features themselves: the block adds them to its input."""
+        return output
+
+
+class UNetAttentionProcessor:
+    """An attention override in the form of a diffusers attention processor."""
+
+    def __init__(self, site: Site, override: AttentionOverride) -> None:
+        self._site = site
+        self._override = override
+
+    def __call__(
+        self,
+        attn: nn.Module,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        temb: Tensor | None = None,
+    ) -> Tensor:
+        call = UNetAttention(self._site, attn, hidden_states)
+        return call.finish(self._override(call))
+
+
+def attention_processors(
+    unet: nn.Module, sites: Sequence[Site], override: AttentionOverride | None
+) -> dict[nn.Module, UNetAttentionProcessor]:
+    """A processor for each site's module; none without an override."""
+    if override is None:
+        return {}
+    return {unet.get_submodule(site.name): UNetAttentionProcessor(site, override) for site in sites}
 
 
 @dataclass(frozen=True)
@@ -26,9 +107,9 @@ class InjectionPoints:
 
     Attributes:
         block: the residual block whose features are injected.
-        attention: the names of the sites whose queries and keys are.
-        bypassed: the modules that act on the result through the block's output alone, so that nothing is left of them
-            where that is injected; each with a stand-in for its `forward`, which gives no more than the right shape.
+        attention: names of the sites whose queries and keys are injected.
+        bypassed: modules that reach the result only through the block's output, so that injecting it makes them
+            redundant; each with a cheap replacement for its `forward` that returns the right shape.
     """
 
     block: nn.Module
@@ -54,7 +135,7 @@ def find_injection_points(unet: Any, sites: tuple[Site, ...]) -> InjectionPoints
 
     In Stable Diffusion the paper's choice (Tumanyan et al., CVPR 2023, section 4) is `up_blocks[1].resnets[1]`, and
     attention from `up_blocks[1].attentions[1]` on. `up_blocks[1]` is the coarsest decoder level with self-attention,
-    which is how we find the place in a UNet of another depth.
+    by which the place is found in a UNet of another depth.
 
     Raises:
         ModelError: there is no self-attention in the decoder.
@@ -92,10 +173,10 @@ def _stages(unet: nn.Module) -> Iterator[tuple[str, nn.Module, int]]:
 
 
 def _overruled(unet: Any, index: int, resnet: int) -> Iterator[nn.Module]:
-    """The modules that nothing depends on but the output of `up_blocks[index].resnets[resnet]`.
+    """The modules on which only the output of `up_blocks[index].resnets[resnet]` depends.
 
-    Each residual block of the decoder takes the last skip connection that is left. Those that it and the ones before it
-    take reach the picture through it alone, and so does all that lies between.
+    Each residual block of the decoder takes the last skip connection that is left. Those taken by this block and by the
+    ones before it reach the result only through this block, and so does everything between.
     """
     taken = sum(len(block.resnets) for block in unet.up_blocks[:index]) + resnet + 1
     for modules in [*_skips(unet)][-taken:]:
@@ -108,7 +189,7 @@ def _overruled(unet: Any, index: int, resnet: int) -> Iterator[nn.Module]:
 
 
 def _skips(unet: Any) -> Iterator[list[nn.Module]]:
-    """What makes each of the encoder's skip connections of the one before it; the first has none before it."""
+    """The modules between each of the encoder's skip connections and the one before it."""
     for block in unet.down_blocks:
         for place, resnet in enumerate(block.resnets):
             yield [resnet, *_attentions(block)[place : place + 1]]
@@ -119,8 +200,8 @@ def _attentions(block: Any) -> list[nn.Module]:
     return list(getattr(block, "attentions", ()))
 
 
-def _stand_in(module: Any) -> Forward | None:
-    """Zeros in the shape of a module's output, or its input where that has it; None for kinds that we do not know."""
+def _zeros_forward(module: Any) -> Forward | None:
+    """A forward that returns zeros in the shape of the module's output, or its input; None for other kinds of module."""
     if isinstance(module, Transformer2DModel):
         return lambda hidden, *_, **__: (hidden,)
     if isinstance(module, ResnetBlock2D) and not (module.up or module.down):
@@ -133,5 +214,5 @@ def _stand_in(module: Any) -> Forward | None:
 
 
 def _zeros(module: Any, like: Tensor, size: Sequence[int]) -> Tensor:
-    """A module's output of zeros, which takes no memory."""
+    """Zeros in the shape of a module's output, expanded from one number."""
     return like.new_zeros(()).expand(len(like), module.out_channels, *size)

@@ -1,7 +1,4 @@
-"""The closed vocabulary of a model that was trained on few words: which words of a prompt it has never seen.
-
-Only a model that brings a `vocabulary.json` has one. Knows no tokens and no network.
-"""
+"""The closed vocabulary of a model that was trained on few words, read from the `vocabulary.json` in its folder."""
 
 import json
 import re
@@ -15,11 +12,11 @@ FILE = "vocabulary.json"
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """What a model knows.
+    """The words of a model.
 
     Attributes:
         words: every word of its captions, lower case.
-        kinds: what it can draw, by kind: `{"object": ("cat", "dog"), …}`.
+        kinds: words by what they name: `{"object": ("cat", "dog"), …}`.
     """
 
     words: frozenset[str]
@@ -37,7 +34,7 @@ class Vocabulary:
 def read_vocabulary(folder: Path) -> Vocabulary | None:
     """The vocabulary of the model in a folder, if it brings one: its kinds, and under `words` every word.
 
-    A file of that name and of another form is another model's own, and says nothing here.
+    A file of that name in another form belongs to something else and is ignored.
 
     Raises:
         ModelError: the file is there and cannot be read.

@@ -2,15 +2,16 @@
 
 from collections.abc import Sequence
 
-from tokenflow.config import SDEdit as Settings
+from tokenflow.config import SDEdit
 from tokenflow.diffusion.latents import Latents
-from tokenflow.diffusion.schedules import Step
-from tokenflow.models.attention import Injection
-from tokenflow.modes.mode import Call, InvertedClip
+from tokenflow.diffusion.levels import Level
+from tokenflow.diffusion.schedules import Step, last_steps
+from tokenflow.modes.mode import NothingInjected
+from tokenflow.modes.source import InvertedClip
 
 
-class SDEdit:
-    """Changes the more the more noise it starts from, shapes included.
+class SDEditMode(NothingInjected):
+    """More initial noise changes more, including shapes.
 
     Args:
         source: the clip.
@@ -18,20 +19,16 @@ class SDEdit:
         seed: of the shared noise.
     """
 
-    def __init__(self, source: InvertedClip, settings: Settings, seed: int) -> None:
+    def __init__(self, source: InvertedClip, settings: SDEdit, seed: int) -> None:
         self._source = source
         self._settings = settings
         self._seed = seed
 
-    def source_latents_at(self, timestep: int) -> Latents:
-        """The source with as much noise, of its kind, as a time step has."""
-        return self._source.noised(timestep, self._settings.noise, self._seed)
+    def source_latents_at(self, level: Level) -> Latents:
+        """The source at a level, with the chosen noise."""
+        return self._source.noised(level, self._settings.noise, self._seed)
 
     def initial_latents(self, steps: Sequence[Step]) -> tuple[Latents, Sequence[Step]]:
         """The source at the noise level of `strength`, and the steps from there; at least one."""
-        taken = steps[min(len(steps) - 1, round((1 - self._settings.strength) * len(steps))) :]
-        return self.source_latents_at(taken[0].timestep), taken
-
-    def inject(self, call: Call) -> Injection:
-        """Nothing."""
-        return Injection()
+        taken = last_steps(steps, self._settings.strength)
+        return self.source_latents_at(taken[0].at), taken

@@ -1,26 +1,46 @@
-"""What the settings of an edit say of the number of frames, looked at as soon as these are counted."""
+"""What the settings of an edit require of the number of frames, checked as soon as these are counted."""
 
-from tokenflow.config import Config
+from collections.abc import Callable
+from pathlib import Path
+
+from tokenflow.config import Clip, Config, Edit
 from tokenflow.errors import ConfigError
 from tokenflow.pipeline.masks import count_masks
 
 
-def check_frame_count(config: Config, frame_count: int) -> None:
-    """See that a clip of so many frames can be edited and measured as the configuration says.
+def check_interval(edit: Edit, frame_count: int) -> None:
+    """Check that the keyframe interval fits a clip of so many frames.
 
     Raises:
-        ConfigError: `edit.keyframe_interval` is longer than the clip, or `metrics.mask` has another number of frames.
+        ConfigError: it is longer than the clip.
+    """
+    interval = edit.keyframe_interval or 1
+    if edit.propagation == "tokenflow" and interval > frame_count:
+        raise ConfigError(
+            f"edit.keyframe_interval is {interval} but the clip has {frame_count} frames; expected 1 to "
+            f"{frame_count}, or null, which adapts to the clip"
+        )
+
+
+def check_masks(mask: Path | None, part: Clip, frame_count: int) -> None:
+    """Check that there is a mask for each of so many frames, or one for all.
+
+    Raises:
+        ConfigError: there is another number of masks.
         ClipError, ClipNotFoundError: the mask cannot be read.
     """
-    interval = config.edit.keyframe_interval or 1
-    if config.edit.propagation == "tokenflow" and interval > frame_count:
-        raise ConfigError(
-            f"edit.keyframe_interval is {interval}, and the clip has {frame_count} frames; expected 1 to "
-            f"{frame_count}, or null, which fits itself to the clip"
-        )
-    mask = config.metrics.mask
-    masks = None if mask is None else count_masks(mask, config.clip)
+    masks = None if mask is None else count_masks(mask, part)
     if masks not in (None, frame_count):
         raise ConfigError(
-            f"metrics.mask has {masks} frames where the clip has {frame_count}; give it as many, or one for all"
+            f"metrics.mask has {masks} frames but the clip has {frame_count}; provide one per frame, or one for all"
         )
+
+
+def frame_count_check(config: Config) -> Callable[[int], None]:
+    """A check of both for the frames of one configuration."""
+
+    def check(frame_count: int) -> None:
+        check_interval(config.edit, frame_count)
+        check_masks(config.metrics.mask, config.clip, frame_count)
+
+    return check

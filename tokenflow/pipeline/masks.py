@@ -1,4 +1,4 @@
-"""The mask of a clip, white where an edit is meant to change something: one picture for all frames, or one a frame."""
+"""The masks that metrics use, white where an edit is meant to change something: one image for all frames, or one each."""
 
 from collections.abc import Iterator
 from itertools import islice, repeat
@@ -11,21 +11,21 @@ from tokenflow.video import Frame, read_frames, resize
 
 
 def read_masks(path: Path, part: Clip, width: int, height: int) -> Iterator[np.ndarray]:
-    """The mask of each frame of a part of the clip, H W in [0, 1], brought to a size as the clip is.
+    """The mask of each frame of a part of the clip, H W in [0, 1], resized as the clip is.
 
     Raises:
         ClipError, ClipNotFoundError: it cannot be read.
     """
 
     def as_mask(frame: Frame) -> np.ndarray:
-        return resize(frame.picture, width, height, part.resize).mean(-1) / 255
+        return resize(frame.image, width, height, part.resize).mean(-1) / 255
 
     frames = _of_part(path, part)
     return map(as_mask, frames) if frames else repeat(as_mask(next(read_frames(path))))
 
 
 def count_masks(path: Path, part: Clip) -> int | None:
-    """How many frames of a part of the clip have one; None where one picture is for all."""
+    """How many frames of a part of the clip have a mask; None if one image is for all."""
     frames = _of_part(path, part)
     return sum(1 for _ in frames) if frames else None
 

@@ -1,35 +1,47 @@
-"""What an edit is measured with, opened: its source's reconstruction, the mask, and CLIP where one is named."""
+"""Opens what an edit is measured with: its source's reconstruction, the mask, and CLIP where one is named."""
+
+from pathlib import Path
 
 import torch
 
 from tokenflow.config import Config
 from tokenflow.metrics import ClipScore, Measures
-from tokenflow.modes.mode import InvertedClip
+from tokenflow.modes.source import InvertedClip
 from tokenflow.pipeline.masks import read_masks
-from tokenflow.pipeline.preprocessing import LOSSLESS
 from tokenflow.video import read_frames
 
 
 def open_score(config: Config, device: torch.device) -> ClipScore | None:
-    """CLIP, where the configuration names one; and a look at the mask. Called before stage 1, which takes long.
+    """CLIP, where the configuration names one; and a look at the mask, before the inversion, which takes long.
 
     Raises:
         ClipError, ClipNotFoundError: the mask cannot be read.
         ModelError, ModelNotFoundError: the CLIP model cannot be used.
     """
+    if not config.metrics.enabled:
+        return None
     if config.metrics.mask is not None:
         next(read_frames(config.metrics.mask))
     return None if config.metrics.clip is None else ClipScore(config.metrics.clip, config.edit.prompt, device)
 
 
-def open_measures(config: Config, source: InvertedClip, score: ClipScore | None) -> Measures:
-    """Everything that the configuration asks for.
+def open_measures(
+    config: Config, source: InvertedClip, reconstruction: Path | None, score: ClipScore | None
+) -> Measures | None:
+    """The metrics that the configuration asks for; None if they are off.
+
+    Args:
+        config: of the edit.
+        source: the clip.
+        reconstruction: the lossless video of the inversion sampled back; None if it was not made.
+        score: what `open_score` returned.
 
     Raises:
         ClipError, ClipNotFoundError: the mask cannot be read.
     """
-    reconstruction = (frame.picture for frame in read_frames(source.trajectory.folder / LOSSLESS))
+    if not config.metrics.enabled:
+        return None
+    images = None if reconstruction is None else (frame.image for frame in read_frames(reconstruction))
     mask = config.metrics.mask
-    height, width = source.frames.shape[1:3]
-    masks = None if mask is None else read_masks(mask, config.clip, width, height)
-    return Measures(reconstruction, masks, score)
+    masks = None if mask is None else read_masks(mask, config.clip, *source.size)
+    return Measures(images, masks, score)

@@ -1,4 +1,4 @@
-"""What an edit leaves on disk: videos, pictures, reports; and how. Knows no model."""
+"""The result folder of an edit: its file names, the check of its encoding, and the writers of videos, images, reports."""
 
 import re
 import warnings
@@ -17,7 +17,7 @@ from tokenflow.diffusion.latents import Frames
 from tokenflow.errors import EncodingError, OutputError, TokenflowWarning
 from tokenflow.report import contact_sheet, sheet_frames, side_by_side, write_json, write_page
 from tokenflow.store.results import FILES, REPORT, checksums, replace_atomically
-from tokenflow.video import VideoWriter, clip_files, holds, probe, restore
+from tokenflow.video import ResizeMode, Sound, Video, VideoWriter, clip_files, holds, restore
 
 CONTACT_SHEET = "contact_sheet.png"
 CONFIG = "config.yaml"
@@ -30,32 +30,33 @@ _NAMES = re.compile(
     rf"(edited|comparison)\.({'|'.join(_CONTAINERS)})|{PNGS}/frame_[0-9]+\.png|"
     + "|".join(map(re.escape, (CONTACT_SHEET, CONFIG, PAGE)))
 )
-"""What the files of any edit are called, report.json apart, which lists them."""
+"""File names of any edit, apart from report.json, which lists them."""
 
 
-def edited_name(config: Config) -> str:
+def edited_name(output: Output) -> str:
     """The file name of the edited video."""
-    return f"edited.{config.output.container}"
+    return f"edited.{output.container}"
 
 
-def comparison_name(config: Config) -> str:
+def comparison_name(output: Output) -> str:
     """The file name of the video of source and edit side by side."""
-    return f"comparison.{config.output.container}"
+    return f"comparison.{output.container}"
 
 
-def place(config: Config) -> AbstractContextManager[Path]:
-    """A folder to write the results of an edit into, which move to `output.dir` once all are there (see replacing.py).
+def open_output(config: Config) -> AbstractContextManager[Path]:
+    """A folder to write the results of an edit into, which move to `output.dir` once all are there (store/results.py).
 
     Raises:
         OutputError: nothing can be written there, or the clip, its mask, or files of the user's would be lost.
     """
-    names = [edited_name(config), comparison_name(config), CONTACT_SHEET, CONFIG, REPORT, PAGE]
-    pictures = [f"{PNGS}/frame_[0-9]*.png"] if config.output.pngs else []
-    return replace_atomically(config.output.dir, [*names, *pictures], _sources(config), _NAMES)
+    output = config.output
+    names = [edited_name(output), comparison_name(output), CONTACT_SHEET, CONFIG, REPORT, PAGE]
+    images = [f"{PNGS}/frame_[0-9]*.png"] if output.pngs else []
+    return replace_atomically(output.dir, [*names, *images], _sources(config), _NAMES)
 
 
 def _sources(config: Config) -> list[Path]:
-    """What must stay: the files of clip and mask, and the folders of which they are all the pictures."""
+    """What must stay: the files of clip and mask, and the folders that hold nothing but their images."""
     sources = []
     for path in filter(None, (config.clip.path, config.metrics.mask)):
         files = clip_files(path)
@@ -63,36 +64,35 @@ def _sources(config: Config) -> list[Path]:
     return sources
 
 
-def check_encoding(config: Config, folder: Path) -> None:
-    """Write one picture as the edit will be written, so that a form that cannot be is known before the work.
+def check_encoding(output: Output, clip: Video, start: float, resize: ResizeMode, folder: Path) -> None:
+    """Write one frame as the edit will be written, so that an impossible encoding is known before the work.
 
-    Its sound is tried too, and what there is to warn of in it is said when it is written.
+    Its sound is tried, too; notices about it are given when it is written.
 
     Raises:
         OutputError: codec, quality, size, rate and container do not go together.
         ClipError, ClipNotFoundError: the clip cannot be read.
     """
-    info = probe(config.clip.path)
-    rate = info.rate / config.clip.every
-    black = np.zeros((info.height, info.width, 3), np.uint8)
-    path = folder / edited_name(config)
-    sound = {"audio_from": config.clip.path, "audio_start": Fraction(config.clip.start)}
+    black = np.zeros((*reversed(clip.size), 3), np.uint8)
+    height, width = black.shape[:2]
+    path = folder / edited_name(output)
+    sound = Sound(clip.part.path, Fraction(start)) if clip.part and clip.info and clip.info.has_audio else None
     try:
         with (
             warnings.catch_warnings(action="ignore", category=TokenflowWarning),
-            _video(path, config, info.width, info.height, rate=rate, **sound) as video,
+            _writer(path, output, width, height, sound, rate=clip.rate) as video,
         ):
             video.write(black)
     except EncodingError:
-        _refuse_mismatch(config)
-        _refuse_pictures(config, info.width, info.height, rate)
+        _refuse_mismatch(output)
+        _refuse_frames(output, clip, width, height)
         raise
     path.unlink()
 
 
-def _refuse_mismatch(config: Config) -> None:
+def _refuse_mismatch(output: Output) -> None:
     """Say what goes together, where codec and container do not."""
-    container, codec = config.output.container, config.output.codec
+    container, codec = output.container, output.codec
     if holds(container, codec):
         return
     codecs = [each for each in _CODECS if holds(container, each)]
@@ -103,102 +103,122 @@ def _refuse_mismatch(config: Config) -> None:
     )
 
 
-def _refuse_pictures(config: Config, width: int, height: int, rate: Fraction) -> None:
-    """Say which codecs take pictures of such a size, so many a second, where the one that is asked for does not."""
-    container, codec = config.output.container, config.output.codec
-    form = (width, height, rate)
+def _refuse_frames(output: Output, clip: Video, width: int, height: int) -> None:
+    """Say which codecs take frames of this size and rate, where the chosen one does not."""
+    container, codec = output.container, output.codec
+    form = (width, height, clip.rate)
     if holds(container, codec, *form):
         return
     alike = ", ".join(each for each in _CODECS if holds(container, each, *form))
     others = ", ".join(f"{each} in {other}" for each in _CODECS for other in _CONTAINERS if holds(other, each, *form))
-    fitting = f"one of {alike}" if alike else f"what takes them, with output.container: {others}"
+    fitting = f"one of {alike}" if alike else f"one that does, with output.container: {others}"
+    name = "the clip" if clip.part is None else clip.part.path
     raise EncodingError(
-        f"{config.clip.path} has pictures of {width}×{height}, {float(rate):g} a second, which output.codec {codec} "
-        f"does not take; set output.codec to {fitting}"
+        f"{name} has frames of {width}×{height} at {float(clip.rate):g} per second, which output.codec {codec} does "
+        f"not take; set output.codec to {fitting}"
     )
 
 
-def _video(path: Path, config: Config, width: int, height: int, **more: Any) -> VideoWriter:
-    """A video in the form that the configuration asks for; `more` has its times or its rate."""
-    return VideoWriter(
-        path,
-        width=width,
-        height=height,
-        codec=config.output.codec,
-        quality=config.output.quality,
-        **more,
-    )
+def _writer(path: Path, output: Output, width: int, height: int, sound: Sound | None, **clock: Any) -> VideoWriter:
+    """A video in the form that the settings ask for; `clock` has its times or its rate."""
+    heard = {} if sound is None else {"audio_from": sound.path, "audio_start": sound.start}
+    return VideoWriter(path, width=width, height=height, codec=output.codec, quality=output.quality, **heard, **clock)
 
 
 def write_reports(folder: Path, config: Config, content: dict[str, Any]) -> dict[str, Any]:
-    """config.yaml, report.html with the videos and pictures that are in the folder already, and report.json.
+    """config.yaml, report.html with the videos and images that are in the folder, and report.json.
 
     Returns:
         The content of report.json: what was given, and a list of all other files.
     """
+    output = config.output
     (folder / CONFIG).write_text(config.to_yaml(), encoding="utf-8")
-    write_page(folder / PAGE, content, folder / comparison_name(config), folder / CONTACT_SHEET)
+    if output.page:
+        comparison = folder / comparison_name(output) if output.comparison else None
+        sheet = folder / CONTACT_SHEET if output.contact_sheet else None
+        write_page(folder / PAGE, content, comparison, sheet)
     content = content | {FILES: checksums(folder)}
     write_json(folder / REPORT, content)
     return content
 
 
-class PictureWriter:
-    """Writes edited frames as they come: the edited video, the comparison, and the frames of the contact sheet.
+class ResultWriter:
+    """Writes edited frames as they come: the edited video, the comparison, PNGs, and the frames of the contact sheet.
 
     Args:
         folder: where to.
-        config: of the edit.
-        source: f H W 3 uint8, the source's frames at the model's size.
-        times: seconds of each frame in the clip.
-        end: seconds in the clip at which the last frame goes.
+        output: in which form.
+        video: the source at full size.
+        frames: the source at the working size, f H W 3 uint8.
+        times: seconds at which each frame is shown, on the clock of the clip.
+        end: seconds at which the last frame ends.
+        resize: how frames were brought to the working size.
+        labels: of the contact sheet's rows: what the source and the edit show.
     """
 
-    def __init__(self, folder: Path, config: Config, source: Frames, times: Sequence[Fraction], end: Fraction) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        output: Output,
+        video: Video,
+        frames: Frames,
+        times: Sequence[Fraction],
+        end: Fraction,
+        resize: ResizeMode,
+        labels: tuple[str, str],
+    ) -> None:
         self._folder = folder
-        self._config = config
-        self._source = source
-        self._times = times
-        self._end = end
-        self._shown = sheet_frames(len(source))
+        self._output = output
+        self._video = video
+        self._frames = frames
+        self._clock = {"times": times, "end": end}
+        self._resize = resize
+        self._labels = labels
+        self._shown = sheet_frames(len(frames)) if output.contact_sheet else []
         self._sheet: list[np.ndarray] = []
         self._count = 0
         self._open = ExitStack()
-        info = probe(config.clip.path)
-        self._size = info.width, info.height
-        if config.output.pngs:
+        self._comparison: VideoWriter | None = None
+        if output.pngs:
             (folder / PNGS).mkdir()
 
     def __enter__(self) -> Self:
-        config, times, end = self._config, self._times, self._end
-        height, width = self._restored(self._source[0]).shape[:2]
-        sound = {"audio_from": config.clip.path, "audio_start": times[0]}
-        edited = _video(self._folder / edited_name(config), config, width, height, times=times, end=end, **sound)
-        self._edited = self._open.enter_context(edited)
-        height, width = self._source.shape[1:3]
-        comparison = _video(self._folder / comparison_name(config), config, 2 * width, height, times=times, end=end)
-        self._comparison = self._open.enter_context(comparison)
+        output = self._output
+        with ExitStack() as opening:  # closes the first writer if the second cannot be opened
+            height, width = self._restore(self._frames[0]).shape[:2]
+            path = self._folder / edited_name(output)
+            self._edited = opening.enter_context(
+                _writer(path, output, width, height, self._video.sound, **self._clock)
+            )
+            if output.comparison:
+                height, width = self._frames.shape[1:3]
+                path = self._folder / comparison_name(output)
+                self._comparison = opening.enter_context(
+                    _writer(path, output, 2 * width, height, None, **self._clock)
+                )
+            self._open = opening.pop_all()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._open.__exit__(kind, error, trace)
-        if error is None:
-            source = [self._source[frame] for frame in self._shown]
-            rows = {self._config.clip.prompt: source, self._config.edit.prompt: self._sheet}
+        if error is None and self._shown:
+            source = [self._frames[index] for index in self._shown]
+            rows = dict(zip(self._labels, (source, self._sheet), strict=True))
             contact_sheet(rows).save(self._folder / CONTACT_SHEET)
 
-    def write(self, picture: np.ndarray) -> None:
-        """The next edited frame, H W 3 uint8 at the model's size."""
-        restored = self._restored(picture)
+    def write(self, image: np.ndarray) -> None:
+        """The next edited frame, H W 3 uint8 at the working size."""
+        restored = self._restore(image)
         self._edited.write(restored)
-        self._comparison.write(side_by_side(self._source[self._count], picture))
-        if self._config.output.pngs:
+        if self._comparison is not None:
+            self._comparison.write(side_by_side(self._frames[self._count], image))
+        if self._output.pngs:
             Image.fromarray(restored).save(self._folder / PNGS / f"frame_{self._count:05d}.png")
         if self._count in self._shown:
-            self._sheet.append(picture)
+            self._sheet.append(image)
         self._count += 1
 
-    def _restored(self, picture: np.ndarray) -> np.ndarray:
-        return restore(picture, *self._size, self._config.clip.resize)
+    def _restore(self, image: np.ndarray) -> np.ndarray:
+        return restore(image, *self._video.size, self._resize)

@@ -1,7 +1,7 @@
-"""From latents to guided noise: every frame for itself, or keyframes' features carried to every frame."""
+"""From latents to guided predictions: every frame by itself, or keyframes whose features are propagated to all frames."""
 
-from tokenflow.propagation.denoiser import EditDenoiser, Guidance
+from tokenflow.propagation.denoiser import EditDenoiser
 from tokenflow.propagation.per_frame import PerFrame
 from tokenflow.propagation.tokenflow import TokenFlow
 
-__all__ = ["EditDenoiser", "Guidance", "PerFrame", "TokenFlow"]
+__all__ = ["EditDenoiser", "PerFrame", "TokenFlow"]

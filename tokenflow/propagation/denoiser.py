@@ -1,44 +1,22 @@
-"""What every network call of an edit shares: guidance, model, and what the mode adds. Knows no grouping of frames."""
+"""The prediction of an edit for some frames: model, guidance, and what the mode adds. Used by every propagation."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from tokenflow.diffusion.schedules import Step, noise_between
-from tokenflow.models.attention import AttentionOverride, Features, Injection
-from tokenflow.models.model import Conditioning, Model, stack
+from tokenflow.diffusion.conditioning import Conditioning
+from tokenflow.diffusion.guidance import Guidance
+from tokenflow.diffusion.schedules import Step
+from tokenflow.models.attention import AttentionOverride
+from tokenflow.models.injection import Injection
+from tokenflow.models.model import Model
 from tokenflow.modes.mode import Call, Mode
-
-
-class Guidance:
-    """Classifier-free guidance (Ho & Salimans, 2022): ε = ε_uncond + scale · (ε_cond − ε_uncond).
-
-    Written as ε_cond + (scale − 1) · δ with δ = ε_cond − ε_uncond, since δ can be carried from frame to frame.
-
-    Args:
-        conditional: the edit's prompt, one branch.
-        unconditional: the negative prompt, one branch.
-        scale: at least 1; at 1 the negative prompt has no effect and is not computed.
-    """
-
-    def __init__(self, conditional: Conditioning, unconditional: Conditioning, scale: float) -> None:
-        self.conditional = conditional
-        self.branches = conditional if scale == 1 else stack([unconditional, conditional])
-        self._scale = scale
-
-    def split(self, noise: Tensor) -> tuple[Tensor, Tensor]:
-        """The conditional noise and δ (f c h w each) of all branches' noise (b f c h w)."""
-        return noise[-1], noise[-1] - noise[0]
-
-    def combine(self, conditional: Tensor, difference: Tensor) -> Tensor:
-        """The guided noise of the conditional noise and δ (f c h w all)."""
-        return conditional + (self._scale - 1) * difference
 
 
 @dataclass(frozen=True)
 class EditDenoiser:
-    """What every network call of an edit shares: the model, the mode that adds to calls, and the prompts."""
+    """Predicts for some frames at a time, with what the mode injects."""
 
     model: Model
     mode: Mode
@@ -46,40 +24,38 @@ class EditDenoiser:
 
     def predict(
         self,
-        frames: Sequence[int],
+        indices: Sequence[int],
         latents: Tensor,
         step: Step,
         conditioning: Conditioning,
-        strategy: Callable[[Injection], AttentionOverride],
+        attention: Callable[[Injection], AttentionOverride],
     ) -> Tensor:
-        """The noise (b f c h w) in some frames' latents (f c h w), with what the mode injects."""
-        injection = self.mode.inject(Call(frames, latents, step, conditioning, carried=False))
-        return self._predict(latents, step, conditioning, strategy(injection), injection)
+        """The prediction (b f c h w) for some frames' latents (f c h w)."""
+        call = Call(indices, latents, step, conditioning)
+        injection = self.mode.capture(call)
+        return self._predict(call, attention(injection), injection)
 
-    def predict_carried(
+    def predict_propagated(
         self,
-        frames: Sequence[int],
+        indices: Sequence[int],
         latents: Tensor,
         step: Step,
         conditioning: Conditioning,
-        strategy: AttentionOverride,
-        features: Mapping[Features, Tensor],
+        attention: AttentionOverride,
+        features: Mapping[str, Tensor],
     ) -> Tensor:
-        """The same with self-attention's output and injected features (f d h w) carried from keyframes."""
-        injection = self.mode.inject(Call(frames, latents, step, conditioning, carried=True))
-        return self._predict(latents, step, conditioning, strategy, replace(injection, features=features))
+        """The same with attention features and injected features (f d h w) propagated from keyframes."""
+        call = Call(indices, latents, step, conditioning)
+        return self._predict(call, attention, Injection(features=features))
 
-    def source_noise(self, frames: Sequence[int], step: Step) -> Tensor:
-        """The noise (f c h w) with which a step leads from the source at one level to the source at the next.
+    def source_prediction(self, indices: Sequence[int], step: Step) -> Tensor:
+        """The prediction (f c h w) with which a step leads from the source at one level to the source at the next.
 
-        Known without a network call, since the inversion keeps the source at every level.
+        It needs no network call, since the inversion holds the source at every level.
         """
-        timesteps = step.next_timestep, step.timestep
-        cleaner, noisier = (self.mode.source_latents_at(timestep)[list(frames)] for timestep in timesteps)
-        alpha, alpha_noisier = (self.model.schedule.alpha(timestep) for timestep in timesteps)
-        return noise_between(cleaner, noisier, alpha, alpha_noisier)
+        cleaner, noisier = (self.mode.source_latents_at(level)[list(indices)] for level in (step.to, step.at))
+        return self.model.schedule.parametrisation.between(cleaner, noisier, step.to, step.at)
 
-    def _predict(
-        self, latents: Tensor, step: Step, conditioning: Conditioning, strategy: AttentionOverride, injection: Injection
-    ) -> Tensor:
-        return self.model.predict(latents, step.timestep, conditioning, strategy=strategy, injection=injection)
+    def _predict(self, call: Call, attention: AttentionOverride, injection: Injection) -> Tensor:
+        inject = replace(injection, residuals=self.mode.residuals(call))
+        return self.model.predict(call.latents, call.step.at, call.conditioning, attention=attention, inject=inject)

@@ -1,7 +1,4 @@
-"""Extended attention: keyframes that go through the network together see each other (Geyer et al., ICLR 2024, 4.1).
-
-Knows sites and their tokens. Knows no model, no mode and no frames between keyframes.
-"""
+"""Extended attention: keyframes that go through the network together attend to each other (Geyer et al., 2024, 4.1)."""
 
 from collections.abc import Collection, Sequence
 from typing import Literal
@@ -9,16 +6,17 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from tokenflow.models.attention import AttentionOverride, Injection, SelfAttention, Site, per_frame_attention, project
+from tokenflow.models.attention import AttentionCall, AttentionOverride, Site, per_frame_attention, project_qkv
+from tokenflow.models.injection import Injection
 from tokenflow.propagation.feature_bank import FeatureBank
 
 Levels = Literal["coarse", "all"]
-"""At which levels of the network keyframes see each other: at all, as in the paper, or at all but the finest. There it
-costs most by far, as the square of the tokens, and changes no figure (docs/speed.md)."""
+"""At which levels of the network keyframes attend to each other: at all, as in the paper, or at all but the finest. The
+finest costs most by far, with the square of its tokens, and changes no metric (docs/speed.md)."""
 
 
 def extended_sites(levels: Levels, sites: Sequence[Site]) -> frozenset[str]:
-    """The names of a network's sites where keyframes see each other; all, if the finest level is the only one."""
+    """The names of the sites where keyframes attend to each other; all of them if the network has only one level."""
     finest = min(site.scale for site in sites)
     coarser = frozenset(site.name for site in sites if site.scale > finest)
     return coarser if levels == "coarse" and coarser else frozenset(site.name for site in sites)
@@ -30,27 +28,36 @@ def extended_attention(
     context: FeatureBank,
     extended: Collection[str],
     outputs: dict[str, Tensor],
-    keys_values: dict[str, Tensor],
+    memories: dict[str, Tensor],
 ) -> AttentionOverride:
-    """Every frame's queries attend to the keys and values of all frames and of the context; to its own elsewhere.
+    """At extended sites, every frame attends to all frames and to the context; elsewhere to itself.
 
-    Put where they are asked for: the outputs of all sites, and the keys and values of the extended; b k n c each.
+    Args:
+        injection: the mode's queries and keys.
+        frames: how many frames the call has.
+        context: the memories of earlier keyframes.
+        extended: names of extended sites.
+        outputs: filled with the features of all sites, b k n c.
+        memories: filled with the memories of extended sites, b k … each.
     """
     alone = per_frame_attention(injection)
 
-    def together(site: Site, layer: SelfAttention, tokens: Tensor) -> Tensor:
-        queries, *own = (part.unflatten(0, (-1, frames)) for part in project(site, layer, tokens, injection))
-        seen = []
-        for name, part in zip((f"keys of {site.name}", f"values of {site.name}"), own, strict=True):
-            keys_values[name] = part
-            seen.append(torch.cat([context.tensors[name], part], 1) if context.keyframes else part)
-        # All frames as one sequence: the same keys for every query, without repeating them.
-        output = layer.attend(*(part.flatten(1, 2) for part in (queries, *seen)))
-        return output.unflatten(1, (frames, -1)).flatten(0, 1)
+    def together(call: AttentionCall) -> Tensor:
+        queries, keys, values = project_qkv(call, injection)  # (b f) n c each
+        joined = []
+        for place, own in enumerate(call.memory(keys, values)):
+            name = f"memory {place} of {call.site.name}"
+            memories[name] = own.unflatten(0, (-1, frames))  # b f …
+            joined.append(
+                torch.cat([context.tensors[name], memories[name]], 1) if context.keyframes else memories[name]
+            )
+        # All queries of a branch as one sequence: they share the memory, which need not be repeated per frame.
+        output = call.attend(queries.unflatten(0, (-1, frames)).flatten(1, 2), tuple(joined))  # b (f n) c
+        return output.unflatten(1, (frames, -1)).flatten(0, 1)  # (b f) n c
 
-    def attend(site: Site, layer: SelfAttention, tokens: Tensor) -> Tensor:
-        output = (together if site.name in extended else alone)(site, layer, tokens)
-        outputs[site.name] = output.unflatten(0, (-1, frames))
+    def attend(call: AttentionCall) -> Tensor:
+        output = (together if call.site.name in extended else alone)(call)
+        outputs[call.site.name] = output.unflatten(0, (-1, frames))
         return output
 
     return attend

@@ -1,4 +1,4 @@
-"""What is kept of keyframes while other frames, and later keyframes, take from it. Knows nothing of what it is."""
+"""Per-keyframe tensors that later passes read from."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ class FeatureBank:
     """Tensors of several keyframes.
 
     Attributes:
-        keyframes: whose they are.
+        keyframes: their frame indices, in order.
         tensors: by name, b k ….
     """
 
@@ -20,18 +20,21 @@ class FeatureBank:
     tensors: dict[str, Tensor]
 
     def select(self, keyframes: Sequence[int]) -> "FeatureBank":
-        """Of those of some keyframes that are here, copied, so that the others are forgotten."""
+        """Those of some keyframes, as copies, so that the others can be freed."""
         places = [place for place, keyframe in enumerate(self.keyframes) if keyframe in keyframes]
-        return self._taken(places)
+        return self._at(places)
 
     def merge(self, other: "FeatureBank") -> "FeatureBank":
-        """Of these keyframes and others, in order; of either alone, if the other has none."""
+        """Those of these keyframes and of others, in order; either alone if the other is empty."""
         if not (self.keyframes and other.keyframes):
             return self if self.keyframes else other
         keyframes = self.keyframes + other.keyframes
         tensors = {name: torch.cat([tensor, other.tensors[name]], 1) for name, tensor in self.tensors.items()}
-        return FeatureBank(keyframes, tensors)._taken(sorted(range(len(keyframes)), key=keyframes.__getitem__))
+        return FeatureBank(keyframes, tensors)._at(sorted(range(len(keyframes)), key=keyframes.__getitem__))
 
-    def _taken(self, places: list[int]) -> "FeatureBank":
+    def _at(self, places: list[int]) -> "FeatureBank":
         tensors = {name: tensor[:, places] for name, tensor in self.tensors.items()}
         return FeatureBank(tuple(self.keyframes[place] for place in places), tensors)
+
+
+EMPTY_BANK = FeatureBank((), {})

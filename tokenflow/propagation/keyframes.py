@@ -1,4 +1,4 @@
-"""Which frames are keyframes at a step, which of them attend to each other, and which lie around a frame. Pure."""
+"""Which frames are keyframes at a step, which of them attend to each other, and which are nearest to a frame."""
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
@@ -7,14 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 
 ANCHORS = 2
-"""How many keyframes, spread over the clip, every window attends to where there is more than one window."""
+"""How many keyframes, spread over the clip, every window attends to if there is more than one window."""
 
 
 def draw_keyframes(frame_count: int, interval: int, seed: int, step: int) -> list[int]:
-    """One frame at random out of each interval, in order; other ones at each step, the same for the same seed.
+    """One random frame out of each interval, in order: different ones at each step, the same for the same seed.
 
-    Drawing afresh at each step spreads what is particular to keyframes over all frames (Geyer et al., section 4.2 and
-    table 2). The clip is cut into ⌈frames / interval⌉ parts of nearly equal length, so that no frame is left over.
+    Drawing new ones at each step spreads what is particular to keyframes over all frames (Geyer et al., section 4.2 and
+    table 2). The clip is cut into ⌈frames / interval⌉ parts of nearly equal length.
     """
     count = -(-frame_count // interval)
     bounds = np.linspace(0, frame_count, count + 1).round().astype(int)
@@ -23,13 +23,13 @@ def draw_keyframes(frame_count: int, interval: int, seed: int, step: int) -> lis
 
 @dataclass(frozen=True)
 class Window:
-    """Keyframes that go through the network together, and the frames that are filled in from them.
+    """Keyframes that go through the network together, and the frames that are propagated from them.
 
     Attributes:
         keyframes: computed here, in order.
-        context: keyframes of earlier windows that these also attend to: shared anchors, and the last before these.
-        between: frames that are no keyframes, from behind the window before to the last keyframe (or the clip's end).
-        kept: of all keyframes so far, those that later windows attend to or fill frames in from.
+        context: keyframes of earlier windows that these attend to, too: shared anchors, and the last before these.
+        between: non-keyframes between the previous window and this one's last keyframe (or the clip's end).
+        kept: of all keyframes so far, those that later windows attend to or propagate from.
     """
 
     keyframes: tuple[int, ...]
@@ -41,10 +41,10 @@ class Window:
 def windows(keyframes: Sequence[int], frame_count: int, size: int) -> Iterator[Window]:
     """Cut keyframes into windows of at most `size` keyframes, context included.
 
-    Up to `size` keyframes make one window and all attend to all, as in the paper. Beyond, memory stays flat: anchors
-    spread over the clip come first, and each window attends to them, which holds the clip's look together, and, if its
-    size is 4 or more, to the keyframe before it, which holds neighbours together. Every keyframe is in one window, so
-    that time stays linear.
+    Up to `size` keyframes make one window and all attend to all, as in the paper. Beyond that, memory stays constant:
+    anchors spread over the clip come first, and each window attends to them, which keeps the look of the clip consistent,
+    and, if its size is 4 or more, to the keyframe before it, which keeps neighbours consistent. Every keyframe is in one
+    window, so time stays linear.
     """
     others = _without(range(frame_count), keyframes)
     if len(keyframes) <= size:
@@ -75,7 +75,7 @@ def _spread(keyframes: Sequence[int], count: int) -> tuple[int, ...]:
 
 
 def neighbours(frame: int, keyframes: Sequence[int]) -> tuple[int, int]:
-    """Places in `keyframes` (sorted) of the nearest one before and after a frame; both the same at the clip's ends."""
+    """Positions in `keyframes` (sorted) of the nearest one before and after a frame; the same one twice at the clip's ends."""
     before = bisect_right(keyframes, frame) - 1
     after = bisect_left(keyframes, frame)
     return before if before >= 0 else after, after if after < len(keyframes) else before

@@ -1,4 +1,4 @@
-"""The baseline: every frame for itself. Knows no correspondence and no keyframe."""
+"""The baseline: every frame by itself."""
 
 from collections.abc import Iterator
 
@@ -12,20 +12,20 @@ from tokenflow.propagation.denoiser import EditDenoiser
 
 
 class PerFrame:
-    """Every frame for itself: the baseline that flickers.
+    """Every frame by itself: the baseline, which flickers.
 
     Args:
-        editing: the model, mode and prompts.
-        batch_size: frames a network call.
+        denoiser: the model, mode and prompts.
+        batch_size: frames per network call.
     """
 
-    def __init__(self, editing: EditDenoiser, batch_size: int) -> None:
-        self._denoiser = editing
+    def __init__(self, denoiser: EditDenoiser, batch_size: int) -> None:
+        self._denoiser = denoiser
         self._batch_size = batch_size
 
     def __call__(self, latents: Latents, step: Step) -> Iterator[tuple[list[int], Tensor]]:
-        """Frames in batches, and the guided noise (g c h w) in their latents (f c h w are all frames')."""
+        """Batches of frame indices, and the guided prediction (g c h w) for them; latents (f c h w) are all frames'."""
         guidance = self._denoiser.guidance
-        for frames in batches(range(len(latents)), self._batch_size):
-            branches = self._denoiser.predict(frames, latents[frames], step, guidance.branches, per_frame_attention)
-            yield frames, guidance.combine(*guidance.split(branches))
+        for indices in batches(range(len(latents)), self._batch_size):
+            branches = self._denoiser.predict(indices, latents[indices], step, guidance.branches, per_frame_attention)
+            yield indices, guidance.combine(*guidance.split(branches))

@@ -1,0 +1,40 @@
+"""A prompt as a network takes it; several are stacked as branches."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Conditioning:
+    """A prompt, or several stacked as branches, in the form a network takes it.
+
+    Attributes:
+        tokens: b n c, the text encoder's states.
+        added: b …, whatever else the family conditions on, by name: pooled states, image sizes, embedded guidance.
+    """
+
+    tokens: Tensor
+    added: Mapping[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def branches(self) -> int:
+        """How many prompts are stacked."""
+        return self.tokens.shape[0]
+
+    def for_frames(self, frames: int) -> "Conditioning":
+        """Each branch repeated for every frame: (b f) n c."""
+        return Conditioning(
+            self.tokens.repeat_interleave(frames, dim=0),
+            {name: value.repeat_interleave(frames, dim=0) for name, value in self.added.items()},
+        )
+
+
+def stack(conditionings: Sequence[Conditioning]) -> Conditioning:
+    """Several prompts as the branches of one conditioning, in the order given."""
+    return Conditioning(
+        torch.cat([each.tokens for each in conditionings]),
+        {name: torch.cat([each.added[name] for each in conditionings]) for name in conditionings[0].added},
+    )

@@ -1,0 +1,38 @@
+"""How the prompt is enforced: by two branches (classifier-free guidance), inside the network, or not at all."""
+
+from typing import Literal
+
+from torch import Tensor
+
+from tokenflow.diffusion.conditioning import Conditioning, stack
+
+GuidanceKind = Literal["branches", "embedded", "none"]
+"""How a model is guided: it predicts with and without the prompt (Stable Diffusion, Sana, FLUX.2 base), is told the scale
+(FLUX.1 dev, SANA-Sprint, LCM), or was distilled at a fixed scale (FLUX.1 schnell, FLUX.2 distilled)."""
+
+
+class Guidance:
+    """Classifier-free guidance (Ho & Salimans, 2022): p = p_uncond + scale · (p_cond − p_uncond).
+
+    Written as p_cond + (scale − 1) · δ with δ = p_cond − p_uncond, since δ can be propagated from frame to frame. With
+    one branch δ is zero and p = p_cond: scale 1, and models that embed their guidance or have none.
+
+    Args:
+        conditional: the edit's prompt, one branch.
+        unconditional: the negative prompt, one branch; None for a model without a second branch.
+        scale: at least 1; at 1 the negative prompt has no effect and is not computed.
+    """
+
+    def __init__(self, conditional: Conditioning, unconditional: Conditioning | None, scale: float) -> None:
+        self.conditional = conditional
+        one_branch = scale == 1 or unconditional is None
+        self.branches = conditional if one_branch or unconditional is None else stack([unconditional, conditional])
+        self._scale = scale
+
+    def split(self, prediction: Tensor) -> tuple[Tensor, Tensor]:
+        """The conditional prediction and δ (f c h w each) of all branches' predictions (b f c h w)."""
+        return prediction[-1], prediction[-1] - prediction[0]
+
+    def combine(self, conditional: Tensor, difference: Tensor) -> Tensor:
+        """The guided prediction of the conditional prediction and δ (f c h w all)."""
+        return conditional + (self._scale - 1) * difference

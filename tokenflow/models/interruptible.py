@@ -1,0 +1,67 @@
+"""A model whose every network call first asks whether to stop."""
+
+from collections.abc import Collection
+from typing import Any
+
+from torch import Tensor
+
+from tokenflow.diffusion.conditioning import Conditioning
+from tokenflow.diffusion.levels import Level
+from tokenflow.errors import Cancelled
+from tokenflow.events import Cancel
+from tokenflow.models.injection import Injection
+from tokenflow.models.model import Control, Model
+
+
+class Interruptible:
+    """A model that raises `Cancelled` before the next network call or autoencoder batch once `cancel` returns True.
+
+    Args:
+        model: what does the work; see `Model` for the methods.
+        cancel: asked before every call.
+    """
+
+    def __init__(self, model: Model, cancel: Cancel) -> None:
+        self._model = model
+        self._cancel = cancel
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._model, name)
+
+    def encode(self, frames: Tensor) -> Tensor:
+        self._ask()
+        return self._model.encode(frames)
+
+    def decode(self, latents: Tensor) -> Tensor:
+        self._ask()
+        return self._model.decode(latents)
+
+    def predict(self, latents: Tensor, level: Level, conditioning: Conditioning, **options: Any) -> Tensor:
+        self._ask()
+        return self._model.predict(latents, level, conditioning, **options)
+
+    def capture(self, latents: Tensor, level: Level, conditioning: Conditioning, wanted: Collection[str]) -> Injection:
+        self._ask()
+        return self._model.capture(latents, level, conditioning, wanted)
+
+    def features(self, latents: Tensor, level: Level, conditioning: Conditioning) -> Tensor:
+        self._ask()
+        return self._model.features(latents, level, conditioning)
+
+    def load_control(self, path: str) -> Control:
+        control = self._model.load_control(path)
+
+        def asked(*arguments: Any) -> Any:
+            self._ask()
+            return control(*arguments)
+
+        return asked
+
+    def _ask(self) -> None:
+        if self._cancel():
+            raise Cancelled("stopped; the same call continues from what is stored")
+
+
+def interruptible(model: Model, cancel: Cancel | None) -> Any:
+    """The model itself where nothing can stop it, or an `Interruptible`."""
+    return model if cancel is None else Interruptible(model, cancel)

@@ -1,0 +1,93 @@
+"""The clip that is edited: what modes and propagation read of it."""
+
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
+
+from torch import Tensor
+
+from tokenflow.diffusion.conditioning import Conditioning
+from tokenflow.diffusion.latents import Frames, Latents, ReadLatents
+from tokenflow.diffusion.levels import Level, at_level, shared_noise
+from tokenflow.models.model import Model
+from tokenflow.store.memory import Inversion
+from tokenflow.video import ResizeMode, Video
+
+Noise = Literal["inversion", "shared"]
+"""Noise on the source: that of its inversion, which keeps more of its structure; or one Gaussian for all frames, which
+gives an edit more freedom."""
+
+
+@dataclass(frozen=True)
+class InvertedClip:
+    """A clip and its inversion: what `invert` returns and `edit` takes.
+
+    Attributes:
+        model: the model it was inverted with.
+        inversion: its latents at every noise level, and its frames at the working size.
+        conditioning: its prompt, one branch.
+        prompt: what it shows.
+        video: the clip at full size.
+        resize: how frames were brought to the working size.
+        steps: how many steps the inversion took.
+    """
+
+    model: Model
+    inversion: Inversion
+    conditioning: Conditioning
+    prompt: str
+    video: Video
+    resize: ResizeMode
+    steps: int
+
+    @property
+    def frames(self) -> Frames:
+        """f H W 3 uint8 at the working size, read when asked for."""
+        return self.inversion.frames()
+
+    @property
+    def frame_count(self) -> int:
+        """How many frames the clip has."""
+        return len(self.inversion.times)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of the working size in pixels."""
+        height, width = self.frames.shape[1:3]
+        return width, height
+
+    def latents(self, level: Level, indices: Sequence[int] | None = None) -> Tensor:
+        """The source's latents f c h w at a level, of all frames or of those listed.
+
+        Between two levels of the inversion, and beyond its noisiest, they are where its own step there passes through,
+        so that an edit may take another number of steps than the inversion took.
+        """
+        levels = self.inversion.levels
+        if level in levels:
+            return self.inversion.latents(level, indices)
+        place = min(max(bisect_right([each.share for each in levels], level.share), 1), len(levels) - 1)
+        cleaner, noisier = levels[place - 1], levels[place]
+        parametrisation = self.model.schedule.parametrisation
+        start, latents = self.inversion.latents(cleaner, indices), self.inversion.latents(noisier, indices)
+        prediction = parametrisation.between(start, latents, cleaner, noisier)
+        clean = parametrisation.clean(latents, prediction, noisier)
+        return at_level(clean, parametrisation.noise(latents, prediction, noisier), level)
+
+    def latents_at(self, level: Level) -> Latents:
+        """The source's latents at a level, read when asked for."""
+        return ReadLatents(self.frame_count, partial(self.latents, level))
+
+    def noised(self, level: Level, noise: Noise, seed: int) -> Latents:
+        """The source's latents at a level, with the inversion's noise or one Gaussian for all frames."""
+        if noise == "inversion":
+            return self.latents_at(level)
+        return ReadLatents(self.frame_count, self._with_shared_noise(level, seed))
+
+    def _with_shared_noise(self, level: Level, seed: int) -> Callable[[list[int]], Tensor]:
+        def read(indices: list[int]) -> Tensor:
+            clean = self.latents(self.model.schedule.clean, indices)
+            return at_level(clean, shared_noise(clean, seed), level)
+
+        return read

@@ -1,0 +1,189 @@
+"""edit(): an inverted clip and a sentence become an edited video, in memory."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from tokenflow import config
+from tokenflow.config import ControlNet, Edit, PnP, SDEdit
+from tokenflow.diffusion.batches import as_images, batches
+from tokenflow.diffusion.guidance import Guidance
+from tokenflow.diffusion.latents import Latents, Scratch, in_memory
+from tokenflow.diffusion.sampling import sample
+from tokenflow.errors import ConfigError
+from tokenflow.events import Cancel, Listener, listening, progress, track
+from tokenflow.models.interruptible import interruptible
+from tokenflow.modes.source import InvertedClip
+from tokenflow.pipeline.checks import check_interval
+from tokenflow.pipeline.invert import sampling_steps
+from tokenflow.pipeline.preview import Previewed
+from tokenflow.pipeline.validation import validated
+from tokenflow.pipeline.wiring import build_guidance, build_mode, build_propagation
+from tokenflow.propagation import EditDenoiser
+from tokenflow.video import ResizeMode, Sound, Video, restore
+
+DEFAULTS = Edit(prompt="")
+
+ModeSettings = PnP | SDEdit | ControlNet
+
+MODE_NAMES: dict[type, str] = {PnP: "pnp", SDEdit: "sdedit", ControlNet: "controlnet"}
+
+
+@dataclass(frozen=True)
+class Edited:
+    """An edited clip.
+
+    Attributes:
+        decoded: f H W 3 uint8 at the working size, as the autoencoder decoded it.
+        source: the clip that was edited.
+    """
+
+    decoded: np.ndarray
+    source: InvertedClip = field(repr=False)
+
+    @cached_property
+    def frames(self) -> np.ndarray:
+        """f H W 3 uint8 at the source's size, before any codec; with `resize="fill"`, of the part that was kept."""
+        return np.stack([restore(image, *self.source.video.size, self.source.resize) for image in self.decoded])
+
+    @cached_property
+    def video(self) -> Video:
+        """The frames with the source's times and sound."""
+        inversion = self.source.inversion
+        return Video(self.frames, times=inversion.times, end=inversion.end, sound=self.source.video.sound)
+
+
+def edit(
+    inverted: InvertedClip,
+    prompt: str,
+    *,
+    mode: ModeSettings = PnP(),  # noqa: B008 - frozen
+    negative_prompt: str = DEFAULTS.negative_prompt,
+    steps: int | None = None,
+    guidance_scale: float = DEFAULTS.guidance_scale,
+    guidance: Literal["propagated", "per_frame"] = DEFAULTS.guidance,
+    propagate_edit_until: float = DEFAULTS.propagate_edit_until,
+    seed: int = DEFAULTS.seed,
+    batch_size: int = DEFAULTS.batch_size,
+    propagation: Literal["tokenflow", "none"] = DEFAULTS.propagation,
+    correspondence: Literal["flow", "nearest"] = DEFAULTS.correspondence,
+    keyframe_interval: int | None = DEFAULTS.keyframe_interval,
+    keyframe_window: int = DEFAULTS.keyframe_window,
+    extended_attention: Literal["coarse", "all"] = DEFAULTS.extended_attention,
+    preview_every: int | None = None,
+    on_event: Listener | None = None,
+    cancel: Cancel | None = None,
+) -> Edited:
+    """Edit an inverted clip by a sentence, consistently over time.
+
+    Args:
+        inverted: what `invert` returned.
+        prompt: what the edited clip should show.
+        mode: `PnP()`, `SDEdit()` or `ControlNet()`, with their settings.
+        negative_prompt: what it should not show.
+        steps: sampling steps; None for as many as the inversion took.
+        guidance_scale: how strongly the prompt is enforced, at least 1.
+        guidance: propagated from the keyframes, or computed for every frame that the network sees.
+        propagate_edit_until: fraction of the steps, noisiest first, in which frames between keyframes take the whole
+            edit from these, without a network call.
+        seed: of the keyframes that are drawn and of shared noise.
+        batch_size: frames per network call, keyframes aside, of which a whole window goes in.
+        propagation: `tokenflow`, or `none` for every frame by itself.
+        correspondence: by optical `flow`, or by the `nearest` diffusion features.
+        keyframe_interval: frames per keyframe; None for 4, or the whole clip if it is shorter.
+        keyframe_window: how many keyframes attend to each other at most, and go through the network at once.
+        extended_attention: at which of the network's levels they do: all but the finest, or all.
+        preview_every: send a `Preview` every so many steps; None for none.
+        on_event: called with each event (see `tokenflow.events`).
+        cancel: asked before every network call; returning True raises `Cancelled`.
+
+    Raises:
+        TypeError: `inverted` is not what `invert` returned.
+        ConfigError: a value is out of range, or does not fit the clip.
+        ModelError, ModelNotFoundError: the ControlNet cannot be used.
+        Cancelled: `cancel` returned True.
+    """
+    if not isinstance(inverted, InvertedClip):
+        hint = "; run(config) takes a configuration" if isinstance(inverted, config.Config) else ""
+        raise TypeError(f"edit expects what invert returned, got {type(inverted).__name__}{hint}")
+    name = _mode_name(mode)
+    values: dict[str, Any] = {"mode": name, name: mode}
+    settings = validated(
+        Edit,
+        prompt=prompt,
+        negative_prompt=negative_prompt,
+        steps=steps or inverted.steps,
+        guidance_scale=guidance_scale,
+        guidance=guidance,
+        propagate_edit_until=propagate_edit_until,
+        seed=seed,
+        batch_size=batch_size,
+        propagation=propagation,
+        correspondence=correspondence,
+        keyframe_interval=keyframe_interval,
+        keyframe_window=keyframe_window,
+        extended_attention=extended_attention,
+        **values,
+    )
+    check_interval(settings, inverted.frame_count)
+    with listening(on_event):
+        source = InvertedClip(**{**vars(inverted), "model": interruptible(inverted.model, cancel)})
+        prompts = build_guidance(source.model, prompt, negative_prompt, guidance_scale, source.size)
+        latents = sample_edit(source, prompts, settings, preview_every=preview_every, on_event=on_event)
+        decoded = list(decode(source, latents, settings.batch_size, on_event))
+    return Edited(np.stack(decoded), inverted)
+
+
+def sample_edit(
+    source: InvertedClip,
+    guidance: Guidance,
+    settings: Edit,
+    *,
+    scratch: Scratch = in_memory,
+    folder: Path | None = None,
+    preview_every: int | None = None,
+    on_event: Listener | None = None,
+) -> Latents:
+    """The edited latents, f c h w.
+
+    Args:
+        source: the clip.
+        guidance: the prompts.
+        settings: of the edit.
+        scratch: allocates latents.
+        folder: where correspondences rest; by default in a temporary file.
+        preview_every: steps between previews; None for none.
+        on_event: called with each event.
+    """
+    steps = sampling_steps(source.model, source.inversion, settings.steps)
+    mode = build_mode(source, settings)
+    start, taken = mode.initial_latents(steps)
+    predict = build_propagation(EditDenoiser(source.model, mode, guidance), source, settings, folder)
+    if preview_every is not None and on_event is not None:
+        predict = Previewed(predict, source, preview_every, on_event)
+    loop = sample(start, taken, predict, source.model.schedule.parametrisation, scratch)
+    *_, latents = track(loop, "edit", on_event, total=len(taken))
+    return latents
+
+
+def decode(
+    source: InvertedClip, latents: Latents, batch_size: int, on_event: Listener | None
+) -> Iterator[np.ndarray]:
+    """The frames of some latents one by one, H W 3 uint8 at the working size."""
+    with progress("decode", len(latents), on_event) as advance:
+        for indices in batches(range(len(latents)), batch_size):
+            yield from as_images(source.model.decode(latents[indices]))
+            advance(len(indices))
+
+
+def _mode_name(mode: ModeSettings) -> str:
+    if type(mode) not in MODE_NAMES:
+        raise ConfigError(f"mode is {mode!r}; expected PnP(), SDEdit() or ControlNet()")
+    return MODE_NAMES[type(mode)]
+
+
+__all__ = ["Edited", "ResizeMode", "Sound", "decode", "edit", "sample_edit"]

@@ -1,0 +1,258 @@
+"""invert(): a video becomes an inverted clip, in memory or stored on disk."""
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from tokenflow import config
+from tokenflow.diffusion.batches import as_tensor, batches
+from tokenflow.diffusion.conditioning import Conditioning
+from tokenflow.diffusion.inversion import LEVELS_READ, invert_latents
+from tokenflow.diffusion.latents import ReadLatents
+from tokenflow.diffusion.levels import Level
+from tokenflow.diffusion.schedules import Step
+from tokenflow.errors import ClipError
+from tokenflow.events import Cancel, Listener, listening, progress, track
+from tokenflow.models.interruptible import interruptible
+from tokenflow.models.model import Model
+from tokenflow.modes.source import InvertedClip
+from tokenflow.pipeline.validation import validated
+from tokenflow.profiling import Stopwatch
+from tokenflow.store.inversions import StoredInversion
+from tokenflow.store.memory import Inversion, MemoryInversion
+from tokenflow.video import ResizeMode, Video, fit_size, resize
+
+MAX_PIXELS = 4096**2
+"""Of a frame at the working size: far more than any Stable Diffusion was trained at."""
+
+MAX_SIDE = 8192
+"""Pixels of its longer side: the shorter one may have been brought to `size` from next to nothing."""
+
+DEFAULTS = config.Inversion()
+
+
+@dataclass(frozen=True)
+class InversionOptions:
+    """How a clip is inverted.
+
+    Attributes:
+        prompt: what the clip shows.
+        size: of the shorter side, or a box (width, height), in pixels; None for the model's native size.
+        resize: what happens where the aspect is not quite what the model takes.
+        steps: of sampling.
+        iterations: fixed-point iterations per step.
+        batch_size: frames per network call.
+    """
+
+    prompt: str
+    size: int | tuple[int, int] | None
+    resize: ResizeMode
+    steps: int
+    iterations: int
+    batch_size: int
+
+
+def invert(
+    clip: Video,
+    model: Model,
+    prompt: str,
+    *,
+    size: int | tuple[int, int] | None = None,
+    resize: ResizeMode = "fit",
+    steps: int = DEFAULTS.steps,
+    iterations: int = DEFAULTS.iterations,
+    batch_size: int = DEFAULTS.batch_size,
+    store: str | Path | None = None,
+    on_event: Listener | None = None,
+    cancel: Cancel | None = None,
+) -> InvertedClip:
+    """Bring a clip to the working size, encode it, and invert it: the latents at every noise level of sampling.
+
+    Args:
+        clip: the video.
+        model: the model that will edit it.
+        prompt: what the clip shows, in the words that an edit then changes.
+        size: working size: pixels of the shorter side, or a box (width, height) to fit into; None for the model's
+            native size. Rounded to what the model takes.
+        resize: where the aspect is not quite what the model takes: `fit` stretches, `fill` crops, `pad` repeats edges.
+        steps: sampling steps to invert.
+        iterations: fixed-point iterations per step, a network call each.
+        batch_size: frames per network call.
+        store: a folder that keeps inversions. The same clip, model and settings are then not inverted again, and an
+            interrupted inversion continues after its last complete level. None keeps everything in memory.
+        on_event: called with each event (see `tokenflow.events`).
+        cancel: asked before every network call; returning True raises `Cancelled`.
+
+    Raises:
+        ClipError: the clip cannot be used.
+        ConfigError: a value is out of range.
+        TrajectoryError: what is stored is damaged.
+        OutputError: nothing can be written to `store`.
+        Cancelled: `cancel` returned True.
+    """
+    values = validated(config.Inversion, steps=steps, iterations=iterations, batch_size=batch_size)
+    options = InversionOptions(prompt, size, resize, values.steps, values.iterations, values.batch_size)
+    with listening(on_event):
+        inversion = open_inversion(clip, model, options, None if store is None else Path(store))
+        return complete_inversion(inversion, clip, interruptible(model, cancel), options, on_event=on_event)
+
+
+def open_inversion(clip: Video, model: Model, options: InversionOptions, store: Path | None) -> Inversion:
+    """The inversion of this clip with this model and these options: in memory, or in a folder named after all of them."""
+    if store is None:
+        return MemoryInversion()
+    part = clip.part
+    made_from = {
+        "clip": clip.digest(),
+        "part": None if part is None else {"start": part.start, "frames": part.frames, "every": part.every},
+        "size": options.size,
+        "resize": options.resize,
+        "prompt": options.prompt,
+        "model": model.fingerprint,
+        "steps": options.steps,
+        "iterations": options.iterations,
+    }
+    made_from = json.loads(json.dumps(made_from))  # tuples as lists, as they are read back
+    digest = hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:12]
+    name = "clip" if part is None else _file_name(part.path.stem)
+    return StoredInversion(store / f"{name}-{digest}", made_from)
+
+
+def complete_inversion(
+    inversion: Inversion,
+    clip: Video,
+    model: Model,
+    options: InversionOptions,
+    *,
+    check_frame_count: Callable[[int], None] = lambda count: None,
+    watch: Stopwatch | None = None,
+    on_event: Listener | None = None,
+) -> InvertedClip:
+    """Add to an inversion whatever it lacks.
+
+    Args:
+        inversion: as `open_inversion` gives it.
+        clip, model, options: what it was opened for.
+        check_frame_count: called with the number of frames before the network is; it may raise.
+        watch: times the stages.
+        on_event: called with each event.
+    """
+    watch = watch or Stopwatch(model.device)
+    conditioning: Conditioning | None = None
+    if not inversion.complete:
+        with inversion.locked():
+            if not inversion.complete:  # another process may have finished it by now
+                if not inversion.has_frames:
+                    with watch.stage("read"):
+                        inversion.write_frames(_working_frames(clip, model, options, on_event))
+                check_frame_count(len(inversion.times))
+                conditioning = _conditioning(inversion, model, options)
+                _encode(inversion, model, options, watch, on_event)
+                with watch.stage("invert"):
+                    _invert_missing(inversion, model, conditioning, options, on_event)
+                inversion.finish()
+    else:
+        check_frame_count(len(inversion.times))
+    conditioning = conditioning or _conditioning(inversion, model, options)
+    return InvertedClip(model, inversion, conditioning, options.prompt, clip, options.resize, options.steps)
+
+
+def _conditioning(inversion: Inversion, model: Model, options: InversionOptions) -> Conditioning:
+    height, width = inversion.frames().shape[1:3]
+    return model.condition(options.prompt, size=(width, height))
+
+
+def _working_frames(
+    clip: Video, model: Model, options: InversionOptions, on_event: Listener | None
+) -> Iterator[tuple[np.ndarray, Fraction, Fraction]]:
+    """The clip's frames at the working size, with the time of each and its duration."""
+    width, height = working_size(clip, model.native_size, model.size_multiple, options.size)
+    for frame in track(clip, "read", on_event):
+        yield resize(frame.image, width, height, options.resize), frame.source_time, frame.duration
+
+
+def working_size(
+    clip: Video, native_size: int, multiple: int, size: int | tuple[int, int] | None
+) -> tuple[int, int]:
+    """Width and height at which a clip is edited.
+
+    Raises:
+        ClipError: they are more than any model takes.
+    """
+    width, height = fit_size(*clip.size, size or native_size, multiple)
+    if width * height > MAX_PIXELS or max(width, height) > MAX_SIDE:
+        name = "the clip" if clip.part is None else clip.part.path
+        raise ClipError(
+            f"{name} is {clip.size[0]}×{clip.size[1]} and would be edited at {width}×{height}, more than a model takes "
+            f"({MAX_PIXELS} pixels, {MAX_SIDE} on the longer side); set clip.size to less, or to a box [width, height]"
+        )
+    return width, height
+
+
+def _encode(
+    inversion: Inversion, model: Model, options: InversionOptions, watch: Stopwatch, on_event: Listener | None
+) -> None:
+    if model.schedule.clean in inversion.levels:
+        return
+    frames = inversion.frames()
+
+    def encoded() -> Iterator[Tensor]:
+        with progress("encode", len(frames), on_event) as advance:
+            for indices in batches(range(len(frames)), options.batch_size):
+                yield model.encode(as_tensor(frames[indices]))
+                advance(len(indices))
+
+    with watch.stage("encode"):
+        inversion.write_latents(model.schedule.clean, encoded())
+
+
+def _invert_missing(
+    inversion: Inversion,
+    model: Model,
+    conditioning: Conditioning,
+    options: InversionOptions,
+    on_event: Listener | None,
+) -> None:
+    """Continue from the noisiest level that is stored."""
+    steps = sampling_steps(model, inversion, options.steps)
+    count, stored = len(inversion.times), inversion.levels
+    missing = [step for step in steps if step.at not in stored]
+    levels = invert_latents(
+        [(level, ReadLatents(count, partial(inversion.latents, level))) for level in stored[-LEVELS_READ:]],
+        missing,
+        lambda latents, level: model.predict(latents, level, conditioning)[0],
+        model.schedule.parametrisation,
+        batch_size=options.batch_size,
+        iterations=options.iterations,
+        scratch=inversion.scratch,
+    )
+    done = len(steps) - len(missing)
+    for level, latents in track(levels, "invert", on_event, total=len(steps), initial=done):
+        groups = (latents[indices] for indices in batches(range(count), options.batch_size))
+        inversion.write_latents(level, groups)
+
+
+def sampling_steps(model: Model, inversion: Inversion, count: int) -> tuple[Step, ...]:
+    """The sampling steps of a model for frames of this size."""
+    height, width = inversion.frames().shape[1:3]
+    side = model.pixels_per_latent * min(site.scale for site in model.sites)
+    return model.schedule.steps(count, tokens=(height // side) * (width // side))
+
+
+def _file_name(text: str) -> str:
+    """A clip's name as part of a folder name, even if it is a pattern of file names."""
+    return re.sub(r"[^\w.-]+", "_", text)[:64]
+
+
+def level_reader(inverted: InvertedClip, level: Level) -> Any:
+    """The stored latents of a level, read when asked for."""
+    return ReadLatents(inverted.frame_count, partial(inverted.inversion.latents, level))

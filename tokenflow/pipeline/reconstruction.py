@@ -1,0 +1,134 @@
+"""The check of an inversion: sample it back, and compare the result with the source."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from torch import Tensor
+
+from tokenflow import report
+from tokenflow.diffusion.batches import as_images, as_tensor, batches
+from tokenflow.diffusion.latents import Latents
+from tokenflow.diffusion.sampling import sample
+from tokenflow.diffusion.schedules import Step
+from tokenflow.errors import ReconstructionWarning
+from tokenflow.events import Listener, notice, progress, track
+from tokenflow.metrics import psnr, ssim
+from tokenflow.modes.source import InvertedClip
+from tokenflow.pipeline.invert import level_reader, sampling_steps
+from tokenflow.profiling import Stopwatch
+from tokenflow.store.checksum import checksum
+from tokenflow.store.inversions import StoredInversion
+from tokenflow.video import VideoWriter
+
+RECONSTRUCTION = "reconstruction.mp4"
+LOSSLESS = "reconstruction.mkv"
+"""The same without coding artefacts, which would add flicker and remove detail: edits are measured beside it."""
+
+
+def checked_reconstruction(
+    source: InvertedClip,
+    inversion: StoredInversion,
+    batch_size: int,
+    watch: Stopwatch,
+    on_event: Listener | None,
+) -> dict[str, Any]:
+    """The report of the reconstruction check; made now if it is missing, or if its videos were deleted or damaged."""
+    stored = inversion.report()
+    if stored is not None and stored.get("videos") == _videos(inversion.folder):
+        return stored
+    with inversion.locked():
+        with watch.stage("reconstruct"):
+            figures = reconstruct(source, inversion.folder, batch_size, on_event)
+        content = {
+            "reconstruction": figures,
+            "frames": source.frame_count,
+            "videos": _videos(inversion.folder),
+            "versions": report.versions(),
+            **watch.figures(),
+        }
+        inversion.write_report(content)
+    return content
+
+
+def reconstruct(
+    source: InvertedClip, folder: Path, batch_size: int, on_event: Listener | None
+) -> dict[str, float]:
+    """Sample an inversion back, write the result as videos, and measure it against the source.
+
+    Returns:
+        Means over frames of `autoencoder_psnr`, `inversion_psnr` (dB), `autoencoder_ssim` and `inversion_ssim`.
+    """
+    latents = _sample_back(source, batch_size, on_event)
+    clean = level_reader(source, source.model.schedule.clean)
+    frames = source.frames
+    figures: dict[str, list[float]] = {}  # many small tensors would keep the heap from shrinking
+    width, height = source.size
+    form: dict[str, Any] = {
+        "width": width,
+        "height": height,
+        "times": source.inversion.times,
+        "end": source.inversion.end,
+    }
+    with (
+        VideoWriter(folder / RECONSTRUCTION, **form) as video,
+        VideoWriter(folder / LOSSLESS, codec="ffv1", **form) as lossless,
+        progress("compare", len(frames), on_event) as advance,
+    ):
+        for indices in batches(range(len(frames)), batch_size):
+            expected = as_tensor(frames[indices])
+            restored = source.model.decode(latents[indices]).cpu()
+            for name, images in (
+                ("autoencoder", source.model.decode(clean[indices]).cpu()),
+                ("inversion", restored),
+            ):
+                figures.setdefault(f"{name}_psnr", []).extend(psnr(images, expected).tolist())
+                figures.setdefault(f"{name}_ssim", []).extend(ssim(images, expected).tolist())
+            for image in as_images(restored):
+                video.write(image)
+                lossless.write(image)
+            advance(len(indices))
+    return {name: round(fmean(values), 4) for name, values in figures.items()}
+
+
+def notice_poor_reconstruction(figures: dict[str, float], threshold: float) -> None:
+    """Say so if the reconstruction is poorer than `threshold` dB, and what to change."""
+    inversion, autoencoder = figures["inversion_psnr"], figures["autoencoder_psnr"]
+    if inversion >= threshold:
+        return
+    if autoencoder < threshold + 1:
+        remedy = (
+            f"the autoencoder alone reaches {autoencoder:.1f} dB, so this model cannot represent the clip: try another "
+            "model.path or a larger clip.size"
+        )
+    else:
+        remedy = (
+            f"the autoencoder alone reaches {autoencoder:.1f} dB, so the inversion loses it: try more inversion.steps "
+            "or inversion.iterations, or a clip.prompt that describes the clip better"
+        )
+    notice(
+        f"the inversion reconstructs the source with {inversion:.1f} dB PSNR, below inversion.warn_below_psnr = "
+        f"{threshold:g}; {remedy}",
+        ReconstructionWarning,
+    )
+
+
+def _sample_back(source: InvertedClip, batch_size: int, on_event: Listener | None) -> Latents:
+    model, conditioning = source.model, source.conditioning
+    steps = sampling_steps(model, source.inversion, source.steps)
+
+    def predict(latents: Latents, step: Step) -> Iterator[tuple[list[int], Tensor]]:
+        for indices in batches(range(len(latents)), batch_size):
+            yield indices, model.predict(latents[indices], step.at, conditioning)[0]
+
+    start = level_reader(source, steps[0].at)
+    loop = sample(start, steps, predict, model.schedule.parametrisation, source.inversion.scratch)
+    *_, latents = track(loop, "reconstruct", on_event, total=len(steps))
+    return latents
+
+
+def _videos(folder: Path) -> dict[str, str]:
+    """Checksums of the reconstruction's videos that exist, by name."""
+    paths = [folder / name for name in (RECONSTRUCTION, LOSSLESS)]
+    return {path.name: checksum(path) for path in paths if path.is_file()}

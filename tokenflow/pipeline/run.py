@@ -1,0 +1,265 @@
+"""run() and preprocess(): from a configuration to files, around invert and edit."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tokenflow import report
+from tokenflow.config import Config, load_config
+from tokenflow.config import Model as ModelSettings
+from tokenflow.diffusion.latents import Latents
+from tokenflow.errors import ConfigError
+from tokenflow.events import Cancel, Listener, listening
+from tokenflow.metrics import Measures
+from tokenflow.models.interruptible import interruptible
+from tokenflow.models.loading import load_model
+from tokenflow.models.model import Model
+from tokenflow.models.placement import choose_device
+from tokenflow.modes.source import InvertedClip
+from tokenflow.pipeline import output as results
+from tokenflow.pipeline.checks import frame_count_check
+from tokenflow.pipeline.edit import decode, sample_edit
+from tokenflow.pipeline.invert import InversionOptions, complete_inversion, open_inversion
+from tokenflow.pipeline.metrics_setup import open_measures, open_score
+from tokenflow.pipeline.reconstruction import (
+    LOSSLESS,
+    RECONSTRUCTION,
+    checked_reconstruction,
+    notice_poor_reconstruction,
+)
+from tokenflow.pipeline.wiring import build_guidance
+from tokenflow.profiling import Stopwatch
+from tokenflow.store.arrays import on_disk
+from tokenflow.store.inversions import StoredInversion
+from tokenflow.video import Video, read_frames
+
+
+@dataclass(frozen=True)
+class PreprocessResult:
+    """What stage 1 left on disk.
+
+    Attributes:
+        folder: the inversion's.
+        frame_count: how many frames were read.
+        reconstruction: the video of the inversion sampled back; None if the check is off.
+        report: of the reconstruction check; None if it is off.
+    """
+
+    folder: Path
+    frame_count: int
+    reconstruction: Path | None
+    report: dict[str, Any] | None
+
+
+@dataclass(frozen=True)
+class EditResult:
+    """What an edit left in its `output.dir`.
+
+    Attributes:
+        video: the edited clip, with the source's times and sound.
+        comparison: source and edit side by side; None if it was switched off.
+        contact_sheet: frames of both as one image; None if it was switched off.
+        page: the report as a page for a browser; None if it was switched off.
+        report: the content of report.json.
+    """
+
+    video: Path
+    comparison: Path | None
+    contact_sheet: Path | None
+    page: Path | None
+    report: dict[str, Any]
+
+    @property
+    def frames(self) -> np.ndarray:
+        """The edited frames, f H W 3 uint8, decoded from the video at each access."""
+        return np.stack([frame.image for frame in read_frames(self.video)])
+
+
+def preprocess(
+    config: Config, *, model: Model | None = None, on_event: Listener | None = None, cancel: Cancel | None = None
+) -> PreprocessResult:
+    """Stage 1: invert a clip into `trajectories.dir`, and check how well the inversion reconstructs it.
+
+    Does nothing if the same clip was inverted with the same model and settings, and continues after the last complete
+    level if that was interrupted.
+
+    Args:
+        config: of the clip and its edit.
+        model: the model that `config.model` names, if it is loaded already.
+        on_event: called with each event (see `tokenflow.events`).
+        cancel: asked before every network call; returning True raises `Cancelled`.
+
+    Raises:
+        ClipError, ClipNotFoundError: the clip cannot be used.
+        ModelError, ModelNotFoundError: the model cannot be used.
+        TrajectoryError: what is stored is damaged.
+        OutputError: nothing can be written there.
+        ConfigError: the edit's settings do not fit the number of frames.
+    """
+    with listening(on_event):
+        clip = _open_clip(config)
+        model = model or open_model(config.model)
+        source, stored, content = _invert(config, clip, model, Stopwatch(model.device), on_event, cancel)
+    made = None if content is None else stored.folder / RECONSTRUCTION
+    return PreprocessResult(stored.folder, source.frame_count, made, content)
+
+
+def run(
+    config: Config, *, model: Model | None = None, on_event: Listener | None = None, cancel: Cancel | None = None
+) -> EditResult:
+    """Edit a clip from a configuration to a result folder; inverts it first if that is missing.
+
+    Args:
+        config: of the clip and its edit.
+        model: the model that `config.model` names, if it is loaded already.
+        on_event: called with each event (see `tokenflow.events`).
+        cancel: asked before every network call; returning True raises `Cancelled`.
+
+    Raises:
+        ConfigError: settings that contradict each other or the clip.
+        OutputError: nothing can be written to `output.dir`, or something of the user's there would be lost.
+        Everything that `preprocess` raises.
+    """
+    watch = Stopwatch(choose_device(config.model.device) if model is None else model.device)
+    with listening(on_event), results.open_output(config) as folder:
+        clip = _open_clip(config)
+        results.check_encoding(config.output, clip, config.clip.start, config.clip.resize, folder)
+        with watch.stage("load"):
+            model = model or open_model(config.model)
+        model.schedule.steps(config.edit.steps, tokens=1)
+        if config.edit.mode == "controlnet":
+            model.load_control(config.edit.controlnet.path)  # says what is wrong with it before the inversion
+        score = open_score(config, model.device)
+        with watch.stage("preprocess"):
+            source, stored, content = _invert(config, clip, model, Stopwatch(model.device), on_event, cancel)
+        measures = open_measures(config, source, None if content is None else stored.folder / LOSSLESS, score)
+        with watch.stage("edit"):
+            latents = _sample(config, source, folder, on_event)
+        with watch.stage("decode"):
+            _write_frames(config, source, latents, folder, measures, on_event)
+        reported = _report(config, source, content, measures) | watch.figures()
+        reported = results.write_reports(folder, config, reported)
+    return _result(config, reported)
+
+
+def open_result(folder: str | Path) -> EditResult:
+    """What an earlier edit left in its `output.dir`.
+
+    Raises:
+        ConfigError: there is no finished edit in the folder.
+    """
+    folder = Path(folder)
+    try:
+        content = json.loads((folder / results.REPORT).read_bytes())
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"there is no finished edit in {folder} ({error}); run it, or name another folder") from error
+    config = load_config(folder / results.CONFIG, environment={})
+    output = config.output.model_copy(update={"dir": folder})
+    return _result(config.model_copy(update={"output": output}), content)
+
+
+def open_model(settings: ModelSettings) -> Model:
+    """The model that a configuration names."""
+    return load_model(
+        settings.path,
+        device=settings.device,
+        dtype=settings.dtype,
+        base=settings.base,
+        revision=settings.revision,
+        offload=settings.offload,
+        tiling=settings.tiling,
+    )
+
+
+def inversion_options(config: Config) -> InversionOptions:
+    """How a configuration inverts its clip."""
+    clip, inversion = config.clip, config.inversion
+    return InversionOptions(
+        clip.prompt, clip.size, clip.resize, inversion.steps, inversion.iterations, inversion.batch_size
+    )
+
+
+def _open_clip(config: Config) -> Video:
+    clip = config.clip
+    return Video.read(clip.path, start=clip.start, frames=clip.frames, every=clip.every)
+
+
+def _invert(
+    config: Config, clip: Video, model: Model, watch: Stopwatch, on_event: Listener | None, cancel: Cancel | None
+) -> tuple[InvertedClip, StoredInversion, dict[str, Any] | None]:
+    """The inverted clip, where it is stored, and the report of its check."""
+    options = inversion_options(config)
+    inversion = open_inversion(clip, model, options, config.trajectories.dir)
+    if not isinstance(inversion, StoredInversion):
+        raise TypeError(f"expected a stored inversion, got {type(inversion).__name__}")
+    inversion.check_parts()
+    source = complete_inversion(
+        inversion,
+        clip,
+        interruptible(model, cancel),
+        options,
+        check_frame_count=frame_count_check(config),
+        watch=watch,
+        on_event=on_event,
+    )
+    if not config.inversion.check:
+        return source, inversion, None
+    content = checked_reconstruction(source, inversion, options.batch_size, watch, on_event)
+    notice_poor_reconstruction(content["reconstruction"], config.inversion.warn_below_psnr)
+    return source, inversion, content
+
+
+def _sample(config: Config, source: InvertedClip, folder: Path, on_event: Listener | None) -> Latents:
+    edit = config.edit
+    guidance = build_guidance(source.model, edit.prompt, edit.negative_prompt, edit.guidance_scale, source.size)
+    return sample_edit(source, guidance, edit, scratch=on_disk(folder), folder=folder, on_event=on_event)
+
+
+def _write_frames(
+    config: Config,
+    source: InvertedClip,
+    latents: Latents,
+    folder: Path,
+    measures: Measures | None,
+    on_event: Listener | None,
+) -> None:
+    """Decode, write and measure the edit, frame by frame."""
+    frames, inversion = source.frames, source.inversion
+    labels = config.clip.prompt, config.edit.prompt
+    with results.ResultWriter(
+        folder, config.output, source.video, frames, inversion.times, inversion.end, source.resize, labels
+    ) as writer:
+        for index, image in enumerate(decode(source, latents, config.edit.batch_size, on_event)):
+            writer.write(image)
+            if measures is not None:
+                measures.add(frames[index], image)
+
+
+def _report(
+    config: Config, source: InvertedClip, reconstruction: dict[str, Any] | None, measures: Measures | None
+) -> dict[str, Any]:
+    """Everything of report.json but the times and memory."""
+    metrics: dict[str, Any] = {} if measures is None else measures.figures()
+    if reconstruction is not None:
+        metrics = {"reconstruction": reconstruction["reconstruction"], **metrics}
+    return {
+        "settings": config.model_dump(mode="json"),
+        "frames": source.frame_count,
+        "metrics": metrics,
+        "over_time": {} if measures is None else measures.over_time(),
+        "versions": report.versions(),
+    }
+
+
+def _result(config: Config, content: dict[str, Any]) -> EditResult:
+    output = config.output
+    return EditResult(
+        video=output.dir / results.edited_name(output),
+        comparison=output.dir / results.comparison_name(output) if output.comparison else None,
+        contact_sheet=output.dir / results.CONTACT_SHEET if output.contact_sheet else None,
+        page=output.dir / results.PAGE if output.page else None,
+        report=content,
+    )

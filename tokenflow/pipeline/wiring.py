@@ -1,0 +1,92 @@
+"""From settings to parts: the one place where a mode, a propagation and a correspondence are chosen by name."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from torch import Tensor
+
+from tokenflow.config import Edit
+from tokenflow.correspondence.base import Correspondence
+from tokenflow.correspondence.features import FeatureCorrespondence
+from tokenflow.correspondence.flow import FlowCorrespondence
+from tokenflow.diffusion.guidance import Guidance
+from tokenflow.diffusion.sampling import Predict
+from tokenflow.models.model import Model
+from tokenflow.modes.controlnet import ControlNetMode
+from tokenflow.modes.mode import Mode
+from tokenflow.modes.pnp import PnPMode
+from tokenflow.modes.sdedit import SDEditMode
+from tokenflow.modes.source import InvertedClip
+from tokenflow.pipeline.invert import sampling_steps
+from tokenflow.propagation import EditDenoiser, PerFrame, TokenFlow
+from tokenflow.propagation.extended_attention import extended_sites
+from tokenflow.propagation.tokenflow import Propagation, keyframe_per_interval
+
+FEATURE_LEVEL = 0.25
+"""At which fraction of the noise levels features are matched: enough noise to blur texture, not enough to hide shapes."""
+
+DEFAULT_INTERVAL = 4
+"""Frames per keyframe where no setting says how many."""
+
+MODES: dict[str, Callable[[InvertedClip, Edit], Mode]] = {
+    "pnp": lambda source, edit: PnPMode(source, edit.pnp),
+    "sdedit": lambda source, edit: SDEditMode(source, edit.sdedit, edit.seed),
+    "controlnet": lambda source, edit: ControlNetMode(source, edit.controlnet, edit.seed),
+}
+
+
+def build_guidance(
+    model: Model, prompt: str, negative_prompt: str, scale: float, size: tuple[int, int] | None
+) -> Guidance:
+    """The prompts as branches, with notices about words that the model does not read."""
+    conditional = model.condition(prompt, size=size)
+    return Guidance(conditional, model.condition(negative_prompt, size=size, negative=True), scale)
+
+
+def build_mode(source: InvertedClip, edit: Edit) -> Mode:
+    """The mode that an edit names."""
+    return MODES[edit.mode](source, edit)
+
+
+def build_propagation(denoiser: EditDenoiser, source: InvertedClip, edit: Edit, scratch: Path | None) -> Predict:
+    """The propagation that an edit names; what is found on the way rests in `scratch`."""
+    if edit.propagation == "none":
+        return PerFrame(denoiser, edit.batch_size)
+    return TokenFlow(
+        denoiser, edit.batch_size, build_correspondence(source, edit, scratch), propagation_options(source, edit)
+    )
+
+
+def propagation_options(source: InvertedClip, edit: Edit) -> Propagation:
+    """What is propagated, and how."""
+    return Propagation(
+        draw_keyframes=keyframe_per_interval(keyframe_interval(edit, source.frame_count), edit.seed),
+        window=edit.keyframe_window,
+        extended=extended_sites(edit.extended_attention, source.model.sites),
+        is_edit_propagated=lambda step: step.ends_by(edit.propagate_edit_until),
+        propagate_guidance=edit.guidance == "propagated",
+    )
+
+
+def keyframe_interval(edit: Edit, frame_count: int) -> int:
+    """Frames per keyframe."""
+    return edit.keyframe_interval or min(DEFAULT_INTERVAL, frame_count)
+
+
+def build_correspondence(source: InvertedClip, edit: Edit, scratch: Path | None = None) -> Correspondence:
+    """The correspondence that an edit names."""
+    if edit.correspondence == "nearest":
+        return match_features(source, scratch)
+    height, width = source.latents(source.model.schedule.clean, [0]).shape[-2:]
+    return FlowCorrespondence(source.frames, height, width, scratch)
+
+
+def match_features(source: InvertedClip, scratch: Path | None = None) -> FeatureCorrespondence:
+    """Correspondence by the model's features of the source, read at one level of its inversion."""
+    steps = sampling_steps(source.model, source.inversion, source.steps)
+    level = steps[round((1 - FEATURE_LEVEL) * (len(steps) - 1))].at
+
+    def features(indices: Sequence[int]) -> Tensor:
+        return source.model.features(source.latents(level, indices), level, source.conditioning)
+
+    return FeatureCorrespondence(features, scratch)

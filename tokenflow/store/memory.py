@@ -1,0 +1,133 @@
+"""What an inversion holds, and the one that lives in memory."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from fractions import Fraction
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tokenflow.diffusion.latents import Frames, Scratch, in_memory
+from tokenflow.diffusion.levels import Level
+
+
+class Trajectory(Protocol):
+    """The latents of a clip at every noise level of its inversion."""
+
+    @property
+    def levels(self) -> Sequence[Level]:
+        """The levels that are there, cleanest first."""
+        ...
+
+    def latents(self, level: Level, indices: Sequence[int] | None = None) -> Tensor:
+        """Latents f c h w float32 at one of these levels, of all frames or of those listed."""
+        ...
+
+
+class Inversion(Trajectory, Protocol):
+    """A clip's frames at the working size, their times, and the trajectory of their latents; being made or complete."""
+
+    @property
+    def times(self) -> tuple[Fraction, ...]:
+        """Seconds at which each frame is shown, on the clock of the clip."""
+        ...
+
+    @property
+    def end(self) -> Fraction:
+        """Seconds at which the last frame ends, on the clock of the clip."""
+        ...
+
+    @property
+    def has_frames(self) -> bool:
+        """Whether the frames are there."""
+        ...
+
+    @property
+    def complete(self) -> bool:
+        """Whether every level is there."""
+        ...
+
+    @property
+    def scratch(self) -> Scratch:
+        """Allocates latents that rest where the inversion does."""
+        ...
+
+    def frames(self) -> Frames:
+        """The frames at the working size, f H W 3 uint8."""
+        ...
+
+    def write_frames(self, frames: Iterable[tuple[np.ndarray, Fraction, Fraction]]) -> None:
+        """Store the frames: H W 3 uint8, the time of each and its duration in seconds."""
+        ...
+
+    def write_latents(self, level: Level, groups: Iterable[Tensor]) -> None:
+        """Store the latents of all frames at a level, group by group (g c h w)."""
+        ...
+
+    def finish(self) -> None:
+        """Mark the inversion complete."""
+        ...
+
+    def locked(self) -> "contextmanager[None]":
+        """Hold the inversion for writing."""
+        ...
+
+
+class MemoryInversion:
+    """An inversion in main memory (see `Inversion`)."""
+
+    scratch: Scratch = staticmethod(in_memory)
+
+    def __init__(self) -> None:
+        self.times: tuple[Fraction, ...] = ()
+        self.end = Fraction(0)
+        self.complete = False
+        self._frames: np.ndarray | None = None
+        self._latents: dict[Level, Tensor] = {}
+
+    @property
+    def has_frames(self) -> bool:
+        """Whether the frames are there."""
+        return self._frames is not None
+
+    @property
+    def levels(self) -> Sequence[Level]:
+        """The levels that are there, cleanest first."""
+        return in_order(self._latents)
+
+    def frames(self) -> Frames:
+        """The frames at the working size, f H W 3 uint8."""
+        if self._frames is None:
+            raise LookupError("the inversion has no frames yet")
+        return self._frames
+
+    def latents(self, level: Level, indices: Sequence[int] | None = None) -> Tensor:
+        """Latents f c h w float32 at a level, of all frames or of those listed."""
+        stored = self._latents[level]
+        return stored.clone() if indices is None else stored[list(indices)]
+
+    def write_frames(self, frames: Iterable[tuple[np.ndarray, Fraction, Fraction]]) -> None:
+        """Store the frames."""
+        images, times, durations = zip(*frames, strict=True)
+        self._frames = np.stack(images)
+        self.times, self.end = tuple(times), times[-1] + durations[-1]
+
+    def write_latents(self, level: Level, groups: Iterable[Tensor]) -> None:
+        """Store the latents of a level."""
+        self._latents[level] = torch.cat([group.detach().float().cpu() for group in groups])
+
+    def finish(self) -> None:
+        """Mark the inversion complete."""
+        self.complete = True
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Nothing to hold: only its maker has it."""
+        yield
+
+
+def in_order(levels: Iterable[Level]) -> list[Level]:
+    """Levels from the cleanest to the noisiest."""
+    return sorted(levels, key=lambda level: (level.share, level.time))

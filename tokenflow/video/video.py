@@ -1,0 +1,246 @@
+"""A video as a value: frames at full size with their times and sound, in memory or read from a file when needed."""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cached_property
+from os import PathLike
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from tokenflow.errors import ClipError
+from tokenflow.store.checksum import checksum
+from tokenflow.video.reader import ClipInfo, Frame, clip_files, probe, read_frames
+from tokenflow.video.writer import VideoWriter
+
+
+@dataclass(frozen=True)
+class Sound:
+    """The sound that belongs to a video.
+
+    Attributes:
+        path: the file that holds it.
+        start: seconds in that file at which the video starts.
+    """
+
+    path: Path
+    start: Fraction
+
+
+@dataclass(frozen=True)
+class Part:
+    """Which part of a file a video is.
+
+    Attributes:
+        path: a video file, an animation, an image, a folder of images, or a pattern of their names.
+        start: seconds from the file's first frame.
+        frames: how many frames at most; None for all.
+        every: take every n-th frame.
+    """
+
+    path: Path
+    start: float = 0.0
+    frames: int | None = None
+    every: int = 1
+
+
+class Video:
+    """Frames at full size, their times and their sound.
+
+    `Video(frames, rate=24)` holds frames in memory; `Video.read(path)` decodes a file when frames are asked for.
+
+    Args:
+        frames: f H W 3, uint8, or floating point in [0, 1]; an array, or a tensor on the CPU.
+        rate: frames per second. Or
+        times: seconds at which each frame is shown, strictly increasing. Exactly one of the two.
+        end: seconds at which the last frame ends, on the clock of `times`; None to show it as long as the one before.
+        sound: what is heard with it.
+
+    Raises:
+        ClipError: frames, rate or times are not as described.
+    """
+
+    def __init__(
+        self,
+        frames: Any,
+        *,
+        rate: Fraction | float | None = None,
+        times: Sequence[Fraction] | None = None,
+        end: Fraction | None = None,
+        sound: Sound | None = None,
+    ) -> None:
+        self._part: Part | None = None
+        self._images: np.ndarray | None = _as_images(frames)
+        self._clock: tuple[tuple[Fraction, ...], Fraction] | None = _clock(len(self._images), rate, times, end)
+        self._sound = sound
+
+    @classmethod
+    def read(cls, path: str | PathLike[str], *, start: float = 0.0, frames: int | None = None, every: int = 1) -> Self:
+        """A clip or a part of it; one frame is decoded now, the others when they are asked for.
+
+        Args:
+            path: a video file, an animation, an image, a folder of images, or a pattern of their names.
+            start: seconds from the clip's first frame.
+            frames: how many frames at most; None for all.
+            every: take every n-th frame.
+
+        Raises:
+            ClipNotFoundError: there is nothing at `path`.
+            ClipError: what is there cannot be read, or holds no image.
+            ValueError: `start` is negative or not finite, or `frames` or `every` is below 1.
+        """
+        read_frames(path, start=start, frames=frames, every=every).close()  # checks the arguments
+        video = cls.__new__(cls)
+        video._part = Part(Path(path), start, frames, every)
+        video._images = video._clock = video._sound = None
+        video.info  # noqa: B018 - says now what is wrong with a clip that cannot be read
+        return video
+
+    @cached_property
+    def info(self) -> ClipInfo | None:
+        """What the file holds; None for frames in memory."""
+        return None if self._part is None else probe(self._part.path)
+
+    @property
+    def part(self) -> Part | None:
+        """Which part of which file this is; None for frames in memory."""
+        return self._part
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height in pixels, upright and with square pixels."""
+        if self.info is not None:
+            return self.info.width, self.info.height
+        height, width = self.frames.shape[1:3]
+        return width, height
+
+    @property
+    def rate(self) -> Fraction:
+        """Frames per second, on average."""
+        if self.info is not None and self._part is not None:
+            return self.info.rate / self._part.every
+        return len(self) / (self.end - self.times[0])
+
+    @property
+    def frames(self) -> np.ndarray:
+        """All frames, f H W 3 uint8; those of a file are decoded at the first access and kept."""
+        if self._images is None:
+            decoded = list(self)
+            self._images = np.stack([frame.image for frame in decoded])
+        return self._images
+
+    @property
+    def times(self) -> tuple[Fraction, ...]:
+        """Seconds at which each frame is shown, on the clock of the clip."""
+        return self._timing()[0]
+
+    @property
+    def end(self) -> Fraction:
+        """Seconds at which the last frame ends, on the clock of the clip."""
+        return self._timing()[1]
+
+    @property
+    def sound(self) -> Sound | None:
+        """What is heard with it; None if it is silent."""
+        if self._part is None or self.info is None:
+            return self._sound
+        return Sound(self._part.path, self.times[0]) if self.info.has_audio else None
+
+    def __len__(self) -> int:
+        return len(self.times)
+
+    def __iter__(self) -> Iterator[Frame]:
+        """The frames one by one; those of a file are decoded in constant memory."""
+        if self._images is not None and self._clock is not None:
+            times, end = self._clock
+            for image, time, after in zip(self._images, times, [*times[1:], end], strict=True):
+                yield Frame(image, time - times[0], time, after - time)
+            return
+        times, end = [], Fraction(0)
+        for frame in self._decode():
+            times.append(frame.source_time)
+            end = frame.source_time + frame.duration
+            yield frame
+        self._clock = tuple(times), end
+
+    def write(self, path: str | PathLike[str], *, codec: str = "h264", quality: int | None = None) -> None:
+        """Write a file with the frames at their times, and the sound; the suffix chooses the container.
+
+        Args:
+            path: .mp4, .mov, .mkv or .webm.
+            codec, quality: see `VideoWriter`.
+
+        Raises:
+            OutputError: the file cannot be written, or codec, size and container do not go together.
+        """
+        width, height = self.size
+        sound = {} if self.sound is None else {"audio_from": self.sound.path, "audio_start": self.sound.start}
+        form: dict[str, Any] = {"width": width, "height": height, "times": self.times, "end": self.end, **sound}
+        with VideoWriter(path, codec=codec, quality=quality, **form) as writer:
+            for frame in self:
+                writer.write(frame.image)
+
+    def digest(self) -> str:
+        """SHA-256 of the content: of the files of a clip, or of frames and times in memory."""
+        digest = hashlib.sha256()
+        if self._part is not None:
+            for file in clip_files(self._part.path):
+                digest.update(bytes.fromhex(checksum(file)))
+        else:
+            digest.update(repr((self.frames.shape, self._timing())).encode())
+            digest.update(np.ascontiguousarray(self.frames).data)
+        return digest.hexdigest()
+
+    def _decode(self) -> Iterator[Frame]:
+        part = self._part
+        if part is None:
+            raise ValueError("expected a video of a file; this one is in memory")
+        return read_frames(part.path, start=part.start, frames=part.frames, every=part.every)
+
+    def _timing(self) -> tuple[tuple[Fraction, ...], Fraction]:
+        """Times and end, from one pass over the file where they are not known yet."""
+        if self._clock is None:
+            for _ in self:
+                pass
+        if self._clock is None:
+            raise ClipError("the clip has no frames")
+        return self._clock
+
+
+def _as_images(frames: Any) -> np.ndarray:
+    """Frames as f H W 3 uint8."""
+    images = np.asarray(frames)
+    if images.ndim != 4 or images.shape[-1] != 3 or 0 in images.shape:
+        raise ClipError(f"expected frames of shape (frames, height, width, 3); got {images.shape}")
+    if images.dtype == np.uint8:
+        return images
+    if not np.issubdtype(images.dtype, np.floating):
+        raise ClipError(f"expected uint8 frames, or floating point in [0, 1]; got {images.dtype}")
+    if not (images.min() >= 0 and images.max() <= 1):  # also refuses NaN
+        raise ClipError(f"expected floating-point frames in [0, 1]; got values from {images.min()} to {images.max()}")
+    return (images * 255).round().astype(np.uint8)
+
+
+def _clock(
+    count: int, rate: Fraction | float | None, times: Sequence[Fraction] | None, end: Fraction | None
+) -> tuple[tuple[Fraction, ...], Fraction]:
+    """Times and end of frames in memory."""
+    if (rate is None) == (times is None):
+        raise ClipError("expected either a rate or times; got " + ("neither" if rate is None else "both"))
+    if times is None:
+        if not rate or not 0 < rate < float("inf"):
+            raise ClipError(f"expected a rate above 0 frames per second; got {rate}")
+        exact = Fraction(rate).limit_denominator(100_000)
+        times = [index / exact for index in range(count)]
+        end = count / exact if end is None else end
+    times = tuple(Fraction(time) for time in times)
+    if len(times) != count:
+        raise ClipError(f"expected a time for each of {count} frames; got {len(times)}")
+    if end is None:
+        end = 2 * times[-1] - times[-2] if count > 1 else times[0] + Fraction(1, 25)
+    if any(after <= before for before, after in zip(times, [*times[1:], Fraction(end)], strict=True)):
+        raise ClipError("expected times that increase from frame to frame and to the end")
+    return times, Fraction(end)
