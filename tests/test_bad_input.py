@@ -23,12 +23,12 @@ from PIL import Image
 
 import tokenflow
 from tests.tiny import moving_square, save_tiny_setup
-from tests.video.making import flat, make, numbered
+from tests.video.making import flat, make, numbered, write_pngs
 from tokenflow.apps.cli import main
 from tokenflow.pipeline import editing
 from tokenflow.store import inversions as trajectories
 from tokenflow.store.locking import locked
-from tokenflow.video import VideoWriter, read_frames, sound, write_pngs
+from tokenflow.video import VideoWriter, read_frames, sound
 
 
 @pytest.fixture(scope="module")

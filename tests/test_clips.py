@@ -18,11 +18,11 @@ from torch import Tensor
 
 import tokenflow
 from tests.tiny import tiny_model
-from tests.video.making import CODECS, HEIGHT, WIDTH, flat, make, number, numbered, sound_of
+from tests.video.making import CODECS, HEIGHT, WIDTH, flat, make, number, numbered, sound_of, write_pngs
 from tokenflow.config import Config
 from tokenflow.models.model import Conditioning
 from tokenflow.pipeline import EditResult
-from tokenflow.video import VideoWriter, probe, read_frames, write_pngs
+from tokenflow.video import VideoWriter, probe, read_frames
 
 COUNT = 6
 WOLF = Path(__file__).parent.parent / "data" / "clips" / "wolf.mp4"

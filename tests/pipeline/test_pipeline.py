@@ -12,6 +12,7 @@ from PIL import Image
 
 import tokenflow
 from tests.tiny import moving_square, save_tiny_clip, save_tiny_controlnet, save_tiny_model
+from tests.video.making import write_pngs
 from tokenflow.config import Config
 from tokenflow.errors import (
     ClipNotFoundError,
@@ -24,7 +25,7 @@ from tokenflow.errors import (
 from tokenflow.pipeline import editing, opening, preprocessing
 from tokenflow.pipeline import output as results
 from tokenflow.pipeline.opening import open_trajectory
-from tokenflow.video import VideoWriter, read_frames, write_pngs
+from tokenflow.video import VideoWriter, read_frames
 
 FRAMES = 7
 SHORT = "edit.keyframe_interval=null"

@@ -7,6 +7,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from PIL import Image
 
 BITS = 8
 WIDTH, HEIGHT = 64, 32
@@ -123,6 +124,13 @@ def make(
                 packet.duration = round((end - times[-1]) * 90_000)
             output.mux(packet)
     return path
+
+
+def write_pngs(folder: Path | str, images: Iterable[np.ndarray]) -> None:
+    """Save images (H W 3, uint8) as `frame_00000.png` and so on in a folder, which is created if missing."""
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    for index, image in enumerate(images):
+        Image.fromarray(image).save(Path(folder, f"frame_{index:05d}.png"))
 
 
 def _sweep(stream, seconds):

@@ -5,8 +5,8 @@ import pytest
 from PIL import Image, ImageOps
 
 from tests.video.making import flat, make, number, numbered
-from tokenflow.errors import ClipError, ClipNotFoundError, OutputError
-from tokenflow.video import probe, read_frames, write_pngs
+from tokenflow.errors import ClipError, ClipNotFoundError
+from tokenflow.video import probe, read_frames
 
 COUNT = 12
 
@@ -140,39 +140,3 @@ def test_gif_of_a_video(tmp_path):
     assert numbers(
         make(tmp_path / "a.gif", [numbered(index) for index in range(COUNT)], codec="gif", pixel_format="rgb8")
     ) == list(range(COUNT))
-
-
-def test_numbered_pngs_are_read_back(tmp_path):
-    files = write_pngs(tmp_path / "new" / "frames", [numbered(index) for index in range(COUNT)])
-    assert [file.name for file in files] == [f"frame_{index:05d}.png" for index in range(COUNT)]
-    assert sorted((tmp_path / "new" / "frames").iterdir()) == files
-    for frame, index in zip(read_frames(tmp_path / "new" / "frames"), range(COUNT), strict=True):
-        np.testing.assert_array_equal(frame.picture, numbered(index))
-
-
-def test_pngs_of_an_earlier_run_are_replaced_and_other_files_are_not(tmp_path):
-    write_pngs(tmp_path, [numbered(0)] * 5)
-    (tmp_path / "frame_of_mind.png").touch()
-    write_pngs(tmp_path, [numbered(7)] * 2)
-    names = sorted(path.name for path in tmp_path.iterdir())
-    assert names == ["frame_00000.png", "frame_00001.png", "frame_of_mind.png"]
-    assert number(np.asarray(Image.open(tmp_path / "frame_00001.png"))) == 7
-
-
-def failing():
-    yield numbered(1)
-    raise KeyboardInterrupt
-
-
-def test_pngs_come_all_or_not_at_all(tmp_path):
-    write_pngs(tmp_path, [numbered(0)])
-    with pytest.raises(KeyboardInterrupt):
-        write_pngs(tmp_path, failing())
-    assert numbers(tmp_path) == [0]
-    assert len(list(tmp_path.iterdir())) == 1
-
-
-def test_pngs_where_there_is_no_room(tmp_path):
-    (tmp_path / "file").touch()
-    with pytest.raises(OutputError, match="cannot be written"):
-        write_pngs(tmp_path / "file", [numbered(0)])

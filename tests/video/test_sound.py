@@ -4,9 +4,9 @@ import av
 import numpy as np
 import pytest
 
-from tests.video.making import make, numbered, sound_of
+from tests.video.making import make, numbered, sound_of, write_pngs
 from tokenflow.errors import ClipError, ClipNotFoundError, TokenflowWarning
-from tokenflow.video import VideoWriter, probe, read_frames, write_pngs
+from tokenflow.video import VideoWriter, probe, read_frames
 
 COUNT = 100
 """Pictures at 25 a second."""

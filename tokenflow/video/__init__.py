@@ -2,7 +2,6 @@
 
 from tokenflow.video.encoders import holds
 from tokenflow.video.geometry import How, fit_size, resize, restore
-from tokenflow.video.images import write_pngs
 from tokenflow.video.reader import ClipInfo, Frame, clip_files, probe, read_frames
 from tokenflow.video.writer import VideoWriter
 
@@ -18,5 +17,4 @@ __all__ = [
     "read_frames",
     "resize",
     "restore",
-    "write_pngs",
 ]

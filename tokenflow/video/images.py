@@ -1,11 +1,9 @@
-"""Still pictures and animations that Pillow reads, one or a folder of them; and frames as numbered PNGs.
+"""Still pictures and animations that Pillow reads, one or a folder of them.
 
 Knows files and names. A sequence has no times of its own: it is taken to be shown at the usual rate.
 """
 
-import os
 import re
-import tempfile
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
@@ -16,8 +14,7 @@ import numpy as np
 from av.video.frame import VideoFrame
 from PIL import Image, ImageOps, ImageSequence
 
-from tokenflow.errors import ClipError, OutputError, TokenflowError
-from tokenflow.video.colour import Picture
+from tokenflow.errors import ClipError, TokenflowError
 from tokenflow.video.decoder import DEFAULT_RATE, DecodedFrame, Decoder
 
 SUFFIXES = frozenset({".png", ".apng", ".avif", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"})
@@ -86,35 +83,6 @@ def open_animation(path: Path) -> Decoder:
         duration=duration,
         shots=partial(_animation, path),
     )
-
-
-def write_pngs(folder: str | os.PathLike[str], pictures: Iterable[Picture]) -> list[Path]:
-    """Write pictures as `frame_00000.png` and so on; those of an earlier run are replaced once all are written.
-
-    Args:
-        folder: where to; it is made if it is not there.
-        pictures: (H W 3) each, uint8, RGB.
-
-    Returns:
-        The files, in order.
-
-    Raises:
-        OutputError: the folder cannot be written to.
-    """
-    place = Path(folder)
-    try:
-        place.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".frames.", dir=place) as temporary:
-            names = []
-            for number, picture in enumerate(pictures):
-                names.append(f"frame_{number:05d}.png")
-                Image.fromarray(picture).save(Path(temporary, names[-1]))
-            for old in list(place.iterdir()):
-                if re.fullmatch(r"frame_\d{5,}\.png", old.name):
-                    old.unlink()
-            return [Path(temporary, name).rename(place / name) for name in names]
-    except OSError as error:
-        raise OutputError(f"{place} cannot be written ({error.strerror}); make room or choose another") from error
 
 
 def _sequence(files: list[Path], start: Fraction) -> Generator[DecodedFrame]:
