@@ -4,7 +4,6 @@ Knows containers, packets and time stamps. Knows nothing of colours or of what p
 clip is cut off is said where the file shows it: AVI, GIF and warp streams may end between any two pictures.
 """
 
-import warnings
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
@@ -21,7 +20,8 @@ from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from tokenflow.errors import ClipError, TokenflowWarning
+from tokenflow.errors import ClipError
+from tokenflow.events import notice
 from tokenflow.video.decoder import DEFAULT_RATE, DecodedFrame, Decoder
 from tokenflow.video.deinterlace import deinterlaced
 
@@ -123,8 +123,7 @@ class CorruptionLog:
         """Warn if anything was unreadable and nothing was said yet."""
         if self._reason and not self._said:
             self._said = True
-            message = f"{self._path} is damaged or cut off ({self._reason}); what can be decoded of it is used"
-            warnings.warn(message, TokenflowWarning, stacklevel=2)
+            notice(f"{self._path} is damaged or cut off ({self._reason}); what can be decoded of it is used")
 
 
 def packets(container: InputContainer, stream: Stream, damage: CorruptionLog) -> "Iterator[Packet[Stream]]":

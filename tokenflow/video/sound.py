@@ -1,7 +1,6 @@
 """The sound of one clip into the file of another, as it is where the file can hold it. Knows no pictures."""
 
 import io
-import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack
 from fractions import Fraction
@@ -15,7 +14,7 @@ from av.container import InputContainer, OutputContainer
 from av.packet import Packet
 from av.stream import Stream
 
-from tokenflow.errors import TokenflowWarning
+from tokenflow.events import notice
 from tokenflow.video.container import CorruptionLog, first_time, opened, packets, reason, sound_stream, worth_seeking
 
 
@@ -78,7 +77,7 @@ class Sound:
 def _warn_of_others(container: InputContainer, path: Path) -> None:
     tracks = len(container.streams.audio)
     if tracks > 1:
-        warnings.warn(f"{path} has {tracks} tracks of sound; only the first goes along", TokenflowWarning, stacklevel=2)
+        notice(f"{path} has {tracks} tracks of sound; only the first goes along")
 
 
 def _taken(
