@@ -1,4 +1,6 @@
+import os
 import resource
+import runpy
 import signal
 from fractions import Fraction
 
@@ -9,7 +11,7 @@ import pytest
 
 from tests.video.making import HEIGHT, WIDTH, flat, make, need, number, numbered
 from tokenflow.errors import OutputError
-from tokenflow.video import VideoWriter, probe, read_frames
+from tokenflow.video import VideoWriter, encoders, probe, read_frames
 
 CODECS = {"h264": "libx264", "hevc": "libx265", "vp9": "libvpx-vp9", "av1": "libsvtav1"}
 COUNT = 12
@@ -200,6 +202,16 @@ def test_what_makes_files_differ_from_time_to_time_is_left_out(tmp_path, width, 
     # One file in some hundreds differs with the tree at 48 pixels, too few to wait for; x264 notes its settings inside.
     out = write(tmp_path / "out.mp4", [np.zeros((16, width, 3), np.uint8)] * 2, rate=25)
     assert tree in out.read_bytes()
+
+
+def test_only_opening_an_av1_encoder_silences_its_log(tmp_path, monkeypatch):
+    monkeypatch.setenv("SVT_LOG", "to be restored")
+    monkeypatch.delenv("SVT_LOG")
+    runpy.run_path(encoders.__file__)  # what importing the module runs
+    write(tmp_path / "h264.mp4", [numbered(0)], rate=25)
+    assert "SVT_LOG" not in os.environ
+    write(tmp_path / "av1.mp4", [numbered(0)], rate=25, codec="av1")
+    assert os.environ["SVT_LOG"] == "0"
 
 
 def fail_in_the_middle(target, failure):

@@ -8,6 +8,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+from av.container import OutputContainer
 from av.video.reformatter import ColorRange
 from av.video.stream import VideoStream
 
@@ -51,8 +52,6 @@ BT709 = 1
 
 _NO_MATRIX, _BT601 = 0, 5
 
-os.environ.setdefault("SVT_LOG", "0")  # the only way to keep the AV1 encoder from talking
-
 
 def encoder_for(codec: str) -> Encoder:
     """The encoder for a codec by its common name.
@@ -85,14 +84,35 @@ def holds(container: str, codec: str, width: int = 64, height: int = 64, rate: F
     encoder = encoder_for(codec)
     with av.open(io.BytesIO(), "w", format=container_for(Path(f"a.{container}"))) as trial:
         try:
-            stream = trial.add_stream(encoder.name, rate=rate, options=settings(encoder, None, width, None))
-            if isinstance(stream, VideoStream):
-                stream.width, stream.height = written_size(encoder, encoder.pixel_format, width, height)
-                stream.pix_fmt = encoder.pixel_format
+            stream = add_video_stream(trial, encoder, rate, settings(encoder, None, width, None))
+            stream.width, stream.height = written_size(encoder, encoder.pixel_format, width, height)
+            stream.pix_fmt = encoder.pixel_format
             trial.start_encoding()
         except (av.FFmpegError, ValueError):
             return False
     return True
+
+
+def add_video_stream(
+    output: OutputContainer, encoder: Encoder, rate: Fraction, options: Mapping[str, str]
+) -> VideoStream:
+    """Add a video stream with this encoder to an output file.
+
+    Args:
+        output: the file.
+        encoder: which encoder.
+        rate: frames per second.
+        options: FFmpeg options for the encoder, as `settings` returns them.
+
+    Raises:
+        ValueError: this build of FFmpeg lacks the encoder, or the container does not support it.
+    """
+    if encoder.name == "libsvtav1":
+        os.environ.setdefault("SVT_LOG", "0")  # SVT-AV1 has no other way to silence its log
+    stream = output.add_stream(encoder.name, rate=rate, options=dict(options))
+    if not isinstance(stream, VideoStream):
+        raise TypeError(f"expected a video encoder; got {encoder.name}")
+    return stream
 
 
 def settings(encoder: Encoder, quality: int | None, width: int, options: Mapping[str, str] | None) -> dict[str, str]:

@@ -24,6 +24,7 @@ from tokenflow.video.colour import ACCURATE, MATRICES, Picture
 from tokenflow.video.container import reason
 from tokenflow.video.encoders import (
     BT709,
+    add_video_stream,
     container_for,
     encoder_for,
     matrix_and_range,
@@ -178,11 +179,9 @@ class VideoWriter:
 
     def _add_stream(self, output: OutputContainer) -> VideoStream:
         try:
-            stream = output.add_stream(self._encoder.name, rate=self._timetable.rate, options=dict(self._options))
+            stream = add_video_stream(output, self._encoder, self._timetable.rate, self._options)
         except ValueError as error:
             raise self._mismatch(error) from error
-        if not isinstance(stream, VideoStream):
-            raise TypeError(f"expected an encoder of pictures; got {self._encoder.name}")
         stream.width, stream.height = self.size
         stream.pix_fmt = self._pixel_format
         stream.time_base = self._timetable.tick
