@@ -73,7 +73,7 @@ class EditResult:
     @property
     def frames(self) -> np.ndarray:
         """The edited frames, f H W 3 uint8, as the video holds them."""
-        return np.stack([frame.picture for frame in read_frames(self.video)])
+        return np.stack([frame.image for frame in read_frames(self.video)])
 
 
 def edit(config: Config, *, model: Model | None = None, progress: Progress = True) -> EditResult:

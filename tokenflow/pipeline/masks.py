@@ -18,7 +18,7 @@ def read_masks(path: Path, part: Clip, width: int, height: int) -> Iterator[np.n
     """
 
     def as_mask(frame: Frame) -> np.ndarray:
-        return resize(frame.picture, width, height, part.resize).mean(-1) / 255
+        return resize(frame.image, width, height, part.resize).mean(-1) / 255
 
     frames = _of_part(path, part)
     return map(as_mask, frames) if frames else repeat(as_mask(next(read_frames(path))))

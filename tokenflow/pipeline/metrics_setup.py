@@ -28,7 +28,7 @@ def open_measures(config: Config, source: InvertedClip, score: ClipScore | None)
     Raises:
         ClipError, ClipNotFoundError: the mask cannot be read.
     """
-    reconstruction = (frame.picture for frame in read_frames(source.trajectory.folder / LOSSLESS))
+    reconstruction = (frame.image for frame in read_frames(source.trajectory.folder / LOSSLESS))
     mask = config.metrics.mask
     height, width = source.frames.shape[1:3]
     masks = None if mask is None else read_masks(mask, config.clip, width, height)

@@ -141,7 +141,7 @@ def _frames_for(config: Config, model: Model, progress: Progress) -> Iterator[tu
     size = _model_size(config, model)
     part = read_frames(clip.path, start=clip.start, frames=clip.frames, every=clip.every)
     for frame in track(part, "read", unit="frame", progress=progress):
-        yield resize(frame.picture, *size, clip.resize), frame.source_time, frame.duration
+        yield resize(frame.image, *size, clip.resize), frame.source_time, frame.duration
 
 
 def _model_size(config: Config, model: Model) -> tuple[int, int]:

@@ -1,14 +1,14 @@
-"""Video files and frames: a streaming reader, a writer, and the geometry between their sizes."""
+"""Video files and frames: streaming reader, writer, and resizing between clip and model."""
 
 from tokenflow.video.encoders import holds
-from tokenflow.video.geometry import How, fit_size, resize, restore
+from tokenflow.video.geometry import ResizeMode, fit_size, resize, restore
 from tokenflow.video.reader import ClipInfo, Frame, clip_files, probe, read_frames
 from tokenflow.video.writer import VideoWriter
 
 __all__ = [
     "ClipInfo",
     "Frame",
-    "How",
+    "ResizeMode",
     "VideoWriter",
     "clip_files",
     "fit_size",
