@@ -23,12 +23,12 @@ from PIL import Image
 
 import tokenflow
 from tests.tiny import moving_square, save_tiny_setup
-from tests.video.making import flat, make, numbered
+from tests.video.making import flat, make, numbered, write_pngs
 from tokenflow.apps.cli import main
 from tokenflow.pipeline import editing
 from tokenflow.store import inversions as trajectories
 from tokenflow.store.locking import locked
-from tokenflow.video import VideoWriter, read_frames, sound, write_pngs
+from tokenflow.video import VideoWriter, audio, read_frames
 
 
 @pytest.fixture(scope="module")
@@ -288,19 +288,21 @@ PLACES = ["clip.path", "model.path", "metrics.clip", "metrics.mask", "output.dir
 
 ROWS = {
     "missing clip": Row(settings("clip.path=no.mp4"), r"there is no clip at no\.mp4; check the path"),
-    "directory": Row(directory, r"folder is a folder without pictures; expected a video"),
+    "directory": Row(directory, r"folder is a folder without images; expected a video"),
     "empty file": Row(clip("empty.mp4", b""), r"empty\.mp4 cannot be read .*expected a video"),
     "truncated": Row(truncated, r"cut\.mp4 cannot be read .*expected a video"),
-    "sound only": Row(sound_only, r"sound\.m4a has no pictures in it .*it holds: audio.*expected a video"),
-    "zero frames": Row(zero_frames, r"none\.mkv .*(cannot be read|no picture)"),
+    "sound only": Row(sound_only, r"sound\.m4a has no video stream .*it holds: audio.*expected a video"),
+    "zero frames": Row(zero_frames, r"none\.mkv .*(cannot be read|no frames)"),
     "text as mp4": Row(clip("text.mp4", b"Dear diary,\n" * 99), r"text\.mp4 cannot be read .*expected a video"),
-    "text as png": Row(clip("text.png", b"Dear diary,\n" * 99), r"text\.png cannot be read .*expected a picture"),
+    "text as png": Row(clip("text.png", b"Dear diary,\n" * 99), r"text\.png cannot be read .*expected an image"),
     "an animation named as a video": Row(
-        webp_as_mp4, r"moving\.mp4 has no picture .*the ending of one, such as \.webp"
+        webp_as_mp4, r"moving\.mp4 contains no frames .*wrong file extension \(expected one such as \.webp\)"
     ),
-    "a video named as a picture": Row(mp4_as_png, r"clip\.png cannot be read .*its name ends in \.png; name a video"),
-    "a pipe": Row(pipe, r"pipe\.mp4 is a pipe or a device; expected a file"),
-    "a device": Row(settings("clip.path=/dev/zero"), r"/dev/zero is a pipe or a device; expected a file"),
+    "a video named as a picture": Row(
+        mp4_as_png, r"clip\.png cannot be read .*its name ends in \.png; if it is a video, rename it"
+    ),
+    "a pipe": Row(pipe, r"pipe\.mp4 is a pipe or a device; expected a regular file"),
+    "a device": Row(settings("clip.path=/dev/zero"), r"/dev/zero is a pipe or a device; expected a regular file"),
     **{f"too long: {key}": Row(settings(f"{key}={'a' * 300}"), rf"{key}: .*\(File name too long\)") for key in PLACES},
     **{f"NUL: {key}": Row(settings(f"{key}=a\0b"), rf"{key}: .*(null byte|not allowed)") for key in PLACES},
     "start past the end": Row(settings("clip.start=9"), r"clip\.mp4 ends before 9 s; choose an earlier start"),
@@ -313,8 +315,10 @@ ROWS = {
         wider, r"thin\.png is 30000×1 and would be edited at .*set clip\.size to less, or to a"
     ),
     "too tall for a model": Row(tall, r"tall\.png is 1×3000 and would be edited at 64×192000.*8192 on the longer side"),
-    "pixels of 32 bits": Row(of_32_bits, r"deep\.tif has pixels of 32 bits, .*save it with 8 or 16 bits"),
-    "pixels of floats": Row(of_floats, r"real\.tif has pixels of floating-point numbers, .*save it with 8 or 16 bits"),
+    "pixels of 32 bits": Row(of_32_bits, r"deep\.tif stores pixels as 32-bit integers, .*save it with 8 or 16 bits"),
+    "pixels of floats": Row(
+        of_floats, r"real\.tif stores pixels as floating-point numbers, .*save it with 8 or 16 bits"
+    ),
     "too small for the codec": Row(
         too_small_for_av1, r"5×3, 25 a second, which output\.codec av1 does not take; .* to one of h264, vp9, ffv1\n"
     ),
@@ -338,7 +342,7 @@ ROWS = {
         r"prores, or output\.container to one of mp4, mkv, webm\n",
     ),
     "quality of none": Row(
-        settings("output.codec=ffv1", "output.quality=3", "output.container=mkv"), r"no quality to set"
+        settings("output.codec=ffv1", "output.quality=3", "output.container=mkv"), r"no quality setting"
     ),
     "no model": Row(settings("model.path=./nowhere"), r"there is no folder '\./nowhere'; set model\.path"),
     "not a model": Row(settings("model.path=out"), r"'out' has no model_index\.json.*set model\.path"),
@@ -458,7 +462,7 @@ def test_one_frame_and_one_pixel_are_a_clip(
     wishes += ["edit.keyframe_interval=null"]  # the other clips' is longer than this one
     assert status("edit", place / "config.yaml", *wishes) == 0
     (frame,) = read_frames("new/edited.mp4")
-    assert frame.picture.shape == (*size, 3)
+    assert frame.image.shape == (*size, 3)
 
 
 @pytest.mark.filterwarnings("default")
@@ -471,7 +475,9 @@ def test_of_a_clip_that_breaks_off_what_can_be_decoded_is_edited(
     capfd.readouterr()
     assert status("edit", place / "config.yaml", "clip.path=cut.mp4", "output.dir=new") == 0
     said = capfd.readouterr().err
-    assert re.fullmatch(r"(warning: cut\.mp4 is damaged or cut off [^\n]+; what can be decoded of it is used\n)+", said)
+    assert re.fullmatch(
+        r"(warning: cut\.mp4 is damaged or truncated [^\n]+; only the part that can be decoded is used\n)+", said
+    )
     assert 1 < len(list(read_frames("new/edited.mp4"))) < 12
 
 
@@ -479,7 +485,7 @@ def test_sound_that_cannot_be_written_is_refused_before_the_work(
     place: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """MP4 takes no PCM without names of its channels, and says so at its end: here nobody has asked it."""
-    monkeypatch.setattr(sound, "_takes", lambda *_: True)
+    monkeypatch.setattr(audio, "_can_copy", lambda *_: True)
     monkeypatch.setattr(editing, "open_model", pytest.fail)
     make(place / "clip.mkv", moving_square(3), sound="pcm_s16le", layout="stereo")
     capfd.readouterr()

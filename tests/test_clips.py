@@ -18,11 +18,11 @@ from torch import Tensor
 
 import tokenflow
 from tests.tiny import tiny_model
-from tests.video.making import CODECS, HEIGHT, WIDTH, flat, make, number, numbered, sound_of
+from tests.video.making import CODECS, HEIGHT, WIDTH, flat, make, number, numbered, sound_of, write_pngs
 from tokenflow.config import Config
 from tokenflow.models.model import Conditioning
 from tokenflow.pipeline import EditResult
-from tokenflow.video import VideoWriter, probe, read_frames, write_pngs
+from tokenflow.video import VideoWriter, probe, read_frames
 
 COUNT = 6
 WOLF = Path(__file__).parent.parent / "data" / "clips" / "wolf.mp4"
@@ -73,7 +73,7 @@ def pictures(count: int = COUNT) -> list[np.ndarray]:
 
 def numbers(video: Path) -> list[int]:
     """The numbers in the source's frames of which these are the edits."""
-    return [number(255 - frame.picture) for frame in read_frames(video)]
+    return [number(255 - frame.image) for frame in read_frames(video)]
 
 
 def times(video: Path) -> list[Fraction]:
@@ -89,8 +89,8 @@ def test_frame_n_is_the_edit_of_frame_n_whatever_the_clips_codec(
     assert numbers(result.video) == list(range(COUNT))
     assert times(result.video) == [Fraction(index, 25) for index in range(COUNT)]
     assert probe(result.video).rate == 25
-    assert [number(frame.picture[:, :WIDTH]) for frame in read_frames(result.comparison)] == list(range(COUNT))
-    assert [number(255 - frame.picture[:, WIDTH:]) for frame in read_frames(result.comparison)] == list(range(COUNT))
+    assert [number(frame.image[:, :WIDTH]) for frame in read_frames(result.comparison)] == list(range(COUNT))
+    assert [number(255 - frame.image[:, WIDTH:]) for frame in read_frames(result.comparison)] == list(range(COUNT))
 
 
 def animated(name: str, **settings: Any) -> Callable[[Path], Path]:
@@ -244,7 +244,7 @@ def test_a_clip_as_a_phone_films_it(tmp_path: Path) -> None:
     )
     result = edit(clip)
     assert times(result.video) == UNEVEN
-    upright = [np.rot90(frame.picture, -1) for frame in read_frames(result.video)]
+    upright = [np.rot90(frame.image, -1) for frame in read_frames(result.video)]
     assert [number(255 - picture) for picture in upright] == list(range(COUNT))
     info = probe(result.video)
     assert (info.width, info.height, info.has_audio) == (HEIGHT, WIDTH, True)
@@ -286,7 +286,7 @@ def test_a_clip_of_any_size_comes_back_in_that_size(
     result = edit(clip, f"clip.resize={how}")
     info = probe(result.video)
     assert (info.width, info.height) == shown
-    turned = [np.rot90(frame.picture, -1 if shown[0] < shown[1] else 0) for frame in read_frames(result.video)]
+    turned = [np.rot90(frame.image, -1 if shown[0] < shown[1] else 0) for frame in read_frames(result.video)]
     assert [number(255 - picture) for picture in turned] == [0, 1, 2]
 
 
@@ -307,9 +307,9 @@ def test_a_filmed_clip(tmp_path: Path) -> None:
     edited = list(read_frames(result.video))
     assert [frame.time for frame in edited] == [frame.time for frame in source]
     for frame, original in zip(edited, source, strict=True):
-        assert frame.picture.shape == original.picture.shape
+        assert frame.image.shape == original.image.shape
         # Each frame is the negative of its own source and of no other's, though all look alike.
-        far = [np.abs(255 - frame.picture.astype(int) - other.picture).mean() for other in source]
+        far = [np.abs(255 - frame.image.astype(int) - other.image).mean() for other in source]
         assert source[int(np.argmin(far))] is original
 
 

@@ -12,6 +12,7 @@ from PIL import Image
 
 import tokenflow
 from tests.tiny import moving_square, save_tiny_clip, save_tiny_controlnet, save_tiny_model
+from tests.video.making import write_pngs
 from tokenflow.config import Config
 from tokenflow.errors import (
     ClipNotFoundError,
@@ -24,7 +25,7 @@ from tokenflow.errors import (
 from tokenflow.pipeline import editing, opening, preprocessing
 from tokenflow.pipeline import output as results
 from tokenflow.pipeline.opening import open_trajectory
-from tokenflow.video import VideoWriter, read_frames, write_pngs
+from tokenflow.video import VideoWriter, read_frames
 
 FRAMES = 7
 SHORT = "edit.keyframe_interval=null"
@@ -117,7 +118,7 @@ def test_every_mode_and_propagation_gives_a_whole_result(
     result = tokenflow.edit(config, progress=False)
     assert result.frames.shape == (FRAMES, 16, 24, 3)
     assert [frame.time for frame in read_frames(result.video)] == TIMES
-    assert next(read_frames(result.comparison)).picture.shape == (16, 48, 3)
+    assert next(read_frames(result.comparison)).image.shape == (16, 48, 3)
     assert result.contact_sheet.is_file()
     assert json.loads((tmp_path / "out" / "report.json").read_text()) == result.report
     assert result.report["frames"] == FRAMES
@@ -229,7 +230,7 @@ def test_each_edited_frame_is_measured_against_its_own_source(
 ) -> None:
     lossless = ["output.codec=ffv1", "output.container=mkv"]
     result = tokenflow.edit(configured(material, tmp_path, *lossless, trajectories=shared_trajectories), progress=False)
-    source = np.stack([frame.picture for frame in read_frames(material / "clip.mp4")])
+    source = np.stack([frame.image for frame in read_frames(material / "clip.mp4")])
     changes = np.abs(result.frames.astype(float) - source).mean((1, 2, 3))
     assert result.report["over_time"]["change"]["whole"] == pytest.approx(changes, rel=1e-3)  # told to four digits
 
@@ -316,11 +317,11 @@ def test_the_reconstruction_is_measured_as_it_was_before_coding(material: Path, 
     config = configured(material, tmp_path)
     folder = tokenflow.preprocess(config, progress=False).folder
     coded, pictures = (
-        np.stack([frame.picture for frame in read_frames(folder / name)])
+        np.stack([frame.image for frame in read_frames(folder / name)])
         for name in ("reconstruction.mp4", "reconstruction.mkv")
     )
     assert np.abs(coded.astype(int) - pictures).mean() > 0.1
-    written = np.stack([frame.picture for frame in read_frames(material / "clip.mp4")])
+    written = np.stack([frame.image for frame in read_frames(material / "clip.mp4")])
     error = np.square(pictures / 255 - written / 255).mean((1, 2, 3))
     stored = json.loads((folder / "report.json").read_text())["reconstruction"]
     assert stored["inversion_psnr"] == pytest.approx(np.mean(-10 * np.log10(error)), abs=0.05)  # in 8 bits here
@@ -421,13 +422,13 @@ def test_a_reconstruction_that_was_deleted_or_damaged_is_made_again_and_a_step_t
     config = configured(material, tmp_path)
     first = tokenflow.preprocess(config, progress=False)
     video = first.folder / name
-    content, pictures = video.read_bytes(), [frame.picture for frame in read_frames(video)]
+    content, pictures = video.read_bytes(), [frame.image for frame in read_frames(video)]
     video.unlink()
     assert tokenflow.preprocess(config, progress=False).report["reconstruction"] == first.report["reconstruction"]
-    assert np.array_equal([frame.picture for frame in read_frames(video)], pictures)
+    assert np.array_equal([frame.image for frame in read_frames(video)], pictures)
     video.write_bytes(content[: len(content) // 2])
     tokenflow.preprocess(config, progress=False)
-    assert np.array_equal([frame.picture for frame in read_frames(video)], pictures)
+    assert np.array_equal([frame.image for frame in read_frames(video)], pictures)
     noisiest = max(first.folder.glob("t*.safetensors"))
     noisiest.unlink()
     with pytest.raises(TrajectoryError, match=rf"{noisiest.name} is missing; delete the folder"):

@@ -98,7 +98,7 @@ def undisturbed(config: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple
 
 
 def frames(folder: Path) -> np.ndarray:
-    return np.stack([frame.picture for frame in read_frames(folder / "out" / "edited.mkv")])
+    return np.stack([frame.image for frame in read_frames(folder / "out" / "edited.mkv")])
 
 
 def parts(folder: Path) -> dict[str, int]:

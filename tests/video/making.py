@@ -1,5 +1,6 @@
-"""Small clips made by PyAV, with the number of each frame in its picture."""
+"""Small clips encoded with PyAV whose frames show their own number."""
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from PIL import Image
 
 BITS = 8
 WIDTH, HEIGHT = 64, 32
@@ -27,11 +29,11 @@ CODECS = [
     ("gif", "rgb8", "clip.gif"),
     ("apng", "rgb24", "clip.apng"),
 ]
-"""Encoders, pixel formats and names of clips, by which every codec that is read is covered."""
+"""Encoder, pixel format and file name of clips that cover every supported codec."""
 
 
 def numbered(number, width=WIDTH, height=HEIGHT):
-    """A picture (height width 3) of two rows of four blocks: the bits of a number, light for 1."""
+    """An image (height width 3) of two rows of four blocks: the bits of a number, light for 1."""
     bits = np.array([(number >> bit) & 1 for bit in range(BITS)]).reshape(2, BITS // 2)
     rows = np.arange(height) * 2 // height
     columns = np.arange(width) * (BITS // 2) // width
@@ -39,11 +41,11 @@ def numbered(number, width=WIDTH, height=HEIGHT):
     return np.repeat(grey[..., None], 3, axis=-1)
 
 
-def number(picture):
-    """The number in a picture that `numbered` drew, of whatever size."""
-    height, width, _ = picture.shape
+def number(image):
+    """The number in an image of any size that `numbered` drew."""
+    height, width, _ = image.shape
     bits = [
-        picture[
+        image[
             (2 * row + 1) * height // 4 - height // 16 : (2 * row + 1) * height // 4 + height // 16 + 1,
             (2 * column + 1) * width // 8 - width // 32 : (2 * column + 1) * width // 8 + width // 32 + 1,
         ].mean()
@@ -55,12 +57,12 @@ def number(picture):
 
 
 def flat(colour, width=WIDTH, height=HEIGHT):
-    """A picture (height width 3) of one colour."""
+    """An image (height width 3) of one colour."""
     return np.broadcast_to(np.array(colour, dtype=np.uint8), (height, width, 3)).copy()
 
 
 def need(*encoders):
-    """Skip the test where PyAV was built without one of these."""
+    """Skip the test if PyAV was built without one of these encoders."""
     for encoder in encoders:
         if encoder not in av.codecs_available:
             pytest.skip(f"this build of PyAV has no encoder {encoder}")
@@ -68,7 +70,7 @@ def need(*encoders):
 
 def make(
     path: Path,
-    pictures: Iterable[np.ndarray],
+    images: Iterable[np.ndarray],
     *,
     codec: str = "libx264",
     pixel_format: str = "yuv420p",
@@ -86,15 +88,17 @@ def make(
     container: str | None = None,
     container_options: Mapping[str, str] | None = None,
 ) -> Path:
-    """Encode pictures (H W 3 or 4) and, if a codec for it is named, so many seconds of sound, by default one for 25.
+    """Encode images (H W 3 or 4) and, if `sound` names a codec, audio: `seconds` of it, by default one per 25 images.
 
-    With times, the last picture may be told when to go (`end`); they are then stored in the order of showing.
+    `end` is the time at which the last image ends; it needs `times`, and turns off reordering.
     """
     need(codec, *filter(None, [sound]))
-    pictures = list(pictures)
+    if codec == "libsvtav1":
+        os.environ.setdefault("SVT_LOG", "0")  # the first encoder in a process decides for all later ones
+    images = list(images)
     with av.open(str(path), "w", format=container, options=dict(container_options or {})) as output:
         video = output.add_stream(codec, rate=rate, options=dict(options or {}))
-        video.height, video.width = pictures[0].shape[:2]
+        video.height, video.width = images[0].shape[:2]
         video.pix_fmt = pixel_format
         if times:
             video.codec_context.time_base = Fraction(1, 90_000)
@@ -106,12 +110,12 @@ def make(
             setattr(video.codec_context, name, value)
         if rotation:
             video.set_display_rotation(rotation)
-        heard = output.add_stream(sound, rate=48_000, layout=layout) if sound else None
+        audio = output.add_stream(sound, rate=48_000, layout=layout) if sound else None
         output.start_encoding()
-        if heard:
-            output.mux(list(_sweep(heard, seconds or len(pictures) / 25)))
-        for index, picture in enumerate(pictures):
-            frame = av.VideoFrame.from_ndarray(picture, format="rgba" if picture.shape[-1] == 4 else "rgb24")
+        if audio:
+            output.mux(list(_sweep(audio, seconds or len(images) / 25)))
+        for index, image in enumerate(images):
+            frame = av.VideoFrame.from_ndarray(image, format="rgba" if image.shape[-1] == 4 else "rgb24")
             frame = frame.reformat(format=pixel_format, **(convert or {}))
             if times:
                 frame.pts, frame.time_base = round(times[index] * 90_000), Fraction(1, 90_000)
@@ -125,8 +129,15 @@ def make(
     return path
 
 
+def write_pngs(folder: Path | str, images: Iterable[np.ndarray]) -> None:
+    """Save images (H W 3, uint8) as `frame_00000.png` and so on in a folder, which is created if missing."""
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    for index, image in enumerate(images):
+        Image.fromarray(image).save(Path(folder, f"frame_{index:05d}.png"))
+
+
 def _sweep(stream, seconds):
-    """Packets of a tone that rises without end: each moment sounds unlike all others."""
+    """Packets of a rising tone, which sounds different at every moment."""
     time = np.arange(round(48_000 * seconds)) / 48_000
     samples = (8000 * np.sin(2 * np.pi * (200 + 700 * time) * time)).astype(np.int16)
     for begin in range(0, len(samples), 1024):
@@ -137,7 +148,7 @@ def _sweep(stream, seconds):
 
 
 def sound_of(path):
-    """What is stored of a clip's sound: the start of each packet in seconds and its bytes."""
+    """The stored audio packets of a clip: start in seconds and bytes of each."""
     with av.open(str(path)) as container:
         stream = container.streams.audio[0]
         return [(packet.pts * packet.time_base, bytes(packet)) for packet in container.demux(stream) if packet.size]

@@ -5,11 +5,11 @@ from hypothesis import strategies as st
 
 from tokenflow.video import fit_size, resize, restore
 
-HOWS = ("fit", "fill", "pad")
+MODES = ("fit", "fill", "pad")
 
 
 def slope(width, height):
-    """A smooth picture, by which a shift of one pixel shows."""
+    """A smooth gradient, in which a shift of one pixel is detectable."""
     across, down = np.meshgrid(np.linspace(0, 200, width), np.linspace(0, 200, height))
     return np.stack([across, down, (across + down) / 2], axis=-1).astype(np.uint8)
 
@@ -33,7 +33,7 @@ def test_sizes(clip, size, multiple, expected):
 
 
 @pytest.mark.parametrize("arguments", [(0, 5, None, 8), (5, 5, 0, 8), (5, 5, (8, -1), 8), (5, 5, None, 0)])
-def test_sizes_that_make_no_sense(arguments):
+def test_invalid_sizes(arguments):
     with pytest.raises(ValueError, match="expected sizes above 0"):
         fit_size(*arguments)
 
@@ -41,41 +41,41 @@ def test_sizes_that_make_no_sense(arguments):
 @given(
     st.integers(1, 5000), st.integers(1, 5000), st.sampled_from([None, 64, 512, (640, 480)]), st.sampled_from([8, 64])
 )
-def test_any_size_becomes_one_that_a_model_takes(width, height, size, multiple):
+def test_any_size_becomes_one_that_a_model_accepts(width, height, size, multiple):
     fitted = fit_size(width, height, size, multiple)
     assert all(side > 0 and side % multiple == 0 for side in fitted)
     assert (fitted[0] >= fitted[1]) == (width >= height) or fitted[0] == fitted[1]
 
 
 @settings(max_examples=60, deadline=None)
-@given(*[st.integers(1, 60)] * 4, st.sampled_from(HOWS))
-def test_any_size_there_and_back(width, height, to_width, to_height, how):
-    picture = slope(width, height)
-    there = resize(picture, to_width, to_height, how)
+@given(*[st.integers(1, 60)] * 4, st.sampled_from(MODES))
+def test_restore_returns_the_size_of_the_source(width, height, to_width, to_height, mode):
+    image = slope(width, height)
+    there = resize(image, to_width, to_height, mode)
     assert (there.shape, there.dtype) == ((to_height, to_width, 3), np.dtype(np.uint8))
-    back = restore(there, width, height, how)
-    if how == "fill":
+    back = restore(there, width, height, mode)
+    if mode == "fill":
         assert back.shape[0] <= height
         assert back.shape[1] <= width
     else:
-        assert back.shape == picture.shape
+        assert back.shape == image.shape
 
 
-@pytest.mark.parametrize("how", HOWS)
+@pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("size", [(96, 64), (64, 96), (80, 80), (333, 111)])
-def test_what_comes_back_lies_where_it_lay(how, size):
-    picture = slope(120, 80)
-    back = restore(resize(picture, *size, how), 120, 80, how).astype(int)
+def test_restore_puts_pixels_back_in_place(mode, size):
+    image = slope(120, 80)
+    back = restore(resize(image, *size, mode), 120, 80, mode).astype(int)
     top, left = (80 - back.shape[0]) // 2, (120 - back.shape[1]) // 2
-    kept = picture[top : top + back.shape[0], left : left + back.shape[1]]
+    kept = image[top : top + back.shape[0], left : left + back.shape[1]]
     assert np.abs(back - kept).mean() < 2
 
 
-@pytest.mark.parametrize("how", HOWS)
-def test_the_same_size_changes_nothing(how):
-    picture = slope(40, 30)
-    np.testing.assert_array_equal(resize(picture, 40, 30, how), picture)
-    np.testing.assert_array_equal(restore(picture, 40, 30, how), picture)
+@pytest.mark.parametrize("mode", MODES)
+def test_the_same_size_changes_nothing(mode):
+    image = slope(40, 30)
+    np.testing.assert_array_equal(resize(image, 40, 30, mode), image)
+    np.testing.assert_array_equal(restore(image, 40, 30, mode), image)
 
 
 def test_shrinking_averages():
@@ -84,10 +84,10 @@ def test_shrinking_averages():
     np.testing.assert_array_equal(resize(stripes, 8, 8), np.full((8, 8, 3), 100, dtype=np.uint8))
 
 
-def test_padding_repeats_the_edge_and_filling_cuts_both_sides():
-    picture = slope(40, 20)
-    padded = resize(picture, 40, 40, "pad")
-    np.testing.assert_array_equal(padded[10:30], picture)
-    np.testing.assert_array_equal(padded[0], picture[0])
-    np.testing.assert_array_equal(padded[39], picture[19])
-    np.testing.assert_array_equal(resize(picture, 20, 20, "fill"), picture[:, 10:30])
+def test_pad_repeats_edges_and_fill_crops_both_sides():
+    image = slope(40, 20)
+    padded = resize(image, 40, 40, "pad")
+    np.testing.assert_array_equal(padded[10:30], image)
+    np.testing.assert_array_equal(padded[0], image[0])
+    np.testing.assert_array_equal(padded[39], image[19])
+    np.testing.assert_array_equal(resize(image, 20, 20, "fill"), image[:, 10:30])

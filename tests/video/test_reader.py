@@ -1,3 +1,4 @@
+import os
 from fractions import Fraction
 from itertools import chain
 
@@ -10,56 +11,56 @@ from tests.video.making import CODECS, HEIGHT, WIDTH, flat, make, number, number
 from tokenflow.errors import ClipError, ClipNotFoundError
 from tokenflow.video import probe, read_frames
 from tokenflow.video.decoder import DecodedFrame
-from tokenflow.video.deinterlace import deinterlaced
+from tokenflow.video.deinterlace import deinterlace
 
 COUNT = 12
 
 
-def pictures(count=COUNT):
+def images(count=COUNT):
     return [numbered(index) for index in range(count)]
 
 
 def numbers(frames):
-    return [number(frame.picture) for frame in frames]
+    return [number(frame.image) for frame in frames]
 
 
 @pytest.mark.parametrize(("codec", "pixel_format", "name"), CODECS)
 def test_every_codec_gives_each_frame_once_and_in_order(tmp_path, codec, pixel_format, name):
-    clip = make(tmp_path / name, pictures(), codec=codec, pixel_format=pixel_format)
+    clip = make(tmp_path / name, images(), codec=codec, pixel_format=pixel_format)
     frames = list(read_frames(clip))
     assert numbers(frames) == list(range(COUNT))
     assert [frame.time for frame in frames] == [Fraction(index, 25) for index in range(COUNT)]
     assert [frame.duration for frame in frames] == [Fraction(1, 25)] * COUNT
-    assert {frame.picture.shape for frame in frames} == {(HEIGHT, WIDTH, 3)}
-    assert {frame.picture.dtype for frame in frames} == {np.dtype(np.uint8)}
+    assert {frame.image.shape for frame in frames} == {(HEIGHT, WIDTH, 3)}
+    assert {frame.image.dtype for frame in frames} == {np.dtype(np.uint8)}
 
 
-def test_probe_tells_what_reading_gives(tmp_path):
-    clip = make(tmp_path / "clip.mp4", pictures(), sound="aac", rate=Fraction(30_000, 1001))
+def test_probe_agrees_with_reading(tmp_path):
+    clip = make(tmp_path / "clip.mp4", images(), sound="aac", rate=Fraction(30_000, 1001))
     info = probe(clip)
     assert (info.width, info.height, info.has_audio) == (WIDTH, HEIGHT, True)
     assert (info.codec, info.profile) == ("h264", "High")
     assert info.rate == Fraction(30_000, 1001)
     assert float(info.duration) == pytest.approx(COUNT / info.rate, abs=0.001)
-    assert not probe(make(tmp_path / "mute.mp4", pictures())).has_audio
+    assert not probe(make(tmp_path / "mute.mp4", images())).has_audio
 
 
 @pytest.mark.parametrize("name", ["clip.mkv", "clip.ts"])
-def test_a_constant_rate_is_exact_though_the_container_rounds(tmp_path, name):
+def test_a_constant_rate_is_exact_even_if_the_container_rounds(tmp_path, name):
     rate = Fraction(24_000, 1001)
-    frames = list(read_frames(make(tmp_path / name, pictures(), rate=rate)))
+    frames = list(read_frames(make(tmp_path / name, images(), rate=rate)))
     assert [frame.time for frame in frames] == [index / rate for index in range(COUNT)]
     assert [frame.duration for frame in frames] == [1 / rate] * COUNT
 
 
-def test_a_variable_rate_is_read_by_its_time_stamps(tmp_path):
+def test_a_variable_rate_follows_the_time_stamps(tmp_path):
     times = [Fraction(tick, 90) for tick in (0, 3, 5, 20, 21, 90, 93)]
-    clip = make(tmp_path / "clip.mp4", pictures(len(times)), times=times)
+    clip = make(tmp_path / "clip.mp4", images(len(times)), times=times)
     assert [frame.time for frame in read_frames(clip)] == times
 
 
 SCREEN = [Fraction(tick, 100) for tick in (0, 50, 100, 104, 108)]
-"""A recording of a screen, on which the last picture stands for three seconds."""
+"""Frame times of a screen recording whose last frame is shown for three seconds."""
 
 
 @pytest.mark.parametrize(
@@ -76,25 +77,25 @@ SCREEN = [Fraction(tick, 100) for tick in (0, 50, 100, 104, 108)]
     ],
 )
 def test_each_frame_is_shown_until_the_next_comes_or_the_clip_ends(tmp_path, part, ends):
-    clip = make(tmp_path / "clip.mp4", pictures(5), times=SCREEN, end=Fraction(408, 100))
+    clip = make(tmp_path / "clip.mp4", images(5), times=SCREEN, end=Fraction(408, 100))
     frames = list(read_frames(clip, **part))
     assert [frame.source_time + frame.duration for frame in frames] == [Fraction(end, 100) for end in ends]
 
 
-def test_a_last_frame_after_a_gap_is_as_short_as_the_file_says(tmp_path):
+def test_the_last_frame_has_the_duration_in_the_file(tmp_path):
     times = [Fraction(0), Fraction(1, 25), Fraction(10)]
-    *_, last = read_frames(make(tmp_path / "clip.mp4", pictures(3), times=times, end=Fraction(1001, 100)))
+    *_, last = read_frames(make(tmp_path / "clip.mp4", images(3), times=times, end=Fraction(1001, 100)))
     assert last.duration == Fraction(1, 100)
 
 
-def test_bare_streams_are_counted(tmp_path):
-    frames = list(read_frames(make(tmp_path / "clip.h264", pictures(), container="h264")))
+def test_frames_of_elementary_streams_are_counted(tmp_path):
+    frames = list(read_frames(make(tmp_path / "clip.h264", images(), container="h264")))
     assert numbers(frames) == list(range(COUNT))
     assert [frame.time for frame in frames] == [Fraction(index, 25) for index in range(COUNT)]
 
 
-def test_pictures_stored_in_another_order_in_avi_are_counted(tmp_path):
-    frames = list(read_frames(make(tmp_path / "clip.avi", pictures(), options={"bf": "2"})))
+def test_reordered_frames_in_avi_are_counted(tmp_path):
+    frames = list(read_frames(make(tmp_path / "clip.avi", images(), options={"bf": "2"})))
     assert numbers(frames) == list(range(COUNT))
     assert [frame.time for frame in frames] == [Fraction(index, 25) for index in range(COUNT)]
 
@@ -115,7 +116,7 @@ def test_pictures_stored_in_another_order_in_avi_are_counted(tmp_path):
     ],
 )
 def test_a_part(tmp_path, name, part, expected):
-    frames = list(read_frames(make(tmp_path / name, pictures()), **part))
+    frames = list(read_frames(make(tmp_path / name, images()), **part))
     assert numbers(frames) == expected
     assert [frame.source_time for frame in frames] == [Fraction(index, 25) for index in expected]
     assert [frame.time for frame in frames] == [Fraction(index - expected[0], 25) for index in expected]
@@ -127,41 +128,41 @@ def test_a_part(tmp_path, name, part, expected):
     [
         {"g": "20", "bf": "3"},
         {"g": "20", "x264-params": "open-gop=1:bframes=3"},
-        # here the key frame that is looked up is too late for some starts
+        # here the key frame in the index is too late for some starts
         {"g": "12", "x264-params": "open-gop=1:bframes=8:b-adapt=0:b-pyramid=none"},
         {"g": "1000"},
     ],
 )
 def test_a_start_in_the_middle_gives_the_same_frames_as_reading_from_the_beginning(tmp_path, name, options):
-    clip = make(tmp_path / name, pictures(90), options=options, sound="aac")
+    clip = make(tmp_path / name, images(90), options=options, sound="aac")
     whole = list(read_frames(clip))
     for start in range(54, 76):
         part = next(read_frames(clip, start=start / 25))
-        assert number(part.picture) == start
+        assert number(part.image) == start
         assert part.source_time == whole[start].source_time
-        np.testing.assert_array_equal(part.picture, whole[start].picture)
+        np.testing.assert_array_equal(part.image, whole[start].image)
 
 
 @pytest.mark.parametrize("part", [{"start": -1}, {"start": float("nan")}, {"frames": 0}, {"every": 0}])
-def test_a_part_that_makes_no_sense(tmp_path, part):
+def test_an_invalid_part(tmp_path, part):
     with pytest.raises(ValueError, match="expected start >= 0"):
         read_frames(tmp_path / "clip.mp4", **part)
 
 
 def test_a_start_past_the_end(tmp_path):
     with pytest.raises(ClipError, match="ends before 9 s; choose an earlier start"):
-        list(read_frames(make(tmp_path / "clip.mp4", pictures()), start=9))
+        list(read_frames(make(tmp_path / "clip.mp4", images()), start=9))
 
 
-def test_reading_stops_without_holding_the_file(tmp_path):
-    clip = make(tmp_path / "clip.mp4", pictures())
+def test_closing_the_iterator_releases_the_file(tmp_path):
+    clip = make(tmp_path / "clip.mp4", images())
     frames = read_frames(clip)
     next(frames)
     frames.close()
     clip.unlink()
 
 
-def test_nothing_there(tmp_path):
+def test_a_missing_clip(tmp_path):
     for read in (probe, lambda path: list(read_frames(path))):
         with pytest.raises(ClipNotFoundError, match="there is no clip at"):
             read(tmp_path / "no.mp4")
@@ -169,17 +170,18 @@ def test_nothing_there(tmp_path):
 
 def test_one_frame(tmp_path):
     (frame,) = read_frames(make(tmp_path / "clip.mp4", [numbered(9)]))
-    assert (number(frame.picture), frame.time, frame.duration) == (9, 0, Fraction(1, 25))
+    assert (number(frame.image), frame.time, frame.duration) == (9, 0, Fraction(1, 25))
 
 
 def test_one_pixel(tmp_path):
     (frame,) = read_frames(make(tmp_path / "clip.mkv", [flat((9, 8, 7), 1, 1)], codec="ffv1", pixel_format="bgr0"))
-    np.testing.assert_array_equal(frame.picture, [[[9, 8, 7]]])
+    np.testing.assert_array_equal(frame.image, [[[9, 8, 7]]])
 
 
-def test_a_name_that_looks_like_a_pattern_or_an_address_is_a_file(tmp_path):
-    for name in ("50%d.mp4", "http:x.mp4", "a[b]*.mkv", "-.mp4"):
-        assert len(list(read_frames(make(tmp_path / "clip.mkv", pictures()).rename(tmp_path / name)))) == COUNT
+def test_a_file_name_is_not_taken_for_a_pattern_or_a_url(tmp_path):
+    names = ["50%d.mp4", "a[b].mkv", "-.mp4", *([] if os.name == "nt" else ["http:x.mp4", "a[b]*.mkv"])]
+    for name in names:
+        assert len(list(read_frames(make(tmp_path / "clip.mkv", images()).rename(tmp_path / name)))) == COUNT
 
 
 @pytest.mark.parametrize("rotation", [90, 180, 270])
@@ -189,8 +191,8 @@ def test_rotation_is_applied(tmp_path, rotation):
     clip = make(tmp_path / "clip.mp4", [marked] * 3, rotation=rotation)
     expected = np.rot90(marked, rotation // 90)
     frame = next(read_frames(clip))
-    assert frame.picture.shape == expected.shape
-    assert np.abs(frame.picture.astype(int) - expected).mean() < 5
+    assert frame.image.shape == expected.shape
+    assert np.abs(frame.image.astype(int) - expected).mean() < 5
     assert (probe(clip).height, probe(clip).width) == expected.shape[:2]
 
 
@@ -198,29 +200,29 @@ def test_rotation_is_applied(tmp_path, rotation):
     ("aspect", "size"), [(Fraction(4, 3), (85, 32)), (Fraction(1, 2), (64, 64)), (Fraction(1), (64, 32))]
 )
 def test_pixels_become_square(tmp_path, aspect, size):
-    clip = make(tmp_path / "clip.mp4", pictures(3), aspect=aspect)
+    clip = make(tmp_path / "clip.mp4", images(3), aspect=aspect)
     info = probe(clip)
     assert (info.width, info.height) == size
     frames = list(read_frames(clip))
     assert numbers(frames) == [0, 1, 2]
-    assert frames[0].picture.shape == (size[1], size[0], 3)
+    assert frames[0].image.shape == (size[1], size[0], 3)
 
 
-def test_rotation_comes_after_pixel_aspect(tmp_path):
-    info = probe(make(tmp_path / "clip.mp4", pictures(3), aspect=Fraction(2), rotation=90))
+def test_rotation_is_applied_after_the_pixel_aspect(tmp_path):
+    info = probe(make(tmp_path / "clip.mp4", images(3), aspect=Fraction(2), rotation=90))
     assert (info.width, info.height) == (32, 128)
 
 
 def combed(index):
-    """Two moments in one picture: a bar that moves on between the fields."""
-    picture = flat((20, 20, 20))
-    picture[0::2, 6 * index : 6 * index + 20] = 220
-    picture[1::2, 6 * index + 3 : 6 * index + 23] = 220
-    return picture
+    """Two fields in one image: a bar that moves between them."""
+    image = flat((20, 20, 20))
+    image[0::2, 6 * index : 6 * index + 20] = 220
+    image[1::2, 6 * index + 3 : 6 * index + 23] = 220
+    return image
 
 
-def comb(picture):
-    lines = picture[..., 0].astype(int)
+def comb_artefacts(image):
+    lines = image[..., 0].astype(int)
     return np.abs(lines[1:-1] * 2 - lines[:-2] - lines[2:]).mean()
 
 
@@ -229,44 +231,44 @@ def comb(picture):
     ("codec", "options"),
     [("mpeg2video", {"flags": "+ildct+ilme", "qscale": "1"}), ("libx264", {"x264-params": "tff=1"})],
 )
-def test_interlaced_clips_lose_their_combs_and_no_frame(tmp_path, count, codec, options):
+def test_interlaced_clips_are_deinterlaced_without_losing_frames(tmp_path, count, codec, options):
     woven = [combed(index) for index in range(count)]
     frames = list(read_frames(make(tmp_path / "clip.mkv", woven, codec=codec, options=options)))
     assert [frame.time for frame in frames] == [Fraction(index, 25) for index in range(count)]
     assert [frame.duration for frame in frames] == [Fraction(1, 25)] * count
-    assert max(comb(frame.picture) for frame in frames) < comb(combed(0)) / 4
+    assert max(comb_artefacts(frame.image) for frame in frames) < comb_artefacts(combed(0)) / 4
 
 
-def as_stored(clip):
-    """Its shots with their combs."""
+def decode_interlaced(clip):
+    """The decoded frames, still interlaced."""
     with av.open(str(clip)) as file:
         frames = list(file.decode(video=0))
     return [DecodedFrame(frame, Fraction(index, 25), Fraction(1, 25)) for index, frame in enumerate(frames)]
 
 
-def test_interlaced_pictures_of_another_size_or_format_come_through_in_their_places(tmp_path):
+def test_changes_of_size_or_format_between_interlaced_frames_keep_the_order(tmp_path):
     woven = [combed(index) for index in range(3)]
-    doubled = [np.repeat(np.repeat(picture, 2, 0), 2, 1) for picture in woven]
+    doubled = [np.repeat(np.repeat(image, 2, 0), 2, 1) for image in woven]
     options = {"x264-params": "tff=1"}
     clips = [
         make(tmp_path / "a.mkv", woven, options=options),
         make(tmp_path / "b.mkv", doubled, options=options),
         make(tmp_path / "c.mkv", doubled, options=options, pixel_format="yuv422p"),
-        make(tmp_path / "d.mkv", [picture[::2] for picture in doubled]),
+        make(tmp_path / "d.mkv", [image[::2] for image in doubled]),
     ]
-    parts = [as_stored(clip) for clip in clips]
-    together = list(deinterlaced(chain.from_iterable(parts)))
-    for shot, alone in zip(together, chain.from_iterable(map(deinterlaced, parts)), strict=True):
-        assert shot.frame.format.name == alone.frame.format.name
-        np.testing.assert_array_equal(shot.frame.to_ndarray(), alone.frame.to_ndarray())
+    parts = [decode_interlaced(clip) for clip in clips]
+    together = list(deinterlace(chain.from_iterable(parts)))
+    for decoded, alone in zip(together, chain.from_iterable(map(deinterlace, parts)), strict=True):
+        assert decoded.frame.format.name == alone.frame.format.name
+        np.testing.assert_array_equal(decoded.frame.to_ndarray(), alone.frame.to_ndarray())
 
 
-def test_one_interlaced_picture_comes_through(tmp_path):
+def test_a_single_interlaced_frame(tmp_path):
     clip = make(tmp_path / "clip.mkv", [combed(0)], options={"x264-params": "tff=1"})
     assert len(list(read_frames(clip))) == 1
 
 
-def test_alpha_is_laid_over_black(tmp_path):
+def test_alpha_is_composited_over_black(tmp_path):
     half = np.dstack([flat((200, 100, 40)), np.full((HEIGHT, WIDTH), 128, dtype=np.uint8)])
     for name, codec, pixel_format in (
         ("clip.mov", "qtrle", "argb"),
@@ -274,7 +276,7 @@ def test_alpha_is_laid_over_black(tmp_path):
         ("clip.apng", "apng", "rgba"),
     ):
         (frame,) = read_frames(make(tmp_path / name, [half], codec=codec, pixel_format=pixel_format))
-        assert np.abs(frame.picture.astype(int) - (100, 50, 20)).max() <= 4, name
+        assert np.abs(frame.image.astype(int) - (100, 50, 20)).max() <= 4, name
     Image.fromarray(half).save(tmp_path / "still.png")
     (frame,) = read_frames(tmp_path / "still.png")
-    np.testing.assert_array_equal(frame.picture, flat((100, 50, 20)))
+    np.testing.assert_array_equal(frame.image, flat((100, 50, 20)))

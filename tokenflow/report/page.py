@@ -191,7 +191,7 @@ def _write_preview(video: Path, copy: Path) -> None:
     times, ends = zip(*((frame.time, frame.time + frame.duration) for frame in read_frames(video)), strict=True)
     with VideoWriter(copy, width=width, height=height, times=times, end=ends[-1], quality=PREVIEW_QUALITY) as writer:
         for frame in read_frames(video):
-            writer.write(resize(frame.picture, width, height))
+            writer.write(resize(frame.image, width, height))
 
 
 def _data_uri(kind: str, path: Path) -> Markup:

@@ -1,15 +1,14 @@
-"""Video files and frames: a streaming reader, a writer, and the geometry between their sizes."""
+"""Video files and frames: streaming reader, writer, and resizing between clip and model."""
 
 from tokenflow.video.encoders import holds
-from tokenflow.video.geometry import How, fit_size, resize, restore
-from tokenflow.video.images import write_pngs
+from tokenflow.video.geometry import ResizeMode, fit_size, resize, restore
 from tokenflow.video.reader import ClipInfo, Frame, clip_files, probe, read_frames
 from tokenflow.video.writer import VideoWriter
 
 __all__ = [
     "ClipInfo",
     "Frame",
-    "How",
+    "ResizeMode",
     "VideoWriter",
     "clip_files",
     "fit_size",
@@ -18,5 +17,4 @@ __all__ = [
     "read_frames",
     "resize",
     "restore",
-    "write_pngs",
 ]

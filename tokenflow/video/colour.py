@@ -1,7 +1,7 @@
-"""Decoded pictures as upright RGB: matrix, range, pixel aspect, rotation, alpha.
+"""Conversion of decoded frames to upright RGB: matrix, range, pixel aspect, rotation, alpha.
 
-Knows the colour tags of a picture and what they mean where they are missing. Knows no file. Primaries of
-BT.601 are taken for those of BT.709, as players do: the difference is a few levels.
+Missing colour tags are filled in as players do. BT.601 primaries are treated as BT.709, also as players do: the
+difference is a few levels.
 """
 
 from collections.abc import Mapping
@@ -16,15 +16,16 @@ from numpy.typing import NDArray
 
 from tokenflow.video import wide_gamut
 
-Picture = NDArray[np.uint8]
+RGBImage = NDArray[np.uint8]
+"""(H W 3), full range, BT.709."""
 
-ACCURATE = int(
+SCALING_FLAGS = int(
     Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT | Interpolation.FULL_CHR_H_INP
 )
-"""How pixels are converted; the default is faster and off by three levels."""
+"""swscale's flags for conversion; its defaults are faster, with errors of up to three levels."""
 
 _HIGH_DEFINITION = 1280, 576
-"""Untagged pictures wider or higher than this are BT.709, others BT.601, as players have it."""
+"""Untagged frames of at least this width or above this height are BT.709, others BT.601, as in players."""
 
 MATRICES = {
     1: int(Colorspace.ITU709),
@@ -34,44 +35,44 @@ MATRICES = {
     7: int(Colorspace.SMPTE240M),
     9: int(Colorspace.BT2020),
 }
-"""From the numbers of ITU-T H.273 in a file to swscale's own; what is not among them counts as untagged."""
+"""Matrix coefficients of ITU-T H.273 to swscale's colour spaces; frames with any other value count as untagged."""
 
 _QUARTER_TURNS = (1, 0, 0, 1), (0, -1, 1, 0), (-1, 0, 0, -1), (0, 1, -1, 0)
-"""Display matrices, counter-clockwise; see `_orientation`."""
+"""Orientations by the number of counter-clockwise quarter turns; see `_orientation`."""
 
 
 class Converter:
-    """Turns the pictures of one clip into RGB, all of the size of its first.
+    """Converts the frames of one clip to RGB images, all of one size.
 
     Args:
-        first: the first picture; the size of all is taken from it.
-        pixel_aspect: width of a pixel over its height. The short side is stretched, so that no pixel is lost.
+        first: the first frame, which determines size and orientation of all.
+        pixel_aspect: width of a pixel divided by its height. Frames are stretched, never shrunk, to square pixels.
     """
 
     def __init__(self, first: VideoFrame, pixel_aspect: Fraction) -> None:
-        self._stored = _square(first.width, first.height, pixel_aspect)
+        self._stored_size = _square_pixel_size(first.width, first.height, pixel_aspect)
         self._orientation = _orientation(first)
         self._reformatter = VideoReformatter()
 
     @property
     def size(self) -> tuple[int, int]:
-        """Width and height of every picture that comes out, in pixels."""
-        width, height = self._stored
+        """Width and height of every image, in pixels."""
+        width, height = self._stored_size
         return (width, height) if self._orientation[0] else (height, width)
 
-    def __call__(self, frame: VideoFrame) -> Picture:
-        """A picture (H W 3, uint8, full range, BT.709), upright; what is transparent is laid over black."""
-        if wide_gamut.needed(frame.color_trc, frame.color_primaries):
-            deep = self._rgb(frame, "rgb48le").to_ndarray().astype(np.uint16, copy=False)
-            picture = wide_gamut.to_standard(deep, frame.color_trc, frame.color_primaries)
+    def __call__(self, frame: VideoFrame) -> RGBImage:
+        """The frame as an upright image (H W 3), uint8, full range, BT.709; transparency is composited over black."""
+        if wide_gamut.needs_conversion(frame.color_trc, frame.color_primaries):
+            deep = self._reformat(frame, "rgb48le").to_ndarray().astype(np.uint16, copy=False)
+            image = wide_gamut.to_bt709(deep, frame.color_trc, frame.color_primaries)
         elif any(component.is_alpha for component in frame.format.components):
-            picture = _over_black(self._rgb(frame, "rgba").to_ndarray().astype(np.uint8, copy=False))
+            image = _composite_over_black(self._reformat(frame, "rgba").to_ndarray().astype(np.uint8, copy=False))
         else:
-            picture = self._rgb(frame, "rgb24").to_ndarray().astype(np.uint8, copy=False)
-        return _turn(picture, self._orientation)
+            image = self._reformat(frame, "rgb24").to_ndarray().astype(np.uint8, copy=False)
+        return _apply_orientation(image, self._orientation)
 
-    def _rgb(self, frame: VideoFrame, pixel_format: str) -> VideoFrame:
-        width, height = self._stored
+    def _reformat(self, frame: VideoFrame, pixel_format: str) -> VideoFrame:
+        width, height = self._stored_size
         return self._reformatter.reformat(
             frame,
             width=width,
@@ -80,18 +81,18 @@ class Converter:
             src_colorspace=_matrix(frame),
             src_color_range=_range(frame),
             dst_color_range=ColorRange.JPEG,
-            interpolation=ACCURATE,
+            interpolation=SCALING_FLAGS,
         )
 
 
-def _square(width: int, height: int, pixel_aspect: Fraction) -> tuple[int, int]:
+def _square_pixel_size(width: int, height: int, pixel_aspect: Fraction) -> tuple[int, int]:
     if pixel_aspect >= 1:
         return max(1, round(width * pixel_aspect)), height
     return width, max(1, round(height / pixel_aspect))
 
 
 def _matrix(frame: VideoFrame) -> int | None:
-    """swscale's number for the matrix of a picture; for one without a matrix, none."""
+    """swscale's colour space for the matrix of a frame; None for RGB."""
     if frame.format.is_rgb:
         return None
     if frame.colorspace in MATRICES:
@@ -101,26 +102,26 @@ def _matrix(frame: VideoFrame) -> int | None:
 
 
 def _range(frame: VideoFrame) -> int | None:
-    """Full where it is said to be; video that says nothing is limited."""
+    """swscale's colour range: full if tagged so, else limited; None for RGB."""
     if frame.format.is_rgb:
         return None
     full = frame.color_range == ColorRange.JPEG or frame.format.name.startswith("yuvj")
     return int(ColorRange.JPEG if full else ColorRange.MPEG)
 
 
-def _over_black(picture: Picture) -> Picture:
-    colour, alpha = picture[..., :3].astype(np.uint16), picture[..., 3:].astype(np.uint16)
+def _composite_over_black(rgba: NDArray[np.uint8]) -> RGBImage:
+    colour, alpha = rgba[..., :3].astype(np.uint16), rgba[..., 3:].astype(np.uint16)
     return ((colour * alpha + 127) // 255).astype(np.uint8)
 
 
 def _orientation(frame: VideoFrame) -> tuple[int, int, int, int]:
-    """The display matrix as signs (a, b, c, d): a stored pixel (x, y) is shown at (a·x + c·y, b·x + d·y).
+    """The display matrix as signs (a, b, c, d): the stored pixel (x, y) is shown at (a·x + c·y, b·x + d·y).
 
-    Only quarter turns and mirrors are known; a slant is taken for the nearest of them.
+    Rotations by other angles are rounded to the nearest quarter turn, mirrored or not.
     """
     try:
         matrix = cast(Mapping[str, Buffer], frame.side_data).get("DISPLAYMATRIX")
-    except ValueError:  # PyAV refuses to list side data of a kind that it has no name for, such as Exif
+    except ValueError:  # PyAV cannot list side data of types it does not know, such as Exif
         return _QUARTER_TURNS[round(frame.rotation / 90) % 4]
     if matrix is None:
         return _QUARTER_TURNS[0]
@@ -130,9 +131,9 @@ def _orientation(frame: VideoFrame) -> tuple[int, int, int, int]:
     return 0, -1 if b < 0 else 1, -1 if c < 0 else 1, 0
 
 
-def _turn(picture: Picture, orientation: tuple[int, int, int, int]) -> Picture:
+def _apply_orientation(image: RGBImage, orientation: tuple[int, int, int, int]) -> RGBImage:
     a, b, c, d = orientation
     if not a:
-        picture = picture.swapaxes(0, 1)
-    turned = picture[:: (b + d), :: (a + c)]
-    return np.ascontiguousarray(turned)
+        image = image.swapaxes(0, 1)
+    oriented = image[:: (b + d), :: (a + c)]
+    return np.ascontiguousarray(oriented)

@@ -1,4 +1,4 @@
-"""What every reader of a clip gives: decoded pictures with their times. Knows no file format."""
+"""The interface of every clip decoder: frames as decoded, with their times."""
 
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
@@ -7,17 +7,17 @@ from fractions import Fraction
 from av.video.frame import VideoFrame
 
 DEFAULT_RATE = Fraction(25)
-"""Pictures a second where a clip does not say, as in a folder of pictures."""
+"""Frames per second where a clip does not specify a rate, such as a folder of images."""
 
 
 @dataclass(frozen=True)
 class DecodedFrame:
-    """A picture as it was decoded: not yet RGB, upright or of square pixels.
+    """A frame as decoded: before conversion to RGB, rotation and scaling to square pixels.
 
     Attributes:
-        frame: the picture.
-        time: seconds from the first picture of the clip; strictly increasing from shot to shot.
-        duration: seconds for which it is to be shown, above 0, where no other picture follows.
+        frame: the frame in the clip's own pixel format.
+        time: seconds from the first frame of the clip; strictly increasing.
+        duration: seconds for which the frame is shown if no other frame follows; above 0.
     """
 
     frame: VideoFrame
@@ -27,17 +27,17 @@ class DecodedFrame:
 
 @dataclass(frozen=True)
 class Decoder:
-    """A clip that can be read.
+    """A clip that can be decoded.
 
     Attributes:
-        rate: pictures a second on average, above 0.
-        pixel_aspect: width of a pixel over its height, above 0.
-        has_audio: whether there is sound to copy.
-        codec: the name of the coding, such as `h264`.
-        profile: which part of the coding decoders have to know, such as `High`; None where none is said.
-        duration: seconds, or None where the file does not say.
-        shots: given the seconds from which pictures are wanted, all pictures from then on in the order of
-            their times. They may begin earlier, as decoding has to.
+        rate: average frames per second, above 0.
+        pixel_aspect: width of a pixel divided by its height, above 0.
+        has_audio: whether the clip has audio that can be copied.
+        codec: name of the codec, such as `h264`.
+        profile: profile of the codec, such as `High`; None if the file does not specify it.
+        duration: seconds; None if the file does not specify it.
+        decode: given a start in seconds, yields all frames from there on in order of their times. It may yield
+            earlier frames first, as decoding has to begin at a key frame.
     """
 
     rate: Fraction
@@ -46,4 +46,4 @@ class Decoder:
     codec: str
     profile: str | None
     duration: Fraction | None
-    shots: Callable[[Fraction], Generator[DecodedFrame]]
+    decode: Callable[[Fraction], Generator[DecodedFrame]]

@@ -1,7 +1,4 @@
-"""Interlaced pictures made whole: the lines of the second field are computed from the first and its neighbours.
-
-Knows only shots. One picture comes out for one that goes in, with the same times.
-"""
+"""Deinterlacing with FFmpeg's bwdif: one frame out per frame in, with the same times."""
 
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -15,48 +12,49 @@ from av.video.frame import VideoFrame
 
 from tokenflow.video.decoder import DecodedFrame
 
-_TICK = Fraction(1, 25)
-"""Of no consequence: the filter counts pictures and is not asked for times."""
+_TIME_BASE = Fraction(1, 25)
+"""Arbitrary: frames are numbered for the filter, and keep their own times."""
 
 
-def deinterlaced(shots: Iterable[DecodedFrame]) -> Iterator[DecodedFrame]:
-    """The same shots, those marked as interlaced without combs at what moves."""
-    for (interlaced, *_), alike in groupby(shots, key=_kind):
+def deinterlace(frames: Iterable[DecodedFrame]) -> Iterator[DecodedFrame]:
+    """The same frames, with those marked as interlaced deinterlaced."""
+    for (interlaced, *_), run in groupby(frames, key=_filter_key):
         if interlaced:
-            alike = _filtered(alike)
-        yield from alike
+            run = _filter_run(run)
+        yield from run
 
 
-def _kind(shot: DecodedFrame) -> tuple[bool, int, int, str]:
-    frame = shot.frame
+def _filter_key(decoded: DecodedFrame) -> tuple[bool, int, int, str]:
+    """What has to stay the same within a filter graph."""
+    frame = decoded.frame
     return frame.interlaced_frame, frame.width, frame.height, frame.format.name
 
 
-def _filtered(shots: Iterator[DecodedFrame]) -> Iterator[DecodedFrame]:
-    first = next(shots)
-    graph = _graph(first.frame)
-    waiting: deque[DecodedFrame] = deque()
-    for count, shot in enumerate(chain([first], shots)):
-        waiting.append(shot)
-        shot.frame.pts = count
-        graph.push(shot.frame)
-        yield from _finished(graph, waiting)
+def _filter_run(frames: Iterator[DecodedFrame]) -> Iterator[DecodedFrame]:
+    first = next(frames)
+    graph = _build_graph(first.frame)
+    pending: deque[DecodedFrame] = deque()
+    for index, decoded in enumerate(chain([first], frames)):
+        pending.append(decoded)
+        decoded.frame.pts = index
+        graph.push(decoded.frame)
+        yield from _pull_frames(graph, pending)
     graph.push(None)
-    yield from _finished(graph, waiting)
+    yield from _pull_frames(graph, pending)
 
 
-def _graph(frame: VideoFrame) -> Graph:
+def _build_graph(frame: VideoFrame) -> Graph:
     graph = Graph()
-    source = graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=_TICK)
+    source = graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=_TIME_BASE)
     graph.link_nodes(source, graph.add("bwdif", "mode=send_frame:deint=all"), graph.add("buffersink")).configure()
     return graph
 
 
-def _finished(graph: Graph, waiting: deque[DecodedFrame]) -> Iterator[DecodedFrame]:
-    """What the filter has ready: it looks one picture ahead and keeps the order."""
-    while waiting:
+def _pull_frames(graph: Graph, pending: deque[DecodedFrame]) -> Iterator[DecodedFrame]:
+    """The frames the filter has ready; it looks one frame ahead and keeps the order."""
+    while pending:
         try:
             frame = graph.vpull()
         except (av.BlockingIOError, av.EOFError):
             return
-        yield replace(waiting.popleft(), frame=frame)
+        yield replace(pending.popleft(), frame=frame)

@@ -1,4 +1,4 @@
-"""When each picture of a file is shown, in whole ticks. Knows numbers only."""
+"""Presentation times of a clip's frames, in integer ticks of a time base."""
 
 import math
 from bisect import bisect_left
@@ -8,25 +8,30 @@ from itertools import pairwise
 
 from tokenflow.video.decoder import DEFAULT_RATE
 
-_SHORTEST_TICK = Fraction(1, 1_000_000)
-_USUAL_TICK = Fraction(1, 90_000)
-"""Seconds; taken where the exact tick would be shorter than containers hold."""
+_MIN_TIME_BASE = Fraction(1, 1_000_000)
+"""Seconds; containers cannot store shorter ticks."""
+
+_DEFAULT_TIME_BASE = Fraction(1, 90_000)
+"""Seconds; used if the ticks that meet all times exactly would be too short."""
 
 
 class FrameClock:
-    """Times in ticks that meet all of them exactly wherever a container can hold such ticks, or else all but the end.
+    """Converts between frame indices, times and time stamps (PTS), in the best time base for the given times.
+
+    The time base meets all times exactly if a container can store it, else all times but the end if a container can
+    store that, else each time is rounded to the nearest tick of 1/90000 s.
 
     Args:
-        times: seconds, strictly increasing; the first is taken for zero. Or
-        rate: pictures a second, above 0. Exactly one of the two.
-        end: seconds, on the clock of the times, at which the last picture goes; None to show it as long as the one
+        times: seconds at which each frame is shown, strictly increasing; the first becomes 0. Or
+        rate: frames per second, above 0. Exactly one of the two.
+        end: seconds, on the same scale as `times`, at which the last frame ends; None to show it as long as the frame
             before it.
 
     Attributes:
-        rate: pictures a second, on average.
-        tick: seconds.
-        steady: whether all pictures are shown equally long.
-        count: how many pictures there are to be, or None where any number will do.
+        rate: average frames per second.
+        time_base: seconds per tick.
+        is_constant: whether all frames are shown equally long.
+        count: the number of frames; None if there may be any number.
 
     Raises:
         ValueError: the arguments are not as described.
@@ -36,7 +41,7 @@ class FrameClock:
         self, times: Sequence[Fraction] | None, rate: Fraction | int | None, end: Fraction | None = None
     ) -> None:
         if (times is None) == (rate is None) or times == [] or (times is None and end is not None):
-            raise ValueError("expected either times, one or more, with or without their end, or a rate")
+            raise ValueError("expected either one or more times, with an optional end, or a rate")
         self._times = [Fraction(time) - Fraction(times[0]) for time in times] if times else None
         gaps = [after - before for before, after in pairwise(self._times or ())]
         if times is None or end is None:
@@ -44,37 +49,37 @@ class FrameClock:
         else:
             last = Fraction(end) - Fraction(times[-1])
         if any(gap <= 0 for gap in [*gaps, last]) or (rate is not None and rate <= 0):
-            raise ValueError("expected times that increase from picture to picture and to the end, or a rate above 0")
+            raise ValueError("expected strictly increasing times and an end after the last of them, or a rate above 0")
         if gaps:
             self.rate = (len(gaps) / sum(gaps, Fraction(0))).limit_denominator(100_000)
         else:
             self.rate = Fraction(rate or DEFAULT_RATE)
-        self._last = last
-        ticks = (_common_measure(each) for each in ([*gaps, last], gaps or [last]))
-        self.tick = next((tick for tick in ticks if tick >= _SHORTEST_TICK), _USUAL_TICK)
-        self.steady = len({*gaps, last}) == 1
+        self._last_duration = last
+        exact = (_common_divisor(durations) for durations in ([*gaps, last], gaps or [last]))
+        self.time_base = next((ticks for ticks in exact if ticks >= _MIN_TIME_BASE), _DEFAULT_TIME_BASE)
+        self.is_constant = len({*gaps, last}) == 1
         self.count = None if self._times is None else len(self._times)
 
     def time(self, index: int) -> Fraction:
-        """Seconds from the first picture to this one; one past the last is when that goes."""
+        """Seconds from the first frame to this one; for the index after the last, when the last frame ends."""
         if self._times is None:
             return index / self.rate
         if index < len(self._times):
             return self._times[index]
-        return self._times[-1] + self._last
+        return self._times[-1] + self._last_duration
 
-    def stamp(self, index: int) -> int:
-        """The same in ticks."""
-        return round(self.time(index) / self.tick)
+    def pts(self, index: int) -> int:
+        """`time` in ticks."""
+        return round(self.time(index) / self.time_base)
 
-    def index(self, stamp: int) -> int:
-        """The inverse: which picture is shown at these ticks."""
+    def index(self, pts: int) -> int:
+        """The inverse of `pts`: which frame has this time stamp."""
         if self._times is None:
-            return round(stamp * self.tick * self.rate)
-        return max(0, bisect_left(self._times, (stamp - Fraction(1, 2)) * self.tick))
+            return round(pts * self.time_base * self.rate)
+        return max(0, bisect_left(self._times, (pts - Fraction(1, 2)) * self.time_base))
 
 
-def _common_measure(gaps: Sequence[Fraction]) -> Fraction:
-    """The longest time of which all gaps are multiples."""
-    denominator = math.lcm(*(gap.denominator for gap in gaps))
-    return Fraction(math.gcd(*(int(gap * denominator) for gap in gaps)), denominator)
+def _common_divisor(durations: Sequence[Fraction]) -> Fraction:
+    """The longest duration of which all the given ones are multiples."""
+    denominator = math.lcm(*(duration.denominator for duration in durations))
+    return Fraction(math.gcd(*(int(duration * denominator) for duration in durations)), denominator)

@@ -1,11 +1,9 @@
-"""Still pictures and animations that Pillow reads, one or a folder of them; and frames as numbered PNGs.
+"""Decoding of still images and animations with Pillow, one file or a sequence of files.
 
-Knows files and names. A sequence has no times of its own: it is taken to be shown at the usual rate.
+A sequence has no times of its own and is shown at the default rate.
 """
 
-import os
 import re
-import tempfile
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
@@ -16,45 +14,44 @@ import numpy as np
 from av.video.frame import VideoFrame
 from PIL import Image, ImageOps, ImageSequence
 
-from tokenflow.errors import ClipError, OutputError, TokenflowError
-from tokenflow.video.colour import Picture
+from tokenflow.errors import ClipError, TokenflowError
 from tokenflow.video.decoder import DEFAULT_RATE, DecodedFrame, Decoder
 
-SUFFIXES = frozenset({".png", ".apng", ".avif", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"})
-"""Endings of the names that are read here, in small letters."""
+IMAGE_SUFFIXES = frozenset({".png", ".apng", ".avif", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"})
+"""File extensions that count as images, in lower case."""
 
-_UNSCALED = {"F": "floating-point numbers", "I": "32 bits"}
-"""Pillow's modes of grey whose range nobody knows."""
+_UNSCALED_MODES = {"F": "floating-point numbers", "I": "32-bit integers"}
+"""Pillow's greyscale modes without a defined value range."""
 
-_UNTIMED = 100
-"""Milliseconds for a picture of an animation that gives none or 0, as browsers have it."""
+_DEFAULT_DELAY = 100
+"""Milliseconds for which an animation frame with a delay of 0 or none is shown, as in browsers."""
 
 
-def matching(path: Path) -> list[Path]:
-    """The pictures in a folder, or those that a pattern such as `frame_%04d.png` or `*.png` names.
+def find_images(path: Path) -> list[Path]:
+    """The images in a folder, or those that match a pattern such as `frame_%04d.png` or `*.png`.
 
-    Numbers in the names are counted, so that 10 comes after 9; hidden files are left out, and folders of such a name.
+    They are sorted with numbers compared by value, so that 10 comes after 9. Hidden files and folders are left out.
     """
     if path.is_dir():
         found: Iterable[Path] = path.iterdir()
     elif counter := re.search(r"%0?\d*d", path.name):
         before, after = re.escape(path.name[: counter.start()]), re.escape(path.name[counter.end() :])
         numbered = re.compile(rf"{before}\d+{after}")
-        found = (file for file in _listed(path.parent) if numbered.fullmatch(file.name))
+        found = (file for file in _list_folder(path.parent) if numbered.fullmatch(file.name))
     else:
         found = path.parent.glob(path.name) if re.search(r"[*?[]", path.name) else ()
-    shown = (file for file in found if file.suffix.lower() in SUFFIXES and not file.name.startswith("."))
-    return sorted((file for file in shown if not file.is_dir()), key=_natural)
+    visible = (file for file in found if file.suffix.lower() in IMAGE_SUFFIXES and not file.name.startswith("."))
+    return sorted((file for file in visible if not file.is_dir()), key=_natural_key)
 
 
 def open_sequence(files: list[Path]) -> Decoder:
-    """Single pictures, one after another.
+    """A decoder for a sequence of images.
 
     Args:
         files: one or more, in order.
 
     Raises:
-        ClipError: while reading, if a file is no picture or of another size than the first.
+        ClipError: during decoding, if a file is not an image or differs in size from the first.
     """
     return Decoder(
         rate=DEFAULT_RATE,
@@ -63,18 +60,18 @@ def open_sequence(files: list[Path]) -> Decoder:
         codec=files[0].suffix.lower().lstrip("."),
         profile=None,
         duration=len(files) / DEFAULT_RATE,
-        shots=partial(_sequence, files),
+        decode=partial(_decode_sequence, files),
     )
 
 
 def open_animation(path: Path) -> Decoder:
-    """A picture that may move.
+    """A decoder for one image file, animated or still.
 
     Raises:
-        ClipError: it is no picture, or damaged.
+        ClipError: the file is damaged or not an image.
     """
-    with _opened(path) as image:
-        durations = [_shown(each) for each in _moments(image)]
+    with _open_image(path) as image:
+        durations = [_frame_duration(each) for each in _animation_frames(image)]
         codec = (image.format or "").lower()
     duration = sum(durations, Fraction(0))
     return Decoder(
@@ -84,115 +81,88 @@ def open_animation(path: Path) -> Decoder:
         codec=codec,
         profile=None,
         duration=duration,
-        shots=partial(_animation, path),
+        decode=partial(_decode_animation, path),
     )
 
 
-def write_pngs(folder: str | os.PathLike[str], pictures: Iterable[Picture]) -> list[Path]:
-    """Write pictures as `frame_00000.png` and so on; those of an earlier run are replaced once all are written.
-
-    Args:
-        folder: where to; it is made if it is not there.
-        pictures: (H W 3) each, uint8, RGB.
-
-    Returns:
-        The files, in order.
-
-    Raises:
-        OutputError: the folder cannot be written to.
-    """
-    place = Path(folder)
-    try:
-        place.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".frames.", dir=place) as temporary:
-            names = []
-            for number, picture in enumerate(pictures):
-                names.append(f"frame_{number:05d}.png")
-                Image.fromarray(picture).save(Path(temporary, names[-1]))
-            for old in list(place.iterdir()):
-                if re.fullmatch(r"frame_\d{5,}\.png", old.name):
-                    old.unlink()
-            return [Path(temporary, name).rename(place / name) for name in names]
-    except OSError as error:
-        raise OutputError(f"{place} cannot be written ({error.strerror}); make room or choose another") from error
-
-
-def _sequence(files: list[Path], start: Fraction) -> Generator[DecodedFrame]:
+def _decode_sequence(files: list[Path], start: Fraction) -> Generator[DecodedFrame]:
     size: tuple[int, int] | None = None
-    for number, file in enumerate(files):
-        time = number / DEFAULT_RATE
+    for index, file in enumerate(files):
+        time = index / DEFAULT_RATE
         if time + 1 / DEFAULT_RATE < start:
             continue
-        with _opened(file) as image:
-            frame = _frame(image)
+        with _open_image(file) as image:
+            frame = _to_video_frame(image)
         size = size or (frame.width, frame.height)
         if (frame.width, frame.height) != size:
             raise ClipError(
-                f"{file} is {frame.width}×{frame.height}, but the first picture {size[0]}×{size[1]}; "
-                "expected pictures of one size"
+                f"{file} is {frame.width}×{frame.height}, but the first image is {size[0]}×{size[1]}; "
+                "expected images of one size"
             )
         yield DecodedFrame(frame, time, 1 / DEFAULT_RATE)
 
 
-def _animation(path: Path, start: Fraction) -> Generator[DecodedFrame]:
+def _decode_animation(path: Path, start: Fraction) -> Generator[DecodedFrame]:
     time = Fraction(0)
-    with _opened(path) as image:
-        for moment in _moments(image):
-            duration = _shown(moment)
-            yield DecodedFrame(_frame(moment), time, duration)
+    with _open_image(path) as image:
+        for each in _animation_frames(image):
+            duration = _frame_duration(each)
+            yield DecodedFrame(_to_video_frame(each), time, duration)
             time += duration
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Image.Image]:
+def _open_image(path: Path) -> Iterator[Image.Image]:
     try:
         with Image.open(path) as image:
-            if image.mode in _UNSCALED:
+            if image.mode in _UNSCALED_MODES:
                 raise ClipError(
-                    f"{path} has pixels of {_UNSCALED[image.mode]}, and does not say which of them is white; save it "
-                    "with 8 or 16 bits"
+                    f"{path} stores pixels as {_UNSCALED_MODES[image.mode]}, for which no value is defined as white; "
+                    "save it with 8 or 16 bits"
                 )
             yield image
     except TokenflowError:
         raise
-    except Exception as error:  # what a damaged file makes Pillow's readers raise is listed nowhere
+    except Exception as error:  # Pillow does not document which exceptions damaged files raise
         raise ClipError(
-            f"{path} cannot be read ({error}); expected a picture, as its name ends in {path.suffix}; name a video .mp4"
+            f"{path} cannot be read ({error}); expected an image, as its name ends in {path.suffix}; "
+            "if it is a video, rename it, for example to .mp4"
         ) from error
 
 
-def _moves(image: Image.Image) -> bool:
-    """Whether it is an animation; of a photograph of several (MPO) only the first is meant to be seen."""
+def _is_animated(image: Image.Image) -> bool:
+    """Whether the image is an animation; an MPO is a photograph with further views, of which only the first counts."""
     return getattr(image, "is_animated", False) and image.format != "MPO"
 
 
-def _moments(image: Image.Image) -> Iterator[Image.Image]:
-    """The pictures in an animation, or the one there is."""
-    yield from ImageSequence.Iterator(image) if _moves(image) else [image]
+def _animation_frames(image: Image.Image) -> Iterator[Image.Image]:
+    """The frames of an animation, or the one image."""
+    yield from ImageSequence.Iterator(image) if _is_animated(image) else [image]
 
 
-def _shown(image: Image.Image) -> Fraction:
-    """Seconds for which a picture is shown. Pillow knows them once the picture is loaded."""
-    image.load()
-    if not _moves(image):
+def _frame_duration(image: Image.Image) -> Fraction:
+    """Seconds for which an image is shown."""
+    image.load()  # only then does Pillow know the duration
+    if not _is_animated(image):
         return 1 / DEFAULT_RATE
-    return Fraction(image.info.get("duration") or _UNTIMED).limit_denominator(1000) / 1000
+    return Fraction(image.info.get("duration") or _DEFAULT_DELAY).limit_denominator(1000) / 1000
 
 
-def _frame(image: Image.Image) -> VideoFrame:
+def _to_video_frame(image: Image.Image) -> VideoFrame:
+    """An upright frame, in RGB or RGBA."""
     upright = ImageOps.exif_transpose(image)
-    if upright.mode.startswith("I;16"):  # 16 bits of grey, which Pillow would cut off instead of scaling
+    if upright.mode.startswith("I;16"):  # 16-bit greyscale, which Pillow would clip instead of scaling
         upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
     if upright.has_transparency_data:
         return VideoFrame.from_ndarray(np.asarray(upright.convert("RGBA")), format="rgba")
     return VideoFrame.from_ndarray(np.asarray(upright.convert("RGB")), format="rgb24")
 
 
-def _listed(folder: Path) -> Iterable[Path]:
+def _list_folder(folder: Path) -> Iterable[Path]:
     return folder.iterdir() if folder.is_dir() else ()
 
 
-def _natural(path: Path) -> list[tuple[int, str]]:
-    """Digits by their number, everything else by its letters."""
+def _natural_key(path: Path) -> list[tuple[int, str]]:
+    """A sort key that compares digits by their number and other text by its characters."""
     parts = re.split(r"(\d+)", path.name)
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]

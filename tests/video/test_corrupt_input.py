@@ -24,11 +24,11 @@ def read(path):
 
 
 @pytest.mark.parametrize("content", [b"", b"a text\n" * 200, b"\0" * 5000, b"RIFF"])
-def test_what_is_no_video(tmp_path, content):
+def test_files_that_are_not_videos(tmp_path, content):
     (tmp_path / "clip.mp4").write_bytes(content)
-    for look in (probe, read):
+    for function in (probe, read):
         with pytest.raises(ClipError, match=r"clip\.mp4 .*expected a video"):
-            look(tmp_path / "clip.mp4")
+            function(tmp_path / "clip.mp4")
 
 
 @pytest.mark.parametrize(
@@ -38,7 +38,7 @@ def test_what_is_no_video(tmp_path, content):
         "ffconcat version 1.0\nfile http://{place}/clip.ts\n",
     ],
 )
-def test_a_playlist_never_leads_to_the_network(tmp_path, content):
+def test_a_playlist_cannot_access_the_network(tmp_path, content):
     callers = []
 
     class Server(socketserver.BaseRequestHandler):
@@ -55,7 +55,7 @@ def test_a_playlist_never_leads_to_the_network(tmp_path, content):
     assert callers == []
 
 
-def test_sound_only(tmp_path):
+def test_a_file_with_only_audio(tmp_path):
     make(tmp_path / "clip.mkv", [numbered(0)] * 25, sound="aac")
     sound = tmp_path / "sound.m4a"
     with av.open(str(tmp_path / "clip.mkv")) as source, av.open(str(sound), "w", format="mp4") as output:
@@ -64,19 +64,19 @@ def test_sound_only(tmp_path):
             if packet.size:
                 packet.stream = copy
                 output.mux(packet)
-    with pytest.raises(ClipError, match=r"no pictures in it that can be decoded \(it holds: audio\)"):
+    with pytest.raises(ClipError, match=r"no video stream that can be decoded \(it holds: audio\)"):
         read(sound)
 
 
 @pytest.mark.parametrize("name", ["clip.mp4", "clip.mkv"])
-def test_a_file_without_a_single_frame(tmp_path, name):
+def test_a_file_without_frames(tmp_path, name):
     with av.open(str(tmp_path / name), "w") as output:
         stream = output.add_stream("libx264", rate=25)
         stream.width, stream.height, stream.pix_fmt = 32, 32, "yuv420p"
         output.start_encoding()
-    for look in (probe, read):
+    for function in (probe, read):
         with pytest.raises(ClipError):
-            look(tmp_path / name)
+            function(tmp_path / name)
 
 
 def test_no_permission(tmp_path, monkeypatch):
@@ -91,7 +91,7 @@ def test_no_permission(tmp_path, monkeypatch):
 
 
 def grainy(index):
-    """A numbered picture that takes some room in a file."""
+    """A numbered image with noise, which compresses badly."""
     grain = np.random.default_rng(index).integers(-20, 20, (HEIGHT, WIDTH, 1))
     return (numbered(index) + grain).astype(np.uint8)
 
@@ -106,59 +106,59 @@ TRUNCATED = [
 
 
 @pytest.mark.parametrize("share", [0.5, 0.8])
-@pytest.mark.parametrize(("name", "how"), TRUNCATED)
-def test_of_a_truncated_clip_comes_what_can_be_decoded(tmp_path, name, how, share):
-    clip = make(tmp_path / name, [grainy(index) for index in range(COUNT)], **how)
+@pytest.mark.parametrize(("name", "arguments"), TRUNCATED)
+def test_a_truncated_clip_gives_the_frames_that_can_be_decoded(tmp_path, name, arguments, share):
+    clip = make(tmp_path / name, [grainy(index) for index in range(COUNT)], **arguments)
     clip.write_bytes(clip.read_bytes()[: int(clip.stat().st_size * share)])
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         frames = read(clip)
     assert 1 < len(frames) < COUNT
     for frame in frames[:-1]:
-        assert number(frame.picture) == frame.time * 25
-    said = [str(warning.message) for warning in caught if warning.category is TokenflowWarning]
-    assert all("damaged or cut off" in message for message in said)
-    assert len(said) == 1 or (not said and not name.endswith(("mp4", "mkv")))  # the others may end anywhere
+        assert number(frame.image) == frame.time * 25
+    messages = [str(warning.message) for warning in caught if warning.category is TokenflowWarning]
+    assert all("damaged or truncated" in message for message in messages)
+    assert len(messages) == 1 or (not messages and not name.endswith(("mp4", "mkv")))  # the others may end anywhere
 
 
-def test_a_clip_cut_off_before_its_index_is_none(tmp_path):
+def test_a_clip_truncated_before_its_index_cannot_be_read(tmp_path):
     clip = make(tmp_path / "clip.mp4", [numbered(index) for index in range(COUNT)])
     clip.write_bytes(clip.read_bytes()[:-300])
     with pytest.raises(ClipError, match="cannot be read"):
         read(clip)
 
 
-def test_the_damage_is_not_spoken_of_where_the_part_is_whole(tmp_path):
+def test_no_warning_if_the_requested_part_is_intact(tmp_path):
     clip = make(
         tmp_path / "clip.mp4",
         [numbered(index) for index in range(COUNT)],
         container_options={"movflags": "faststart"},
     )
     clip.write_bytes(clip.read_bytes()[:-200])
-    assert [number(frame.picture) for frame in read_frames(clip, frames=5)] == list(range(5))
+    assert [number(frame.image) for frame in read_frames(clip, frames=5)] == list(range(5))
 
 
-def test_a_size_that_changes_on_the_way_is_brought_to_the_first(tmp_path):
+def test_a_clip_that_changes_size_keeps_the_first_size(tmp_path):
     parts = [make(tmp_path / f"{size}.ts", [numbered(5, size, size)] * 4) for size in (32, 64)]
     (tmp_path / "both.ts").write_bytes(b"".join(part.read_bytes() for part in parts))
     with pytest.warns(TokenflowWarning, match="a packet is incomplete"):
         frames = read(tmp_path / "both.ts")
-    assert [number(frame.picture) for frame in frames] == [5] * 8
-    assert {frame.picture.shape for frame in frames} == {(32, 32, 3)}
+    assert [number(frame.image) for frame in frames] == [5] * 8
+    assert {frame.image.shape for frame in frames} == {(32, 32, 3)}
 
 
 def test_a_header_that_asks_for_too_much_memory(tmp_path, monkeypatch):
     clip = make(tmp_path / "clip.mp4", [numbered(0)] * 3)
     assert len(read(clip)) == 3
-    monkeypatch.setattr(container, "_MOST_PIXELS", HEIGHT * WIDTH // 2)
-    with pytest.raises(ClipError, match="no picture in it that can be decoded"):
+    monkeypatch.setattr(container, "_MAX_PIXELS", HEIGHT * WIDTH // 2)
+    with pytest.raises(ClipError, match="no frames that can be decoded"):
         read(clip)
 
 
 @cache
 def samples(folder):
-    """Small clips of many kinds, as bytes by their names."""
-    pictures = [numbered(index) for index in range(6)]
+    """Small clips of many formats: file name to bytes."""
+    images = [numbered(index) for index in range(6)]
     kinds = {
         "a.mp4": {"sound": "aac", "rotation": 90, "container_options": {"movflags": "faststart"}},
         "b.mkv": {"codec": "libx265", "options": {"x265-params": "log-level=none"}, "pixel_format": "yuv420p10le"},
@@ -169,27 +169,27 @@ def samples(folder):
         "g.mov": {"codec": "prores_ks", "pixel_format": "yuv422p10le"},
         "h.mp4": {"codec": "libsvtav1"},
     }
-    made = {name: make(folder / name, pictures, **how).read_bytes() for name, how in kinds.items()}
-    Image.fromarray(pictures[0]).save(folder / "i.png")
-    Image.fromarray(pictures[0]).save(folder / "j.jpg")
-    first, *rest = (Image.fromarray(picture) for picture in pictures)
+    made = {name: make(folder / name, images, **arguments).read_bytes() for name, arguments in kinds.items()}
+    Image.fromarray(images[0]).save(folder / "i.png")
+    Image.fromarray(images[0]).save(folder / "j.jpg")
+    first, *rest = (Image.fromarray(image) for image in images)
     first.save(folder / "k.webp", save_all=True, append_images=rest, duration=40)
     return made | {name: (folder / name).read_bytes() for name in ("i.png", "j.jpg", "k.webp")}
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("damage")
+    return tmp_path_factory.mktemp("corrupt")
 
 
 @settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
-def test_a_damaged_file_gives_frames_or_our_errors_and_nothing_else(folder, data):
+def test_a_corrupt_file_gives_frames_or_a_clip_error(folder, data):
     files = samples(folder)
     name = data.draw(st.sampled_from(sorted(files)))
     content = bytearray(files[name])
     for _ in range(data.draw(st.integers(0, 8))):
-        # headers matter most, so half of the flips go there
+        # half of the corrupted bytes are in the header, where they matter most
         reach = data.draw(st.sampled_from([min(len(content), 400), len(content)]))
         content[data.draw(st.integers(0, reach - 1))] = data.draw(st.integers(0, 255))
     if data.draw(st.booleans()):
@@ -205,7 +205,7 @@ def test_a_damaged_file_gives_frames_or_our_errors_and_nothing_else(folder, data
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
-def test_the_sound_of_a_damaged_file_goes_along_or_is_told_to_be_damaged(folder, data):
+def test_audio_of_a_corrupt_file_is_copied_or_raises_our_errors(folder, data):
     files = samples(folder)
     name = data.draw(st.sampled_from(["a.mp4", "d.avi"]))
     content = bytearray(files[name])
@@ -220,5 +220,5 @@ def test_the_sound_of_a_damaged_file_goes_along_or_is_told_to_be_damaged(folder,
         with VideoWriter(target, width=WIDTH, height=HEIGHT, rate=25, audio_from=damaged) as writer:
             for index in range(6):
                 writer.write(numbered(index))
-        assert [number(frame.picture) for frame in read_frames(target)] == list(range(6))
+        assert [number(frame.image) for frame in read_frames(target)] == list(range(6))
     assert not list(folder.glob(".written*"))

@@ -4,15 +4,15 @@ import av
 import numpy as np
 import pytest
 
-from tests.video.making import make, numbered, sound_of
+from tests.video.making import make, numbered, sound_of, write_pngs
 from tokenflow.errors import ClipError, ClipNotFoundError, TokenflowWarning
-from tokenflow.video import VideoWriter, probe, read_frames, write_pngs
+from tokenflow.video import VideoWriter, probe, read_frames
 
 COUNT = 100
-"""Pictures at 25 a second."""
+"""Images, at 25 fps."""
 
 REACH = 1200
-"""Samples that sound is searched for to both sides."""
+"""Samples to either side within which `delay` searches."""
 
 
 def clip_with(tmp_path, sound, name="clip.mp4", **settings):
@@ -20,9 +20,9 @@ def clip_with(tmp_path, sound, name="clip.mp4", **settings):
 
 
 def edit(clip, out, codec="h264", **part):
-    """What an edit does: read a part, write it with its sound."""
+    """Read a part of a clip and write it with its audio, as an edit does."""
     frames = list(read_frames(clip, **part))
-    height, width, _ = frames[0].picture.shape
+    height, width, _ = frames[0].image.shape
     with VideoWriter(
         out,
         width=width,
@@ -33,33 +33,33 @@ def edit(clip, out, codec="h264", **part):
         codec=codec,
     ) as writer:
         for frame in frames:
-            writer.write(frame.picture)
+            writer.write(frame.image)
     return out
 
 
-def heard(path, at, count=4096):
-    """The samples heard from `at` on, in seconds from the first picture."""
+def samples(path, at, count=4096):
+    """The samples from `at` on, in seconds from the first frame."""
     with av.open(str(path)) as container:
-        picture = next(container.decode(video=0))
+        first_frame = next(container.decode(video=0))
         container.seek(0)
         frames = list(container.decode(audio=0))
-    begin = frames[0].pts * frames[0].time_base - picture.pts * picture.time_base
-    samples = np.concatenate([_first_channel(frame) for frame in frames])
+    begin = frames[0].pts * frames[0].time_base - first_frame.pts * first_frame.time_base
+    signal = np.concatenate([_first_channel(frame) for frame in frames])
     first = round((Fraction(at).limit_denominator(1000) - begin) * 48_000)
     assert first >= 0
-    return samples[first : first + count]
+    return signal[first : first + count]
 
 
 def _first_channel(frame):
-    apart = frame.format.is_planar
-    return frame.to_ndarray()[0, :: 1 if apart else frame.layout.nb_channels].astype(float)
+    planar = frame.format.is_planar
+    return frame.to_ndarray()[0, :: 1 if planar else frame.layout.nb_channels].astype(float)
 
 
 def delay(path, at, clip, clip_at):
-    """Seconds by which the sound of one file comes late against another's, and how alike they are."""
-    part, reference = heard(path, at), heard(clip, clip_at - REACH / 48_000, 4096 + 2 * REACH)
-    alike = [np.corrcoef(part, reference[lag : lag + 4096])[0, 1] for lag in range(0, 2 * REACH, 4)]
-    return (REACH - 4 * int(np.argmax(alike))) / 48_000, max(alike)
+    """Seconds by which the audio of one file lags behind that of another, and their correlation."""
+    part, reference = samples(path, at), samples(clip, clip_at - REACH / 48_000, 4096 + 2 * REACH)
+    correlations = [np.corrcoef(part, reference[lag : lag + 4096])[0, 1] for lag in range(0, 2 * REACH, 4)]
+    return (REACH - 4 * int(np.argmax(correlations))) / 48_000, max(correlations)
 
 
 def length(path):
@@ -80,7 +80,7 @@ def length(path):
         ("pcm_s16le", "clip.mov", "out.mov", "h264"),
     ],
 )
-def test_sound_is_copied_bit_by_bit(tmp_path, sound, name, out, codec):
+def test_audio_is_copied_bit_for_bit(tmp_path, sound, name, out, codec):
     clip = clip_with(tmp_path, sound, name)
     stored, copied = sound_of(clip), sound_of(edit(clip, tmp_path / out, codec))
     assert [data for _, data in copied] == [data for _, data in stored]
@@ -90,7 +90,7 @@ def test_sound_is_copied_bit_by_bit(tmp_path, sound, name, out, codec):
     assert abs(begin) <= Fraction(1, 1000)
 
 
-def test_sound_from_a_transport_stream_is_copied(tmp_path):
+def test_audio_from_a_transport_stream_is_copied(tmp_path):
     clip = clip_with(tmp_path, "aac", "clip.ts")
     copied = sound_of(edit(clip, tmp_path / "out.mp4"))
     stored = sound_of(clip)
@@ -108,13 +108,13 @@ def test_sound_from_a_transport_stream_is_copied(tmp_path):
         ("libopus", "clip.mkv", "out.mkv"),
     ],
 )
-def test_sound_is_cut_to_the_part_and_in_step_with_it(tmp_path, start, sound, name, out):
+def test_audio_is_trimmed_to_the_part_and_in_sync(tmp_path, start, sound, name, out):
     clip = clip_with(tmp_path, sound, name)
     written = edit(clip, tmp_path / out, start=start, frames=10)
     assert length(written) == pytest.approx(10 / 25, abs=0.05)
-    late, alike = delay(written, 0.2, clip, start + 0.2)
-    assert abs(late) <= 0.001
-    assert alike > 0.98
+    lag, correlation = delay(written, 0.2, clip, start + 0.2)
+    assert abs(lag) <= 0.001
+    assert correlation > 0.98
 
 
 @pytest.mark.parametrize("start", [0, 0.4])
@@ -126,69 +126,69 @@ def test_sound_is_cut_to_the_part_and_in_step_with_it(tmp_path, start, sound, na
         ("pcm_u8", "clip.mkv", "out.mp4", "h264", "aac"),
     ],
 )
-def test_sound_that_cannot_be_copied_is_encoded_anew(tmp_path, start, sound, name, out, codec, expected):
+def test_audio_that_cannot_be_copied_is_encoded_again(tmp_path, start, sound, name, out, codec, expected):
     clip = clip_with(tmp_path, sound, name)
     written = edit(clip, tmp_path / out, codec, start=start)
     with av.open(str(written)) as container:
         assert container.streams.audio[0].codec_context.name.removeprefix("lib") == expected
     assert length(written) == pytest.approx(COUNT / 25 - start, abs=0.05)
     for time in (0.2, 1.5):
-        late, alike = delay(written, time, clip, start + time)
-        assert abs(late) <= 0.001
-        assert alike > 0.9
+        lag, correlation = delay(written, time, clip, start + time)
+        assert abs(lag) <= 0.001
+        assert correlation > 0.9
 
 
 @pytest.mark.parametrize(
     ("name", "codec"), [("clip.avi", "mpeg4"), ("clip.mkv", "libx264"), ("clip.mxf", "mpeg2video")]
 )
-def test_sound_whose_channels_have_no_names_is_encoded_anew_where_it_cannot_be_copied(tmp_path, name, codec):
-    """MP4 refuses to copy it, and says so no sooner than at its end."""
+def test_audio_without_a_channel_layout_is_encoded_again_if_it_cannot_be_copied(tmp_path, name, codec):
+    """MP4 refuses to hold it, but reports that only at the end."""
     clip = clip_with(tmp_path, "pcm_s16le", name, layout="stereo", codec=codec)
     written = edit(clip, tmp_path / "out.mp4")
     with av.open(str(written)) as container:
         sound = container.streams.audio[0]
         assert (sound.codec_context.name, sound.layout.name) == ("aac", "stereo")
-    late, alike = delay(written, 0.2, clip, 0.2)
-    assert abs(late) <= 0.001
-    assert alike > 0.9
+    lag, correlation = delay(written, 0.2, clip, 0.2)
+    assert abs(lag) <= 0.001
+    assert correlation > 0.9
 
 
-def test_no_sound_where_there_is_none(tmp_path):
+def test_a_clip_without_audio_gives_an_output_without_audio(tmp_path):
     out = edit(clip_with(tmp_path, None), tmp_path / "out.mp4")
     assert not probe(out).has_audio
 
 
-def test_sound_of_a_clip_that_cannot_be_read(tmp_path):
+def test_audio_from_a_clip_that_cannot_be_read(tmp_path):
     (tmp_path / "clip.mp4").write_text("no clip")
     with pytest.raises(ClipError, match="cannot be read"):
-        write_with_sound(tmp_path / "out.mp4", tmp_path / "clip.mp4")
+        write_with_audio(tmp_path / "out.mp4", tmp_path / "clip.mp4")
     assert [path.name for path in tmp_path.iterdir()] == ["clip.mp4"]
 
 
-def test_a_clip_for_the_sound_that_is_not_there(tmp_path):
+def test_audio_from_a_missing_clip(tmp_path):
     with pytest.raises(ClipNotFoundError):
-        write_with_sound(tmp_path / "out.mp4", tmp_path / "no.mp4")
+        write_with_audio(tmp_path / "out.mp4", tmp_path / "no.mp4")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_pictures_have_no_sound(tmp_path):
+def test_images_have_no_audio(tmp_path):
     write_pngs(tmp_path / "frames", [numbered(0)])
-    write_with_sound(tmp_path / "out.mp4", tmp_path / "frames")
+    write_with_audio(tmp_path / "out.mp4", tmp_path / "frames")
     assert not probe(tmp_path / "out.mp4").has_audio
 
 
-def test_every_second_frame_keeps_all_of_the_sound(tmp_path):
+def test_skipping_frames_keeps_all_audio(tmp_path):
     clip = clip_with(tmp_path, "aac")
     assert len(sound_of(edit(clip, tmp_path / "out.mp4", every=2))) == len(sound_of(clip))
 
 
-def test_of_several_tracks_the_first_goes_along_with_a_warning(tmp_path):
+def test_only_the_first_of_several_tracks_is_copied_with_a_warning(tmp_path):
     clips = [clip_with(tmp_path, sound, f"{sound}.mkv") for sound in ("flac", "aac")]
     with av.open(str(tmp_path / "both.mkv"), "w") as output:
         sources = [av.open(str(clip)) for clip in clips]
-        taken = [sources[0].streams.video[0], *(source.streams.audio[0] for source in sources)]
-        copies = [output.add_stream_from_template(stream) for stream in taken]
-        for source, stream, copy in zip((sources[0], *sources), taken, copies, strict=True):
+        streams = [sources[0].streams.video[0], *(source.streams.audio[0] for source in sources)]
+        copies = [output.add_stream_from_template(stream) for stream in streams]
+        for source, stream, copy in zip((sources[0], *sources), streams, copies, strict=True):
             source.seek(0)
             for packet in source.demux(stream):
                 if packet.size:
@@ -196,22 +196,22 @@ def test_of_several_tracks_the_first_goes_along_with_a_warning(tmp_path):
                     output.mux(packet)
         for source in sources:
             source.close()
-    with pytest.warns(TokenflowWarning, match=r"both\.mkv has 2 tracks of sound; only the first goes along") as said:
-        write_with_sound(tmp_path / "out.mkv", tmp_path / "both.mkv")
-    assert len(said) == 1
+    with pytest.warns(TokenflowWarning, match=r"both\.mkv has 2 audio tracks; only the first is copied") as caught:
+        write_with_audio(tmp_path / "out.mkv", tmp_path / "both.mkv")
+    assert len(caught) == 1
     with av.open(str(tmp_path / "out.mkv")) as container:
         assert [stream.codec_context.name for stream in container.streams.audio] == ["flac"]
 
 
-def test_sound_that_breaks_off_ends_with_a_warning(tmp_path):
+def test_truncated_audio_gives_a_warning(tmp_path):
     clip = clip_with(tmp_path, "pcm_s16le", "clip.mov", container_options={"movflags": "faststart"})
     clip.write_bytes(clip.read_bytes()[:-60_000])
-    with pytest.warns(TokenflowWarning, match="damaged or cut off"):
-        write_with_sound(tmp_path / "out.mov", clip)
+    with pytest.warns(TokenflowWarning, match="damaged or truncated"):
+        write_with_audio(tmp_path / "out.mov", clip)
     assert 1 < length(tmp_path / "out.mov") < COUNT / 25
 
 
-def write_with_sound(out, clip):
+def write_with_audio(out, clip):
     with VideoWriter(out, width=64, height=32, rate=25, audio_from=clip) as writer:
         for index in range(COUNT):
             writer.write(numbered(index))
