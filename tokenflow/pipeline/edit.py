@@ -170,9 +170,7 @@ def sample_edit(
     return latents
 
 
-def decode(
-    source: InvertedClip, latents: Latents, batch_size: int, on_event: Listener | None
-) -> Iterator[np.ndarray]:
+def decode(source: InvertedClip, latents: Latents, batch_size: int, on_event: Listener | None) -> Iterator[np.ndarray]:
     """The frames of some latents one by one, H W 3 uint8 at the working size."""
     with progress("decode", len(latents), on_event) as advance:
         for indices in batches(range(len(latents)), batch_size):

@@ -180,9 +180,7 @@ def _working_frames(
         yield resize(frame.image, width, height, options.resize), frame.source_time, frame.duration
 
 
-def working_size(
-    clip: Video, native_size: int, multiple: int, size: int | tuple[int, int] | None
-) -> tuple[int, int]:
+def working_size(clip: Video, native_size: int, multiple: int, size: int | tuple[int, int] | None) -> tuple[int, int]:
     """Width and height at which a clip is edited.
 
     Raises:

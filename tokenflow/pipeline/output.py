@@ -187,15 +187,11 @@ class ResultWriter:
         with ExitStack() as opening:  # closes the first writer if the second cannot be opened
             height, width = self._restore(self._frames[0]).shape[:2]
             path = self._folder / edited_name(output)
-            self._edited = opening.enter_context(
-                _writer(path, output, width, height, self._video.sound, **self._clock)
-            )
+            self._edited = opening.enter_context(_writer(path, output, width, height, self._video.sound, **self._clock))
             if output.comparison:
                 height, width = self._frames.shape[1:3]
                 path = self._folder / comparison_name(output)
-                self._comparison = opening.enter_context(
-                    _writer(path, output, 2 * width, height, None, **self._clock)
-                )
+                self._comparison = opening.enter_context(_writer(path, output, 2 * width, height, None, **self._clock))
             self._open = opening.pop_all()
         return self
 

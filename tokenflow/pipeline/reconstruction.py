@@ -52,9 +52,7 @@ def checked_reconstruction(
     return content
 
 
-def reconstruct(
-    source: InvertedClip, folder: Path, batch_size: int, on_event: Listener | None
-) -> dict[str, float]:
+def reconstruct(source: InvertedClip, folder: Path, batch_size: int, on_event: Listener | None) -> dict[str, float]:
     """Sample an inversion back, write the result as videos, and measure it against the source.
 
     Returns:
