@@ -180,8 +180,8 @@ def _propagation(config: Config, editing: EditDenoiser, source: InvertedClip, fo
         window=wanted.keyframe_window,
         extended=wanted.extended_attention,
         seed=wanted.seed,
-        carry_guidance=wanted.guidance == "carried",
-        carried_until=wanted.carried_until,
+        carry_guidance=wanted.guidance == "propagated",
+        carried_until=wanted.propagate_edit_until,
     )
 
 
