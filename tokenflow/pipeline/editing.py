@@ -23,7 +23,7 @@ from tokenflow.diffusion.sampling import Predict, sample
 from tokenflow.diffusion.schedules import CLEAN, Step
 from tokenflow.errors import ConfigError
 from tokenflow.events import Progress, track
-from tokenflow.metrics import Measures
+from tokenflow.metrics import EditMetrics
 from tokenflow.models.model import Model
 from tokenflow.modes.controlnet import ControlNet
 from tokenflow.modes.mode import InvertedClip, Mode
@@ -209,7 +209,7 @@ def matched_features(source: InvertedClip, inversion_steps: int, folder: Path | 
 
 
 def _write_pictures(
-    config: Config, source: InvertedClip, latents: Latents, folder: Path, measures: Measures, progress: Progress
+    config: Config, source: InvertedClip, latents: Latents, folder: Path, measures: EditMetrics, progress: Progress
 ) -> None:
     """Decode, write and measure the edit."""
     frames = source.frames
@@ -220,7 +220,7 @@ def _write_pictures(
                 measures.add(frames[frame], picture)
 
 
-def _edit_report(config: Config, trajectory: StoredInversion, measures: Measures) -> dict[str, Any]:
+def _edit_report(config: Config, trajectory: StoredInversion, measures: EditMetrics) -> dict[str, Any]:
     """Everything of report.json but the times."""
     return {
         "settings": config.model_dump(mode="json"),

@@ -3,7 +3,7 @@
 import torch
 
 from tokenflow.config import Config
-from tokenflow.metrics import ClipScore, Measures
+from tokenflow.metrics import ClipScore, EditMetrics
 from tokenflow.modes.mode import InvertedClip
 from tokenflow.pipeline.masks import read_masks
 from tokenflow.pipeline.preprocessing import LOSSLESS
@@ -22,7 +22,7 @@ def open_score(config: Config, device: torch.device) -> ClipScore | None:
     return None if config.metrics.clip is None else ClipScore(config.metrics.clip, config.edit.prompt, device)
 
 
-def open_measures(config: Config, source: InvertedClip, score: ClipScore | None) -> Measures:
+def open_measures(config: Config, source: InvertedClip, score: ClipScore | None) -> EditMetrics:
     """Everything that the configuration asks for.
 
     Raises:
@@ -32,4 +32,4 @@ def open_measures(config: Config, source: InvertedClip, score: ClipScore | None)
     mask = config.metrics.mask
     height, width = source.frames.shape[1:3]
     masks = None if mask is None else read_masks(mask, config.clip, width, height)
-    return Measures(reconstruction, masks, score)
+    return EditMetrics(reconstruction, masks, score)
