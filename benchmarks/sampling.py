@@ -52,7 +52,7 @@ def ours(
         "extended": DEFAULTS.extended_attention,
         "seed": SEED,
         "carry_guidance": True,
-        "carried_until": DEFAULTS.carried_until,
+        "carried_until": DEFAULTS.propagate_edit_until,
         **changes,
     }
     return TokenFlow(editing_with or editing(source, guidance), BATCH, **options)

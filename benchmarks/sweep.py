@@ -22,7 +22,7 @@ SCALES = 3.0, 4.0, 5.0, 7.5
 SHARED: dict[str, tuple[Any, ...]] = {
     "guidance_scale": SCALES,
     "keyframe_interval": (2, None, 8),
-    "carried_until": (0.0, 0.5, 0.75, 1.0),
+    "propagate_edit_until": (0.0, 0.5, 0.76, 1.0),
     "steps": (8, 15, 25),
 }
 SWEPT: dict[str, dict[str, tuple[Any, ...]]] = {
@@ -84,8 +84,8 @@ def guidance() -> Iterator[Line]:
     """
     for mode in filter(can_run, MODES):
         for scale in SCALES:
-            for way in ("per_frame", "carried"):
-                yield Line(mode, (("guidance_scale", scale), ("guidance", way), ("carried_until", 0.0)))
+            for way in ("per_frame", "propagated"):
+                yield Line(mode, (("guidance_scale", scale), ("guidance", way), ("propagate_edit_until", 0.0)))
 
 
 def measure(lines: Sequence[Line]) -> dict[Line, list[Figures]]:

@@ -23,13 +23,13 @@ def test_the_defaults_are_the_same_cells_whichever_setting_is_looked_at(mode: st
 @pytest.mark.parametrize("mode", MODES)
 def test_guidance_is_looked_at_where_the_network_sees_every_frame(mode: str) -> None:
     lines = [dict(line.changes) for line in guidance() if line.mode == mode]
-    assert all(changes["carried_until"] == 0 for changes in lines)
-    assert {changes["guidance"] for changes in lines} == {"carried", "per_frame"}
+    assert all(changes["propagate_edit_until"] == 0 for changes in lines)
+    assert {changes["guidance"] for changes in lines} == {"propagated", "per_frame"}
 
 
 def test_a_line_has_a_cell_a_clip_and_says_what_it_changes() -> None:
-    line = Line("pnp", (("guidance_scale", 3.0), ("guidance", "carried")))
+    line = Line("pnp", (("guidance_scale", 3.0), ("guidance", "propagated")))
     assert [cell.case for cell in line.cells] == TUNING
     assert line.cells[0].settings == (("mode", "pnp"), ("guidance_scale", 3.0))
-    assert line.shown == ["pnp", "guidance_scale, guidance", "3.0, carried"]
-    assert Line("pnp", (("guidance", "carried"),)).shown == ["pnp", "guidance", "**carried**"]
+    assert line.shown == ["pnp", "guidance_scale, guidance", "3.0, propagated"]
+    assert Line("pnp", (("guidance", "propagated"),)).shown == ["pnp", "guidance", "**propagated**"]

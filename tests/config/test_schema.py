@@ -1,3 +1,5 @@
+"""The JSON Schema accepts what the loader accepts, and describes every setting."""
+
 import json
 from pathlib import Path
 from typing import Any
@@ -20,17 +22,17 @@ MINIMAL: dict[str, Any] = {
 }
 
 
-def test_it_is_a_schema() -> None:
+def test_it_is_a_valid_schema() -> None:
     jsonschema.Draft202012Validator.check_schema(file_schema())
     assert json.loads(json.dumps(file_schema())) == file_schema()
 
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
-def test_every_example_keeps_to_it_as_it_is_written(path: Path) -> None:
+def test_every_example_is_valid(path: Path) -> None:
     VALIDATOR.validate(yaml.safe_load(path.read_text()))
 
 
-def test_a_resolved_configuration_keeps_to_it() -> None:
+def test_a_saved_config_is_valid() -> None:
     VALIDATOR.validate(yaml.safe_load(Config.model_validate(MINIMAL).to_yaml()))
 
 
@@ -43,9 +45,10 @@ def test_a_resolved_configuration_keeps_to_it() -> None:
         {"edit": {"steps": "${inversion.steps}", "prompt": "${clip.prompt} of gold"}},
         {"clip": {"size": [640, 480]}},
         {"clip": {"size": None}},
+        {"edit": {"carried_until": 0.5, "guidance": "carried"}},
     ],
 )
-def test_it_takes_what_a_file_may_be(content: dict[str, Any]) -> None:
+def test_it_accepts_partial_files_references_and_former_names(content: dict[str, Any]) -> None:
     VALIDATOR.validate(content)
 
 
@@ -79,12 +82,20 @@ def test_it_refuses_what_the_loader_refuses(wrong: dict[str, Any], tmp_path: Pat
         load_config(path, environment={})
 
 
-def test_every_setting_is_in_it() -> None:
-    """Completion offers what the loader knows, by the same names."""
+def test_it_has_every_setting_and_no_other_that_is_not_deprecated() -> None:
     schema = file_schema()
     for name, setting in Config.model_fields.items():
         section: Any = setting.annotation
         if not hasattr(section, "model_fields"):
             assert name in schema["properties"]
             continue
-        assert set(schema["$defs"][section.__name__]["properties"]) == set(section.model_fields), name
+        properties = schema["$defs"][section.__name__]["properties"]
+        assert {key for key, each in properties.items() if "deprecated" not in each} == set(section.model_fields), name
+
+
+def test_a_former_name_is_deprecated_and_constrained_as_the_present_one() -> None:
+    properties = file_schema()["$defs"]["Edit"]["properties"]
+    former = properties["carried_until"]
+    assert former["description"] == "Former name of edit.propagate_edit_until."
+    assert former["anyOf"] == properties["propagate_edit_until"]["anyOf"]
+    assert not VALIDATOR.is_valid({"edit": {"carried_until": 2}})

@@ -20,21 +20,21 @@ def over_time(*masks: np.ndarray | None) -> dict[str, list[float | None]]:
     return change.over_time["change"]
 
 
-def test_change_is_told_inside_and_outside_a_mask() -> None:
+def test_change_is_split_into_inside_and_outside_of_a_mask() -> None:
     assert over_time(np.array([[1.0, 0.0]])) == {"whole": [(LEFT + RIGHT) / 2], "inside": [LEFT], "outside": [RIGHT]}
 
 
-def test_without_a_mask_there_is_the_whole_alone() -> None:
+def test_without_a_mask_only_the_whole_image_is_measured() -> None:
     assert over_time(None) == {"whole": [(LEFT + RIGHT) / 2]}
 
 
-def test_a_mask_that_is_half_counts_half_on_either_side() -> None:
+def test_a_soft_mask_weights_both_sides() -> None:
     inside = (0.5 * LEFT + 1 * RIGHT) / 1.5
     assert over_time(np.array([[0.5, 1.0]]))["inside"] == pytest.approx([inside])
     assert over_time(np.array([[0.5, 1.0]]))["outside"] == pytest.approx([LEFT])
 
 
-def test_a_frame_wholly_on_one_side_of_its_mask_has_no_value_on_the_other() -> None:
+def test_an_empty_side_of_a_mask_has_no_value() -> None:
     assert over_time(np.ones((1, 2)), np.array([[1.0, 0.0]]))["outside"] == [None, RIGHT]
     assert over_time(np.zeros((1, 2)), np.array([[1.0, 0.0]]))["inside"] == [None, LEFT]
 
@@ -49,11 +49,11 @@ def test_the_whole_lies_between_inside_and_outside(share: float) -> None:
 
 
 def test_gradient_energy_by_hand() -> None:
-    picture = np.array([[0.0, 1.0], [0.5, 0.5]])[..., None]
-    assert gradient_energy(picture) == pytest.approx((0.5**2 + 0.5**2) / 2 + (1**2 + 0) / 2)
+    image = np.array([[0.0, 1.0], [0.5, 0.5]])[..., None]
+    assert gradient_energy(image) == pytest.approx((0.5**2 + 0.5**2) / 2 + (1**2 + 0) / 2)
 
 
-def test_gradient_energy_of_one_colour_is_0() -> None:
+def test_gradient_energy_of_a_single_colour_is_0() -> None:
     assert gradient_energy(np.full((5, 6, 3), 0.3)) == 0
 
 

@@ -13,22 +13,22 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from tokenflow.metrics import psnr, ssim
 
 GENERATOR = torch.Generator().manual_seed(0)
-PICTURES = torch.rand(3, 3, 40, 48, generator=GENERATOR)
-NOISY = (PICTURES + 0.2 * torch.randn(PICTURES.shape, generator=GENERATOR)).clamp(0, 1)
+IMAGES = torch.rand(3, 3, 40, 48, generator=GENERATOR)
+NOISY = (IMAGES + 0.2 * torch.randn(IMAGES.shape, generator=GENERATOR)).clamp(0, 1)
 
 
 def grey(value: float, height: int = 16, width: int = 16) -> torch.Tensor:
     return torch.full((1, 3, height, width), value)
 
 
-def last(picture: torch.Tensor) -> np.ndarray:
-    """A picture 3 H W as scikit-image takes it, in double precision."""
-    return picture.permute(1, 2, 0).double().numpy()
+def channels_last(image: torch.Tensor) -> np.ndarray:
+    """An image 3 H W as H W 3 float64, as scikit-image takes it."""
+    return image.permute(1, 2, 0).double().numpy()
 
 
 @given(st.floats(0, 1), st.floats(0, 1))
 @settings(max_examples=25, deadline=None)
-def test_psnr_of_pictures_a_constant_apart(one: float, other: float) -> None:
+def test_psnr_of_images_a_constant_apart(one: float, other: float) -> None:
     if abs(one - other) < 1e-3:
         return
     expected = -20 * math.log10(abs(one - other))
@@ -36,38 +36,38 @@ def test_psnr_of_pictures_a_constant_apart(one: float, other: float) -> None:
     assert psnr(grey(one), grey(other)).item() == pytest.approx(expected, abs=1e-3)
 
 
-def test_psnr_of_equal_pictures_is_infinite() -> None:
-    assert psnr(PICTURES, PICTURES).tolist() == [math.inf] * 3
+def test_psnr_of_equal_images_is_infinite() -> None:
+    assert psnr(IMAGES, IMAGES).tolist() == [math.inf] * 3
 
 
-def test_psnr_is_scikit_images_picture_by_picture() -> None:
+def test_psnr_matches_scikit_image() -> None:
     expected = [
-        peak_signal_noise_ratio(last(one), last(other), data_range=1)
-        for one, other in zip(PICTURES, NOISY, strict=True)
+        peak_signal_noise_ratio(channels_last(one), channels_last(other), data_range=1)
+        for one, other in zip(IMAGES, NOISY, strict=True)
     ]
-    assert psnr(NOISY, PICTURES).tolist() == pytest.approx(expected, rel=1e-5)
+    assert psnr(NOISY, IMAGES).tolist() == pytest.approx(expected, rel=1e-5)
 
 
-def test_ssim_of_equal_pictures_is_1() -> None:
-    assert ssim(PICTURES, PICTURES).tolist() == pytest.approx([1, 1, 1], abs=1e-6)
+def test_ssim_of_equal_images_is_1() -> None:
+    assert ssim(IMAGES, IMAGES).tolist() == pytest.approx([1, 1, 1], abs=1e-6)
 
 
 @pytest.mark.parametrize(("one", "other"), [(0.2, 0.6), (0.0, 1.0), (0.5, 0.5)])
-def test_ssim_of_pictures_of_one_colour_compares_their_means_alone(one: float, other: float) -> None:
+def test_ssim_of_single_coloured_images_compares_their_means(one: float, other: float) -> None:
     constant = 0.01**2  # C₁ of Wang et al., equation 6
     expected = (2 * one * other + constant) / (one**2 + other**2 + constant)
     # Variances are differences of float32 squares here, beside C₂ = 9e-4.
     assert ssim(grey(one), grey(other)).item() == pytest.approx(expected, abs=1e-3)
 
 
-def test_ssim_is_scikit_images_picture_by_picture() -> None:
-    # In a frame of one grey, since the two continue pictures beyond their borders in different ways.
-    framed, noisy = (F.pad(pictures, (12,) * 4, value=0.5) for pictures in (PICTURES, NOISY))
+def test_ssim_matches_scikit_image() -> None:
+    # Framed in one grey, because the two libraries pad at the border differently.
+    framed, noisy = (F.pad(images, (12,) * 4, value=0.5) for images in (IMAGES, NOISY))
     expected = []
     for one, other in zip(framed, noisy, strict=True):
         _, similarity = structural_similarity(
-            last(one),
-            last(other),
+            channels_last(one),
+            channels_last(other),
             channel_axis=2,
             data_range=1,
             gaussian_weights=True,
@@ -81,6 +81,6 @@ def test_ssim_is_scikit_images_picture_by_picture() -> None:
 
 
 def test_ssim_falls_with_noise() -> None:
-    halfway = (PICTURES + NOISY) / 2
-    assert torch.all(ssim(NOISY, PICTURES) < ssim(halfway, PICTURES))
-    assert torch.all(ssim(halfway, PICTURES) < 1)
+    halfway = (IMAGES + NOISY) / 2
+    assert torch.all(ssim(NOISY, IMAGES) < ssim(halfway, IMAGES))
+    assert torch.all(ssim(halfway, IMAGES) < 1)

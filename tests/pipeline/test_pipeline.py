@@ -73,7 +73,7 @@ def configured(material: Path, output: Path, *overrides: str, trajectories: Path
     [
         ("keyframe_window=3", "window", 3),
         ("extended_attention=all", "extended", "all"),
-        ("carried_until=0.25", "carried_until", 0.25),
+        ("propagate_edit_until=0.25", "carried_until", 0.25),
         ("guidance=per_frame", "carry_guidance", False),
         ("keyframe_interval=2", "interval", 2),
         ("keyframe_interval=null", "interval", 4),

@@ -230,10 +230,10 @@ def _ctrl_c_as_itself() -> Iterator[None]:
 def _settings_among_options(words: list[str]) -> str:
     """What was probably meant by options that are none."""
     from tokenflow.config import Config
-    from tokenflow.config.suggestions import annotation, is_section, meant
+    from tokenflow.config.suggestions import annotation, is_section, suggest_keys
 
     names = [word.removeprefix("--").partition("=")[0] for word in words if word.startswith("--")]
-    keys = [key for name in names for key in meant(Config, name) if not is_section(annotation(Config, key))]
+    keys = [key for name in names for key in suggest_keys(Config, name) if not is_section(annotation(Config, key))]
     return " or ".join(f"{key}=…" for key in keys)
 
 

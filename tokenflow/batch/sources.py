@@ -11,7 +11,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from tokenflow.batch.jobs import refuse
-from tokenflow.config import WORDS, Config, read_settings, resolve
+from tokenflow.config import WORDS, Config, read_settings, rename_layer, resolve
 from tokenflow.errors import BatchError, ConfigError, TokenflowWarning
 from tokenflow.video import clip_files
 
@@ -114,7 +114,7 @@ def _drafts_of_matrix(path: Path, settings: DictConfig) -> Iterator[_Draft]:
             merged = _merged(
                 {"output": {"dir": f"outputs/{path.stem}"}},
                 settings,
-                {"clip": _without_words(clip), "edit": _without_words(edit)},
+                rename_layer(OmegaConf.create({"clip": _without_words(clip), "edit": _without_words(edit)}), str(path)),
                 {WORDS: OmegaConf.merge(clip.get(WORDS, {}), edit.get(WORDS, {}))},
             )
             yield _Draft(f"{path} ({clip_name} × {edit_name})", merged, f"{clip_name}-{edit_name}")

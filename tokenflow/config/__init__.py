@@ -1,6 +1,7 @@
-"""What a user may ask for: typed settings, and where they are read from. Knows no torch and no model."""
+"""Settings: their types, defaults and descriptions, and reading them from files, environment and command line."""
 
 from tokenflow.config.reading import WORDS, load_config, read_settings, resolve
+from tokenflow.config.renamed import rename_layer
 from tokenflow.config.settings import PRESETS, Clip, Config, ControlNet, Edit, Model, Output, PnP, SDEdit
 
 __all__ = [
@@ -16,5 +17,6 @@ __all__ = [
     "SDEdit",
     "load_config",
     "read_settings",
+    "rename_layer",
     "resolve",
 ]

@@ -1,4 +1,4 @@
-"""The settings: types, defaults and bounds. Never changed afterwards. Knows nothing of where they come from."""
+"""The settings of a run: types, defaults and bounds. Sections are frozen and may be used as values from Python."""
 
 import errno
 import os
@@ -22,48 +22,50 @@ from pydantic import (
 
 from tokenflow.config.suggestions import is_section
 
-Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=1, le=10**9)]
-Side = Annotated[int, Field(ge=16, le=16_384)]
+FractionOfSteps = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+"""Of the sampling steps, the noisiest first."""
+
+PositiveCount = Annotated[int, Field(ge=1, le=10**9)]
+SidePixels = Annotated[int, Field(ge=16, le=16_384)]
 
 
-def _one_size(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
-    """Say once what a size is, where pydantic says for each form of it why it is none."""
+def _explain_size_once(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
+    """One error for a size, where pydantic gives one for each of its forms."""
     try:
         return validate(value)
     except ValidationError:
         raise ValueError(
-            "expected the shorter side in pixels, or a box [width, height], all from 16 to 16384"
+            "expected the shorter side in pixels, or a box [width, height], each from 16 to 16384"
         ) from None
 
 
-Size = Annotated[Side | tuple[Side, Side], WrapValidator(_one_size)]
+WorkingSize = Annotated[SidePixels | tuple[SidePixels, SidePixels], WrapValidator(_explain_size_once)]
+"""The shorter side in pixels, or a box of width and height."""
 
 
-def _named(value: Any) -> Any:
-    """Refuse what names nothing, of which a path would make the working directory; and let ~ be the home directory."""
+def _expand_path(value: Any) -> Any:
+    """Expand `~`, and refuse an empty path, which would otherwise mean the working directory."""
     if not isinstance(value, str | Path):
         return value
     if not str(value).strip():
         raise ValueError("expected a name; write . for the working directory")
-    place = os.path.expanduser(value)
-    _can_be_looked_for(place)
-    return place
+    path = os.path.expanduser(value)
+    _refuse_impossible(path)
+    return path
 
 
-def _can_be_looked_for(place: str) -> None:
-    """Refuse a path that is too long for the system, or holds what no path may, whatever may be there."""
+def _refuse_impossible(path: str) -> None:
+    """Refuse a path that no file can have: too long for the system, or with characters it does not allow."""
     try:
-        os.lstat(place)
+        os.lstat(path)
     except (OSError, ValueError) as error:
         if isinstance(error, ValueError) or error.errno == errno.ENAMETOOLONG:
-            why = getattr(error, "strerror", None) or error
-            raise ValueError(f"expected a path that can be looked for ({why})") from None
+            reason = getattr(error, "strerror", None) or error
+            raise ValueError(f"invalid path ({reason})") from None
 
 
-Place = Annotated[Path, BeforeValidator(_named)]
-Name = Annotated[str, BeforeValidator(_named)]
-"""A folder, a file or a hub id."""
+LocalPath = Annotated[Path, BeforeValidator(_expand_path)]
+PathOrHubId = Annotated[str, BeforeValidator(_expand_path)]
 
 
 class _Section(BaseModel):
@@ -71,133 +73,272 @@ class _Section(BaseModel):
 
     @field_validator("*", mode="before")
     @classmethod
-    def _no_truth_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
-        """Refuse truth values where none is meant: pydantic would take them for 1 and 0."""
+    def _refuse_stray_booleans(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse a boolean for a setting of another type: pydantic would read it as 1 or 0."""
         wanted = cls.model_fields[info.field_name or ""].annotation
         if isinstance(value, bool) and wanted is not bool and not is_section(wanted):
-            raise ValueError("expected no truth value (put words such as yes in quotes)")
+            raise ValueError("expected a string or number (quote words such as 'yes')")
         return value
 
 
 class Clip(_Section):
-    """The source: where it is, what it shows, and which part of it to edit."""
+    """The source clip: where it is, what it shows, and which part of it to edit."""
 
-    path: Place
-    prompt: str = Field(description="What the clip shows, in the words that an edit then changes.")
-    start: float = Field(
-        0.0, ge=0, le=10**7, allow_inf_nan=False, description="Seconds into the clip where the part begins."
+    path: LocalPath = Field(
+        description="The clip: a video, an animation such as a GIF, an image, a folder of images, or a pattern such as "
+        "shots/%04d.png."
     )
-    frames: Count | None = Field(None, description="How many frames to take; null for all.")
-    every: Count = Field(1, description="Take every n-th frame.")
-    size: Size | None = Field(
+    prompt: str = Field(
+        description="What the clip shows. The inversion is conditioned on it; edit.prompt is usually the same sentence "
+        "with some words replaced."
+    )
+    start: float = Field(
+        0.0, ge=0, le=10**7, allow_inf_nan=False, description="Where the edited part begins, in seconds."
+    )
+    frames: PositiveCount | None = Field(None, description="Number of frames to edit; null for all up to the end.")
+    every: PositiveCount = Field(1, description="Edit every n-th frame only; the result has fewer frames per second.")
+    size: WorkingSize | None = Field(
         None,
-        description="While editing: pixels of the shorter side, or a box [width, height] to keep within; null for the "
-        "size the model was trained at. Brought to what the model takes, and the result back to the clip's size.",
+        description="Working size: the shorter side in pixels, or a box [width, height] to fit into; null for the size "
+        "the model was trained at. Rounded to what the model accepts. Larger keeps finer detail and costs more time "
+        "and memory. The result is scaled back to the clip's own size.",
     )
     resize: Literal["fit", "fill", "pad"] = Field(
-        "fit", description="Where the aspect is not quite what the model takes: stretch, cut off, or add edges."
+        "fit",
+        description="How to reach an aspect ratio that the model accepts: fit stretches slightly, fill crops two sides "
+        "(the result stays cropped), pad repeats the edges around the image.",
     )
 
 
 class Model(_Section):
-    """The diffusion model: a folder, a hub id or a .safetensors file."""
+    """The diffusion model, and how it is loaded."""
 
-    path: Name
-    base: Name | None = Field(None, description="For a .safetensors file: the model whose configuration it shares.")
-    device: str = "auto"
-    dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
+    path: PathOrHubId = Field(description="A folder in diffusers' layout, a .safetensors file, or a Hub id.")
+    revision: str | None = Field(
+        None,
+        min_length=1,
+        description="Branch, tag or commit on the Hub; null for the default branch. A commit pins the weights, so that "
+        "a stored inversion stays valid.",
+    )
+    base: PathOrHubId | None = Field(
+        None,
+        description="For a .safetensors file: the folder or Hub id of the model it descends from, whose configuration, "
+        "tokenizer and scheduler it uses; null to let diffusers choose.",
+    )
+    device: str = Field(
+        "auto",
+        description="Where to compute: cpu, cuda, cuda:N or mps; auto takes CUDA, then MPS, then the CPU.",
+    )
+    dtype: Literal["auto", "float32", "float16", "bfloat16"] = Field(
+        "auto",
+        description="Precision of the weights. auto takes float16 on CUDA, bfloat16 on a CPU that multiplies in it, "
+        "else float32. An inversion is only valid for the precision it was made in.",
+    )
     offload: bool = Field(
-        False, description="Keep on the device only the part at work: for cards that do not hold the whole model."
+        False,
+        description="Keep only the part in use (text encoder, VAE or UNet) on the device: for cards that cannot hold "
+        "the whole model. Slower.",
     )
     tiling: bool = Field(
-        False, description="Encode and decode in tiles, for pictures whose autoencoder does not fit in memory."
+        False,
+        description="Encode and decode in overlapping tiles: bounds the VAE's memory for large images. Results "
+        "differ slightly at their borders.",
     )
 
 
 class Inversion(_Section):
-    """Stage 1: DDIM inversion and its reconstruction check."""
+    """Stage 1: DDIM inversion of the clip, and the check of its reconstruction."""
 
-    steps: Count = 25
-    batch_size: Count = 8
-    iterations: int = Field(1, ge=1, le=10, description="Fixed-point iterations a step, a network call each.")
+    steps: PositiveCount = Field(
+        25, description="Inversion steps. More reconstruct the source better; time and disk space grow in proportion."
+    )
+    batch_size: PositiveCount = Field(
+        8, description="Frames per network call. Sets speed and memory; changes the result by rounding only."
+    )
+    iterations: int = Field(
+        1,
+        ge=1,
+        le=10,
+        description="Fixed-point iterations per step, one network call each, 1 to 10. More make the inversion closer "
+        "to exact.",
+    )
+    check: bool = Field(
+        True,
+        description="Sample the inversion back without an edit, and compare it with the source: a network call per "
+        "frame and step. Without it there is no reconstruction video, and reports lack its figures.",
+    )
     warn_below_psnr: float = Field(
         22.0,
         ge=0,
         allow_inf_nan=False,
-        description="Warn when the reconstruction is poorer than this, in dB.",
+        description="Warn if the reconstruction's PSNR is below this, in dB: no edit can be better than it.",
     )
 
 
 class PnP(_Section):
-    """Plug-and-Play: which features of the source are injected, and for which share of the steps, as attention is."""
+    """Plug-and-Play (Tumanyan et al., CVPR 2023): inject the source's features and self-attention.
 
-    features_until: Fraction = 1.0
-    attention_until: Fraction = 0.8
+    For the first `features_until` of the steps (τ_f in section 4 of the paper), the features of decoder layer 4 are
+    replaced by the source's at the same noise level. For the first `attention_until` of the steps (τ_A), the queries
+    and keys of decoder self-attention are, from that layer on, so that its maps softmax(QKᵀ/√d) are the source's. Both
+    keep layout and shapes; lower values leave the edit freer.
+
+        tokenflow.PnP(features_until=0.8, attention_until=0.5)
+    """
+
+    features_until: FractionOfSteps = Field(
+        1.0,
+        description="Fraction of the steps, 0 to 1, in which the source's features are injected. Higher holds the "
+        "layout; lower lets shapes change.",
+    )
+    attention_until: FractionOfSteps = Field(
+        0.8,
+        description="Fraction of the steps, 0 to 1, in which the source's queries and keys are injected. Higher holds "
+        "fine structure; lower lets textures and parts change.",
+    )
     features: Literal["block", "residual"] = Field(
         "block",
-        description="Of the injected residual block: all that leaves it, which holds the layout; or only what it adds "
-        "to its shortcut, as in the published code.",
+        description="What is injected at the residual block: block, its whole output, which holds the layout; or "
+        "residual, only what it adds to its shortcut, as in the published code, which is freer.",
     )
 
 
 class SDEdit(_Section):
-    """SDEdit: how much noise the source is given, and of which kind."""
+    """SDEdit (Meng et al., ICLR 2022): noise the source part of the way, and denoise it under the new prompt.
 
-    strength: float = Field(0.75, gt=0, le=1, allow_inf_nan=False)
-    noise: Literal["inversion", "shared"] = "inversion"
+    Sampling takes the last `strength` of all steps, starting from x_t = √ᾱ_t·x₀ + √(1−ᾱ_t)·ε. `noise` chooses ε: what
+    the inversion found for each frame, or one Gaussian sample shared by all frames.
+
+        tokenflow.SDEdit(strength=0.6, noise="shared")
+    """
+
+    strength: float = Field(
+        0.75,
+        gt=0,
+        le=1,
+        allow_inf_nan=False,
+        description="Fraction of the steps to sample, above 0 and up to 1. Higher starts from more noise and changes "
+        "more, including shapes.",
+    )
+    noise: Literal["inversion", "shared"] = Field(
+        "inversion",
+        description="Initial noise: inversion, each frame's own, which keeps more of the source; or shared, one "
+        "Gaussian sample for all frames, which is freer.",
+    )
 
 
 class ControlNet(_Section):
-    """ControlNet on the source's edges: which one, how strongly, and between which fractions of the steps."""
+    """ControlNet (Zhang et al., ICCV 2023) on the Canny edges of the source: outlines stay, the rest may change.
 
-    path: Name = "data/models/mini-controlnet-canny"
-    scale: float = Field(1.0, ge=0, le=100, allow_inf_nan=False)
-    start: Fraction = 0.0
-    end: Fraction = 1.0
-    noise: Literal["inversion", "shared"] = "inversion"
+    Between the fractions `start` and `end` of the steps, the ControlNet's residuals for the source frame's edges, times
+    `scale`, are added to the UNet's skip connections and middle block.
+
+        tokenflow.ControlNet(path="lllyasviel/control_v11p_sd15_canny", scale=0.8)
+    """
+
+    path: PathOrHubId = Field(
+        "data/models/mini-controlnet-canny",
+        description="A Canny ControlNet made for the model: a folder or a Hub id, such as "
+        "lllyasviel/control_v11p_sd15_canny for Stable Diffusion 1.5.",
+    )
+    scale: float = Field(
+        1.0,
+        ge=0,
+        le=100,
+        allow_inf_nan=False,
+        description="Factor on the ControlNet's residuals, 0 to 100. Higher follows the source's outlines more "
+        "strictly; 0 ignores them.",
+    )
+    start: FractionOfSteps = Field(
+        0.0,
+        description="Fraction of the steps, 0 to 1, after which the ControlNet begins to act. Higher lets the rough "
+        "layout change.",
+    )
+    end: FractionOfSteps = Field(
+        1.0,
+        description="Fraction of the steps, 0 to 1, after which it stops acting. Lower lets details depart from the "
+        "outlines.",
+    )
+    noise: Literal["inversion", "shared"] = Field(
+        "inversion",
+        description="Initial noise: inversion, each frame's own, which keeps more of the source; or shared, one "
+        "Gaussian sample for all frames, which is freer.",
+    )
 
     @model_validator(mode="after")
     def _start_before_end(self) -> "ControlNet":
         if self.start > self.end:
-            raise ValueError(f"start ({self.start}) has to come before end ({self.end})")
+            raise ValueError(f"expected start ({self.start}) no later than end ({self.end})")
         return self
 
 
 class Edit(_Section):
-    """Stage 2: the sentence, and how to get there."""
+    """Stage 2: what the edit shows, and how it is made."""
 
-    prompt: str
-    negative_prompt: str = ""
-    mode: Literal["pnp", "sdedit", "controlnet"] = "pnp"
-    steps: Count = 25
-    guidance_scale: float = Field(4.0, ge=1, le=1000, allow_inf_nan=False)
-    guidance: Literal["carried", "per_frame"] = Field(
-        "carried",
-        description="Guidance carried from the keyframes, or computed for every frame that the network sees.",
+    prompt: str = Field(description="What the edited clip shows.")
+    negative_prompt: str = Field(
+        "", description="What to steer away from. Has no effect where edit.guidance_scale is 1."
     )
-    carried_until: Fraction = Field(
-        0.75,
-        description="Fraction of the steps, the noisiest first, in which frames between keyframes take the whole edit "
-        "from these, without a network call.",
+    mode: Literal["pnp", "sdedit", "controlnet"] = Field(
+        "pnp",
+        description="What the edit keeps of its source: pnp, layout, shapes and poses; sdedit, rough layout and "
+        "colours; controlnet, outlines.",
     )
-    seed: int = Field(0, ge=0, le=2**63 - 1)
-    batch_size: Count = Field(
+    steps: PositiveCount = Field(
+        25, description="Sampling steps; may differ from inversion.steps. More give finer detail and take longer."
+    )
+    guidance_scale: float = Field(
+        4.0,
+        ge=1,
+        le=1000,
+        allow_inf_nan=False,
+        description="Scale of classifier-free guidance, 1 to 1000; 1 turns it off. Higher follows the prompt more "
+        "strongly and flickers more.",
+    )
+    guidance: Literal["propagated", "per_frame"] = Field(
+        "propagated",
+        description="Where the guidance (conditional minus unconditional prediction) is computed: propagated, on "
+        "keyframes, and warped to the other frames; or per_frame, on every frame that goes through the network, which "
+        "is a little sharper, flickers more and costs more.",
+    )
+    propagate_edit_until: FractionOfSteps = Field(
+        0.76,
+        description="Fraction of the steps, 0 to 1, in which frames between keyframes take the whole edit from the "
+        "keyframes, without a network call. Lower is slower; at 1 artefacts are left at disocclusions.",
+    )
+    seed: int = Field(
+        0, ge=0, le=2**63 - 1, description="Seed of the keyframe draw and of shared noise: same seed, same result."
+    )
+    batch_size: PositiveCount = Field(
         8,
-        description="How many frames go through the network at once, keyframes aside, of which a whole window does; "
-        "never changes the result.",
+        description="Frames per network call; keyframes go through a window at a time. Sets speed and memory; changes "
+        "the result by rounding only.",
     )
-    propagation: Literal["tokenflow", "none"] = "tokenflow"
-    correspondence: Literal["flow", "nearest"] = "flow"
-    keyframe_interval: Count | None = Field(
-        None, description="Frames to a keyframe; null for 4, or the whole clip where it is shorter."
+    propagation: Literal["tokenflow", "none"] = Field(
+        "tokenflow",
+        description="tokenflow edits keyframes together and propagates their features to the frames between; none "
+        "edits each frame on its own, which flickers.",
+    )
+    correspondence: Literal["flow", "nearest"] = Field(
+        "flow",
+        description="How matching places are found between frames: flow, optical flow of the source; or nearest, the "
+        "model's most similar features, for clips where optical flow fails.",
+    )
+    keyframe_interval: PositiveCount | None = Field(
+        None,
+        description="Frames per keyframe; null for 4, or for the clip's length if that is less. Lower tracks fast "
+        "motion better but is slower and flickers more.",
     )
     keyframe_window: int = Field(
-        8, ge=2, description="How many keyframes attend to each other at most, and go through the network at once."
+        8,
+        ge=2,
+        description="Maximum number of keyframes, 2 or more, that attend to each other and go through the network in "
+        "one call. More look more alike; memory grows with it, whatever the clip's length.",
     )
     extended_attention: Literal["coarse", "all"] = Field(
         "coarse",
-        description="At which of the network's levels keyframes attend to each other: at all but the finest, or, as in "
-        "the published code, at all.",
+        description="At which resolutions of the network keyframes attend to each other: coarse, all but the finest; "
+        "or all, as in the published code, which is slower.",
     )
     pnp: PnP = PnP()
     sdedit: SDEdit = SDEdit()
@@ -205,51 +346,66 @@ class Edit(_Section):
 
 
 class Output(_Section):
-    """Where the result goes, and in which form."""
+    """The result folder: where it is, what it holds, and how videos are encoded."""
 
-    dir: Place
-    container: Literal["mp4", "mov", "mkv", "webm"] = "mp4"
-    codec: Literal["h264", "hevc", "vp9", "av1", "prores", "ffv1"] = "h264"
+    dir: LocalPath = Field(description="Folder for the results. An earlier result in it is replaced.")
+    container: Literal["mp4", "mov", "mkv", "webm"] = Field("mp4", description="File format of the videos.")
+    codec: Literal["h264", "hevc", "vp9", "av1", "prores", "ffv1"] = Field(
+        "h264",
+        description="Codec of the videos. ffv1 is lossless (in mkv); h264 and hevc need even sides, and repeat the "
+        "last row or column of an odd one.",
+    )
     quality: int | None = Field(
-        None, ge=0, le=63, description="The codec's constant rate factor, lower is better; null hides nothing."
+        None,
+        ge=0,
+        le=63,
+        description="Constant rate factor of the codec, 0 to 63: lower looks better and takes more space. null for the "
+        "codec's default here, which is visually lossless; prores and ffv1 have none.",
     )
     pngs: bool = Field(False, description="Also write every edited frame as a PNG, in frames/.")
+    comparison: bool = Field(True, description="Write a video of source and edit side by side.")
+    contact_sheet: bool = Field(True, description="Write contact_sheet.png: frames of source and edit, in two rows.")
+    page: bool = Field(True, description="Write report.html: videos, metrics and settings on one page.")
 
 
 class Metrics(_Section):
-    """What an edit is measured with beyond what the clip itself gives."""
+    """What is measured on the edit."""
 
-    clip: Name | None = Field(
-        None,
-        description="A CLIP model for the scores of prompt and frames: a hub id or a folder; null for no such score.",
+    enabled: bool = Field(
+        True, description="Measure warp error, flicker, detail and change of every edit (see docs/metrics.md)."
     )
-    mask: Place | None = Field(
+    clip: PathOrHubId | None = Field(
         None,
-        description="White where the edit is meant to change something: one picture for all frames, or a clip of as "
-        "many frames and of the same times as the source; null where that is not known.",
+        description="CLIP model for the text and consistency scores: a folder or a Hub id, such as "
+        "openai/clip-vit-base-patch32; null for neither score.",
+    )
+    mask: LocalPath | None = Field(
+        None,
+        description="White where the edit is meant to change something: one image for all frames, or a clip with as "
+        "many frames as the source, at the same times. Splits the change into inside and outside; null if unknown.",
     )
 
 
 class Trajectories(_Section):
-    """Where inversions are kept, to be shared by all edits of a clip."""
+    """Where inversions are stored, to be shared by all edits of a clip."""
 
-    dir: Place = Path("trajectories")
+    dir: LocalPath = Field(Path("trajectories"), description="Folder for stored inversions.")
 
 
 PRESETS: dict[str, dict[str, Any]] = {
     "standard": {"inversion": {"steps": 25}, "edit": {"steps": 25}},
     "fast": {"inversion": {"steps": 8}, "edit": {"steps": 8}},
 }
-"""Settings that go together, by name; what the same file or command says beside a preset stands over it."""
+"""Named groups of settings. Settings in the same file or command override those of its preset."""
 
 
 class Config(_Section):
-    """Everything that a clip and its edit are: what `load_config` gives, and both stages read."""
+    """All settings of a clip and its edit, validated: what `load_config` returns."""
 
     preset: Literal["standard", "fast"] = Field(
         "standard",
-        description="Settings that go together: fast takes 8 steps in both stages where standard takes 25. It stands "
-        "over the files that this one extends, and under all else that is said beside it.",
+        description="A group of settings: standard takes 25 steps in both stages, fast takes 8, at little cost in "
+        "quality except for sdedit. Overrides files that this one extends; overridden by settings beside it.",
     )
     clip: Clip
     model: Model
@@ -260,14 +416,14 @@ class Config(_Section):
     trajectories: Trajectories = Trajectories()
 
     def to_yaml(self) -> str:
-        """The whole resolved configuration as YAML that `load_config` reads back to an equal one."""
-        return OmegaConf.to_yaml(OmegaConf.create(_escaped(self.model_dump(mode="json"))))
+        """All settings, defaults included, as YAML that `load_config` reads back to an equal `Config`."""
+        return OmegaConf.to_yaml(OmegaConf.create(_escape_references(self.model_dump(mode="json"))))
 
 
-def _escaped(value: Any) -> Any:
-    """Values of which OmegaConf makes these again: what looks like a reference is none any more."""
+def _escape_references(value: Any) -> Any:
+    """Nested settings in which every `${` is escaped, so that OmegaConf reads it literally."""
     if isinstance(value, dict):
-        return {key: _escaped(each) for key, each in value.items()}
+        return {key: _escape_references(each) for key, each in value.items()}
     if isinstance(value, str):  # backslashes count only before a reference
         return re.sub(r"(\\*)\$\{", lambda found: 2 * found[1] + "\\${", value)
     return value

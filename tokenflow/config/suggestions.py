@@ -1,7 +1,4 @@
-"""What to say of settings that are wrong: where, what came, what was expected or probably meant.
-
-Knows how pydantic and OmegaConf put it, and the shape of settings; knows none of them by name.
-"""
+"""Error messages for invalid settings: the key, what was expected or probably meant, what was given, and by what."""
 
 import difflib
 import re
@@ -11,20 +8,22 @@ from typing import Any
 from omegaconf.errors import GrammarParseError, InterpolationResolutionError
 from pydantic import BaseModel
 
-Settings = type[BaseModel]
-"""Sections of settings, in sections."""
+from tokenflow.config.renamed import former_name
+
+Section = type[BaseModel]
+"""Settings, some of which may be sections of their own."""
 
 
-def explain(mistake: Any, settings: Settings, origins: Mapping[str, str]) -> str:
-    """One of pydantic's errors in a line.
+def explain(mistake: Any, settings: Section, origins: Mapping[str, str]) -> str:
+    """One of pydantic's errors in one line.
 
     Args:
-        mistake: the error.
+        mistake: the error, as `ValidationError.errors()` lists it.
         settings: what was validated.
-        origins: by their keys, where settings come from, if that has to be said.
+        origins: dotted key -> the environment variable that set it.
     """
     key = key_of(mistake)
-    shown = repr(key)[1:-1]  # one line, whatever is in it
+    shown = repr(key)[1:-1]  # escapes line breaks
     within = [each for each in origins if each.startswith(f"{key}.") and isinstance(mistake["input"], dict)]
     source = origin(next(iter(within), key), origins)
     match mistake["type"]:
@@ -33,10 +32,12 @@ def explain(mistake: Any, settings: Settings, origins: Mapping[str, str]) -> str
         case "missing":
             return f"{shown}: missing; it has no default"
         case "model_type":
-            wanted = f"expected the settings {', '.join(_names(settings, key))}"
+            expected = f"expected a section with {', '.join(_names(settings, key))}"
         case _:
-            wanted = _lower_first(mistake["msg"])
-    return f"{shown}: {wanted}, and {_shown(mistake['input'])} came{source}"
+            expected = _expected(mistake["msg"])
+    former = former_name(key)
+    formerly = f" (formerly {former})" if former else ""
+    return f"{shown}{formerly}: {expected}, got {_shown(mistake['input'])}{source}"
 
 
 def key_of(mistake: Any) -> str:
@@ -45,28 +46,28 @@ def key_of(mistake: Any) -> str:
 
 
 def origin(key: str, origins: Mapping[str, str]) -> str:
-    """Where a setting comes from, to stand behind what is wrong with it; nothing where that need not be said."""
-    return f" (it comes from {origins[key]})" if key in origins else ""
+    """The environment variable that set a key, as a suffix to an error message; empty if none did."""
+    return f" (set by {origins[key]})" if key in origins else ""
 
 
-def meant(settings: Settings, name: str) -> list[str]:
-    """The keys that may be meant by a name which is none: their last word, or all of them with other signs between."""
+def suggest_keys(settings: Section, name: str) -> list[str]:
+    """The keys that a misspelt name may stand for: the whole key with other separators, or its last part."""
     keys = list(all_keys(settings))
     whole = [key for key in keys if re.sub(r"[-_]+", ".", key) == re.sub(r"[-_]+", ".", name)]
-    alike = difflib.get_close_matches(name, {_last(key) for key in keys}, n=1, cutoff=0.8)
-    return whole or [key for key in keys if _last(key) in alike]
+    close = difflib.get_close_matches(name, {_last(key) for key in keys}, n=1, cutoff=0.8)
+    return whole or [key for key in keys if _last(key) in close]
 
 
-def all_keys(settings: Settings, section: str = "") -> Iterator[str]:
-    """The dotted keys of all sections and settings, from a section on."""
+def all_keys(settings: Section, section: str = "") -> Iterator[str]:
+    """The dotted keys of all sections and settings below a section."""
     for name in _names(settings, section):
         key = f"{section}.{name}".lstrip(".")
         yield key
         yield from all_keys(settings, key)
 
 
-def annotation(settings: Settings, key: str) -> Any:
-    """The type of a setting or section; None if there is no such."""
+def annotation(settings: Section, key: str) -> Any:
+    """The type of a setting or section; None if there is none of that key."""
     found: Any = settings
     for name in key.split(".") if key else ():
         field = getattr(found, "model_fields", {}).get(name)
@@ -75,31 +76,31 @@ def annotation(settings: Settings, key: str) -> Any:
 
 
 def is_section(kind: Any) -> bool:
-    """Whether a type stands for settings of its own."""
+    """Whether a type is a section of settings."""
     return isinstance(kind, type) and issubclass(kind, BaseModel)
 
 
 def one_line(error: Exception) -> str:
-    """An error's words, without OmegaConf's about its own types, and with what to do about its references."""
+    """An error of OmegaConf or YAML in one line: without OmegaConf's own types, and with how to escape a reference."""
     where = getattr(error, "full_key", None)
-    words = " ".join(re.sub(r"\n\s*(full_key|object_type)[^\n]*", "", str(error)).split())
+    message = " ".join(re.sub(r"\n\s*(full_key|object_type)[^\n]*", "", str(error)).split())
     if isinstance(error, GrammarParseError | InterpolationResolutionError):
-        words += r"; where ${ is to refer to nothing, write \${"
-    return f"{where}: {words}" if where else words
+        message += r"; for a literal ${, write \${"
+    return f"{where}: {message}" if where else message
 
 
-def _suggestion(settings: Settings, key: str) -> str:
-    """What may have been meant by a setting that there is not: one beside it, or of a like name elsewhere."""
+def _suggestion(settings: Section, key: str) -> str:
+    """What an unknown key may stand for: a setting beside it, or one of a similar name elsewhere."""
     section, _, name = key.rpartition(".")
     beside = difflib.get_close_matches(name, _names(settings, section), n=1)
-    near = [f"{section}.{each}".lstrip(".") for each in beside] or meant(settings, name)
+    near = [f"{section}.{each}".lstrip(".") for each in beside] or suggest_keys(settings, name)
     if near:
         return f"did you mean {' or '.join(near)}?"
-    return f"{section or 'the top level'} knows {', '.join(_names(settings, section))}"
+    return f"{section or 'the top level'} has {', '.join(_names(settings, section))}"
 
 
-def _names(settings: Settings, section: str) -> list[str]:
-    """The settings in a section; none in a setting that is no section."""
+def _names(settings: Section, section: str) -> list[str]:
+    """The settings in a section; none if the key is a plain setting."""
     found = annotation(settings, section)
     return list(found.model_fields) if is_section(found) else []
 
@@ -112,6 +113,10 @@ def _shown(value: Any) -> str:
     return "null" if value is None else repr(value)
 
 
-def _lower_first(text: str) -> str:
-    text = text.removeprefix("Value error, ")
-    return text[:1].lower() + text[1:]
+def _expected(message: str) -> str:
+    """Pydantic's "Input should be …", or the text of a ValueError of ours, as "expected …"."""
+    message = message.removeprefix("Value error, ")
+    message = re.sub("^Input should be (?=greater|less)", "expected a number ", message)
+    message = re.sub("^Input should (be )?", "expected ", message)
+    message = re.sub("^Input is not a valid path.*", "expected a path", message)
+    return message[:1].lower() + message[1:]

@@ -1,16 +1,16 @@
-"""How much fine structure a picture has, so that blur cannot pass for steadiness."""
+"""How much fine structure an image has: shows whether steadiness was bought with blur."""
 
 import numpy as np
 
 
-def gradient_energy(picture: np.ndarray) -> float:
-    """Mean squared difference of neighbouring pixels, along rows and along columns, of one picture or several.
+def gradient_energy(image: np.ndarray) -> float:
+    """Mean squared difference of neighbouring pixels, along rows plus along columns, of one image or several.
 
-    Fine structure is what blur takes away first. The figure says nothing alone: compare it with that of a picture which
-    should have as much. Noise raises it too.
+    Blur lowers it and noise raises it. It depends on the content: compare it with that of an image which should have
+    as much detail.
 
     Args:
-        picture: … H W 3 in [0, 1].
+        image: … H W 3 in [0, 1].
     """
-    down, across = np.diff(picture, axis=-3), np.diff(picture, axis=-2)
+    down, across = np.diff(image, axis=-3), np.diff(image, axis=-2)  # … H-1 W 3, … H W-1 3
     return float(np.square(down).mean() + np.square(across).mean())
