@@ -13,7 +13,6 @@ from importlib import import_module, metadata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tokenflow import errors, events
     from tokenflow.batch import Record, edit_many, read_configs
     from tokenflow.config import Config, ControlNet, PnP, SDEdit, load_config
     from tokenflow.errors import Cancelled, TokenflowError, TokenflowWarning

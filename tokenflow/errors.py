@@ -1,7 +1,7 @@
 """Exceptions and warnings of tokenflow.
 
-Each error is also the builtin that fits, so callers may catch `ValueError` or `FileNotFoundError` without importing this
-module. A message says in one line what was expected, what came, and what to do.
+Each error is also the builtin that fits, so callers may catch `ValueError` or `FileNotFoundError` without importing
+this module. A message says in one line what was expected, what came, and what to do.
 """
 
 

@@ -1,14 +1,14 @@
 """Events of a long call, the terminal bars that listen to them, and the error of a call that was cancelled.
 
-Every long call takes `on_event`, which is called with each event in the thread of the call, and `cancel`, which is asked
-before every network call. An exception raised by a listener ends the call and reaches the caller unchanged.
+Every long call takes `on_event`, which is called with each event in the thread of the call, and `cancel`, which is
+asked before every network call. An exception raised by a listener ends the call and reaches the caller unchanged.
 """
 
 import sys
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from types import TracebackType
@@ -135,6 +135,7 @@ class TerminalBars:
         self._bar: tqdm | None = None
 
     def __call__(self, event: Event) -> None:
+        """Draw progress, print notices, ignore previews."""
         match event:
             case Progress():
                 self._advance(event)
@@ -183,10 +184,8 @@ class _Unbreakable:
             return len(text)
 
     def flush(self) -> None:
-        try:
+        with suppress(OSError):
             self._stream.flush()
-        except OSError:
-            pass
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)

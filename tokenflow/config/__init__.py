@@ -2,7 +2,7 @@
 
 from tokenflow.config.reading import WORDS, load_config, read_settings, resolve
 from tokenflow.config.renamed import rename_layer
-from tokenflow.config.settings import PRESETS, Clip, Config, ControlNet, Edit, Model, Output, PnP, SDEdit
+from tokenflow.config.settings import PRESETS, Clip, Config, ControlNet, Edit, Inversion, Model, Output, PnP, SDEdit
 
 __all__ = [
     "PRESETS",
@@ -11,6 +11,7 @@ __all__ = [
     "Config",
     "ControlNet",
     "Edit",
+    "Inversion",
     "Model",
     "Output",
     "PnP",

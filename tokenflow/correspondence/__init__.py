@@ -1,1 +1,1 @@
-"""Where the same place is in two source frames: a way of finding out a file, behind the protocol in base.py."""
+"""Correspondence between the frames of a clip: by optical flow, or by diffusion features."""

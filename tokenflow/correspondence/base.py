@@ -1,4 +1,4 @@
-"""What propagation asks of correspondence: where a frame's tokens lie in a keyframe. Knows no way of finding out."""
+"""Where a frame's tokens lie in a keyframe: the protocol of correspondences."""
 
 from typing import Protocol
 
@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 Map = tuple[Tensor, Tensor]
-"""positions n 2 (x, y in token units: (0, 0) is the centre of the first token) and confidence n in [0, 1]."""
+"""Positions n 2 (x, y in tokens; (0, 0) is the centre of the first token) and confidence n in [0, 1]."""
 
 
 class Correspondence(Protocol):

@@ -1,4 +1,4 @@
-"""Correspondence from matching diffusion features of the source. Knows features; knows no network and no picture."""
+"""Correspondence from matching diffusion features of the source."""
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache
@@ -13,63 +13,75 @@ from tokenflow.correspondence.base import identity
 from tokenflow.correspondence.pairwise import Pairwise
 
 CACHED_FRAMES = 16
-"""How many frames' features are remembered: a batch of eight and the keyframes around it. Of Stable Diffusion 1.5 at
-512 pixels a frame's take 47 MB."""
+"""How many frames' features are cached: a batch of eight and the keyframes around it. At 512 pixels, those of Stable
+Diffusion 1.5 take 47 MB per frame."""
 
-AROUND = 3
-"""Tokens along a side of what is matched: a token alone has too many that look like it."""
+NEIGHBOURHOOD = 3
+"""Tokens along a side of the patch that is matched: a single token resembles too many others."""
 
-DISTANCE = 1.0
-"""What similarity a match costs as far away as the longer side of the frame; half as far away it costs a quarter."""
+DISTANCE_COST = 1.0
+"""Similarity that a match loses at a distance of the frame's longer side; at half that distance it loses a quarter."""
 
 Features = Callable[[Sequence[int]], Tensor]
-"""Frames' indices -> their features, f d h w."""
+"""Frame indices -> their features, f d h w."""
 
 
 class FeatureCorrespondence(Pairwise):
     """Token maps by the most similar feature (cosine): TokenFlow's nearest-neighbour field (Geyer et al., section 4.2).
 
-    Where TokenFlow searches anew at each site and step, here the features of one noise level are matched once a pair
-    of frames, and the field serves every site. What is matched is a token with those around it; of two matches that are
-    as good, the nearer one is taken; and it lies between tokens where the similarities of the neighbours say so, since
-    whole tokens tear what is carried in between them. A match is confident if the way back from it ends near its start.
+    TokenFlow searches at each site and step; here the features of one noise level are matched once per pair of frames,
+    and the field serves every site. Tokens are matched with their neighbours; of equally good matches the nearer one is
+    taken; and matches have sub-token precision where the similarities of the neighbours imply it, since whole tokens
+    tear what is propagated between them. A match is confident if the way back from it ends near its start.
 
     Args:
-        features: gives frames' features; called once a frame as long as it is remembered.
-        folder: on whose disk what is found rests.
+        features: computes frames' features; called once per frame while it is cached.
+        folder: where fields are kept on disk.
+        neighbourhood: tokens along a side of the patch that is matched, odd.
+        distance_cost: similarity that a match loses at a distance of the frame's longer side.
     """
 
-    def __init__(self, features: Features, folder: Path | None = None) -> None:
+    def __init__(
+        self,
+        features: Features,
+        folder: Path | None = None,
+        *,
+        neighbourhood: int = NEIGHBOURHOOD,
+        distance_cost: float = DISTANCE_COST,
+    ) -> None:
         super().__init__(folder)
-        self._features = lru_cache(CACHED_FRAMES)(lambda frame: _with_neighbours(features([frame])[0].float()))
+        self._distance_cost = distance_cost
+        self._features = lru_cache(CACHED_FRAMES)(
+            lambda frame: _with_neighbours(features([frame])[0].float(), neighbourhood)
+        )
 
     def _find(self, first: int, second: int) -> np.ndarray:
         a, b = self._features(first), self._features(second)
-        grid = identity(*a.shape[-2:])[0].to(a.device)
+        grid = identity(*a.shape[-2:])[0].to(a.device)  # n 2
         size = torch.tensor([a.shape[-1], a.shape[-2]], device=a.device)
-        far = torch.cdist(grid, grid) / size.max()
-        similarity = a.flatten(1).T @ b.flatten(1) - DISTANCE * far.square()
-        there, back = similarity.argmax(1), similarity.argmax(0)
+        distance = torch.cdist(grid, grid) / size.max()  # n n'
+        similarity = a.flatten(1).T @ b.flatten(1) - self._distance_cost * distance.square()  # n n'
+        there, back = similarity.argmax(1), similarity.argmax(0)  # n, n'
 
         def field(similarity: Tensor, forth: Tensor, home: Tensor) -> Tensor:
-            displacement = (grid[forth] + _between_tokens(similarity, forth, size) - grid) / size
-            missed = (grid[home[forth]] - grid).square().sum(-1)
+            displacement = (grid[forth] + _between_tokens(similarity, forth, size) - grid) / size  # n 2
+            missed = (grid[home[forth]] - grid).square().sum(-1)  # n
             return torch.cat([displacement, 1 / (1 + missed[:, None])], 1).reshape(*a.shape[-2:], 3)
 
         return torch.stack([field(similarity, there, back), field(similarity.T, back, there)]).cpu().numpy()
 
 
-def _with_neighbours(features: Tensor) -> Tensor:
-    """Features d h w, those of the tokens around each laid behind its own: (9 d) h w of length 1."""
-    padded = F.pad(F.normalize(features, dim=0)[None], (AROUND // 2,) * 4, mode="replicate")
-    return F.normalize(F.unfold(padded, AROUND)[0].unflatten(1, features.shape[-2:]), dim=0)
+def _with_neighbours(features: Tensor, side: int) -> Tensor:
+    """Features d h w of each token and those around it, stacked: (side² d) h w, of length 1."""
+    padded = F.pad(F.normalize(features, dim=0)[None], (side // 2,) * 4, mode="replicate")  # 1 d h+2 w+2
+    return F.normalize(F.unfold(padded, side)[0].unflatten(1, features.shape[-2:]), dim=0)
 
 
 def _between_tokens(similarity: Tensor, best: Tensor, size: Tensor) -> Tensor:
-    """How far from the best tokens (n) the best places lie, n 2 (x, y) within half a token: the peak of a parabola.
+    """Offset of the best position from the best tokens (n), n 2 (x, y) within half a token: the peak of a parabola.
 
-    It goes through the similarity (n n', of n' tokens on a grid of `size`) of the best one and those on either side of
-    it, along each axis; at the border it stays with the token.
+    Along each axis it goes through the similarities (n n', of n' tokens on a grid of `size`) of the best token and of
+    its two neighbours; at the border the offset is zero.
     """
     width = int(size[0])
     tokens = torch.arange(len(best), device=best.device)

@@ -1,4 +1,4 @@
-"""Token maps from fields of pairs of frames, each found once. Knows no way of finding them."""
+"""Token maps from fields between pairs of frames, each found once."""
 
 from abc import ABC, abstractmethod
 from pathlib import Path
@@ -15,7 +15,7 @@ class Pairwise(ABC):
     """Token maps from fields between two frames, which serve every token grid.
 
     Args:
-        folder: on whose disk fields rest; by default where the system has its temporary files.
+        folder: where fields are kept on disk; by default the system's temporary folder.
 
     Raises:
         OutputError: (when made or used) the folder cannot be written to.
@@ -25,7 +25,7 @@ class Pairwise(ABC):
         self._fields = PairFile(folder)
 
     def maps(self, frame: int, keyframe: int, height: int, width: int) -> Map:
-        """Where each token of `frame` lies in `keyframe`, and how sure that is."""
+        """Where each token of `frame` lies in `keyframe`, and how confident that is."""
         positions, confidence = identity(height, width)
         if frame == keyframe:
             return positions, confidence
@@ -37,7 +37,7 @@ class Pairwise(ABC):
     def _find(self, first: int, second: int) -> np.ndarray:
         """The fields of first → second and of second → first, the earlier frame first: 2 h w 3.
 
-        Displacement x, y in pictures' widths and heights, so that it means the same on every grid, and confidence.
+        Displacement x, y in widths and heights of the frame, so that it means the same on every grid, and confidence.
         """
         ...
 

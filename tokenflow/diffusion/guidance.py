@@ -7,8 +7,8 @@ from torch import Tensor
 from tokenflow.diffusion.conditioning import Conditioning, stack
 
 GuidanceKind = Literal["branches", "embedded", "none"]
-"""How a model is guided: it predicts with and without the prompt (Stable Diffusion, Sana, FLUX.2 base), is told the scale
-(FLUX.1 dev, SANA-Sprint, LCM), or was distilled at a fixed scale (FLUX.1 schnell, FLUX.2 distilled)."""
+"""How a model is guided: it predicts with and without the prompt (Stable Diffusion, Sana, FLUX.2 base), is told the
+scale (FLUX.1 dev, SANA-Sprint, LCM), or was distilled at a fixed scale (FLUX.1 schnell, FLUX.2 distilled)."""
 
 
 class Guidance:

@@ -1,9 +1,9 @@
 """What a network predicts, and how a step follows from it.
 
-A network predicts its own quantity p at a level (a, b): noise, velocity, or flow velocity. A parametrisation turns p into
-estimates of the clean latents x̂₀ and of the noise n̂; a step to another level (a′, b′) is x′ = a′·x̂₀ + b′·n̂. Guidance,
-propagation and extrapolation all work on p. No formula divides by a quantity that vanishes where p is defined, so models
-with zero terminal signal-to-noise ratio are finite.
+A network predicts its own quantity p at a level (a, b): noise, velocity, or flow velocity. A parametrisation turns p
+into estimates of the clean latents x̂₀ and of the noise n̂; a step to another level (a′, b′) is x′ = a′·x̂₀ + b′·n̂.
+Guidance, propagation and extrapolation all work on p. No formula divides by a quantity that vanishes where p is
+defined, so models with zero terminal signal-to-noise ratio are finite.
 """
 
 import math
@@ -27,7 +27,7 @@ class Parametrisation(Protocol):
         ...
 
     def step_back(self, latents: Tensor, prediction: Tensor, at: Level, to: Level) -> Tensor:
-        """The latents at level `to` from which a step with this prediction, made at `to`, leads to `latents` at `at`."""
+        """The latents at `to` from which a step with this prediction (made at `to`) leads to `latents` at `at`."""
         ...
 
     def between(self, cleaner: Tensor, noisier: Tensor, at: Level, to: Level) -> Tensor:
@@ -38,7 +38,7 @@ class Parametrisation(Protocol):
         ...
 
     def coordinate(self, level: Level) -> float:
-        """The coordinate of a noisy level along which predictions change most evenly; inversion extrapolates over it."""
+        """The coordinate of a noisy level in which predictions change most evenly; inversion extrapolates over it."""
         ...
 
 

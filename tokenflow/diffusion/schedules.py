@@ -1,8 +1,9 @@
-"""Which noise levels sampling visits: schedules of diffusion and of flow models, read from a scheduler's configuration."""
+"""The noise levels that sampling visits: schedules of diffusion and flow models, from a scheduler's configuration."""
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Protocol
 
 import numpy as np
@@ -37,7 +38,7 @@ class Step:
 
 
 def last_steps(steps: Sequence[Step], share: float) -> Sequence[Step]:
-    """The last `share` (in (0, 1]) of all steps, rounded down as diffusers' image-to-image pipelines do; at least one."""
+    """The last `share` (in (0, 1]) of all steps, at least one; rounded as diffusers' image-to-image pipelines do."""
     return steps[len(steps) - max(1, min(len(steps), int(len(steps) * share))) :]
 
 
@@ -85,7 +86,7 @@ class DiffusionSchedule:
                 f"the model's scheduler has prediction_type {self.prediction_type!r}; expected one of "
                 f"{', '.join(PREDICTION_TYPES)}: use another checkpoint of the Stable Diffusion family"
             )
-        # A network that predicts the clean sample is converted to noise where it is called (models/stable_diffusion.py).
+        # Predictions of the clean sample are converted to noise in models/stable_diffusion.py.
         is_velocity = self.prediction_type == "v_prediction"
         self.parametrisation: Parametrisation = VelocityPrediction() if is_velocity else NoisePrediction()
         self._alpha_bars = [float(alpha_bar) for alpha_bar in scheduler.alphas_cumprod.double()]
@@ -152,7 +153,7 @@ class FlowSchedule:
             return self._config.get("shift", 1.0)
         if tokens is None:
             raise ValueError("expected the number of tokens, since this model's noise levels depend on it")
-        # A line through (base_image_seq_len, base_shift) and (max_image_seq_len, max_shift) gives mu; the shift is e^mu.
+        # mu is linear in tokens, through (base_image_seq_len, base_shift) and (max_image_seq_len, max_shift).
         few, many = self._config["base_image_seq_len"], self._config["max_image_seq_len"]
         low, high = self._config["base_shift"], self._config["max_shift"]
         return math.exp(low + (high - low) * (tokens - few) / (many - few))
@@ -163,5 +164,4 @@ def _level(alpha_bar: float, time: float) -> Level:
 
 
 def _pairs(levels: Sequence[Level]) -> tuple[Step, ...]:
-    pairs = zip(levels, levels[1:], strict=False)
-    return tuple(Step(index, len(levels) - 1, at, to) for index, (at, to) in enumerate(pairs))
+    return tuple(Step(index, len(levels) - 1, at, to) for index, (at, to) in enumerate(pairwise(levels)))

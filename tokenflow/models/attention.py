@@ -1,7 +1,7 @@
 """Self-attention in a network: its sites, the parts of one call, and what may replace it.
 
-A model family wraps each of its attention layers as an `AttentionCall`. Propagation brings an `AttentionOverride`, which
-is called in place of each site's self-attention and combines the parts as it likes.
+A model family wraps each of its attention layers as an `AttentionCall`. Propagation brings an `AttentionOverride`,
+which is called in place of each site's self-attention and combines the parts as it likes.
 
 Shapes: m sequences of n tokens with c channels; in a network call m = (b f), with b branches outermost.
 """
@@ -15,8 +15,8 @@ from torch import Tensor
 from tokenflow.models.injection import EMPTY, Injection, repeat_branches
 
 Memory = tuple[Tensor, ...]
-"""What queries attend to, as tensors m k …: an entry per frame on the second axis. Memories of more frames are joined by
-concatenation along it; the family's `attend` reads them together, by softmax over all keys or by a sum of states."""
+"""What queries attend to, as tensors m k …: an entry per frame on the second axis. Memories of more frames are joined
+by concatenation along it; the family's `attend` reads them together, by softmax over all keys or by a sum of states."""
 
 
 @dataclass(frozen=True)

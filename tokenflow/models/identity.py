@@ -19,8 +19,8 @@ SUFFIXES = (".json", ".safetensors", ".txt")
 def path_fingerprint(path: str, revision: str | None = None, **settings: str) -> str:
     """Sixteen hex digits that change with the files of a model, its revision on the Hub, or the settings.
 
-    Every file of a local model is hashed whole, also those behind symbolic links. A Hub id is hashed by its name and the
-    commit that was downloaded.
+    Every file of a local model is hashed whole, also those behind symbolic links. A Hub id is hashed by its name and
+    the commit that was downloaded.
     """
     digest = hashlib.sha256(repr(sorted(settings.items())).encode())
     root = Path(path)

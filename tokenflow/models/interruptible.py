@@ -29,26 +29,32 @@ class Interruptible:
         return getattr(self._model, name)
 
     def encode(self, frames: Tensor) -> Tensor:
+        """Encode one batch of frames."""
         self._ask()
         return self._model.encode(frames)
 
     def decode(self, latents: Tensor) -> Tensor:
+        """Decode one batch of latents."""
         self._ask()
         return self._model.decode(latents)
 
     def predict(self, latents: Tensor, level: Level, conditioning: Conditioning, **options: Any) -> Tensor:
+        """Call the network."""
         self._ask()
         return self._model.predict(latents, level, conditioning, **options)
 
     def capture(self, latents: Tensor, level: Level, conditioning: Conditioning, wanted: Collection[str]) -> Injection:
+        """Call the network for features."""
         self._ask()
         return self._model.capture(latents, level, conditioning, wanted)
 
     def features(self, latents: Tensor, level: Level, conditioning: Conditioning) -> Tensor:
+        """Call the network for matching features."""
         self._ask()
         return self._model.features(latents, level, conditioning)
 
     def load_control(self, path: str) -> Control:
+        """The ControlNet, whose calls ask as well."""
         control = self._model.load_control(path)
 
         def asked(*arguments: Any) -> Any:

@@ -1,4 +1,4 @@
-"""The protocol of a model: everything tokenflow asks of a family. Open this file first; each family is a file beside it."""
+"""The protocol of a model: all that tokenflow asks of a family. Open this file first; families are files beside it."""
 
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, Protocol

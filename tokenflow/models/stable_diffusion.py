@@ -1,6 +1,7 @@
-"""Stable Diffusion 1.x, 2.x and XL: UNet with cross-attention, AutoencoderKL and CLIP text encoders, through diffusers."""
+"""Stable Diffusion 1.x, 2.x and XL through diffusers: UNet with cross-attention, AutoencoderKL, CLIP text encoders."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from functools import cached_property
 from threading import RLock
 from typing import Any
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from tokenflow.diffusion.conditioning import Conditioning
 from tokenflow.diffusion.guidance import GuidanceKind
 from tokenflow.diffusion.levels import Level
-from tokenflow.diffusion.schedules import DiffusionSchedule
+from tokenflow.diffusion.schedules import DiffusionSchedule, Schedule
 from tokenflow.errors import ModelError
 from tokenflow.events import notice
 from tokenflow.models.attention import AttentionCall, AttentionOverride, attend_within_frames, per_frame_attention
@@ -45,7 +46,7 @@ class StableDiffusion:
     """
 
     guidance: GuidanceKind = "branches"
-    points = {  # noqa: RUF012 - never changed
+    points: Mapping[str, str] = {
         ATTENTION: "queries and keys of the decoder's self-attention",
         BLOCK: "the output of a decoder residual block, which holds the layout",
         RESIDUAL: "what that block adds to its shortcut, as in Plug-and-Play's published code",
@@ -75,10 +76,12 @@ class StableDiffusion:
         self._control: UNetControl | None = None
         self.device: torch.device = device or self._unet.device
         self._ready = Offloading(self.device, enabled=offload)
-        self.schedule = DiffusionSchedule(pipeline.scheduler.config)
+        self._diffusion = DiffusionSchedule(pipeline.scheduler.config)
+        self.schedule: Schedule = self._diffusion
         self.sites = tuple(find_sites(self._unet))
         self._points = find_injection_points(self._unet, self.sites)
-        self._modules: dict[str, nn.Module] = {BLOCK: self._points.block, RESIDUAL: self._points.block.conv2}
+        block: Any = self._points.block
+        self._modules: dict[str, nn.Module] = {BLOCK: block, RESIDUAL: block.conv2}
         self.pixels_per_latent = 2 ** (len(self._vae.config.block_out_channels) - 1)
         self.latent_channels: int = self._vae.config.latent_channels
         self.size_multiple = self.pixels_per_latent * coarsest_scale(self._unet)
@@ -180,7 +183,7 @@ class StableDiffusion:
             forwards |= self._points.bypassed
         with self._turn, patched(attention_processors(self._unet, self.sites, attention), forwards=forwards):
             output = self._call(latents, level, conditioning, inject.residuals)
-        if self.schedule.prediction_type == "sample":  # x₀ → noise, which stays defined on clean latents
+        if self._diffusion.prediction_type == "sample":  # x₀ → noise, which stays defined on clean latents
             return (latents.to(output) - level.signal * output) / level.noise
         return output
 
@@ -236,11 +239,9 @@ class StableDiffusion:
         hooks: dict[nn.Module, Hook],
     ) -> None:
         """Run the UNet until an override or hook has captured the last of what is wanted."""
-        with self._turn, patched(attention_processors(self._unet, self.sites, attention), hooks):
-            try:
-                self._call(latents, level, conditioning, None)
-            except _CaptureDone:
-                pass
+        processors = attention_processors(self._unet, self.sites, attention)
+        with self._turn, patched(processors, hooks), suppress(_CaptureDone):
+            self._call(latents, level, conditioning, None)
 
     def load_control(self, path: str) -> Control:
         """The ControlNet at a folder or Hub id, on this model's device and in its precision; the last one is kept."""

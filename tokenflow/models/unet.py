@@ -58,8 +58,8 @@ class UNetAttention:
     def attend(self, queries: Tensor, memory: Memory) -> Tensor:
         """Softmax attention of queries (m n c) over keys and values (m k n' c each), through the out-projection: m n c.
 
-        The out-projection is affine, and the weights of a propagated feature add up to 1, so propagating behind it gives
-        the same as in front of it and spares every propagated frame the product.
+        The out-projection is affine, and the weights of a propagated feature add up to 1, so propagating behind it
+        gives the same as in front of it and spares every propagated frame the product.
         """
         keys, values = (part.flatten(1, 2) for part in memory)  # m k n' c → m (k n') c
         heads = self._layer.heads
@@ -88,6 +88,7 @@ class UNetAttentionProcessor:
         attention_mask: Tensor | None = None,
         temb: Tensor | None = None,
     ) -> Tensor:
+        """The override's features for one call."""
         call = UNetAttention(self._site, attn, hidden_states)
         return call.finish(self._override(call))
 
@@ -147,7 +148,7 @@ def find_injection_points(unet: Any, sites: tuple[Site, ...]) -> InjectionPoints
             decoder = [site.name for site in sites if site.name.startswith("up_blocks.")]
             first = f"up_blocks.{index}.attentions.{min(1, len(block.attentions) - 1)}."
             start = next(place for place, name in enumerate(decoder) if name.startswith(first))
-            forward_overrides = {module: _stand_in(module) for module in _overruled(unet, index, second)}
+            forward_overrides = {module: _zeros_forward(module) for module in _overruled(unet, index, second)}
             bypassed = {module: forward for module, forward in forward_overrides.items() if forward}
             return InjectionPoints(block.resnets[second], tuple(decoder[start:]), bypassed)
     raise ModelError(
@@ -201,7 +202,7 @@ def _attentions(block: Any) -> list[nn.Module]:
 
 
 def _zeros_forward(module: Any) -> Forward | None:
-    """A forward that returns zeros in the shape of the module's output, or its input; None for other kinds of module."""
+    """A forward that returns zeros in the shape of the module's output, or its input; None for other modules."""
     if isinstance(module, Transformer2DModel):
         return lambda hidden, *_, **__: (hidden,)
     if isinstance(module, ResnetBlock2D) and not (module.up or module.down):

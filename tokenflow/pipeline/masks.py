@@ -1,4 +1,4 @@
-"""The masks that metrics use, white where an edit is meant to change something: one image for all frames, or one each."""
+"""Masks for metrics, white where an edit is meant to change something: one image for all frames, or one per frame."""
 
 from collections.abc import Iterator
 from itertools import islice, repeat

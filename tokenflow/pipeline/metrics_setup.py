@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 from tokenflow.config import Config
-from tokenflow.metrics import ClipScore, Measures
+from tokenflow.metrics import ClipScore, EditMetrics
 from tokenflow.modes.source import InvertedClip
 from tokenflow.pipeline.masks import read_masks
 from tokenflow.video import read_frames
@@ -25,9 +25,9 @@ def open_score(config: Config, device: torch.device) -> ClipScore | None:
     return None if config.metrics.clip is None else ClipScore(config.metrics.clip, config.edit.prompt, device)
 
 
-def open_measures(
+def open_metrics(
     config: Config, source: InvertedClip, reconstruction: Path | None, score: ClipScore | None
-) -> Measures | None:
+) -> EditMetrics | None:
     """The metrics that the configuration asks for; None if they are off.
 
     Args:
@@ -44,4 +44,4 @@ def open_measures(
     images = None if reconstruction is None else (frame.image for frame in read_frames(reconstruction))
     mask = config.metrics.mask
     masks = None if mask is None else read_masks(mask, config.clip, *source.size)
-    return Measures(images, masks, score)
+    return EditMetrics(images, masks, score)

@@ -1,4 +1,4 @@
-"""The result folder of an edit: its file names, the check of its encoding, and the writers of videos, images, reports."""
+"""The result folder of an edit: file names, a check of the encoding, and writers of videos, images and reports."""
 
 import re
 import warnings
@@ -121,7 +121,7 @@ def _refuse_frames(output: Output, clip: Video, width: int, height: int) -> None
 
 def _writer(path: Path, output: Output, width: int, height: int, sound: Sound | None, **clock: Any) -> VideoWriter:
     """A video in the form that the settings ask for; `clock` has its times or its rate."""
-    heard = {} if sound is None else {"audio_from": sound.path, "audio_start": sound.start}
+    heard: dict[str, Any] = {} if sound is None else {"audio_from": sound.path, "audio_start": sound.start}
     return VideoWriter(path, width=width, height=height, codec=output.codec, quality=output.quality, **heard, **clock)
 
 

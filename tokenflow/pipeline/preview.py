@@ -59,7 +59,8 @@ def preview_indices(frame_count: int) -> list[int]:
 
 
 def fit_colours(source: InvertedClip, indices: list[int]) -> Tensor:
-    """The linear map from latents to colours that fits the source best, (9 c + 1) 3: from each latent and its neighbours.
+    """The linear map from latents to colours that fits the source best, (9 c + 1) 3: from each latent and its
+    neighbours.
 
     The source's latents and frames are both at hand, so no table per model is needed.
     """

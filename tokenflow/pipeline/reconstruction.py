@@ -16,7 +16,7 @@ from tokenflow.errors import ReconstructionWarning
 from tokenflow.events import Listener, notice, progress, track
 from tokenflow.metrics import psnr, ssim
 from tokenflow.modes.source import InvertedClip
-from tokenflow.pipeline.invert import level_reader, sampling_steps
+from tokenflow.pipeline.inversion import level_reader, sampling_steps
 from tokenflow.profiling import Stopwatch
 from tokenflow.store.checksum import checksum
 from tokenflow.store.inversions import StoredInversion

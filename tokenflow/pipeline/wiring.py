@@ -17,13 +17,13 @@ from tokenflow.modes.mode import Mode
 from tokenflow.modes.pnp import PnPMode
 from tokenflow.modes.sdedit import SDEditMode
 from tokenflow.modes.source import InvertedClip
-from tokenflow.pipeline.invert import sampling_steps
+from tokenflow.pipeline.inversion import sampling_steps
 from tokenflow.propagation import EditDenoiser, PerFrame, TokenFlow
 from tokenflow.propagation.extended_attention import extended_sites
 from tokenflow.propagation.tokenflow import Propagation, keyframe_per_interval
 
 FEATURE_LEVEL = 0.25
-"""At which fraction of the noise levels features are matched: enough noise to blur texture, not enough to hide shapes."""
+"""At which fraction of the noise levels features are matched: enough noise to blur texture but not to hide shapes."""
 
 DEFAULT_INTERVAL = 4
 """Frames per keyframe where no setting says how many."""

@@ -1,4 +1,4 @@
-"""From latents to guided predictions: every frame by itself, or keyframes whose features are propagated to all frames."""
+"""Guided predictions for all frames: every frame by itself, or with features propagated from keyframes."""
 
 from tokenflow.propagation.denoiser import EditDenoiser
 from tokenflow.propagation.per_frame import PerFrame

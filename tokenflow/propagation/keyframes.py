@@ -42,9 +42,9 @@ def windows(keyframes: Sequence[int], frame_count: int, size: int) -> Iterator[W
     """Cut keyframes into windows of at most `size` keyframes, context included.
 
     Up to `size` keyframes make one window and all attend to all, as in the paper. Beyond that, memory stays constant:
-    anchors spread over the clip come first, and each window attends to them, which keeps the look of the clip consistent,
-    and, if its size is 4 or more, to the keyframe before it, which keeps neighbours consistent. Every keyframe is in one
-    window, so time stays linear.
+    anchors spread over the clip come first, and each window attends to them, which keeps the look of the clip
+    consistent, and, if its size is 4 or more, to the keyframe before it, which keeps neighbours consistent. Every
+    keyframe is in one window, so time stays linear.
     """
     others = _without(range(frame_count), keyframes)
     if len(keyframes) <= size:
@@ -75,7 +75,7 @@ def _spread(keyframes: Sequence[int], count: int) -> tuple[int, ...]:
 
 
 def neighbours(frame: int, keyframes: Sequence[int]) -> tuple[int, int]:
-    """Positions in `keyframes` (sorted) of the nearest one before and after a frame; the same one twice at the clip's ends."""
+    """Positions in `keyframes` (sorted) of the nearest one before and after a frame; at the clip's ends one twice."""
     before = bisect_right(keyframes, frame) - 1
     after = bisect_left(keyframes, frame)
     return before if before >= 0 else after, after if after < len(keyframes) else before

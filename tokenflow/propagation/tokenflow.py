@@ -1,7 +1,7 @@
-"""TokenFlow: keyframes edited together, and their features propagated to every frame (Geyer et al., ICLR 2024, section 4)."""
+"""TokenFlow (Geyer et al., ICLR 2024, section 4): keyframes edited together, features propagated to all frames."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -40,7 +40,8 @@ class Propagation:
         window: how many keyframes attend to each other at most.
         extended: names of the sites where they do.
         is_edit_propagated: whether frames take the whole edit from the keyframes at a step, without a network call.
-        propagate_guidance: propagate δ of the guidance from the keyframes, too, instead of computing it for every frame.
+        propagate_guidance: propagate δ of the guidance from the keyframes, too, instead of computing it for every
+        frame.
         warp: how tokens are sampled and blended.
         extended_attention: what keyframes do at extended sites.
     """
@@ -50,7 +51,7 @@ class Propagation:
     extended: frozenset[str]
     is_edit_propagated: Callable[[Step], bool]
     propagate_guidance: bool
-    warp: WarpOptions = WarpOptions()
+    warp: WarpOptions = field(default_factory=WarpOptions)
     extended_attention: ExtendedAttention = extended_attention
 
 
@@ -138,7 +139,7 @@ class TokenFlow:
         return FeatureBank(window.keyframes, tensors), kept, guided
 
     def _propagate_edit(self, indices: list[int], latents: Tensor, step: Step, bank: FeatureBank) -> Tensor:
-        """The prediction for frames between keyframes: their source's, plus the keyframes' edit at corresponding places."""
+        """The prediction for frames between keyframes: their source's, plus the keyframes' edit, warped."""
         edit = bank.tensors[EDIT][0]  # k c h w
         warp = self._warp(indices, bank, {(latents.shape[-2], latents.shape[-1])}, edit)
         return self._denoiser.source_prediction(indices, step).to(edit) + warp.warp_maps(edit)

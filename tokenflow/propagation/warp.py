@@ -15,9 +15,9 @@ from tokenflow.propagation.keyframes import neighbours
 
 OCCLUDED_BELOW = 0.015
 """A token whose confidence is below this in both keyframes counts as occluded: with flow, where the way there and back
-misses by half a latent on still parts and by more on moving ones (correspondence/flow.py); with matched features by eight
-tokens. A token's confidence is a mean over its pixels, so that nearly all of them are occluded. A higher threshold
-flickers more; 0 leaves artefacts at disocclusions (docs/speed.md)."""
+misses by half a latent on still parts and by more on moving ones (correspondence/flow.py); with matched features by
+eight tokens. A token's confidence is a mean over its pixels, so that nearly all of them are occluded. A higher
+threshold flickers more; 0 leaves artefacts at disocclusions (docs/speed.md)."""
 
 
 def cubic(distance: Tensor) -> Tensor:
@@ -123,7 +123,7 @@ class Warp:
         return self.warp_tokens(tokens, grid)[0].transpose(1, 2).unflatten(2, grid)
 
     def _sampling_grid(self, height: int, width: int) -> SamplingGrid:
-        """Taps and weights of every token on a grid; n = height · width. The keyframe before comes first, then that after."""
+        """Taps and weights of all n = height · width tokens of a grid, in the keyframe before and in that after."""
         positions, confidences = [], []
         for side in (0, 1):
             maps = [

@@ -2,8 +2,8 @@
 
 A folder holds `manifest.json` (format, what it was made from, frame times, levels, a checksum of every finished part),
 `frames.rgb` (raw frames), one safetensors file per level, named after it, and the report and videos of the
-reconstruction check. Everything is written under a temporary name and renamed; a part counts once the manifest lists it.
-Reading some frames of a level reads no others. No pickle.
+reconstruction check. Everything is written under a temporary name and renamed; a part counts once the manifest lists
+it. Reading some frames of a level reads no others. No pickle.
 """
 
 import hashlib
@@ -222,7 +222,7 @@ class StoredInversion:
         for key, value in made_from.items():
             if manifest.made_from.get(key) != value:
                 raise TrajectoryError(
-                    f"{self.folder} was made from another {key} ({manifest.made_from.get(key)!r} instead of {value!r}); "
+                    f"{self.folder} was made from another {key} ({manifest.made_from.get(key)!r}, not {value!r}); "
                     f"{self._remedy()}, or set another trajectories.dir"
                 )
         return manifest

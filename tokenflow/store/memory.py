@@ -1,7 +1,7 @@
 """What an inversion holds, and the one that lives in memory."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from fractions import Fraction
 from typing import Protocol
 
@@ -70,7 +70,7 @@ class Inversion(Trajectory, Protocol):
         """Mark the inversion complete."""
         ...
 
-    def locked(self) -> "contextmanager[None]":
+    def locked(self) -> AbstractContextManager[None]:
         """Hold the inversion for writing."""
         ...
 

@@ -92,7 +92,7 @@ class Video:
             ClipError: what is there cannot be read, or holds no image.
             ValueError: `start` is negative or not finite, or `frames` or `every` is below 1.
         """
-        read_frames(path, start=start, frames=frames, every=every).close()  # checks the arguments
+        read_frames(path, start=start, frames=frames, every=every)  # checks the arguments
         video = cls.__new__(cls)
         video._part = Part(Path(path), start, frames, every)
         video._images = video._clock = video._sound = None
@@ -155,11 +155,12 @@ class Video:
     def __iter__(self) -> Iterator[Frame]:
         """The frames one by one; those of a file are decoded in constant memory."""
         if self._images is not None and self._clock is not None:
-            times, end = self._clock
-            for image, time, after in zip(self._images, times, [*times[1:], end], strict=True):
-                yield Frame(image, time - times[0], time, after - time)
+            known, last = self._clock
+            for image, time, after in zip(self._images, known, [*known[1:], last], strict=True):
+                yield Frame(image, time - known[0], time, after - time)
             return
-        times, end = [], Fraction(0)
+        times: list[Fraction] = []
+        end = Fraction(0)
         for frame in self._decode():
             times.append(frame.source_time)
             end = frame.source_time + frame.duration

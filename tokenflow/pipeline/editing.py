@@ -19,12 +19,12 @@ from tokenflow.events import Cancel, Listener, listening, progress, track
 from tokenflow.models.interruptible import interruptible
 from tokenflow.modes.source import InvertedClip
 from tokenflow.pipeline.checks import check_interval
-from tokenflow.pipeline.invert import sampling_steps
+from tokenflow.pipeline.inversion import sampling_steps
 from tokenflow.pipeline.preview import Previewed
 from tokenflow.pipeline.validation import validated
 from tokenflow.pipeline.wiring import build_guidance, build_mode, build_propagation
 from tokenflow.propagation import EditDenoiser
-from tokenflow.video import ResizeMode, Sound, Video, restore
+from tokenflow.video import Video, restore
 
 DEFAULTS = Edit(prompt="")
 
@@ -107,9 +107,7 @@ def edit(
         ModelError, ModelNotFoundError: the ControlNet cannot be used.
         Cancelled: `cancel` returned True.
     """
-    if not isinstance(inverted, InvertedClip):
-        hint = "; run(config) takes a configuration" if isinstance(inverted, config.Config) else ""
-        raise TypeError(f"edit expects what invert returned, got {type(inverted).__name__}{hint}")
+    _check_type(inverted)
     name = _mode_name(mode)
     values: dict[str, Any] = {"mode": name, name: mode}
     settings = validated(
@@ -178,10 +176,13 @@ def decode(source: InvertedClip, latents: Latents, batch_size: int, on_event: Li
             advance(len(indices))
 
 
+def _check_type(inverted: object) -> None:
+    if not isinstance(inverted, InvertedClip):
+        hint = "; run(config) takes a configuration" if isinstance(inverted, config.Config) else ""
+        raise TypeError(f"edit expects what invert returned, got {type(inverted).__name__}{hint}")
+
+
 def _mode_name(mode: ModeSettings) -> str:
     if type(mode) not in MODE_NAMES:
         raise ConfigError(f"mode is {mode!r}; expected PnP(), SDEdit() or ControlNet()")
     return MODE_NAMES[type(mode)]
-
-
-__all__ = ["Edited", "ResizeMode", "Sound", "decode", "edit", "sample_edit"]

@@ -10,10 +10,10 @@ import numpy as np
 from tokenflow import report
 from tokenflow.config import Config, load_config
 from tokenflow.config import Model as ModelSettings
-from tokenflow.diffusion.latents import Latents
+from tokenflow.diffusion.latents import Latents, on_disk
 from tokenflow.errors import ConfigError
 from tokenflow.events import Cancel, Listener, listening
-from tokenflow.metrics import Measures
+from tokenflow.metrics import EditMetrics
 from tokenflow.models.interruptible import interruptible
 from tokenflow.models.loading import load_model
 from tokenflow.models.model import Model
@@ -21,9 +21,9 @@ from tokenflow.models.placement import choose_device
 from tokenflow.modes.source import InvertedClip
 from tokenflow.pipeline import output as results
 from tokenflow.pipeline.checks import frame_count_check
-from tokenflow.pipeline.edit import decode, sample_edit
-from tokenflow.pipeline.invert import InversionOptions, complete_inversion, open_inversion
-from tokenflow.pipeline.metrics_setup import open_measures, open_score
+from tokenflow.pipeline.editing import decode, sample_edit
+from tokenflow.pipeline.inversion import InversionOptions, complete_inversion, open_inversion
+from tokenflow.pipeline.metrics_setup import open_metrics, open_score
 from tokenflow.pipeline.reconstruction import (
     LOSSLESS,
     RECONSTRUCTION,
@@ -32,7 +32,6 @@ from tokenflow.pipeline.reconstruction import (
 )
 from tokenflow.pipeline.wiring import build_guidance
 from tokenflow.profiling import Stopwatch
-from tokenflow.store.arrays import on_disk
 from tokenflow.store.inversions import StoredInversion
 from tokenflow.video import Video, read_frames
 
@@ -135,12 +134,12 @@ def run(
         score = open_score(config, model.device)
         with watch.stage("preprocess"):
             source, stored, content = _invert(config, clip, model, Stopwatch(model.device), on_event, cancel)
-        measures = open_measures(config, source, None if content is None else stored.folder / LOSSLESS, score)
+        metrics = open_metrics(config, source, None if content is None else stored.folder / LOSSLESS, score)
         with watch.stage("edit"):
             latents = _sample(config, source, folder, on_event)
         with watch.stage("decode"):
-            _write_frames(config, source, latents, folder, measures, on_event)
-        reported = _report(config, source, content, measures) | watch.figures()
+            _write_frames(config, source, latents, folder, metrics, on_event)
+        reported = _report(config, source, content, metrics) | watch.figures()
         reported = results.write_reports(folder, config, reported)
     return _result(config, reported)
 
@@ -223,7 +222,7 @@ def _write_frames(
     source: InvertedClip,
     latents: Latents,
     folder: Path,
-    measures: Measures | None,
+    metrics: EditMetrics | None,
     on_event: Listener | None,
 ) -> None:
     """Decode, write and measure the edit, frame by frame."""
@@ -234,22 +233,22 @@ def _write_frames(
     ) as writer:
         for index, image in enumerate(decode(source, latents, config.edit.batch_size, on_event)):
             writer.write(image)
-            if measures is not None:
-                measures.add(frames[index], image)
+            if metrics is not None:
+                metrics.add(frames[index], image)
 
 
 def _report(
-    config: Config, source: InvertedClip, reconstruction: dict[str, Any] | None, measures: Measures | None
+    config: Config, source: InvertedClip, reconstruction: dict[str, Any] | None, metrics: EditMetrics | None
 ) -> dict[str, Any]:
     """Everything of report.json but the times and memory."""
-    metrics: dict[str, Any] = {} if measures is None else measures.figures()
+    figures: dict[str, Any] = {} if metrics is None else metrics.figures()
     if reconstruction is not None:
-        metrics = {"reconstruction": reconstruction["reconstruction"], **metrics}
+        figures = {"reconstruction": reconstruction["reconstruction"], **figures}
     return {
         "settings": config.model_dump(mode="json"),
         "frames": source.frame_count,
-        "metrics": metrics,
-        "over_time": {} if measures is None else measures.over_time(),
+        "metrics": figures,
+        "over_time": {} if metrics is None else metrics.over_time(),
         "versions": report.versions(),
     }
 

@@ -107,7 +107,7 @@ def invert(
 
 
 def open_inversion(clip: Video, model: Model, options: InversionOptions, store: Path | None) -> Inversion:
-    """The inversion of this clip with this model and these options: in memory, or in a folder named after all of them."""
+    """The inversion of this clip with this model and these options: in memory, or in a folder named after them all."""
     if store is None:
         return MemoryInversion()
     part = clip.part
