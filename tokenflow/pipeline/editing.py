@@ -24,6 +24,7 @@ from tokenflow.diffusion.schedules import CLEAN, Step
 from tokenflow.errors import ConfigError
 from tokenflow.events import Progress, track
 from tokenflow.metrics import EditMetrics
+from tokenflow.models.loading import choose_device
 from tokenflow.models.model import Model
 from tokenflow.modes.controlnet import ControlNet
 from tokenflow.modes.mode import InvertedClip, Mode
@@ -35,6 +36,7 @@ from tokenflow.pipeline.metrics_setup import open_measures, open_score
 from tokenflow.pipeline.opening import open_model, open_trajectory
 from tokenflow.pipeline.output import PictureWriter
 from tokenflow.pipeline.preprocessing import preprocess
+from tokenflow.profiling import Stopwatch
 from tokenflow.propagation import EditDenoiser, Guidance, PerFrame, TokenFlow
 from tokenflow.store.inversions import StoredInversion
 from tokenflow.video import read_frames
@@ -89,7 +91,7 @@ def edit(config: Config, *, model: Model | None = None, progress: Progress = Tru
         OutputError: nothing can be written to `output.dir`, or something there would be lost that no edit has left.
         Everything that `preprocess` raises.
     """
-    watch = report.Stopwatch()
+    watch = Stopwatch(model.device if model else choose_device(config.model.device))
     with results.place(config) as folder:
         results.check_encoding(config, folder)
         with watch.stage("load"):

@@ -28,6 +28,7 @@ from tokenflow.metrics import psnr, ssim
 from tokenflow.models.model import Model
 from tokenflow.pipeline.checks import check_frame_count
 from tokenflow.pipeline.opening import open_model, open_trajectory
+from tokenflow.profiling import Stopwatch
 from tokenflow.store.checksum import checksum
 from tokenflow.store.inversions import StoredInversion
 from tokenflow.video import VideoWriter, fit_size, probe, read_frames, resize
@@ -110,7 +111,7 @@ def _videos(trajectory: StoredInversion) -> dict[str, str]:
 def _invert_clip(config: Config, model: Model, trajectory: StoredInversion, progress: Progress) -> None:
     """Everything of stage 1 that the trajectory does not hold yet."""
     steps = model.schedule.steps(config.inversion.steps)
-    watch = report.Stopwatch()
+    watch = Stopwatch(model.device)
     size = config.inversion.batch_size
     if not trajectory.has_frames:
         with watch.stage("read"):
