@@ -28,8 +28,8 @@ from benchmarks.truth import shipped
 from tokenflow.config import PRESETS
 from tokenflow.config import PnP as Settings
 from tokenflow.models.loading import load_model
+from tokenflow.profiling import Stopwatch
 from tokenflow.propagation import PerFrame
-from tokenflow.report import Stopwatch
 
 EDITS = {
     "dog → tiger": ("dog_walk", "tiger"),
@@ -68,7 +68,7 @@ def measure(model: str, edit: str, rounds: int) -> list[dict[str, object]]:
 
 def once_each(clip: Inverted, *, reverse: bool) -> dict[str, Any]:
     """A round: what a `Stopwatch` says of every method."""
-    watch = Stopwatch()
+    watch = Stopwatch(clip.model.device)
     for name in reversed(METHODS) if reverse else METHODS:
         with watch.stage(name):
             clip.sample(METHODS[name])

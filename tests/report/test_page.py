@@ -1,4 +1,4 @@
-"""The report as a page: whole, by itself, and saying what report.json says."""
+"""The report page: complete, self-contained, and in agreement with report.json."""
 
 import base64
 import html
@@ -48,7 +48,7 @@ CONTENT: dict[str, Any] = {
         "clip_consistency": {"source": 0.8, "edit": -0.2},
     },
     "over_time": {
-        "warp_error_e3": {name: [1.0 * place, 2.0, 0.5, 3.0] for place, name in enumerate(NAMES)},
+        "warp_error_e3": {name: [1.0 * index, 2.0, 0.5, 3.0] for index, name in enumerate(NAMES)},
         "flicker": {"source": [1.0, 2.0, 3.0], "edit": [4.0, 5.0, 3.0]},
         "change": {"whole": [0.0] * 5},
         "clip_consistency": {"source": [0.75, 0.85, 0.8, 0.8], "edit": [-0.25, -0.15, -0.2, -0.2]},
@@ -64,8 +64,8 @@ SVG = "{http://www.w3.org/2000/svg}"
 def write(folder: Path, content: dict[str, Any] = CONTENT, container: str = "mp4", **form: Any) -> str:
     video = folder / f"comparison.{container}"
     with VideoWriter(video, width=48, height=16, times=[Fraction(each, 7) for each in range(5)], **form) as writer:
-        for picture in moving_square(5, width=48):
-            writer.write(picture)
+        for image in moving_square(5, width=48):
+            writer.write(image)
     contact_sheet({"a": list(moving_square(2))}).save(folder / "sheet.png")
     write_page(folder / "report.html", content, video, folder / "sheet.png")
     return (folder / "report.html").read_text(encoding="utf-8")
@@ -78,7 +78,7 @@ def embedded(text: str, kind: str) -> bytes:
 
 
 class Tags(HTMLParser):
-    """Every tag with its attributes, and that each that is opened is closed."""
+    """Collects all tags with their attributes, and checks that every opened tag is closed."""
 
     EMPTY = frozenset({"meta", "img"})
 
@@ -99,7 +99,7 @@ class Tags(HTMLParser):
         assert self.open.pop() == tag
 
 
-def test_the_page_needs_nothing_beside_it(tmp_path: Path) -> None:
+def test_the_page_is_self_contained(tmp_path: Path) -> None:
     tags = Tags()
     tags.feed(write(tmp_path))
     assert tags.open == []
@@ -109,19 +109,19 @@ def test_the_page_needs_nothing_beside_it(tmp_path: Path) -> None:
     assert all(source and source.startswith("data:") for source in sources)
 
 
-def test_what_is_typed_by_users_is_text(tmp_path: Path) -> None:
+def test_user_input_is_escaped(tmp_path: Path) -> None:
     text = write(tmp_path)
     assert "<script>" not in text
     assert html.escape(CONTENT["settings"]["clip"]["prompt"]) in text
 
 
-def test_the_video_and_the_sheet_are_in_it_byte_for_byte(tmp_path: Path) -> None:
+def test_the_video_and_the_contact_sheet_are_embedded_unchanged(tmp_path: Path) -> None:
     text = write(tmp_path)
     assert embedded(text, "video/mp4") == (tmp_path / "comparison.mp4").read_bytes()
     assert embedded(text, "image/png") == (tmp_path / "sheet.png").read_bytes()
 
 
-def test_a_webm_stays_one(tmp_path: Path) -> None:
+def test_a_webm_is_embedded_as_webm(tmp_path: Path) -> None:
     text = write(tmp_path, container="webm", codec="vp9")
     assert embedded(text, "video/webm") == (tmp_path / "comparison.webm").read_bytes()
 
@@ -137,7 +137,7 @@ def test_a_webm_stays_one(tmp_path: Path) -> None:
         ("webm", {"codec": "vp9", "pixel_format": "yuv444p"}),
     ],
 )
-def test_a_video_that_browsers_do_not_play_goes_in_as_one_they_do(
+def test_a_video_that_browsers_cannot_play_is_embedded_as_a_playable_copy(
     container: str, form: dict[str, Any], tmp_path: Path
 ) -> None:
     (tmp_path / "copy.mp4").write_bytes(embedded(write(tmp_path, container=container, **form), "video/mp4"))
@@ -148,14 +148,14 @@ def test_a_video_that_browsers_do_not_play_goes_in_as_one_they_do(
     assert [float(each.time) for each in copy] == pytest.approx([float(each.time) for each in original], abs=2e-3)
 
 
-def test_a_video_that_is_too_large_goes_in_smaller(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_large_video_is_embedded_as_a_smaller_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(page, "MAX_BYTES", 100)
     monkeypatch.setattr(page, "PREVIEW", (24, 24))
     (tmp_path / "copy.mp4").write_bytes(embedded(write(tmp_path), "video/mp4"))
     assert (probe(tmp_path / "copy.mp4").width, probe(tmp_path / "copy.mp4").height) == (24, 8)
 
 
-def test_figures_settings_and_cost_are_on_it(tmp_path: Path) -> None:
+def test_the_page_shows_metrics_settings_and_cost(tmp_path: Path) -> None:
     text = write(tmp_path)
     for shown in ("0.123", "0.234", "1.57", "7.5", "some/model", "clip.size", "null", "3.75", "250", "3.11"):
         assert f">{shown}<" in text or f" {shown}<" in text, shown
@@ -170,17 +170,17 @@ def cards(text: str) -> list[tuple[str, ElementTree.Element]]:
 
 
 def figures(text: str) -> dict[str, ElementTree.Element]:
-    """The cards of the figures' means, by title."""
+    """The cards of whole-clip figures, by title."""
     return {title: card for title, card in cards(text) if card.find("svg") is None}
 
 
 def plots(text: str) -> dict[str, ElementTree.Element]:
-    """The plots of figures over time, by title."""
+    """The plots over time, by title."""
     return {title: plot for title, card in cards(text) if (plot := card.find("svg")) is not None}
 
 
 def bars(card: ElementTree.Element) -> dict[str, tuple[float, str]]:
-    """Length in percent of each bar of a card and what is written behind it, by name."""
+    """By name: the length of each bar in a card, in percent, and the value after it."""
     spans = card.findall("div/span")
     return {
         str(name.text): (float(track[0].attrib["style"].removeprefix("width: ").removesuffix("%")), str(value.text))
@@ -188,18 +188,18 @@ def bars(card: ElementTree.Element) -> dict[str, tuple[float, str]]:
     }
 
 
-def test_the_reconstruction_is_told_in_decibels_and_likeness(tmp_path: Path) -> None:
+def test_the_reconstruction_has_psnr_and_ssim(tmp_path: Path) -> None:
     card = figures(write(tmp_path))["Reconstruction"]
     # A full bar is 50 dB.
     assert bars(card) == {"autoencoder": (71.0, "35.5 (0.938)"), "inversion": (61.0, "30.5 (0.875)")}
 
 
-def test_bars_are_as_long_as_their_values(tmp_path: Path) -> None:
+def test_bars_are_proportional_to_their_values(tmp_path: Path) -> None:
     card = figures(write(tmp_path))["Flicker"]
     assert bars(card) == {"source": (50.0, "2"), "edit": (100.0, "4")}
 
 
-def test_a_value_below_zero_has_no_bar(tmp_path: Path) -> None:
+def test_a_negative_value_has_an_empty_bar(tmp_path: Path) -> None:
     card = figures(write(tmp_path))["CLIP frame consistency"]
     assert bars(card) == {"source": (100.0, "0.8"), "edit": (0.0, "-0.2")}
 
@@ -207,15 +207,13 @@ def test_a_value_below_zero_has_no_bar(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("key", "title", "first"),
     [
-        ("warp_error_e3", "Warp error", 1),  # a pair counts as its later frame
+        ("warp_error_e3", "Warp error", 1),  # a pair belongs to its later frame
         ("clip_consistency", "CLIP frame consistency", 1),
-        ("flicker", "Flicker", 1),  # three count as their middle one
+        ("flicker", "Flicker", 1),  # a triple belongs to its middle frame
         ("change", "Change", 0),
     ],
 )
-def test_each_plot_shows_its_own_figure_at_the_frames_it_belongs_to(
-    key: str, title: str, first: int, tmp_path: Path
-) -> None:
+def test_each_plot_shows_its_metric_at_the_right_frames(key: str, title: str, first: int, tmp_path: Path) -> None:
     plot = plots(write(tmp_path))[title]
     series = CONTENT["over_time"][key]
     assert [mark.text for mark in plot.iter("title")] == [
@@ -226,13 +224,13 @@ def test_each_plot_shows_its_own_figure_at_the_frames_it_belongs_to(
     assert plot.attrib["aria-label"].startswith(f"{title} of ")
 
 
-def test_source_and_edit_are_named_as_they_stand_in_the_video(tmp_path: Path) -> None:
+def test_the_sides_of_the_video_are_labelled(tmp_path: Path) -> None:
     text = write(tmp_path)
     assert "<span>source</span><span>edit</span>" in text
     assert 'aria-label="source on the left, edit on the right"' in text
 
 
-def test_nothing_moves_unasked(tmp_path: Path) -> None:
+def test_the_video_does_not_start_by_itself(tmp_path: Path) -> None:
     tags = Tags()
     tags.feed(write(tmp_path))
     video = dict(tags.seen)["video"]
@@ -240,7 +238,7 @@ def test_nothing_moves_unasked(tmp_path: Path) -> None:
     assert "autoplay" not in video
 
 
-def test_an_edit_of_one_frame_has_nothing_over_time(tmp_path: Path) -> None:
+def test_an_edit_of_one_frame_has_no_plots(tmp_path: Path) -> None:
     metrics = {key: CONTENT["metrics"][key] for key in ("reconstruction", "change")}
     text = write(tmp_path, {**CONTENT, "frames": 1, "metrics": metrics, "over_time": {"change": {"whole": [0.0]}}})
     assert "Over time" not in text
@@ -248,7 +246,7 @@ def test_an_edit_of_one_frame_has_nothing_over_time(tmp_path: Path) -> None:
     assert "Over time" in write(tmp_path)
 
 
-def test_memory_of_a_gpu_is_told_where_there_is_one(tmp_path: Path) -> None:
+def test_gpu_memory_is_shown_if_it_was_measured(tmp_path: Path) -> None:
     assert "GPU" not in write(tmp_path)
     of_gpu = {"stage_peak_gpu_memory_mb": {"load": 7001, "edit": 7002}, "peak_gpu_memory_mb": 7003}
     text = write(tmp_path, CONTENT | of_gpu)
@@ -257,15 +255,59 @@ def test_memory_of_a_gpu_is_told_where_there_is_one(tmp_path: Path) -> None:
         ["stage", "seconds", "peak memory, MiB", "peak GPU memory, MiB"],
         ["load", "1.50", "100", "7001"],
         ["edit", "2.25", "250", "7002"],
-        ["all", "3.75", "250", "7003"],
+        ["total", "3.75", "250", "7003"],
     ]
+
+
+def headings(text: str) -> list[str]:
+    return re.findall(r"<h2>(.*?)</h2>", text)
+
+
+def test_sections_without_content_are_left_out(tmp_path: Path) -> None:
+    assert headings(write(tmp_path)) == ["Metrics", "Over time", "Frames", "Cost", "Made with"]
+    content = {key: value for key, value in CONTENT.items() if key not in ("metrics", "over_time")}
+    write_page(tmp_path / "bare.html", content)
+    text = (tmp_path / "bare.html").read_text(encoding="utf-8")
+    assert headings(text) == ["Cost", "Made with"]
+    tags = Tags()
+    tags.feed(text)
+    assert tags.open == []
+    assert not {tag for tag, _ in tags.seen} & {"video", "img", "svg"}
+
+
+@pytest.mark.parametrize("missing", ["comparison", "contact_sheet", "metrics", "over_time", "reconstruction"])
+def test_any_single_part_may_be_missing(missing: str, tmp_path: Path) -> None:
+    whole = write(tmp_path)
+    content = {key: value for key, value in CONTENT.items() if key != missing}
+    if missing == "reconstruction":
+        content["metrics"] = {key: value for key, value in CONTENT["metrics"].items() if key != missing}
+    files = {"comparison": tmp_path / "comparison.mp4", "contact_sheet": tmp_path / "sheet.png"}
+    files.pop(missing, None)
+    write_page(tmp_path / "part.html", content, **files)
+    text = (tmp_path / "part.html").read_text(encoding="utf-8")
+    lost = {
+        "comparison": "<video",
+        "contact_sheet": "<img",
+        "metrics": ">Reconstruction",
+        "over_time": "<svg",
+        "reconstruction": ">Reconstruction",
+    }
+    for part in set(lost.values()):
+        assert part in whole
+        assert (part in text) == (part != lost[missing])
+
+
+def test_memory_is_left_out_if_it_was_not_measured(tmp_path: Path) -> None:
+    text = write(tmp_path, {key: value for key, value in CONTENT.items() if "memory" not in key})
+    table = ElementTree.fromstring(re.findall(r"<table.*?</table>", text, re.DOTALL)[0])
+    assert [cell.text for cell in table[0]] == ["stage", "seconds"]
 
 
 def drawn(plot: str) -> ElementTree.Element:
     return ElementTree.fromstring(str(plot).replace("<svg ", f'<svg xmlns="{SVG[1:-1]}" '))
 
 
-def test_a_plot_has_a_line_for_each_series_whose_heights_are_its_values() -> None:
+def test_a_plot_has_a_line_per_series_at_the_height_of_its_values() -> None:
     plot = drawn(line_plot("Flicker", {"edit": [0.0, 4.0, 2.0], "source": [1.0, 1.0, 1.0]}))
     edit, source = (group.find(f"{SVG}path") for group in plot.findall(f"{SVG}g"))
     assert edit is not None
@@ -279,7 +321,7 @@ def test_a_plot_has_a_line_for_each_series_whose_heights_are_its_values() -> Non
 @given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=400), st.integers(0, 3))
 @example([5e-324], 0)
 @example([1e-299, 0.0], 0)
-def test_every_series_can_be_drawn_inside_its_axes(values: list[float], first: int) -> None:
+def test_every_series_is_drawn_inside_the_axes(values: list[float], first: int) -> None:
     plot = drawn(line_plot("Flicker", {"edit": values}, first))
     path = next(plot.iter(f"{SVG}path"))
     points = np.array([point.split() for point in path.attrib["d"][1:].split("L")], float)
@@ -296,18 +338,18 @@ def test_every_series_can_be_drawn_inside_its_axes(values: list[float], first: i
         ({"edit": [0.0]}, 3, "Flicker of edit, frame 3"),
     ],
 )
-def test_a_plot_says_what_it_shows(series: dict[str, list[float]], first: int, label: str) -> None:
+def test_a_plot_is_labelled_for_screen_readers(series: dict[str, list[float]], first: int, label: str) -> None:
     assert drawn(line_plot("Flicker", series, first)).attrib["aria-label"] == label
 
 
 def test_a_long_series_is_drawn_as_means() -> None:
-    plot = drawn(line_plot("Flicker", {"edit": [float(place % 2) for place in range(60_000)]}))
+    plot = drawn(line_plot("Flicker", {"edit": [float(index % 2) for index in range(60_000)]}))
     path = next(plot.iter(f"{SVG}path"))
     heights = {point.split()[1] for point in path.attrib["d"][1:].split("L")}
     assert len(heights) == 1
 
 
-def test_where_a_series_has_no_value_its_line_has_a_gap() -> None:
+def test_missing_values_leave_a_gap_in_the_line() -> None:
     plot = drawn(line_plot("Change", {"inside": [None, 1.0, 2.0, None, 4.0, 3.0], "whole": [1.0] * 6}))
     inside, whole = (next(group.iter(f"{SVG}path")).attrib["d"] for group in plot.findall(f"{SVG}g"))
     assert [part.count("L") for part in inside.split("M")[1:]] == [1, 1]

@@ -112,7 +112,7 @@ def _figures(record: Record, result: EditResult | None) -> list[float | None]:
         metrics["reconstruction"]["inversion_psnr"],
         warp_error.get("source"),
         warp_error.get("edit"),
-        report["peak_memory_mb"],
+        report.get("peak_memory_mb"),
     ]
 
 

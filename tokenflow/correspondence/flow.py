@@ -15,15 +15,15 @@ MIN_RESOLUTION = 4
 """Flow is kept at this many samples along each side of a latent, or at one per two pixels if that is more."""
 
 SMALL, UPSCALING = 256, 2
-"""Images whose longer side is shorter than this are enlarged by this factor before flow is estimated: DIS matches patches
-of eight pixels at any size, and moving parts of a small image are not much larger."""
+"""Images whose longer side is shorter than this are enlarged by this factor before flow is estimated: DIS matches
+patches of eight pixels at any size, and moving parts of a small image are not much larger."""
 
 SMOOTHNESS = 40.0
 """Weight of smoothness in the refinement of flow, twice OpenCV's default."""
 
 
 class FlowCorrespondence(Pairwise):
-    """Token maps from dense optical flow (DIS: Kroeger et al., ECCV 2016), chained frame by frame.
+    """Token maps from dense optical flow (DIS: Kroeger et al., ECCV 2016), chained from frame to frame.
 
     Flow is estimated only between neighbours, which differ little, and chained to frames further away. This follows fast
     motion that direct estimation loses after a few frames (docs/speed.md).
@@ -121,7 +121,7 @@ def confidence(flow: np.ndarray, back: np.ndarray) -> np.ndarray:
 
 
 def warp_image(image: np.ndarray, flow: np.ndarray) -> np.ndarray:
-    """An image (H W c) sampled bilinearly where a flow (H W 2, pixels) points; beyond the border it repeats the border."""
+    """An image (H W c) sampled bilinearly where a flow (H W 2, pixels) points; the border repeats beyond the image."""
     height, width = flow.shape[:2]
     x = (np.arange(width, dtype=np.float32) + flow[..., 0]).astype(np.float32)
     y = (np.arange(height, dtype=np.float32)[:, None] + flow[..., 1]).astype(np.float32)

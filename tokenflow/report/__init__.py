@@ -1,13 +1,11 @@
-"""What a run leaves for its user to see: report.json, report.html, the contact sheet. Knows no model."""
+"""What a run shows its user: report.json, report.html and the contact sheet."""
 
-from tokenflow.profiling import Stopwatch
 from tokenflow.report.page import write_page
 from tokenflow.report.provenance import versions, write_json
 from tokenflow.report.sheet import contact_sheet, sheet_frames, side_by_side
 from tokenflow.report.template import open_template
 
 __all__ = [
-    "Stopwatch",
     "contact_sheet",
     "open_template",
     "sheet_frames",

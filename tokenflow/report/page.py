@@ -1,4 +1,4 @@
-"""A run as one page that opens from disk in any browser: report.html. The template is page.html beside this file."""
+"""report.html: a run as one self-contained page. Its template is page.html beside this file."""
 
 import base64
 import tempfile
@@ -14,27 +14,27 @@ from tokenflow.report.template import open_template
 from tokenflow.video import VideoWriter, fit_size, probe, read_frames, resize
 
 PLAYABLE = {".mp4": "h264", ".mov": "h264", ".webm": "vp9"}
-"""The coding that all browsers play, by container; AV1 asks Safari for a machine that decodes it."""
+"""Container -> the codec that all browsers play in it. Safari plays AV1 only where the hardware decodes it."""
 PLAYABLE_PROFILES = {"Constrained Baseline", "Main", "High", "Profile 0"}
-"""Its profiles that they play: 8 bits and 4:2:0. Of a lossless H.264 video some show nothing."""
+"""The profiles of these that they play: 8 bits, 4:2:0. Some browsers show nothing for lossless H.264."""
 MAX_BYTES = 24 * 2**20
-"""The largest video that goes into the page as it is; of any other, a smaller copy does."""
+"""Larger videos are embedded as a smaller copy."""
 PREVIEW = 960, 540
-"""The box in pixels that such a copy fits into."""
+"""Maximum width and height of such a copy, in pixels."""
 PREVIEW_QUALITY = 28
-"""Its constant rate factor."""
+"""Constant rate factor of such a copy."""
 
 
 @dataclass(frozen=True)
-class Figure:
-    """How a figure is shown.
+class Metric:
+    """How a metric is shown.
 
     Attributes:
         key: its name in report.json.
         title: its name on the page.
-        unit: behind the title.
-        meaning: one sentence for a reader who has not met it.
-        first: the frame that its first value over time belongs to: of a pair the later, of three the middle one.
+        unit: shown after the title.
+        meaning: what it is and what to look for, for a reader who has not met it.
+        first: index of the frame that its first value over time belongs to: the later of a pair, the middle of three.
     """
 
     key: str
@@ -44,44 +44,44 @@ class Figure:
     first: int = 0
 
 
-FIGURES = (
-    Figure(
+METRICS = (
+    Metric(
         "warp_error_e3",
         "Warp error",
         "× 10⁻³",
-        "Squared change along the source's motion. Lower is steadier; it should be near the reconstruction's.",
+        "Squared change along the source's motion. Lower is steadier; should be close to the reconstruction's.",
         first=1,
     ),
-    Figure(
+    Metric(
         "flicker",
         "Flicker",
         "of 255",
-        "How far a pixel jumps from the mean of its neighbours in time, along the motion. Lower is steadier.",
+        "Distance of a pixel from the mean of its temporal neighbours, along the motion. Lower is steadier.",
         first=1,
     ),
-    Figure(
+    Metric(
         "detail",
         "Detail",
         "× the source's",
-        "Energy of gradients. Far below the reconstruction's, steadiness was bought with blur.",
+        "Gradient energy. Far below the reconstruction's, steadiness was bought with blur.",
     ),
-    Figure(
+    Metric(
         "change",
         "Change",
         "of 255",
-        "Mean difference from the source. Outside of a mask it should be small, inside it is the edit.",
+        "Mean difference from the source. Outside of the mask it should be small; inside, it is the edit.",
     ),
-    Figure(
+    Metric(
         "clip_text",
         "CLIP text score",
         "cosine",
-        "How well frames fit the edit's prompt. It should lie above the source's.",
+        "How well frames fit the edit's prompt. Should be above the source's.",
     ),
-    Figure(
+    Metric(
         "clip_consistency",
         "CLIP frame consistency",
         "cosine",
-        "How much neighbouring frames resemble each other. It should be near the source's.",
+        "How similar neighbouring frames are. Should be close to the source's.",
         first=1,
     ),
 )
@@ -89,46 +89,50 @@ FIGURES = (
 
 @dataclass(frozen=True)
 class Memory:
-    """The most that was taken of one kind of memory, in MiB.
+    """Peak use of one kind of memory, in MiB.
 
     Attributes:
-        title: at the head of its column.
-        by_stage: of each stage, by name.
-        of_all: of the whole run.
+        title: column title.
+        by_stage: peak per stage, by name.
+        overall: peak of the whole run.
     """
 
     title: str
     by_stage: Mapping[str, float]
-    of_all: float
+    overall: float
 
 
-def write_page(path: Path, content: Mapping[str, Any], comparison: Path, contact_sheet: Path) -> None:
-    """Write a run's report.json as a page, with its pictures in it.
+def write_page(
+    path: Path, content: Mapping[str, Any], comparison: Path | None = None, contact_sheet: Path | None = None
+) -> None:
+    """Write a run as a page with everything embedded. Sections for which there is nothing are left out.
 
     Args:
-        path: of the page.
-        content: of report.json.
-        comparison: the video of source and edit side by side.
-        contact_sheet: a PNG.
+        path: the page.
+        content: what report.json holds; `metrics`, `metrics.reconstruction` and `over_time` may be absent.
+        comparison: the video of source and edit side by side, if there is one.
+        contact_sheet: the contact sheet, a PNG, if there is one.
     """
     settings = content["settings"]
+    metrics = content.get("metrics", {})
+    over_time = content.get("over_time", {})
     page = open_template(Path(__file__).with_suffix(".html"), percent=_percent).render(
         content=content,
         settings=settings,
         chips=list(_chips(settings, content["frames"])),
-        reconstruction=content["metrics"]["reconstruction"],
-        figures=[figure for figure in FIGURES if figure.key in content["metrics"]],
-        plots=dict(_plots(content["over_time"])),
+        reconstruction=metrics.get("reconstruction"),
+        metrics=[(metric, metrics[metric.key]) for metric in METRICS if metric.key in metrics],
+        plots=[(metric, over_time[metric.key], plot) for metric, plot in _plots(over_time)],
         memories=list(_memories(content)),
         flat=dict(_flattened(settings)),
-        video=_video(comparison),
-        sheet=_data_uri("image/png", contact_sheet),
+        video=comparison and _video(comparison),
+        sheet=contact_sheet and _data_uri("image/png", contact_sheet),
     )
     path.write_text(page, encoding="utf-8")
 
 
 def _chips(settings: Mapping[str, Any], frames: int) -> Iterator[str]:
-    """What a reader wants to know of the settings at first sight."""
+    """The most important settings, in a few words each."""
     edit = settings["edit"]
     yield _counted(frames, "frame")
     yield edit["mode"]
@@ -144,27 +148,27 @@ def _counted(count: int, name: str) -> str:
 
 
 def _percent(value: float, most: float) -> str:
-    """A value as a share of the largest, for a bar: below 0 it has no length, and above it is full."""
+    """A value in percent of the largest, for the length of a bar: from 0 for negative values to 100."""
     return f"{min(max(value / most, 0.0), 1.0) * 100 if most > 0 else 0.0:.1f}"
 
 
-def _plots(over_time: Mapping[str, Mapping[str, Sequence[float | None]]]) -> Iterator[tuple[str, Markup]]:
-    """Key and plot of each figure that has two values or more."""
-    for figure in FIGURES:
-        series = over_time.get(figure.key, {})
+def _plots(over_time: Mapping[str, Mapping[str, Sequence[float | None]]]) -> Iterator[tuple[Metric, Markup]]:
+    """Each metric with two values or more, and its plot."""
+    for metric in METRICS:
+        series = over_time.get(metric.key, {})
         if max(map(len, series.values()), default=0) > 1:
-            yield figure.key, line_plot(figure.title, series, figure.first)
+            yield metric, line_plot(metric.title, series, metric.first)
 
 
 def _memories(content: Mapping[str, Any]) -> Iterator[Memory]:
-    """Each kind of memory that was measured; that of a GPU is where there is one."""
+    """Each kind of memory that was measured."""
     for title, key in (("peak memory", "peak_memory_mb"), ("peak GPU memory", "peak_gpu_memory_mb")):
         if key in content:
             yield Memory(title, content[f"stage_{key}"], content[key])
 
 
 def _flattened(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Dotted keys and values, as a command line takes them."""
+    """Dotted keys and values, as on the command line."""
     for key, value in settings.items():
         if isinstance(value, Mapping):
             yield from _flattened(value, f"{prefix}{key}.")
@@ -173,7 +177,7 @@ def _flattened(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[
 
 
 def _video(comparison: Path) -> Markup:
-    """The comparison as a data URI, as it is, or where browsers could not play it so, as a smaller copy."""
+    """The comparison as a data URI: as it is if small enough and playable anywhere, otherwise as a smaller copy."""
     info, suffix = probe(comparison), comparison.suffix
     is_playable = info.codec == PLAYABLE.get(suffix) and info.profile in PLAYABLE_PROFILES
     if is_playable and comparison.stat().st_size <= MAX_BYTES:

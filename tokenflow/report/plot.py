@@ -1,7 +1,7 @@
-"""Values over time as a plot: inline SVG whose colours are the page's. Knows no figure by name."""
+"""Line plots of values over time, as inline SVG coloured by the page's CSS."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 
 import numpy as np
@@ -10,20 +10,20 @@ from markupsafe import Markup
 WIDTH, HEIGHT = 560, 190
 LEFT, RIGHT, TOP, BOTTOM = 46, 10, 10, 24
 MAX_POINTS = 300
-"""Longer series are drawn as means of equal parts."""
+"""Longer series are drawn as the means of so many equal parts."""
 MAX_MARKS = 100
-"""Up to here each value can be read by pointing at it."""
+"""Up to this length, hovering over a point shows its value."""
 _FLAT = 1e-300
-"""A span up to here is none: what is left of numbers so small cannot be divided into round steps."""
+"""Spans up to this are treated as 0: numbers this small cannot be divided into round steps."""
 
 
 def line_plot(title: str, series: Mapping[str, Sequence[float | None]], first: int = 0) -> Markup:
-    """Lines of several series over the same frames, from 0 (or their least value) to their largest.
+    """Lines of several series over the same frames, on an axis from 0 (or their minimum, if negative) to their maximum.
 
     Args:
-        title: what is plotted, for those who cannot see it.
-        series: by name, which is the line's CSS class as well (`series-<name>`). None leaves a gap in the line.
-        first: the frame that the first value belongs to.
+        title: what is plotted, for screen readers.
+        series: values by name, which also gives the CSS class of the line (`series-<name>`). None leaves a gap.
+        first: index of the frame that the first value belongs to.
     """
     values = [value for each in series.values() for value in each if value is not None]
     ticks = _ticks(min([0.0, *values]), max(values, default=0.0))
@@ -45,16 +45,16 @@ def _frames(first: int, count: int) -> str:
 
 
 def _ticks(low: float, high: float) -> list[float]:
-    """Round values from at most `low` to at least `high`, four or five of them."""
+    """Four or five round values, from at most `low` to at least `high`."""
     span = high - low
     step = _step((span if span > _FLAT else 1.0) / 4)
     lowest = math.floor(low / step)
     highest = max(lowest + 1, math.ceil(high / step - 1e-9))
-    return [step * place for place in range(lowest, highest + 1)]
+    return [step * count for count in range(lowest, highest + 1)]
 
 
 def _step(rough: float) -> float:
-    """The least round number (1, 2, 2.5 or 5 times a power of ten) that is not below `rough`."""
+    """The smallest round number (1, 2, 2.5 or 5 times a power of ten) that is at least `rough`."""
     unit = 10.0 ** math.floor(math.log10(rough))
     return next(each * unit for each in (1, 2, 2.5, 5, 10) if each * unit >= rough * (1 - 1e-9))
 
@@ -73,9 +73,8 @@ def _axes(ticks: list[float], first: int, count: int) -> str:
 
 
 def _line(name: str, values: Sequence[float | None], ticks: list[float], first: int, count: int) -> str:
-    places, means = _thinned(values)
     points = [
-        None if mean is None else (_x(place, count), _y(mean, ticks)) for place, mean in zip(places, means, strict=True)
+        None if mean is None else (_x(position, count), _y(mean, ticks)) for position, mean in _downsampled(values)
     ]
     joined = zip([None, *points], points, strict=False)
     path = "".join(f"{'L' if before else 'M'}{point[0]:.1f} {point[1]:.1f}" for before, point in joined if point)
@@ -92,15 +91,15 @@ def _marks(name: str, values: Sequence[float | None], points: Sequence[tuple[flo
     )
 
 
-def _thinned(values: Sequence[float | None]) -> tuple[list[float], list[float | None]]:
-    """Places and values of at most MAX_POINTS points, each the mean of those that there are."""
-    parts = np.array_split(np.arange(len(values)), min(len(values), MAX_POINTS))
-    there = [[value for place in part if (value := values[place]) is not None] for part in parts]
-    return [float(part.mean()) for part in parts], [float(np.mean(each)) if each else None for each in there]
+def _downsampled(values: Sequence[float | None]) -> Iterator[tuple[float, float | None]]:
+    """Position and value of at most MAX_POINTS points, each the mean of its part of the series, without gaps."""
+    for part in np.array_split(np.arange(len(values)), min(len(values), MAX_POINTS)):
+        present = [value for index in part if (value := values[index]) is not None]
+        yield float(part.mean()), float(np.mean(present)) if present else None
 
 
-def _x(place: float, count: int) -> float:
-    return LEFT + (WIDTH - LEFT - RIGHT) * (place / (count - 1) if count > 1 else 0.5)
+def _x(position: float, count: int) -> float:
+    return LEFT + (WIDTH - LEFT - RIGHT) * (position / (count - 1) if count > 1 else 0.5)
 
 
 def _y(value: float, ticks: list[float]) -> float:

@@ -1,24 +1,44 @@
-"""What a run was made with, and its record as JSON."""
+"""The record of a run: package versions, and writing it as JSON."""
 
 import importlib.metadata
 import json
 import platform
+from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("tokenflow", "torch", "diffusers", "transformers", "opencv-python", "av", "kornia", "numpy")
+PACKAGES = {
+    "tokenflow": "tokenflow",
+    "torch": "torch",
+    "diffusers": "diffusers",
+    "transformers": "transformers",
+    "opencv-python": "cv2",
+    "av": "av",
+    "kornia": "kornia",
+    "numpy": "numpy",
+}
+"""Distribution -> module, of the packages that a result depends on."""
+
+UNKNOWN = "unknown"
 
 
 def versions() -> dict[str, str]:
-    """Of Python and of the packages that a result depends on."""
-    return {
-        "python": platform.python_version(),
-        **{name: importlib.metadata.version(name) for name in PACKAGES},
-    }
+    """The versions of Python and of PACKAGES; "unknown" where neither the distribution nor the module gives one."""
+    return {"python": platform.python_version(), **{name: _version(name, PACKAGES[name]) for name in PACKAGES}}
+
+
+def _version(distribution: str, module: str) -> str:
+    """Of the distribution; or of the module, which may be run from a checkout or come from another distribution."""
+    for read in (lambda: importlib.metadata.version(distribution), lambda: import_module(module).__version__):
+        with suppress(Exception):  # a broken package must not cost a finished run its report
+            if found := read():
+                return str(found)
+    return UNKNOWN
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write JSON that appears whole or not at all."""
+    """Write JSON atomically: the file is complete, or as it was before."""
     temporary = path.with_name(f".{path.name}.partial")
     temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     temporary.replace(path)

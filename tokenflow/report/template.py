@@ -1,4 +1,4 @@
-"""Pages are jinja templates, in which whatever is put escapes its markup, and what is missing is an error."""
+"""Jinja templates for pages: values are escaped, and a missing variable is an error."""
 
 from collections.abc import Callable
 from functools import cache
@@ -9,7 +9,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 @cache
 def open_template(path: Path, **filters: Callable[..., str]) -> Template:
-    """The template in a file, with filters of its own by name."""
+    """The template in a file, with additional filters by name."""
     environment = Environment(
         loader=FileSystemLoader(path.parent),
         autoescape=True,
