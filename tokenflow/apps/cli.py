@@ -21,6 +21,7 @@ import typer
 
 from tokenflow.apps.stdio import standard_streams
 from tokenflow.errors import TokenflowError, TokenflowWarning
+from tokenflow.events import Listener, TerminalBars
 
 if TYPE_CHECKING:
     from tokenflow.batch import Record
@@ -53,14 +54,20 @@ def preprocess(config: ConfigPath, overrides: Overrides = None, quiet: Quiet = F
     """Stage 1: read the clip, invert it, check the reconstruction."""
     import tokenflow
 
-    result = tokenflow.preprocess(tokenflow.load_config(config, overrides or ()), progress=not quiet)
-    figures = result.report["reconstruction"]
-    _say(
-        f"frames          {result.frame_count}",
-        f"autoencoder     {figures['autoencoder_psnr']:.2f} dB PSNR, {figures['autoencoder_ssim']:.3f} SSIM",
-        f"inversion       {figures['inversion_psnr']:.2f} dB PSNR, {figures['inversion_ssim']:.3f} SSIM",
-        f"reconstruction  {result.reconstruction}",
-    )
+    settings = tokenflow.load_config(config, overrides or ())
+    with _listener(quiet) as on_event:
+        result = tokenflow.preprocess(settings, on_event=on_event)
+    lines = [f"frames          {result.frame_count}"]
+    if result.report is None:
+        lines.append(f"inversion       {result.folder}")
+    else:
+        figures = result.report["reconstruction"]
+        lines += [
+            f"autoencoder     {figures['autoencoder_psnr']:.2f} dB PSNR, {figures['autoencoder_ssim']:.3f} SSIM",
+            f"inversion       {figures['inversion_psnr']:.2f} dB PSNR, {figures['inversion_ssim']:.3f} SSIM",
+            f"reconstruction  {result.reconstruction}",
+        ]
+    _say(*lines)
 
 
 @app.command()
@@ -68,13 +75,16 @@ def edit(config: ConfigPath, overrides: Overrides = None, quiet: Quiet = False) 
     """Stage 2: edit the clip (runs stage 1 first where it is missing)."""
     import tokenflow
 
-    result = tokenflow.edit(tokenflow.load_config(config, overrides or ()), progress=not quiet)
-    _say(
-        f"edited          {result.video}",
-        f"comparison      {result.comparison}",
-        f"contact sheet   {result.contact_sheet}",
-        f"report          {result.page}",
-    )
+    settings = tokenflow.load_config(config, overrides or ())
+    with _listener(quiet) as on_event:
+        result = tokenflow.run(settings, on_event=on_event)
+    written = {
+        "edited": result.video,
+        "comparison": result.comparison,
+        "contact sheet": result.contact_sheet,
+        "report": result.page,
+    }
+    _say(*(f"{name:<15} {path}" for name, path in written.items() if path is not None))
 
 
 class EngineName(StrEnum):
@@ -163,6 +173,16 @@ def schema() -> None:
     from tokenflow.config.schema import file_schema
 
     _say(json.dumps(file_schema(), indent=2))
+
+
+@contextmanager
+def _listener(quiet: bool) -> Iterator[Listener | None]:
+    """Bars and notices on the terminal; with `quiet`, notices alone, as warnings."""
+    if quiet:
+        yield None
+        return
+    with TerminalBars() as bars:
+        yield bars
 
 
 def _say(*lines: str) -> None:

@@ -5,6 +5,7 @@ from typing import Protocol
 
 from tokenflow.batch.jobs import Job
 from tokenflow.batch.worker import JobResult
+from tokenflow.events import Event
 
 PATIENCE = 10.0
 """Seconds that workers get to end by themselves when a batch is stopped."""
@@ -17,8 +18,8 @@ class Observer(Protocol):
         """A worker (counted from 0) begins a job, perhaps not for the first time."""
         ...
 
-    def progressed(self, worker: int, stage: str, done: int, total: int | None) -> None:
-        """A worker's job is so far in one of its stages."""
+    def progressed(self, worker: int, event: Event) -> None:
+        """A worker's job has advanced."""
         ...
 
     def finished(self, job: Job, worker: int, outcome: JobResult) -> None:

@@ -83,9 +83,8 @@ def _row(folder: Path, job: Job, record: Record) -> dict[str, Any]:
         "sheet": None,
     }
     if result:
-        row |= {
-            name: quote(relpath(at, folder)) for name, at in (("sheet", result.contact_sheet), ("page", result.page))
-        }
+        links = {"sheet": result.contact_sheet, "page": result.page}
+        row |= {name: quote(relpath(path, folder)) for name, path in links.items() if path is not None}
     return row
 
 

@@ -9,7 +9,8 @@ from functools import cached_property
 from pathlib import Path
 
 from tokenflow.config import Config
-from tokenflow.errors import BatchError, ClipError, ClipNotFoundError
+from tokenflow.errors import BatchError, ClipError, ClipNotFoundError, ConfigError
+from tokenflow.models.placement import choose_device, choose_dtype
 from tokenflow.video import clip_files, probe
 
 SHOWN = 10
@@ -41,11 +42,16 @@ class Job:
 
     @cached_property
     def inversion(self) -> str:
-        """Equal for jobs that share stage 1."""
-        config = self.config.model_dump(mode="json", include={"clip", "model", "inversion", "trajectories"})
-        for name in ("batch_size", "warn_below_psnr"):
-            del config["inversion"][name]
-        return json.dumps(config, sort_keys=True)
+        """Equal for jobs that share an inversion: it depends on what pipeline/inversion.py stores it under."""
+        config, model = self.config, self.config.model
+        try:
+            precision = str(choose_dtype(model.dtype, choose_device(model.device)))
+        except ConfigError:  # a device that only the workers have
+            precision = f"{model.dtype} on {model.device}"
+        clip = config.clip.model_dump(mode="json")
+        inversion = config.inversion.model_dump(mode="json", include={"steps", "iterations"})
+        identity = model.model_dump(mode="json", include={"path", "base", "revision", "tiling"})
+        return json.dumps([clip, inversion, identity, precision, str(config.trajectories.dir)], sort_keys=True)
 
 
 def as_jobs(configs: Iterable[Config]) -> list[Job]:

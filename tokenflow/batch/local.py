@@ -8,16 +8,18 @@ import time
 from collections import Counter, deque
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
+import cv2
 import torch
 
 from tokenflow.batch.engine import PATIENCE, Observer
 from tokenflow.batch.jobs import Job
 from tokenflow.batch.worker import JobResult, Worker
-from tokenflow.errors import EngineError
-from tokenflow.events import Listener
+from tokenflow.errors import Cancelled, EngineError
+from tokenflow.events import Event, Listener, Progress
 
 FAILED_STARTS = 10
 """After so many workers in a row that died before they could begin, it is not chance."""
@@ -37,7 +39,7 @@ class InProcess:
         worker = Worker()
         for job in jobs:
             watcher.started(job, 0)
-            outcome = worker.run(job.config, lambda stage, done, total: watcher.progressed(0, stage, done, total))
+            outcome = worker.run(job.config, partial(watcher.progressed, 0))
             watcher.finished(job, 0, outcome)
 
 
@@ -58,10 +60,11 @@ class Processes:
         waiting = deque(jobs)
         deaths: Counter[Path] = Counter()
         failed_starts = 0
-        threads = max(1, torch.get_num_threads() // self._count)
+        count = min(self._count, len(jobs))
+        threads = max(1, torch.get_num_threads() // max(1, count))
         workers: list[_Process] = []
         try:
-            workers += (_Process(index, threads) for index in range(min(self._count, len(jobs))))
+            workers += (_Process(index, threads) for index in range(count))
             while waiting or any(worker.job for worker in workers):
                 for worker in workers:
                     if worker.ready and worker.job is None and waiting:
@@ -117,8 +120,8 @@ class _Process:
             case JobResult() if self.job:
                 job, self.job = self.job, None
                 watcher.finished(job, self.index, message)
-            case (stage, done, total):
-                watcher.progressed(self.index, stage, done, total)
+            case Progress():
+                watcher.progressed(self.index, message)
             case _:
                 self.ready = True
         return True
@@ -170,13 +173,14 @@ def _serve(connection: Connection, index: int, threads: int) -> None:
     signal.signal(signal.SIGTERM, lambda *_: worker.stop())
     threading.Thread(target=_die_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
+    cv2.setNumThreads(threads)
     if torch.cuda.is_available():
         torch.cuda.set_device(index % torch.cuda.device_count())
-    with suppress(EOFError, OSError, KeyboardInterrupt):
+    with suppress(EOFError, OSError, KeyboardInterrupt, Cancelled):
         connection.send("ready")
         while True:
             config = connection.recv()
-            connection.send(worker.run(config, _throttled(lambda *told: connection.send(told))))
+            connection.send(worker.run(config, _throttled(connection.send)))
 
 
 def _die_with_parent() -> None:
@@ -188,14 +192,14 @@ def _die_with_parent() -> None:
 
 
 def _throttled(listener: Listener) -> Listener:
-    """Tell the listener at most a few times a second, but of every new stage and of every stage's end."""
+    """Pass on progress at most a few times per second, but always a stage's start and end."""
     last = 0.0
 
-    def told(stage: str, done: int, total: int | None) -> None:
+    def on_event(event: Event) -> None:
         nonlocal last
         now = time.monotonic()
-        if now - last > INTERVAL or done in (0, total):
+        if isinstance(event, Progress) and (now - last > INTERVAL or event.done in (0, event.total)):
             last = now
-            listener(stage, done, total)
+            listener(event)
 
-    return told
+    return on_event

@@ -10,7 +10,7 @@ from tokenflow.batch.record import RunFolder, is_done
 from tokenflow.config import Config
 from tokenflow.errors import TokenflowError
 from tokenflow.models.sizes import sizes_of
-from tokenflow.pipeline.opening import open_trajectory
+from tokenflow.pipeline.job import find_inversion
 from tokenflow.video import fit_size, probe, read_frames
 
 BYTES_A_PIXEL = {"h264": 0.25, "hevc": 0.25, "vp9": 0.25, "av1": 0.25, "prores": 1.0, "ffv1": 1.5}
@@ -107,7 +107,7 @@ def _dimensions(config: Config) -> tuple[int, int, int]:
 
 def _is_stored(config: Config) -> bool:
     try:
-        return open_trajectory(config).complete
+        return find_inversion(config).complete
     except TokenflowError:  # a device or a model that only the workers have
         return False
 

@@ -23,7 +23,8 @@ from tokenflow.batch.engine import PATIENCE, Observer
 from tokenflow.batch.jobs import Job
 from tokenflow.batch.worker import JobResult, Worker
 from tokenflow.config import Config
-from tokenflow.errors import EngineError
+from tokenflow.errors import Cancelled, EngineError
+from tokenflow.events import Event, Progress
 
 POLL = 0.5
 """Seconds between two questions of how far the jobs are."""
@@ -179,8 +180,8 @@ class _Calls:
         for call in answered:
             index = self._asked.pop(call)
             with suppress(self._ray.exceptions.RayError):  # it has died; Ray starts it again
-                if told := self._ray.get(call):
-                    self._watcher.progressed(index, *told)
+                if event := self._ray.get(call):
+                    self._watcher.progressed(index, event)
         for index, _ in self._running.values():
             if index not in self._asked.values():
                 self._asked[self._actors[index].progress.options(max_task_retries=0).remote()] = index
@@ -200,7 +201,7 @@ class _Actor:
         os.chdir(directory)  # paths in configurations are relative to it
         self._threads = threads
         self._worker = Worker()
-        self._told: tuple[str, int, int | None] | None = None
+        self._told: Progress | None = None
 
     def ready(self) -> None:
         """Returns once the actor is there."""
@@ -210,10 +211,10 @@ class _Actor:
         torch.set_num_threads(self._threads)  # of this call's thread, of which Ray keeps several
         try:
             return self._worker.run(config, self._listen)
-        except KeyboardInterrupt:  # by `stop`; nobody waits for the outcome
+        except Cancelled:  # by `stop`; nobody waits for the outcome
             return JobResult(reason="interrupted")
 
-    def progress(self) -> tuple[str, int, int | None] | None:
+    def progress(self) -> Progress | None:
         """How far the job is."""
         return self._told
 
@@ -221,8 +222,9 @@ class _Actor:
         """End the job at its next step."""
         self._worker.stop()
 
-    def _listen(self, *told: Any) -> None:
-        self._told = told
+    def _listen(self, event: Event) -> None:
+        if isinstance(event, Progress):
+            self._told = event
 
 
 def _check_reachable(address: str) -> None:

@@ -19,7 +19,7 @@ from tokenflow.batch.record import Record, RunFolder, is_done
 from tokenflow.batch.worker import JobResult
 from tokenflow.config import Config
 from tokenflow.errors import BatchError
-from tokenflow.events import drawn_bar
+from tokenflow.events import Event, Progress, terminal_bar
 from tokenflow.store.results import report_checksum
 
 EngineName = Literal["local", "ray"]
@@ -72,7 +72,8 @@ def edit_many(
     check(jobs)
     folder = RunFolder(Path(run_dir))
     with folder.locked(), _Run(folder, jobs, progress) as run:
-        runner.run(in_order(run.open_jobs), run)
+        if run.open_jobs:
+            runner.run(in_order(run.open_jobs), run)
     return run.records()
 
 
@@ -120,8 +121,9 @@ class _Run:
         self._write(job, Record(str(job.output), job.identity, "running", started=_now()))
         self._bars.begin(worker, job.output.name)
 
-    def progressed(self, worker: int, stage: str, done: int, total: int | None) -> None:
-        self._bars.progress(worker, stage, done, total)
+    def progressed(self, worker: int, event: Event) -> None:
+        if isinstance(event, Progress):
+            self._bars.progress(worker, event)
 
     def finished(self, job: Job, worker: int, outcome: JobResult) -> None:
         state: Literal["done", "failed"] = "failed" if outcome.failed else "done"
@@ -154,22 +156,26 @@ class _Bars:
     def __init__(self, jobs: int, done: int, progress: bool) -> None:
         self._progress = progress
         self._names: dict[int, str] = {}
+        self._labels: dict[int, str] = {}
         self._workers: dict[int, tqdm] = {}
-        self._jobs = drawn_bar(desc="jobs", total=jobs, initial=done, unit="job", position=0, disable=not progress)
+        self._jobs = terminal_bar(desc="jobs", total=jobs, initial=done, unit="job", position=0, disable=not progress)
 
     def begin(self, worker: int, name: str) -> None:
         self._names[worker] = name
         if worker not in self._workers:
-            self._workers[worker] = drawn_bar(position=worker + 1, leave=False, disable=not self._progress)
+            self._workers[worker] = terminal_bar(position=worker + 1, leave=False, disable=not self._progress)
 
-    def progress(self, worker: int, stage: str, done: int, total: int | None) -> None:
+    def progress(self, worker: int, event: Progress) -> None:
         bar = self._workers[worker]
-        if self._progress:
-            if done == 0:
-                bar.reset(total)
-            bar.total = total
-            bar.set_description(f"{self._names[worker]}: {stage}", refresh=False)
-            bar.update(done - bar.n)
+        if not self._progress:
+            return
+        label = f"{self._names[worker]}: {event.stage}"
+        if label != self._labels.get(worker):  # a new stage, which may start where an earlier run left it
+            self._labels[worker] = label
+            bar.reset(event.total)
+            bar.initial = bar.n = event.done
+            bar.set_description(label, refresh=False)
+        bar.update(event.done - bar.n)
 
     def end(self) -> None:
         self._jobs.update()

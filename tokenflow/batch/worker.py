@@ -8,7 +8,7 @@ from threading import Event as Flag
 from tokenflow.config import Config
 from tokenflow.config import Model as ModelSettings
 from tokenflow.errors import Cancelled, TokenflowError, WaitingWarning
-from tokenflow.events import Event, Listener, Notice, Progress
+from tokenflow.events import Event, Listener, Notice, Progress, listening
 from tokenflow.models.model import Model
 from tokenflow.pipeline.job import open_model, run
 
@@ -38,7 +38,7 @@ class Worker:
         self._stop = Flag()
 
     def run(self, config: Config, listener: Listener) -> JobResult:
-        """Run one job. Its errors are in the result; only Ctrl-C and `stop` come out, as KeyboardInterrupt and Cancelled.
+        """Run one job. Errors are in its result; only Ctrl-C and `stop` come out, as KeyboardInterrupt and Cancelled.
 
         Args:
             config: of the job.
@@ -59,7 +59,9 @@ class Worker:
         begin = time.perf_counter()
         reason = trace = None
         try:
-            run(config, model=self._model_for(config), on_event=on_event, cancel=self._stop.is_set)
+            with listening(on_event):
+                model = self._model_for(config)
+            run(config, model=model, on_event=on_event, cancel=self._stop.is_set)
         except TokenflowError as error:
             reason = str(error)
         except Cancelled:

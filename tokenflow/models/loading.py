@@ -12,7 +12,7 @@ import torch
 from diffusers import DiffusionPipeline, StableDiffusionPipeline
 from diffusers.loaders.single_file_utils import SingleFileComponentError
 from diffusers.utils import logging as diffusers_logging
-from huggingface_hub import hf_hub_download
+from huggingface_hub import hf_hub_download, try_to_load_from_cache
 from torch import nn
 from transformers.utils import logging as transformers_logging
 
@@ -101,18 +101,35 @@ def load_model(
             pipeline.to(where)
         if tiling:
             pipeline.vae.enable_tiling()
-    settings = {
-        "dtype": str(precision),
-        "base": "None" if base is None else path_fingerprint(base),
-        "tiling": str(tiling),
-    }
     return StableDiffusion(
         pipeline,
         read_vocabulary(Path(path)),
         device=where,
         offload=offload,
-        fingerprint=partial(path_fingerprint, path, commit, **settings),
+        fingerprint=partial(_fingerprint, path, commit, precision, base, tiling),
     )
+
+
+def stored_fingerprint(
+    path: str, *, device: str = "auto", dtype: str = "auto", base: str | None = None, tiling: bool = False
+) -> str:
+    """The fingerprint of the model that `load_model` would load from the same arguments, without loading it.
+
+    Of a Hub id it is that of the commit in the local cache.
+
+    Raises:
+        ConfigError: this machine has no such device, or there is no such precision.
+    """
+    name = WITHDRAWN.get(path, path) if not Path(path).exists() else path
+    is_id = HUB_ID.fullmatch(name) and not Path(name).exists()
+    cached = try_to_load_from_cache(name, INDEX) if is_id else None
+    commit = Path(cached).parent.name if isinstance(cached, str) else None
+    return _fingerprint(name, commit, choose_dtype(dtype, choose_device(device)), base, tiling)
+
+
+def _fingerprint(path: str, commit: str | None, dtype: torch.dtype, base: str | None, tiling: bool) -> str:
+    base = "None" if base is None else path_fingerprint(base)
+    return path_fingerprint(path, commit, dtype=str(dtype), base=base, tiling=str(tiling))
 
 
 def _folder(name: str, options: dict[str, Any]) -> tuple[Any, None]:

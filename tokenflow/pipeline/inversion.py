@@ -110,14 +110,19 @@ def open_inversion(clip: Video, model: Model, options: InversionOptions, store: 
     """The inversion of this clip with this model and these options: in memory, or in a folder named after them all."""
     if store is None:
         return MemoryInversion()
+    return open_stored(clip, model.fingerprint, options, store)
+
+
+def open_stored(clip: Video, fingerprint: str, options: InversionOptions, store: Path) -> StoredInversion:
+    """The stored inversion of a clip with the model of a fingerprint, complete or not."""
     part = clip.part
-    made_from = {
+    made_from: dict[str, Any] = {
         "clip": clip.digest(),
         "part": None if part is None else {"start": part.start, "frames": part.frames, "every": part.every},
         "size": options.size,
         "resize": options.resize,
         "prompt": options.prompt,
-        "model": model.fingerprint,
+        "model": fingerprint,
         "steps": options.steps,
         "iterations": options.iterations,
     }

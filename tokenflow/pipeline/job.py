@@ -15,14 +15,14 @@ from tokenflow.errors import ConfigError
 from tokenflow.events import Cancel, Listener, listening
 from tokenflow.metrics import EditMetrics
 from tokenflow.models.interruptible import interruptible
-from tokenflow.models.loading import load_model
+from tokenflow.models.loading import load_model, stored_fingerprint
 from tokenflow.models.model import Model
 from tokenflow.models.placement import choose_device
 from tokenflow.modes.source import InvertedClip
 from tokenflow.pipeline import output as results
 from tokenflow.pipeline.checks import frame_count_check
 from tokenflow.pipeline.editing import decode, sample_edit
-from tokenflow.pipeline.inversion import InversionOptions, complete_inversion, open_inversion
+from tokenflow.pipeline.inversion import InversionOptions, complete_inversion, open_inversion, open_stored
 from tokenflow.pipeline.metrics_setup import open_metrics, open_score
 from tokenflow.pipeline.reconstruction import (
     LOSSLESS,
@@ -171,6 +171,15 @@ def open_model(settings: ModelSettings) -> Model:
         offload=settings.offload,
         tiling=settings.tiling,
     )
+
+
+def find_inversion(config: Config) -> StoredInversion:
+    """The stored inversion that a configuration would use, complete or not, without loading its model."""
+    model = config.model
+    fingerprint = stored_fingerprint(
+        model.path, device=model.device, dtype=model.dtype, base=model.base, tiling=model.tiling
+    )
+    return open_stored(_open_clip(config), fingerprint, inversion_options(config), config.trajectories.dir)
 
 
 def inversion_options(config: Config) -> InversionOptions:
