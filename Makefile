@@ -49,6 +49,10 @@ quality-quick: $(INSTALLED)  ## the same on two edits, printed only
 sweep: $(INSTALLED)  ## what each setting of the modes does, on other clips; defaults are chosen from its table
 	$(BIN)/python -m benchmarks.sweep
 
+.PHONY: moving-picture
+moving-picture: $(INSTALLED)  ## docs/moving_picture.webp, the moving picture of the README
+	$(BIN)/python -m tools.moving_picture
+
 mini-sd: $(INSTALLED)  ## trains the small model that ships; hours on two cores, resumes after a kill
 	for stage in autoencoder latents tokenizer diffusion controlnet classifier; do \
 		$(BIN)/python -m tools.mini_sd.$$stage || exit 1; done
