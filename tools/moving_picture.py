@@ -22,8 +22,8 @@ CLIPS = ROOT / "data" / "clips"
 TARGET = ROOT / "docs" / "moving_picture.webp"
 
 EDITS = {
-    "cat_walk.mp4": ("a cat on a wooden floor, 3d style", "a jade cat on a wooden floor, 3d style"),
-    "car_drive.mp4": ("a car on a road, 3d style", "a golden car on a road, 3d style"),
+    "cat_walk.mp4": ("a cat on a wooden floor, 3d style", "a golden cat on a wooden floor, 3d style"),
+    "car_drive.mp4": ("a car on a road, 3d style", "a bus on a road, 3d style"),
 }
 """The rows of the picture: clip -> what it shows, and what its edit shows."""
 
