@@ -1,6 +1,7 @@
 """How far a loop is: drawn as a bar on the terminal, or told to who asked for it. Knows no loop by name."""
 
 import sys
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -8,6 +9,7 @@ from typing import Any, TypeVar
 from tqdm import tqdm
 
 from tokenflow.apps.stdio import dropping
+from tokenflow.errors import TokenflowWarning
 
 Item = TypeVar("Item")
 
@@ -64,3 +66,12 @@ def track(
         for item in items:
             yield item
             advance(1)
+
+
+def notice(message: str) -> None:
+    """Tell the user of something that the work can go on with.
+
+    Warns:
+        TokenflowWarning: with the message.
+    """
+    warnings.warn(message, TokenflowWarning, stacklevel=3)

@@ -1,6 +1,5 @@
 """Seconds and peak memory of the stages of a run."""
 
-import resource
 import sys
 import time
 from collections.abc import Iterator
@@ -81,6 +80,8 @@ class _Peaks:
 
 def peak_memory_mb() -> float:
     """The largest resident size in MiB that this process has had, or has had since a stage began."""
+    import resource  # POSIX has it alone
+
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (2**20 if sys.platform == "darwin" else 2**10)
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from tokenflow.correspondence.pairwise import Pairwise
 from tokenflow.diffusion.latents import Frames
-from tokenflow.store.pair_file import PairFile
+from tokenflow.store.arrays import PairFile
 
 PIXELS_A_LATENT = 4
 """Pixels along each side of a latent in which flow is kept. Tokens need none finer."""

@@ -24,7 +24,7 @@ from tokenflow.models.model import Model
 from tokenflow.models.reasons import DAMAGED, first_line, hub_reason
 from tokenflow.models.stable_diffusion import StableDiffusion
 from tokenflow.models.vocabulary import read_vocabulary
-from tokenflow.store.checksum import checksum
+from tokenflow.store.files import sha256
 
 WITHDRAWN = {
     "runwayml/stable-diffusion-v1-5": "stable-diffusion-v1-5/stable-diffusion-v1-5",
@@ -155,7 +155,7 @@ def fingerprint(path: str, **settings: str) -> str:
 @lru_cache(maxsize=4096)
 def _remembered_checksum(file: Path, _size: int, _changed: int) -> str:
     """A file's checksum, computed once as long as its size and its time of change stay: gigabytes take seconds."""
-    return checksum(file)
+    return sha256(file)
 
 
 def _named(path: str, options: dict[str, Any]) -> Any:

@@ -12,7 +12,7 @@ from typing import Literal, Protocol
 
 from torch import Tensor
 
-from tokenflow.diffusion.latents import Frames, Latents, ReadLatents
+from tokenflow.diffusion.latents import Frames, Latents, LazyLatents
 from tokenflow.diffusion.schedules import CLEAN, Step, add_noise, ddim_step, noise_between, shared_noise
 from tokenflow.models.attention import Injection
 from tokenflow.models.model import Conditioning, Model
@@ -57,7 +57,7 @@ class InvertedClip:
 
     def level(self, timestep: int) -> Latents:
         """The source's latents at a time step, read when asked for."""
-        return ReadLatents(len(self.frames), partial(self.latents, timestep))
+        return LazyLatents(len(self.frames), partial(self.latents, timestep))
 
     def noised(self, timestep: int, noise: Literal["inversion", "shared"], seed: int) -> Latents:
         """The source's latents at a time step: those of its inversion, or clean ones with one Gaussian for all frames.
@@ -72,7 +72,7 @@ class InvertedClip:
             clean = self.latents(CLEAN, frames)
             return add_noise(clean, shared_noise(clean, seed), alpha)
 
-        return ReadLatents(len(self.frames), read)
+        return LazyLatents(len(self.frames), read)
 
 
 @dataclass(frozen=True)

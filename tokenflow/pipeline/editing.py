@@ -18,7 +18,7 @@ from tokenflow.correspondence.base import Correspondence
 from tokenflow.correspondence.features import FeatureCorrespondence
 from tokenflow.correspondence.flow import FlowCorrespondence
 from tokenflow.diffusion.batches import as_images, batches_with_bar
-from tokenflow.diffusion.latents import Latents, on_disk
+from tokenflow.diffusion.latents import Latents
 from tokenflow.diffusion.sampling import Predict, sample
 from tokenflow.diffusion.schedules import CLEAN, Step
 from tokenflow.errors import ConfigError
@@ -36,6 +36,7 @@ from tokenflow.pipeline.opening import open_model, open_trajectory
 from tokenflow.pipeline.output import PictureWriter
 from tokenflow.pipeline.preprocessing import preprocess
 from tokenflow.propagation import EditDenoiser, Guidance, PerFrame, TokenFlow
+from tokenflow.store.arrays import on_disk
 from tokenflow.store.inversions import StoredInversion
 from tokenflow.video import read_frames
 

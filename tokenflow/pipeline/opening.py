@@ -8,7 +8,7 @@ from pathlib import Path
 from tokenflow.config import Config
 from tokenflow.models.loading import choose_device, choose_dtype, fingerprint, load_model
 from tokenflow.models.model import Model
-from tokenflow.store.checksum import checksum
+from tokenflow.store.files import sha256
 from tokenflow.store.inversions import StoredInversion
 from tokenflow.video import clip_files, probe
 
@@ -49,5 +49,5 @@ def _short_name(path: Path) -> str:
 def _hash_files(paths: list[Path]) -> str:
     digest = hashlib.sha256()
     for path in paths:
-        digest.update(bytes.fromhex(checksum(path)))
+        digest.update(bytes.fromhex(sha256(path)))
     return digest.hexdigest()

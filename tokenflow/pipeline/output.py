@@ -15,8 +15,9 @@ from PIL import Image
 from tokenflow.config import Config, Output
 from tokenflow.diffusion.latents import Frames
 from tokenflow.errors import EncodingError, OutputError, TokenflowWarning
-from tokenflow.report import contact_sheet, sheet_frames, side_by_side, write_json, write_page
-from tokenflow.store.results import FILES, REPORT, checksums, replace_atomically
+from tokenflow.report import contact_sheet, sheet_frames, side_by_side, write_page
+from tokenflow.store.files import write_json
+from tokenflow.store.results import FILES, REPORT, file_digests, replace_atomically
 from tokenflow.video import VideoWriter, clip_files, holds, probe, restore
 
 CONTACT_SHEET = "contact_sheet.png"
@@ -138,7 +139,7 @@ def write_reports(folder: Path, config: Config, content: dict[str, Any]) -> dict
     """
     (folder / CONFIG).write_text(config.to_yaml(), encoding="utf-8")
     write_page(folder / PAGE, content, folder / comparison_name(config), folder / CONTACT_SHEET)
-    content = content | {FILES: checksums(folder)}
+    content = content | {FILES: file_digests(folder)}
     write_json(folder / REPORT, content)
     return content
 

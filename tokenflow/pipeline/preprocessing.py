@@ -19,7 +19,7 @@ from tokenflow import report
 from tokenflow.config import Config
 from tokenflow.diffusion.batches import as_images, as_tensor, batches, batches_with_bar
 from tokenflow.diffusion.inversion import LEVELS_READ, invert
-from tokenflow.diffusion.latents import Latents, ReadLatents, on_disk
+from tokenflow.diffusion.latents import Latents, LazyLatents
 from tokenflow.diffusion.sampling import sample
 from tokenflow.diffusion.schedules import CLEAN, Step
 from tokenflow.errors import ClipError, ReconstructionWarning
@@ -28,7 +28,8 @@ from tokenflow.metrics import psnr, ssim
 from tokenflow.models.model import Model
 from tokenflow.pipeline.checks import check_frame_count
 from tokenflow.pipeline.opening import open_model, open_trajectory
-from tokenflow.store.checksum import checksum
+from tokenflow.store.arrays import on_disk
+from tokenflow.store.files import sha256
 from tokenflow.store.inversions import StoredInversion
 from tokenflow.video import VideoWriter, fit_size, probe, read_frames, resize
 
@@ -104,7 +105,7 @@ def _is_whole(trajectory: StoredInversion) -> bool:
 def _videos(trajectory: StoredInversion) -> dict[str, str]:
     """The checksums of those of the reconstruction that are there, by name."""
     paths = [trajectory.folder / name for name in (RECONSTRUCTION, LOSSLESS)]
-    return {path.name: checksum(path) for path in paths if path.is_file()}
+    return {path.name: sha256(path) for path in paths if path.is_file()}
 
 
 def _invert_clip(config: Config, model: Model, trajectory: StoredInversion, progress: Progress) -> None:
@@ -190,7 +191,7 @@ def _invert_missing(
 
 def _level(trajectory: StoredInversion, timestep: int) -> Latents:
     """The stored latents of a time step, read when asked for."""
-    return ReadLatents(trajectory.frame_count, partial(trajectory.latents, timestep))
+    return LazyLatents(trajectory.frame_count, partial(trajectory.latents, timestep))
 
 
 def _source_predict(config: Config, model: Model) -> Callable[[Tensor, int], Tensor]:

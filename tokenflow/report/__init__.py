@@ -2,7 +2,7 @@
 
 from tokenflow.profiling import Stopwatch
 from tokenflow.report.page import write_page
-from tokenflow.report.provenance import versions, write_json
+from tokenflow.report.provenance import versions
 from tokenflow.report.sheet import contact_sheet, sheet_frames, side_by_side
 from tokenflow.report.template import open_template
 
@@ -13,6 +13,5 @@ __all__ = [
     "sheet_frames",
     "side_by_side",
     "versions",
-    "write_json",
     "write_page",
 ]

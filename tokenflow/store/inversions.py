@@ -24,11 +24,12 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from tokenflow.diffusion.latents import Frames, RowFile
+from tokenflow.diffusion.latents import Frames
 from tokenflow.diffusion.schedules import CLEAN
 from tokenflow.errors import OutputError, TokenflowError, TrajectoryError, WaitingWarning
-from tokenflow.store.checksum import checksum
-from tokenflow.store.locking import locked
+from tokenflow.store.arrays import ArrayFile
+from tokenflow.store.files import locked, output_errors
+from tokenflow.store.files import sha256 as checksum
 
 FORMAT = 3
 MANIFEST = "manifest.json"
@@ -95,7 +96,7 @@ class StoredInversion:
     def frames(self) -> Frames:
         """The source's frames at the model's size, f H W 3 uint8, read when asked for."""
         self._verify(FRAMES)
-        return RowFile((self.folder / FRAMES).open("rb"), (self.frame_count, *self._manifest.frame_shape), np.uint8)
+        return ArrayFile((self.folder / FRAMES).open("rb"), (self.frame_count, *self._manifest.frame_shape), np.uint8)
 
     def has(self, timestep: int) -> bool:
         """Whether the latents of a time step are there."""
@@ -183,15 +184,11 @@ class StoredInversion:
             TokenflowWarning: another process holds it, and this one waits.
         """
         with ExitStack() as stack:
-            try:
-                stack.enter_context(locked(self.folder, self._say_that_we_wait))
+            remedy = "set trajectories.dir to a place that can be written to"
+            stack.enter_context(locked(self.folder, self._say_that_we_wait, remedy))
+            with output_errors(self.folder, remedy):
                 for unfinished in filter(_is_unfinished, self.folder.iterdir()):
                     unfinished.unlink()
-            except OSError as error:
-                raise OutputError(
-                    f"cannot write to {self.folder} ({error.strerror or error}); set trajectories.dir to a place "
-                    "that can be written to"
-                ) from error
             self._manifest = self._load(self._manifest.made_from)
             yield
 
