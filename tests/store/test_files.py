@@ -160,11 +160,18 @@ def test_a_folder_that_is_used_stays_with_its_lock(tmp_path: Path) -> None:
     assert names(tmp_path / "a") == {"result", LOCK}
 
 
-def test_an_empty_folder_of_the_users_stays(tmp_path: Path) -> None:
-    (tmp_path / "a").mkdir()
-    with locked(tmp_path / "a", refuse):
-        pass
-    assert names(tmp_path) == {"a"}
+def test_no_lock_is_left_in_a_folder_to_which_nothing_was_added(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").touch()
+    with locked(tmp_path, refuse):
+        assert_taken(tmp_path)
+    assert names(tmp_path) == {"notes.txt"}
+
+
+def test_a_lock_that_was_there_stays(tmp_path: Path) -> None:
+    (tmp_path / LOCK).touch()
+    with locked(tmp_path, refuse):
+        assert_taken(tmp_path)
+    assert names(tmp_path) == {LOCK}
 
 
 def test_an_unused_folder_is_removed_where_open_files_cannot_be_deleted(
@@ -213,11 +220,12 @@ def test_locks_of_two_names_do_not_exclude_each_other(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("used", [False, True])
 def test_those_who_wait_hold_it_one_after_another(used: bool, tmp_path: Path) -> None:
-    """Where nothing else is in the folder it is removed at every turn, and the lock is still never held twice."""
+    """Also where the folder is created and removed at every turn."""
     inside = threading.Semaphore(1)
     turns: list[int] = []
     if used:
         (tmp_path / "a").mkdir()
+        (tmp_path / "a" / LOCK).touch()
 
     def take(number: int) -> None:
         for _ in range(20):
@@ -229,7 +237,7 @@ def test_those_who_wait_hold_it_one_after_another(used: bool, tmp_path: Path) ->
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(take, range(4)))
     assert len(turns) == 80
-    assert (tmp_path / "a").exists() == used
+    assert not used or names(tmp_path / "a") == {LOCK}
 
 
 @pytest.mark.parametrize(

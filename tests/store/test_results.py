@@ -1,5 +1,6 @@
 """Results replace earlier ones whole or not at all, even if a run is killed at any step."""
 
+import errno
 import json
 import multiprocessing
 import os
@@ -163,6 +164,20 @@ def test_nothing_is_left_of_a_folder_whose_first_run_failed(tmp_path: Path) -> N
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_disk_that_is_full_before_the_work_is_reported_and_nothing_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, *_: object, **__: object) -> None:
+        path.touch()
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    said = r"out \(No space left on device\); make room, or set output\.dir to another place"
+    with pytest.raises(OutputError, match=said):
+        write(tmp_path / "out", NEW_FILES)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_move_that_fails_is_reported_and_resumed_by_the_next_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -269,7 +284,7 @@ def test_an_unfinished_folder_that_is_the_users_is_refused_and_stays(tmp_path: P
     (tmp_path / UNFINISHED / "edited.mp4").write_text("the user's")
     with pytest.raises(OutputError, match=rf"{UNFINISHED} was not written by tokenflow.*move it or choose"):
         write(tmp_path, NEW_FILES)
-    assert hidden(tmp_path) == {UNFINISHED, LOCK}
+    assert hidden(tmp_path) == {UNFINISHED}
     assert (tmp_path / UNFINISHED / "edited.mp4").read_text() == "the user's"
 
 

@@ -16,8 +16,8 @@ from tokenflow.config import Config, Output
 from tokenflow.diffusion.latents import Frames
 from tokenflow.errors import EncodingError, OutputError, TokenflowWarning
 from tokenflow.report import contact_sheet, sheet_frames, side_by_side, write_page
-from tokenflow.store.files import write_json
-from tokenflow.store.results import FILES, REPORT, file_digests, replace_atomically
+from tokenflow.store.files import output_errors, write_json, write_text
+from tokenflow.store.results import FILES, REMEDY, REPORT, file_digests, replace_atomically
 from tokenflow.video import VideoWriter, clip_files, holds, probe, restore
 
 CONTACT_SHEET = "contact_sheet.png"
@@ -45,7 +45,7 @@ def comparison_name(config: Config) -> str:
 
 
 def place(config: Config) -> AbstractContextManager[Path]:
-    """A folder to write the results of an edit into, which move to `output.dir` once all are there (see replacing.py).
+    """A folder for the results of an edit, which move to `output.dir` at the end (see `replace_atomically`).
 
     Raises:
         OutputError: nothing can be written there, or the clip, its mask, or files of the user's would be lost.
@@ -137,10 +137,11 @@ def write_reports(folder: Path, config: Config, content: dict[str, Any]) -> dict
     Returns:
         The content of report.json: what was given, and a list of all other files.
     """
-    (folder / CONFIG).write_text(config.to_yaml(), encoding="utf-8")
-    write_page(folder / PAGE, content, folder / comparison_name(config), folder / CONTACT_SHEET)
+    write_text(folder / CONFIG, config.to_yaml(), REMEDY)
+    with output_errors(folder, REMEDY):
+        write_page(folder / PAGE, content, folder / comparison_name(config), folder / CONTACT_SHEET)
     content = content | {FILES: file_digests(folder)}
-    write_json(folder / REPORT, content)
+    write_json(folder / REPORT, content, REMEDY)
     return content
 
 
@@ -168,7 +169,8 @@ class PictureWriter:
         info = probe(config.clip.path)
         self._size = info.width, info.height
         if config.output.pngs:
-            (folder / PNGS).mkdir()
+            with output_errors(folder, REMEDY):
+                (folder / PNGS).mkdir()
 
     def __enter__(self) -> Self:
         config, times, end = self._config, self._times, self._end
@@ -188,7 +190,8 @@ class PictureWriter:
         if error is None:
             source = [self._source[frame] for frame in self._shown]
             rows = {self._config.clip.prompt: source, self._config.edit.prompt: self._sheet}
-            contact_sheet(rows).save(self._folder / CONTACT_SHEET)
+            with output_errors(self._folder, REMEDY):
+                contact_sheet(rows).save(self._folder / CONTACT_SHEET)
 
     def write(self, picture: np.ndarray) -> None:
         """The next edited frame, H W 3 uint8 at the model's size."""
@@ -196,7 +199,8 @@ class PictureWriter:
         self._edited.write(restored)
         self._comparison.write(side_by_side(self._source[self._count], picture))
         if self._config.output.pngs:
-            Image.fromarray(restored).save(self._folder / PNGS / f"frame_{self._count:05d}.png")
+            with output_errors(self._folder, REMEDY):
+                Image.fromarray(restored).save(self._folder / PNGS / f"frame_{self._count:05d}.png")
         if self._count in self._shown:
             self._sheet.append(picture)
         self._count += 1

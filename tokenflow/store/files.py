@@ -110,7 +110,7 @@ def write_json(path: Path, content: dict[str, Any], remedy: str = MAKE_ROOM) -> 
 def locked(folder: Path, on_wait: Callable[[], object], remedy: str = MAKE_ROOM, name: str = LOCK) -> Iterator[None]:
     """Lock a folder against other processes and threads until the block ends or the process dies.
 
-    The lock file stays in the folder. A folder created for the lock alone is removed again.
+    The lock file stays in the folder, unless nothing else was added to it: then no trace is left.
 
     Args:
         folder: created if missing.
@@ -127,6 +127,7 @@ def locked(folder: Path, on_wait: Callable[[], object], remedy: str = MAKE_ROOM,
     path = folder / name
     while True:
         with output_errors(folder, remedy):
+            before = _names(folder)
             file, created = _open_lock(path)
         with file:
             if not _acquire(file, folder, remedy, blocking=False):
@@ -139,7 +140,8 @@ def locked(folder: Path, on_wait: Callable[[], object], remedy: str = MAKE_ROOM,
             finally:
                 if not _DELETES_OPEN_FILES:
                     file.close()
-                _remove_unused(path, created)
+                if name not in before and _names(folder) == before | {name}:
+                    _remove_lock(path, created)
             return
 
 
@@ -176,10 +178,16 @@ def _is_at(path: Path, file: BinaryIO) -> bool:
     return False
 
 
-def _remove_unused(path: Path, created: Collection[Path]) -> None:
-    """Remove the folders created for a lock file, if nothing else was put into them."""
+def _remove_lock(path: Path, created: Collection[Path]) -> None:
+    """Remove a lock file and the folders created for it."""
     with suppress(OSError):
-        if created and os.listdir(path.parent) == [path.name]:
-            path.unlink()
-            for folder in sorted(created, reverse=True):  # a folder before its parent
-                folder.rmdir()
+        path.unlink()
+        for folder in sorted(created, reverse=True):  # a folder before its parent
+            folder.rmdir()
+
+
+def _names(folder: Path) -> set[str]:
+    """The names in a folder; none if it is missing."""
+    with suppress(OSError):
+        return set(os.listdir(folder))
+    return set()

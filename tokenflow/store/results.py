@@ -61,9 +61,10 @@ def replace_atomically(
             _settle(folder, names)
             earlier = _earlier_files(folder, names)
             _refuse_to_lose(folder, patterns, sources, earlier)
-            (folder / EARLIER).write_text(json.dumps({FILES: earlier}), encoding="utf-8")
-            unfinished.mkdir()
         try:
+            with output_errors(folder, REMEDY):
+                (folder / EARLIER).write_text(json.dumps({FILES: earlier}), encoding="utf-8")
+                unfinished.mkdir()
             yield unfinished
             with output_errors(folder, REMEDY):
                 (unfinished / REPORT).replace(unfinished / COMPLETE)
