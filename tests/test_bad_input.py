@@ -27,7 +27,7 @@ from tests.video.making import flat, make, numbered, write_pngs
 from tokenflow.apps.cli import main
 from tokenflow.pipeline import editing
 from tokenflow.store import inversions as trajectories
-from tokenflow.store.locking import locked
+from tokenflow.store.files import locked
 from tokenflow.video import VideoWriter, audio, read_frames
 
 

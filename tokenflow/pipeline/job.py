@@ -10,7 +10,7 @@ import numpy as np
 from tokenflow import report
 from tokenflow.config import Config, load_config
 from tokenflow.config import Model as ModelSettings
-from tokenflow.diffusion.latents import Latents, on_disk
+from tokenflow.diffusion.latents import Latents
 from tokenflow.errors import ConfigError
 from tokenflow.events import Cancel, Listener, listening
 from tokenflow.metrics import EditMetrics
@@ -32,6 +32,7 @@ from tokenflow.pipeline.reconstruction import (
 )
 from tokenflow.pipeline.wiring import build_guidance
 from tokenflow.profiling import Stopwatch
+from tokenflow.store.arrays import on_disk
 from tokenflow.store.inversions import StoredInversion
 from tokenflow.video import Video, read_frames
 

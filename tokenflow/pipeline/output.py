@@ -15,8 +15,9 @@ from PIL import Image
 from tokenflow.config import Config, Output
 from tokenflow.diffusion.latents import Frames
 from tokenflow.errors import EncodingError, OutputError, TokenflowWarning
-from tokenflow.report import contact_sheet, sheet_frames, side_by_side, write_json, write_page
-from tokenflow.store.results import FILES, REPORT, checksums, replace_atomically
+from tokenflow.report import contact_sheet, sheet_frames, side_by_side, write_page
+from tokenflow.store.files import output_errors, write_json, write_text
+from tokenflow.store.results import FILES, REMEDY, REPORT, file_digests, replace_atomically
 from tokenflow.video import ResizeMode, Sound, Video, VideoWriter, clip_files, holds, restore
 
 CONTACT_SHEET = "contact_sheet.png"
@@ -132,13 +133,14 @@ def write_reports(folder: Path, config: Config, content: dict[str, Any]) -> dict
         The content of report.json: what was given, and a list of all other files.
     """
     output = config.output
-    (folder / CONFIG).write_text(config.to_yaml(), encoding="utf-8")
+    write_text(folder / CONFIG, config.to_yaml(), REMEDY)
     if output.page:
         comparison = folder / comparison_name(output) if output.comparison else None
         sheet = folder / CONTACT_SHEET if output.contact_sheet else None
-        write_page(folder / PAGE, content, comparison, sheet)
-    content = content | {FILES: checksums(folder)}
-    write_json(folder / REPORT, content)
+        with output_errors(folder, REMEDY):
+            write_page(folder / PAGE, content, comparison, sheet)
+    content = content | {FILES: file_digests(folder)}
+    write_json(folder / REPORT, content, REMEDY)
     return content
 
 
@@ -180,7 +182,8 @@ class ResultWriter:
         self._open = ExitStack()
         self._comparison: VideoWriter | None = None
         if output.pngs:
-            (folder / PNGS).mkdir()
+            with output_errors(folder, REMEDY):
+                (folder / PNGS).mkdir()
 
     def __enter__(self) -> Self:
         output = self._output
@@ -202,7 +205,8 @@ class ResultWriter:
         if error is None and self._shown:
             source = [self._frames[index] for index in self._shown]
             rows = dict(zip(self._labels, (source, self._sheet), strict=True))
-            contact_sheet(rows).save(self._folder / CONTACT_SHEET)
+            with output_errors(self._folder, REMEDY):
+                contact_sheet(rows).save(self._folder / CONTACT_SHEET)
 
     def write(self, image: np.ndarray) -> None:
         """The next edited frame, H W 3 uint8 at the working size."""
@@ -211,7 +215,8 @@ class ResultWriter:
         if self._comparison is not None:
             self._comparison.write(side_by_side(self._frames[self._count], image))
         if self._output.pngs:
-            Image.fromarray(restored).save(self._folder / PNGS / f"frame_{self._count:05d}.png")
+            with output_errors(self._folder, REMEDY):
+                Image.fromarray(restored).save(self._folder / PNGS / f"frame_{self._count:05d}.png")
         if self._count in self._shown:
             self._sheet.append(image)
         self._count += 1
