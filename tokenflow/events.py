@@ -12,12 +12,14 @@ from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self, TextIO, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Self, TextIO, TypeVar, cast
 
-import numpy as np
 from tqdm import tqdm
 
 from tokenflow.errors import TokenflowWarning
+
+if TYPE_CHECKING:
+    import numpy as np
 
 Item = TypeVar("Item")
 
@@ -54,7 +56,7 @@ class Preview:
 
     step: int
     indices: tuple[int, ...]
-    frames: np.ndarray
+    frames: "np.ndarray"
 
 
 @dataclass(frozen=True)

@@ -152,6 +152,7 @@ def complete_inversion(
         on_event: called with each event.
     """
     watch = watch or Stopwatch(model.device)
+    model.schedule.steps(options.steps, tokens=1)  # says what is wrong with them before the work
     conditioning: Conditioning | None = None
     if not inversion.complete:
         with inversion.locked():

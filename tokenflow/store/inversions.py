@@ -11,7 +11,7 @@ import json
 import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, astuple, dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -236,8 +236,13 @@ class StoredInversion:
         with write_atomically(self.folder / name, REMEDY) as temporary:
             with output_errors(self.folder, REMEDY):
                 file = temporary.open("wb")
-            with file:
+            try:
                 yield _Writer(file, self.folder)
+                with output_errors(self.folder, REMEDY):
+                    file.flush()
+            finally:
+                with suppress(OSError):  # of a full disk, which the flush has reported
+                    file.close()
 
     def _verify(self, name: str) -> None:
         """Compare a part with its checksum the first time it is read."""
@@ -263,7 +268,7 @@ class StoredInversion:
                 raise TrajectoryError(f"{self.folder / name} is missing; {self._remedy()}")
 
     def _remedy(self) -> str:
-        return f"delete the folder {self.folder} and run the preprocessing again"
+        return f"delete the folder {self.folder} and run again"
 
 
 class _Writer:
