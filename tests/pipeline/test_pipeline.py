@@ -19,6 +19,7 @@ from tests.tiny import (
     save_tiny_controlnet,
     save_tiny_model,
     tiny_model,
+    tiny_pipeline,
 )
 from tests.video.making import write_pngs
 from tokenflow.config import Config
@@ -31,6 +32,7 @@ from tokenflow.errors import (
     TrajectoryError,
 )
 from tokenflow.models.loading import load_model
+from tokenflow.models.stable_diffusion import StableDiffusion
 from tokenflow.pipeline import job, wiring
 from tokenflow.pipeline import output as results
 from tokenflow.pipeline.job import find_inversion
@@ -475,3 +477,55 @@ def test_a_clip_of_another_aspect_is_brought_to_the_models_and_back(how: str, ma
     frames = tokenflow.run(config).frames
     assert frames.shape[:1] + frames.shape[3:] == (2, 3)
     assert (frames.shape[1:3] == (20, 44)) if how != "fill" else (frames.shape[1] <= 20 and frames.shape[2] <= 44)
+
+
+def test_the_size_that_will_be_written_is_checked_before_the_inversion(
+    material: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with VideoWriter(tmp_path / "wide.mp4", width=44, height=20, rate=10) as video:
+        for image in moving_square(2, 20, 44):
+            video.write(image)
+    config = configured(material, tmp_path, f"clip.path={tmp_path / 'wide.mp4'}", "clip.resize=fill", SHORT)
+    checked: list[tuple[int, int]] = []
+
+    def check(output: Any, clip: Any, size: tuple[int, int], folder: Path) -> None:
+        assert not config.trajectories.dir.exists()
+        checked.append(size)
+
+    monkeypatch.setattr(results, "check_encoding", check)
+    rows, columns = tokenflow.run(config).frames.shape[1:3]
+    assert checked == [(44, 20), (columns, rows)]
+    assert (columns, rows) != (44, 20)
+
+
+def test_an_inversion_belongs_to_the_model_that_made_it_whatever_the_configuration_names(
+    material: Path, tmp_path: Path
+) -> None:
+    config = configured(material, tmp_path)
+    other = StableDiffusion(tiny_pipeline(layers=2))
+    made = tokenflow.preprocess(config, model=other).folder
+    assert tokenflow.preprocess(config).folder != made
+    assert find_inversion(config).complete
+
+
+def test_an_error_of_a_listener_reaches_the_caller_unchanged(
+    material: Path, tmp_path: Path, shared_trajectories: Path
+) -> None:
+    def fail(event: tokenflow.Progress) -> None:
+        if event.stage == "edit":
+            raise ConnectionAbortedError("the browser is gone")
+
+    config = configured(material, tmp_path, trajectories=shared_trajectories)
+    with pytest.raises(ConnectionAbortedError, match="the browser is gone"):
+        tokenflow.run(config, on_event=fail)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("mode", ["pnp", "sdedit"])
+def test_a_model_with_zero_terminal_snr_goes_through_both_stages(mode: str, material: Path, tmp_path: Path) -> None:
+    tiny_pipeline(prediction_type="v_prediction", zero_terminal_snr=True).save_pretrained(tmp_path / "zero")
+    model = f"model.path={tmp_path / 'zero'}"
+    result = tokenflow.run(configured(material, tmp_path / "run", model, f"edit.mode={mode}", "edit.sdedit.strength=1"))
+    assert result.frames.shape == (FRAMES, 16, 24, 3)
+    # Pure noise holds nothing of the source but what the inversion put there.
+    assert result.report["metrics"]["reconstruction"]["inversion_psnr"] > 10

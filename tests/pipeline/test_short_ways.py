@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 import tokenflow
-from tests.tiny import save_tiny_setup
+from tests.tiny import moving_square, save_tiny_setup
+from tests.video.making import make
 from tokenflow.store.inversions import StoredInversion
 from tokenflow.video import reader, video
 
@@ -39,8 +40,9 @@ def counted(monkeypatch: pytest.MonkeyPatch, counts: Counter[str], owner: Any, n
 def test_one_edit_probes_the_clip_at_most_twice_and_hashes_it_and_opens_its_inversion_once(
     inverted: bool, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    make(tmp_path / "clip.mkv", moving_square(4), sound="aac")
     places = [f"output.dir={tmp_path / 'out'}", f"trajectories.dir={tmp_path / 'trajectories'}"]
-    config = tokenflow.load_config(path, places, {})
+    config = tokenflow.load_config(path, [*places, f"clip.path={tmp_path / 'clip.mkv'}"], {})
     if inverted:
         tokenflow.preprocess(config)
     counts: Counter[str] = Counter()

@@ -386,7 +386,7 @@ class Metrics(_Section):
     mask: LocalPath | None = Field(
         None,
         description="White where the edit is meant to change something: one image for all frames, or a clip with as "
-        "many frames as the source, at the same times. Splits the change into inside and outside; null if unknown.",
+        "many frames as the source. Splits the change into inside and outside; null if unknown.",
     )
 
 

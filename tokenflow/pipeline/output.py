@@ -65,30 +65,43 @@ def _sources(config: Config) -> list[Path]:
     return sources
 
 
-def check_encoding(output: Output, clip: Video, start: float, resize: ResizeMode, folder: Path) -> None:
+def check_encoding(output: Output, clip: Video, size: tuple[int, int], folder: Path) -> None:
     """Write one frame as the edit will be written, so that an impossible encoding is known before the work.
 
     Its sound is tried, too; notices about it are given when it is written.
+
+    Args:
+        output: in which form.
+        clip: the source.
+        size: width and height in pixels of the frames that will be written.
+        folder: where to.
 
     Raises:
         OutputError: codec, quality, size, rate and container do not go together.
         ClipError, ClipNotFoundError: the clip cannot be read.
     """
-    black = np.zeros((*reversed(clip.size), 3), np.uint8)
-    height, width = black.shape[:2]
+    width, height = size
     path = folder / edited_name(output)
-    sound = Sound(clip.part.path, Fraction(start)) if clip.part and clip.info and clip.info.has_audio else None
+    part = clip.part
+    sound = Sound(part.path, Fraction(part.start)) if part and clip.info and clip.info.has_audio else None
     try:
         with (
             warnings.catch_warnings(action="ignore", category=TokenflowWarning),
             _writer(path, output, width, height, sound, rate=clip.rate) as video,
         ):
-            video.write(black)
+            video.write(np.zeros((height, width, 3), np.uint8))
     except EncodingError:
         _refuse_mismatch(output)
         _refuse_frames(output, clip, width, height)
         raise
     path.unlink()
+
+
+def written_size(clip: Video, working: tuple[int, int], resize: ResizeMode) -> tuple[int, int]:
+    """Width and height of edited frames at the source's scale: the source's, but for `fill`, which crops it."""
+    width, height = working
+    rows, columns = restore(np.zeros((height, width, 3), np.uint8), *clip.size, resize).shape[:2]
+    return columns, rows
 
 
 def _refuse_mismatch(output: Output) -> None:
