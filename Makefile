@@ -4,7 +4,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 CONFIG ?= configs/dog_to_tiger.yaml
 
-.PHONY: demo test lint type install bench bench-length bench-full-size levers quality quality-quick sweep mini-sd mini-sd-eval clean
+.PHONY: demo test lint type docs install bench bench-length bench-full-size levers quality quality-quick sweep mini-sd mini-sd-eval clean
 
 install: $(INSTALLED)
 
@@ -26,6 +26,9 @@ lint: $(INSTALLED)
 
 type: $(INSTALLED)
 	$(BIN)/mypy
+
+docs: $(INSTALLED)  ## docs/settings.md, from the descriptions of the settings
+	$(BIN)/python -m tools.settings_reference
 
 bench: $(INSTALLED)  ## what both stages cost, beside plain inversion, per-frame editing and the published cost structure
 	$(BIN)/python -m benchmarks.inversion

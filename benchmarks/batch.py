@@ -14,11 +14,11 @@ import time
 from pathlib import Path
 
 import torch
+from tokenflow.pipeline.opening import load_model
 
 import tokenflow
 from benchmarks.sampling import table
 from tokenflow.config import Config
-from tokenflow.pipeline.opening import load_model
 
 SOURCES = {
     "dog_walk": "a dog on grass, 3d style",

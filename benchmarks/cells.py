@@ -27,7 +27,8 @@ from tokenflow.config import Config
 from tokenflow.diffusion.batches import as_images, as_tensor, batches
 from tokenflow.models.loading import fingerprint, load_model
 from tokenflow.models.model import Model
-from tokenflow.report import versions, write_json
+from tokenflow.report import versions
+from tokenflow.store.files import write_json
 from tokenflow.video import VideoWriter
 from tools.mini_sd.scene_classifier import SceneClassifier, load_scene_classifier
 from tools.mini_sd.words import KINDS, Words

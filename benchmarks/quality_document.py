@@ -13,7 +13,8 @@ import numpy as np
 
 from benchmarks.cells import CLASSIFIER, CONTROLNET, Cell, Figures, can_run, classifier
 from benchmarks.clips import Case
-from tokenflow.report import contact_sheet, versions, write_json
+from tokenflow.report import contact_sheet, versions
+from tokenflow.store.files import write_json
 
 MODES = ("pnp", "sdedit", "controlnet")
 DOCUMENT, RESULTS = Path("docs/quality.md"), Path("benchmarks/results")

@@ -16,7 +16,8 @@ from benchmarks.clips import TUNING
 from benchmarks.quality import beside, make_missing
 from benchmarks.quality_document import COLUMNS, MODES, RESULTS, mean, missing, shown_figures, table
 from tokenflow.config import Edit
-from tokenflow.report import versions, write_json
+from tokenflow.report import versions
+from tokenflow.store.files import write_json
 
 SCALES = 3.0, 4.0, 5.0, 7.5
 SHARED: dict[str, tuple[Any, ...]] = {

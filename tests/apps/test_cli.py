@@ -105,7 +105,7 @@ def test_a_missing_configuration_is_one_line_on_stderr_and_status_2(
     assert status(command, "nothing-here.yaml") == 2
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert captured.err == "error: there is no configuration file 'nothing-here.yaml'; see configs/ for examples\n"
+    assert captured.err == "error: configuration file 'nothing-here.yaml' not found; see configs/ for examples\n"
 
 
 def test_mistakes_in_the_settings_come_all_at_once_in_one_line(

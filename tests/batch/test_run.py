@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tokenflow.pipeline.opening import load_model
 
 import tokenflow
 from tests.batch.conftest import Configure
@@ -23,7 +24,6 @@ from tokenflow.batch import worker
 from tokenflow.batch.plan import BYTES_A_PIXEL, plan, plan_lines
 from tokenflow.config import Config
 from tokenflow.errors import BatchError
-from tokenflow.pipeline.opening import load_model
 
 
 def run(configs: list[Config], place: Path, **options: Any) -> list[Record]:

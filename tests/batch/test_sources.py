@@ -130,7 +130,7 @@ def test_mistakes_in_a_matrix_say_where(content: dict[str, object], message: str
 
 def test_mistakes_of_several_files_come_together(tmp_path: Path) -> None:
     wrong = written(tmp_path / "wrong.yaml", clip={"path": "x"})
-    said = r"nothing matches '.*\*'; .*clip\.prompt: missing.*; there is no configuration file 'gone\.yaml'"
+    said = r"nothing matches '.*\*'; .*clip\.prompt: missing.*; configuration file 'gone\.yaml' not found"
     with pytest.raises(BatchError, match=said):
         read_configs([str(tmp_path / "none*"), wrong, "gone.yaml"])
 

@@ -15,6 +15,7 @@ from tokenflow.batch.record import Record
 from tokenflow.errors import TokenflowError
 from tokenflow.pipeline import EditResult
 from tokenflow.report import open_template
+from tokenflow.store.files import write_text
 
 
 @dataclass(frozen=True)
@@ -55,9 +56,7 @@ def write_index(path: Path, jobs: Sequence[Job], records: Sequence[Record]) -> N
         columns=COLUMNS,
         rows=[_row(path.parent, job, record) for job, record in zip(jobs, records, strict=True)],
     )
-    temporary = path.with_name(f".{path.name}.partial")
-    temporary.write_text(page, encoding="utf-8")
-    temporary.replace(path)
+    write_text(path, page)
 
 
 def summary(records: Sequence[Record]) -> str:

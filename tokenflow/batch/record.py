@@ -1,6 +1,5 @@
 """The run directory: one record a job, each written whole or not at all. Knows no engine and no model."""
 
-import fcntl
 import hashlib
 import json
 from collections.abc import Iterator
@@ -10,13 +9,15 @@ from pathlib import Path
 from typing import Literal
 
 from tokenflow.batch.jobs import Job
-from tokenflow.errors import BatchError, OutputError
+from tokenflow.errors import BatchError
 from tokenflow.pipeline import EditResult, open_result
-from tokenflow.report import write_json
-from tokenflow.store.results import is_whole, report_checksum
+from tokenflow.store.files import locked, write_json
+from tokenflow.store.results import is_complete, report_digest
 
 LOCK = ".tokenflow-batch.lock"
-"""Not that of a result, which may go into the same folder."""
+"""A name of its own, since results may go into the same folder."""
+
+REMEDY = "set another run directory"
 
 State = Literal["waiting", "running", "done", "failed"]
 
@@ -65,7 +66,7 @@ class Record:
 
 def is_done(job: Job, record: Record) -> bool:
     """Whether there is nothing left to do: the record says so, and the result is still there, whole and its own."""
-    return record.state == "done" and record.report == report_checksum(job.output) and is_whole(job.output)
+    return record.state == "done" and record.report == report_digest(job.output) and is_complete(job.output)
 
 
 class RunFolder:
@@ -91,18 +92,11 @@ class RunFolder:
             BatchError: another process holds it.
             OutputError: the folder cannot be written to.
         """
-        try:
-            (self.path / "jobs").mkdir(parents=True, exist_ok=True)
-            lock = (self.path / LOCK).open("wb")
-        except OSError as error:
-            raise OutputError(f"cannot write to {self.path} ({error.strerror}); set another run directory") from error
-        with lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise BatchError(
-                    f"another batch is running in {self.path}; wait for it, or set another run directory"
-                ) from error
+
+        def refuse() -> None:
+            raise BatchError(f"another batch is running in {self.path}; wait for it, or set another run directory")
+
+        with locked(self.path, refuse, REMEDY, LOCK):
             yield
 
     def read(self, job: Job) -> Record:
@@ -124,7 +118,7 @@ class RunFolder:
 
     def write(self, job: Job, record: Record) -> None:
         """Store the job's record."""
-        write_json(self._file(job), asdict(record))
+        write_json(self._file(job), asdict(record), REMEDY)
 
     def _file(self, job: Job) -> Path:
         digest = hashlib.sha256(str(job.output.resolve()).encode()).hexdigest()[:8]

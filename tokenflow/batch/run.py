@@ -20,7 +20,7 @@ from tokenflow.batch.worker import JobResult
 from tokenflow.config import Config
 from tokenflow.errors import BatchError
 from tokenflow.events import Event, Progress, terminal_bar
-from tokenflow.store.results import report_checksum
+from tokenflow.store.results import report_digest
 
 EngineName = Literal["local", "ray"]
 
@@ -127,7 +127,7 @@ class _Run:
 
     def finished(self, job: Job, worker: int, outcome: JobResult) -> None:
         state: Literal["done", "failed"] = "failed" if outcome.failed else "done"
-        report = None if outcome.failed else report_checksum(job.output)
+        report = None if outcome.failed else report_digest(job.output)
         told = asdict(outcome) | {"state": state, "finished": _now(), "report": report}
         self._write(job, replace(self._records[job.output], **told))
         self._bars.end()
