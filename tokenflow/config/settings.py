@@ -214,7 +214,7 @@ class SDEdit(_Section):
     """
 
     strength: float = Field(
-        0.75,
+        0.76,
         gt=0,
         le=1,
         allow_inf_nan=False,
