@@ -294,7 +294,7 @@ def test_an_error_of_the_listener_ends_the_batch_unchanged(configure: Configure,
         ({"engine": "ray", "gpus": -1.0}, "0 GPUs per worker or more, got -1.0"),
         ({"engine": "ray", "gpus": float("nan")}, "0 GPUs per worker or more, got nan"),
         ({"retries": -1}, "0 retries or more, got -1"),
-        ({"engine": "cloud"}, "no engine 'cloud'; expected local or ray"),
+        ({"engine": "cloud"}, "unknown engine 'cloud'; expected local or ray"),
         ({"address": "auto"}, "are options of the engine ray"),
     ],
 )

@@ -140,7 +140,7 @@ def test_mistakes_in_several_files_are_listed_together(tmp_path: Path) -> None:
 def test_sources_that_give_no_configuration_are_refused(material: Path, tmp_path: Path) -> None:
     with pytest.raises(BatchError, match="give --edit"):
         read_configs([str(material / "clips")])
-    with pytest.raises(BatchError, match="there are no clips in"):
+    with pytest.raises(BatchError, match="found no clips in"):
         read_configs([str(tmp_path)], edit=material / "edit.yaml")
     with pytest.raises(BatchError, match="nothing matches"):
         read_configs([str(tmp_path / "*.yaml")])

@@ -95,7 +95,7 @@ def open_engine(name: str, workers: int | None, address: str | None, gpus: float
     if name == "ray":
         return Ray(workers, retries, address, gpus)
     if name != "local":
-        raise BatchError(f"there is no engine {name!r}; expected local or ray")
+        raise BatchError(f"unknown engine {name!r}; expected local or ray")
     if address is not None or gpus is not None:
         raise BatchError("address and gpus are options of the engine ray; leave them out, or choose that engine")
     return Processes(workers, retries) if workers and workers > 1 else InProcess()

@@ -176,7 +176,7 @@ def _clips_in(folder: Path) -> list[Path]:
     if not clips and clip_files(folder):
         return [folder]
     if not clips:
-        raise BatchError(f"there are no clips in {folder}; expected files such as {', '.join(sorted(CLIP_SUFFIXES))}")
+        raise BatchError(f"found no clips in {folder}; expected files such as {', '.join(sorted(CLIP_SUFFIXES))}")
     if skipped := [path.name for path in entries if path not in clips]:
         notice(f"skipped in {folder}, as their extensions are not those of clips: {', '.join(skipped)}")
     return clips
