@@ -24,7 +24,7 @@ STEPS = 6
 INTERRUPTIONS = 3
 """In a row, before a run is left in peace."""
 
-INTERRUPTED = "interrupted: what was finished is kept, and the same command goes on from there\n"
+INTERRUPTED = "interrupted: finished work is kept, and the same command continues from there\n"
 
 
 def arguments(config: Path, folder: Path) -> list[str]:

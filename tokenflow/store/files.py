@@ -134,7 +134,7 @@ def locked(folder: Path, on_wait: Callable[[], object], remedy: str = MAKE_ROOM,
                 on_wait()
                 _acquire(file, folder, remedy, blocking=True)
             if not _is_at(path, file):
-                continue  # removed by its last holder: this lock excludes no other process
+                continue  # its last holder removed it, so it excludes no other process
             try:
                 yield
             finally:
