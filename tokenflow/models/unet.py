@@ -62,8 +62,8 @@ class UNetAttention:
         gives the same as in front of it and spares every propagated frame the product.
         """
         keys, values = (part.flatten(1, 2) for part in memory)  # m k n' c → m (k n') c
-        split = [self.split_heads(part) for part in (queries, keys, values)]  # m h n c/h
-        return self.project_out(F.scaled_dot_product_attention(*split))
+        q, k, v = (self.split_heads(part) for part in (queries, keys, values))  # m h n c/h
+        return self.project_out(F.scaled_dot_product_attention(q, k, v))
 
     def split_heads(self, tokens: Tensor) -> Tensor:
         """Queries, keys or values m n c head by head: m h n c/h."""
