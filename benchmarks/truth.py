@@ -144,6 +144,25 @@ class Truth:
         }
 
 
+@dataclass(frozen=True)
+class Resized(Truth):
+    """A drawn clip whose frames are brought to another size; its perfect edit is not.
+
+    Attributes:
+        side: pixels along each side.
+    """
+
+    side: int
+
+    @cached_property
+    def frames(self) -> np.ndarray:
+        """The source, f H W 3 uint8."""
+        size = self.side, self.side
+        smaller = self.side < self.clip.render(0).picture.shape[0]
+        how = cv2.INTER_AREA if smaller else cv2.INTER_CUBIC
+        return np.stack([cv2.resize(frame, size, interpolation=how) for frame in Truth.frames.func(self)])
+
+
 def _near_outline(inside: np.ndarray) -> np.ndarray:
     """H W, True up to OUTLINE pixels from the border of a mask H W."""
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * OUTLINE + 1, 2 * OUTLINE + 1))
