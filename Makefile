@@ -3,8 +3,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 CONFIG ?= configs/dog_to_tiger.yaml
+COMMIT ?= HEAD
 
-.PHONY: demo test lint type docs install bench bench-length bench-full-size levers quality quality-quick sweep mini-sd mini-sd-eval clean
+.PHONY: demo test lint type docs install bench bench-compare bench-length bench-full-size gpu levers quality quality-quick sweep mini-sd mini-sd-eval clean
 
 install: $(INSTALLED)
 
@@ -34,13 +35,19 @@ bench: $(INSTALLED)  ## what both stages cost, beside plain inversion, per-frame
 	$(BIN)/python -m benchmarks.inversion
 	$(BIN)/python -m benchmarks.speed
 
-bench-length: $(INSTALLED)  ## memory, time a frame and seams of 512 frames beside 64
+bench-compare: $(INSTALLED)  ## time, memory and network calls of an edit beside those of another COMMIT
+	$(BIN)/python -m benchmarks.compare $(COMMIT)
+
+bench-length: $(INSTALLED)  ## memory, time per frame and seams of 512 frames beside 64
 	$(BIN)/python -m benchmarks.length
 
-bench-full-size: $(INSTALLED)  ## what both stages cost at the size of Stable Diffusion 1.5, on a machine with a GPU
-	$(BIN)/python -m benchmarks.full_size
+bench-full-size: $(INSTALLED)  ## what both stages cost at the sizes of Stable Diffusion 1.5 and XL, on a machine with a GPU
+	$(BIN)/python -m benchmarks.gpu --no-tests --seconds 3600
 
-levers: $(INSTALLED)  ## what each thing that makes an edit faster or better does, alone
+gpu:  ## the tests and figures that need a GPU, in ten minutes, with PYTHON as it is; OUT=folder for the results
+	$(PYTHON) -m benchmarks.gpu $(if $(OUT),--out $(OUT))
+
+levers: $(INSTALLED)  ## what each change that makes an edit faster or better does, on its own
 	$(BIN)/python -m benchmarks.levers
 
 quality: $(INSTALLED)  ## how good edits are, against perfect edits; writes docs/quality.md
@@ -49,7 +56,7 @@ quality: $(INSTALLED)  ## how good edits are, against perfect edits; writes docs
 quality-quick: $(INSTALLED)  ## the same on two edits, printed only
 	$(BIN)/python -m benchmarks.quality --quick
 
-sweep: $(INSTALLED)  ## what each setting of the modes does, on other clips; defaults are chosen from its table
+sweep: $(INSTALLED)  ## what each setting of the modes does, on tuning clips; defaults are chosen from its tables
 	$(BIN)/python -m benchmarks.sweep
 
 .PHONY: moving-picture

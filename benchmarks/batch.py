@@ -1,7 +1,7 @@
-"""What a batch costs over its edits: short clips with several edits each, one by one, in a batch, and on Ray.
+"""What a batch costs beyond its edits: short clips with several edits each, one by one, in a batch, and on Ray.
 
-Each way runs the same jobs from nothing, in a process of its own. "one by one" calls `edit` for each job with the model
-loaded once, as a careful script would. `seconds` are of the whole process, imports and Ray's start and end included;
+Each way runs the same jobs from nothing, in a process of its own. "one by one" calls `run` for each job with the model
+loaded once, as a careful script would. `seconds` are of the whole process, with imports and the start and end of Ray;
 `overhead` is what they exceed the sum of the process's own edits by; `to_one_by_one` is a ratio of whole processes.
 """
 
@@ -14,11 +14,13 @@ import time
 from pathlib import Path
 
 import torch
-from tokenflow.pipeline.opening import load_model
 
 import tokenflow
-from benchmarks.sampling import table
+from benchmarks.output import rows_table, write_json
+from benchmarks.sampling import RATE
 from tokenflow.config import Config
+from tokenflow.events import Event, Progress
+from tokenflow.pipeline.job import open_model
 
 SOURCES = {
     "dog_walk": "a dog on grass, 3d style",
@@ -27,12 +29,10 @@ SOURCES = {
 }
 EDITS = ["a tiger on grass, 3d style", "a golden dog, 3d style", "a marble cat, 3d style", "a bus at night, flat style"]
 CLIPS = 8
-RATE = 12
-"""Frames a second of the clips that ship."""
 
 
 def configurations(frames: int, steps: int, folder: Path, model: str) -> list[Config]:
-    """Eight parts of the clips that ship, one after another in each, with four edits each."""
+    """Eight parts of the clips that ship, in a row within each clip, with four edits each."""
     starts = [(name, prompt, part * frames / RATE) for part in range(CLIPS) for name, prompt in SOURCES.items()][:CLIPS]
     return [
         Config.model_validate(
@@ -51,15 +51,9 @@ def configurations(frames: int, steps: int, folder: Path, model: str) -> list[Co
 
 
 def run(way: str, configs: list[Config], folder: Path, workers: int) -> dict[str, float]:
-    """Do all jobs in one way: seconds that each edit took, summed, and how many inversions were made."""
+    """Do all jobs in one way: the seconds of all edits, summed, and how many inversions were made."""
     if way == "one by one":
-        model = load_model(configs[0])
-        stages: list[set[str]] = [set() for _ in configs]
-        begin = time.perf_counter()
-        for config, heard in zip(configs, stages, strict=True):
-            tokenflow.edit(config, model=model, progress=lambda stage, *_, heard=heard: heard.add(stage))
-        edits = time.perf_counter() - begin
-        return {"edits": edits, "inversions": sum("reconstruct" in heard for heard in stages)}
+        return run_one_by_one(configs)
     engine = "ray" if way == "ray" else "local"
     records = tokenflow.edit_many(configs, engine=engine, workers=workers, run_dir=folder / "run", progress=False)
     if any(record.state != "done" for record in records):
@@ -68,6 +62,21 @@ def run(way: str, configs: list[Config], folder: Path, workers: int) -> dict[str
         "edits": sum(record.seconds or 0.0 for record in records),
         "inversions": sum(bool(record.inverted) for record in records),
     }
+
+
+def run_one_by_one(configs: list[Config]) -> dict[str, float]:
+    """Call `run` for each job, with the model loaded once."""
+    model = open_model(configs[0].model)
+    inverted: set[int] = set()
+    begin = time.perf_counter()
+    for number, config in enumerate(configs):
+
+        def listen(event: Event, number: int = number) -> None:
+            if isinstance(event, Progress) and event.stage == "invert":
+                inverted.add(number)
+
+        tokenflow.run(config, model=model, on_event=listen)
+    return {"edits": time.perf_counter() - begin, "inversions": len(inverted)}
 
 
 def measure(way: str, arguments: argparse.Namespace) -> dict[str, float]:
@@ -83,14 +92,14 @@ def measure(way: str, arguments: argparse.Namespace) -> dict[str, float]:
 
 
 def main() -> None:
-    """Measures, prints a table, and writes it as JSON."""
+    """Measure, print a table, and write it as JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="data/models/mini-sd")
-    parser.add_argument("--frames", type=int, default=8, help="of each clip; up to 8")
+    parser.add_argument("--frames", type=int, default=8, help="per clip; up to 8")
     parser.add_argument("--steps", type=int, default=25)
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/batch.json"))
-    parser.add_argument("--way", help=argparse.SUPPRESS)  # what the processes that are measured do
+    parser.add_argument("--way", help=argparse.SUPPRESS)  # set in the processes that are measured
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.way:
@@ -112,9 +121,8 @@ def main() -> None:
     ]
     settings = {name: getattr(arguments, name) for name in ("model", "frames", "steps", "workers")}
     content = {"torch": torch.__version__, "threads": torch.get_num_threads(), **settings, "rows": rows}
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_text(json.dumps(content, indent=1) + "\n")
-    print(table(rows))
+    write_json(arguments.out, content)
+    print(rows_table(rows))
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""One edit of one drawn clip, made through tokenflow's own commands and kept; and what the kept pictures are worth.
+"""One edit of one drawn clip, made by `tokenflow.run` and kept on disk; and figures of the kept frames.
 
-A cell is a JSON record and a PNG strip of its frames, named after everything that they depend on but the machine: the
-source's pictures, prompts, settings, models, code and packages. What is there is not made again: an interrupted
-benchmark goes on where it stopped, and one after a change begins anew. Figures are computed from the pictures each
-time, since that is cheap.
+A cell is a JSON record and a PNG strip of its frames, named after everything that they depend on except the machine:
+the source's frames, prompts, settings, models, code and packages. A cell that exists is not made again: an interrupted
+benchmark continues where it stopped, and any change starts it over. Figures are computed from the frames each time,
+since that is cheap.
 """
 
 import hashlib
@@ -21,14 +21,15 @@ from PIL import Image
 
 import tokenflow
 from benchmarks.clips import Case
-from benchmarks.sampling import DTYPE
+from benchmarks.output import write_json
+from benchmarks.sampling import DTYPE, RATE
 from benchmarks.truth import Truth
 from tokenflow.config import Config
 from tokenflow.diffusion.batches import as_images, as_tensor, batches
-from tokenflow.models.loading import fingerprint, load_model
+from tokenflow.models.identity import path_fingerprint
+from tokenflow.models.loading import load_model
 from tokenflow.models.model import Model
 from tokenflow.report import versions
-from tokenflow.store.files import write_json
 from tokenflow.video import VideoWriter
 from tools.mini_sd.scene_classifier import SceneClassifier, load_scene_classifier
 from tools.mini_sd.words import KINDS, Words
@@ -36,10 +37,11 @@ from tools.mini_sd.words import KINDS, Words
 KEPT = Path("runs/cells")
 MODELS = Path("data/models")
 DIFFUSION, CONTROLNET, CLASSIFIER = (MODELS / name for name in ("mini-sd", "mini-controlnet-canny", "mini-classifier"))
-RATE = 12
 BATCH = 8
-CHANGES_NO_PIXEL = ("metrics", "report", "cli")
-"""Parts of tokenflow that a kept edit does not depend on."""
+CHANGES_NO_PIXEL = ("apps", "batch", "metrics", "profiling", "report")
+"""Parts of tokenflow that an edited frame does not depend on."""
+
+NO_EXTRAS = {"comparison": False, "contact_sheet": False, "page": False}
 
 Figures = dict[str, float | None]
 
@@ -63,32 +65,32 @@ class Cell:
 
     @cached_property
     def path(self) -> Path:
-        """Of the record; the pictures are beside it."""
+        """The record's; the frames are beside it."""
         truth = self.case.truth
         depends_on = [_source_path(self.case).name, truth.prompts, self.settings]
-        depends_on += [_made_by(), fingerprint(str(DIFFUSION))]
+        depends_on += [_made_by(), path_fingerprint(str(DIFFUSION))]
         if self.mode == "controlnet":
-            depends_on.append(fingerprint(str(CONTROLNET)))
+            depends_on.append(path_fingerprint(str(CONTROLNET)))
         digest = hashlib.sha256(repr(depends_on).encode()).hexdigest()[:12]
         return KEPT / f"{self.case.name}.{self.mode}.{digest}.json"
 
     @property
     def done(self) -> bool:
-        """Whether it was measured before."""
+        """Whether it was made before."""
         return self.path.is_file()
 
     def record(self) -> dict[str, Any]:
-        """What was kept of the edit beside its pictures."""
+        """What was kept of the edit beside its frames."""
         return json.loads(self.path.read_text())
 
-    def pictures(self) -> np.ndarray:
+    def images(self) -> np.ndarray:
         """The edited frames, f H W 3 uint8."""
         return _read_strip(self.path.with_suffix(".png"))
 
     def make(self) -> None:
-        """Edit the clip (inverting it first, if no cell before has) and keep the result."""
+        """Edit the clip (inverting it first, unless an earlier cell has) and keep the result."""
         folder = self.path.with_suffix("")
-        result = tokenflow.edit(self._config(folder), model=diffusion(), progress=False)
+        result = tokenflow.run(self._config(folder), model=diffusion())
         _write_strip(self.path.with_suffix(".png"), result.frames)
         kept = {key: result.report[key] for key in ("seconds", "stage_peak_memory_mb")}
         write_json(self.path, {"clip": self.case.clip, "edit": self.case.edit, "settings": dict(self.settings), **kept})
@@ -109,9 +111,10 @@ class Cell:
             {
                 "clip": {"path": _source(self.case), "prompt": source},
                 "model": {"path": str(DIFFUSION), "dtype": DTYPE},
-                "inversion": {"warn_below_psnr": 0},
+                "inversion": {"check": False},
                 "edit": edit,
-                "output": {"dir": folder, "container": "mkv", "codec": "ffv1"},
+                "output": {"dir": folder, "container": "mkv", "codec": "ffv1", **NO_EXTRAS},
+                "metrics": {"enabled": False},
                 "trajectories": {"dir": KEPT / f"trajectories-{_made_by()}"},
             }
         )
@@ -125,7 +128,7 @@ def diffusion() -> Model:
 
 @cache
 def classifier() -> SceneClassifier | None:
-    """The network that tells the words of a picture, or None where it does not ship."""
+    """The network that recognises the words of an image, or None if it is missing."""
     return load_scene_classifier(CLASSIFIER) if (CLASSIFIER / "config.json").is_file() else None
 
 
@@ -134,22 +137,22 @@ def can_run(mode: str) -> bool:
     return mode != "controlnet" or (CONTROLNET / "config.json").is_file()
 
 
-def figures(truth: Truth, pictures: np.ndarray) -> Figures:
-    """Everything that is measured of an edit (f H W 3 uint8) against its truth, and agreement where that is known."""
-    return {**truth.figures(pictures), **truth.figures_by_place(pictures), **agreement(truth, pictures)}
+def figures(truth: Truth, images: np.ndarray) -> Figures:
+    """All figures of an edit (f H W 3 uint8) against its ground truth, and its agreement with the prompt."""
+    return {**truth.figures(images), **truth.figures_by_place(images), **agreement(truth, images)}
 
 
-def agreement(truth: Truth, pictures: np.ndarray) -> Figures:
-    """The share of frames in which the classifier sees what the prompt says.
+def agreement(truth: Truth, images: np.ndarray) -> Figures:
+    """The fraction of frames in which the classifier sees what the prompt says; None without a classifier.
 
-    `agreement`: all words that the edit changes. `agreement_kept`: of the words that it leaves, on average.
+    `agreement`: all words that the edit changes. `agreement_kept`: the words that it leaves, on average.
     """
     network = classifier()
     if network is None:
         return {"agreement": None, "agreement_kept": None}
     wanted = truth.target.start.words
     with torch.no_grad():
-        seen = {kind: logits.argmax(1).numpy() for kind, logits in network(as_tensor(pictures)).items()}
+        seen = {kind: logits.argmax(1).numpy() for kind, logits in network(as_tensor(images)).items()}
     right = {kind: seen[kind] == _index(network.kinds, kind, wanted) for kind in KINDS}
     return {
         "agreement": float(np.all([right[kind] for kind in truth.changed], axis=0).mean()),
@@ -158,7 +161,7 @@ def agreement(truth: Truth, pictures: np.ndarray) -> Figures:
 
 
 def floor(case: Case) -> np.ndarray:
-    """The perfect edit through the autoencoder, f H W 3 uint8: as near to it as this model can be expected to come."""
+    """The perfect edit through the autoencoder, f H W 3 uint8: as close to it as this model can be expected to come."""
     perfect = as_tensor((case.truth.perfect * 255).round().astype(np.uint8))
     groups = [perfect[group] for group in batches(range(len(perfect)), BATCH)]
     return np.concatenate([as_images(diffusion().decode(diffusion().encode(group))) for group in groups])
@@ -169,7 +172,7 @@ def _index(kinds: Mapping[str, Any], kind: str, words: Words) -> int:
 
 
 def _source(case: Case) -> Path:
-    """The clip as a video without loss, written if no cell before has."""
+    """The clip as a lossless video, written unless an earlier cell has."""
     path = _source_path(case)
     if not path.is_file():
         frames = case.truth.frames
@@ -181,7 +184,7 @@ def _source(case: Case) -> Path:
 
 
 def _source_path(case: Case) -> Path:
-    """Named after the pictures themselves, so that whatever draws them may change and no old video is taken."""
+    """Named after the frames themselves, so that no old video is used when the renderer changes."""
     frames = case.truth.frames
     digest = hashlib.sha256(repr((RATE, frames.shape)).encode() + frames.tobytes()).hexdigest()[:12]
     return KEPT / "clips" / f"{case.clip}-{digest}.mkv"
@@ -197,13 +200,13 @@ def _made_by() -> str:
         if file.relative_to(package).parts[0].removesuffix(".py") not in CHANGES_NO_PIXEL
     ]
     code = [(str(file.relative_to(package)), file.read_bytes()) for file in files]
-    packages = {**versions(), "tokenflow": None}  # its code counts, and not the number that it has
+    packages = {**versions(), "tokenflow": None}  # its code counts, not its version
     depends_on = [code, inspect.getsource(Cell), BATCH, DTYPE, packages]
     return hashlib.sha256(repr(depends_on).encode()).hexdigest()[:8]
 
 
 def _write_strip(path: Path, frames: np.ndarray) -> None:
-    """All frames in a row, as a file that appears whole or not at all."""
+    """All frames in a row, in a file that appears complete or not at all."""
     temporary = path.with_suffix(".partial")
     Image.fromarray(np.concatenate(list(frames), axis=1)).save(temporary, "png")
     temporary.replace(path)

@@ -1,6 +1,6 @@
-"""The drawn clips that quality is measured on, and others that settings are chosen on; each with its edits.
+"""The drawn clips that quality is measured on, and others that settings are tuned on; each with its edits.
 
-All are written down here and not drawn from the scenes that the small model was trained on; no clip is in both lists.
+All are written by hand, not sampled from the scenes that the small model was trained on; no clip is in both lists.
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from tools.mini_sd.words import Words
 
 FRAMES = 12
 KINDS = ("object", "material", "style", "background", "global")
-"""Of edits. A global one changes the light."""
+"""Kinds of edits. A global one changes the light."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Case:
         traits: what is hard about the clip.
         kind: of the edit, one of KINDS.
         words: the words that the edit changes, by their kind.
-        truth: what only a drawn clip can tell.
+        truth: the ground truth.
     """
 
     clip: str
@@ -40,7 +40,7 @@ class Case:
 
     @property
     def name(self) -> str:
-        """Of clip and edit together, as a file name."""
+        """Clip and edit as a file name."""
         return f"{self.clip}.{self.edit.replace(' ', '_')}"
 
 
@@ -153,4 +153,4 @@ TUNING = [
         {"style": "3d"}, x=-0.18, variant=2,
     ),
 ]  # fmt: skip
-"""What `benchmarks.sweep` chooses defaults on: six other clips."""
+"""What defaults are tuned on by `benchmarks.sweep`: six other clips."""

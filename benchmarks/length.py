@@ -1,8 +1,8 @@
-"""What length costs: memory, time a frame, and the seams between windows, on one drawn clip cut at two lengths.
+"""What length costs: memory, time per frame, and the seams between windows, on one drawn clip at two lengths.
 
-Each length runs both stages in a process of its own. `peak_mb` is the largest resident size of each stage, `ms_a_frame`
-its time. Keyframes are drawn anew at each step, and windows end where a keyframe is; `seam` is the warp error along
-exact flow between neighbouring frames that such a border separates at the last step, and `within` that of all others.
+Each length runs both stages in a process of its own. `peak_mb` is the largest resident size of each stage,
+`ms_per_frame` its time. Windows end at keyframes, which differ from step to step; `seam` is the warp error along exact
+flow between neighbouring frames that such a border separates at the last step, and `within` that of all others.
 """
 
 import argparse
@@ -17,23 +17,24 @@ from pathlib import Path
 import numpy as np
 
 import tokenflow
-from benchmarks.sampling import DTYPE, table
+from benchmarks.output import rows_table, write_json
+from benchmarks.sampling import DTYPE, RATE
 from benchmarks.truth import Truth
 from tokenflow.config import Config
 from tokenflow.metrics import warp_error
-from tokenflow.pipeline.editing import DEFAULT_INTERVAL
+from tokenflow.pipeline.wiring import DEFAULT_INTERVAL
 from tokenflow.propagation.keyframes import draw_keyframes, windows
 from tokenflow.video import VideoWriter
-from tools.mini_sd.build_clips import CLIPS, FRAMES_A_SECOND
+from tools.mini_sd.build_clips import CLIPS
 from tools.mini_sd.clip import Clip
 
 LENGTHS = 64, 512
 
 
 def long_clip(frames: int) -> Clip:
-    """The dog that ships, on the spot, for as long as is asked: the same motion a second at every length."""
+    """The dog that ships, walking on the spot for so many frames: the same motion per second at every length."""
     clip = CLIPS["dog_walk"]
-    seconds = frames / FRAMES_A_SECOND
+    seconds = frames / RATE
     motion = replace(clip.motion, travel=(0.0, 0.0), growth=1.0, strides=1.5 * seconds)
     return replace(clip, motion=motion, frames=frames)
 
@@ -41,7 +42,7 @@ def long_clip(frames: int) -> Clip:
 def configure(frames: int, steps: int, model: str, folder: Path) -> Config:
     """A golden dog of the long clip, which is written into the folder."""
     clip = long_clip(frames)
-    times = [Fraction(frame, FRAMES_A_SECOND) for frame in range(frames)]
+    times = [Fraction(frame, RATE) for frame in range(frames)]
     with VideoWriter(folder / "clip.mp4", width=128, height=128, times=times, quality=8) as video:
         for frame in range(frames):
             video.write(np.round(255 * clip.render(frame).picture).astype(np.uint8))
@@ -64,11 +65,11 @@ def seams(config: Config, frames: int, steps: int) -> dict[str, float | None]:
     keyframes = draw_keyframes(frames, DEFAULT_INTERVAL, config.edit.seed, steps - 1)
     filled = [window for window in windows(keyframes, frames, config.edit.keyframe_window) if window.between]
     borders = {window.keyframes[-1] for window in filled[:-1]}
-    pictures = tokenflow.open_result(config.output.dir).frames.astype(np.float32) / 255
+    images = tokenflow.open_result(config.output.dir).frames.astype(np.float32) / 255
     errors: dict[bool, list[float]] = {True: [], False: []}
     for frame in range(frames - 1):
         seen = ~clip.occluded(frame, frame + 1)
-        error = warp_error(pictures[frame], pictures[frame + 1], clip.flow(frame, frame + 1), seen)
+        error = warp_error(images[frame], images[frame + 1], clip.flow(frame, frame + 1), seen)
         errors[frame in borders].append(1e3 * error)
     return {"seam": float(np.mean(errors[True])) if borders else None, "within": float(np.mean(errors[False]))}
 
@@ -77,21 +78,21 @@ def measure(frames: int, steps: int, model: str) -> dict[str, object]:
     """A row: one length, in this process."""
     with tempfile.TemporaryDirectory() as folder:
         config = configure(frames, steps, model, Path(folder))
-        report = tokenflow.edit(config, progress=False).report
+        report = tokenflow.run(config).report
         row: dict[str, object] = {"frames": frames}
         for stage in ("preprocess", "edit", "decode"):
             row[f"{stage}_peak_mb"] = report["stage_peak_memory_mb"][stage]
-            row[f"{stage}_ms_a_frame"] = 1e3 * report["seconds"][stage] / frames
+            row[f"{stage}_ms_per_frame"] = 1e3 * report["seconds"][stage] / frames
         return row | seams(config, frames, steps)
 
 
 def main() -> None:
-    """Measures both lengths, prints a table and the ratios, and writes JSON."""
+    """Measure both lengths, print a table and the ratios, and write JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="data/models/mini-sd")
     parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--lengths", type=int, nargs="*", default=LENGTHS)
-    parser.add_argument("--one", action="store_true", help="measure one length in this process, and print JSON alone")
+    parser.add_argument("--one", action="store_true", help="measure one length in this process, and print only JSON")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/length.json"))
     arguments = parser.parse_args()
     if arguments.one:
@@ -103,13 +104,12 @@ def main() -> None:
         command += ["--model", arguments.model, "--steps", str(arguments.steps)]
         done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
         rows.append(json.loads(done.stdout))
-    print(table(rows))
+    print(rows_table(rows))
     first, last = rows[0], rows[-1]
     for name in first:
-        if name.endswith(("_peak_mb", "_ms_a_frame")):
+        if name.endswith(("_peak_mb", "_ms_per_frame")):
             print(f"{name}: {last['frames']} frames are {last[name] / first[name]:.3f} × {first['frames']} frames")
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_text(json.dumps({"steps": arguments.steps, "rows": rows}, indent=1) + "\n")
+    write_json(arguments.out, {"steps": arguments.steps, "rows": rows})
 
 
 if __name__ == "__main__":

@@ -1,18 +1,15 @@
-"""`make levers`: each thing that could make an edit faster or better, alone, beside the edit as it is.
+"""`make levers`: each change that could make an edit faster or better, on its own, beside the edit as it is.
 
-What tokenflow does is varied one thing at a time, on the clips that settings are chosen on. What pays is in
-tokenflow; what does not is here alone, so that it can be measured again. docs/speed.md says what came of each.
+One thing is varied at a time, on the clips that settings are tuned on. What paid off is in tokenflow; what did not is
+only here, so that it can be measured again. docs/speed.md discusses the results.
 """
 
 import argparse
-import json
 import math
-import tempfile
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from unittest import mock
 
 import cv2
 import numpy as np
@@ -20,427 +17,387 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmarks import sampling
 from benchmarks.clips import TUNING
-from benchmarks.sampling import BATCH, DTYPE, GUIDANCE, SEED, STEPS, Inverted, Method, editing, ours, table
+from benchmarks.output import rows_table, write_json
+from benchmarks.sampling import (
+    BATCH,
+    DTYPE,
+    GUIDANCE,
+    SEED,
+    STEPS,
+    Inverted,
+    Method,
+    build_tokenflow,
+    pnp_denoiser,
+    start_from_inversion,
+)
 from benchmarks.truth import Truth
-from tokenflow import propagation
-from tokenflow.config import PnP as Settings
-from tokenflow.correspondence import features, flow
+from tokenflow.config import Edit, PnP
+from tokenflow.correspondence.features import FeatureCorrespondence
 from tokenflow.correspondence.flow import FlowCorrespondence
-from tokenflow.diffusion.latents import Frames, Latents
+from tokenflow.correspondence.pairwise import Pairwise
+from tokenflow.diffusion.conditioning import Conditioning
+from tokenflow.diffusion.guidance import Guidance
+from tokenflow.diffusion.latents import Latents
 from tokenflow.diffusion.sampling import Predict
 from tokenflow.diffusion.schedules import Step
-from tokenflow.models.attention import (
-    AttentionOverride,
-    Features,
-    Injection,
-    SelfAttention,
-    Site,
-    per_frame_attention,
-    project,
-)
+from tokenflow.models.attention import AttentionCall, AttentionOverride, per_frame_attention, project_qkv
+from tokenflow.models.injection import Injection
 from tokenflow.models.loading import load_model
-from tokenflow.models.model import Conditioning, Model
-from tokenflow.modes.mode import InvertedClip
-from tokenflow.modes.pnp import PnP
-from tokenflow.pipeline.editing import DEFAULT_INTERVAL, matched_features
-from tokenflow.propagation import EditDenoiser, Guidance, PerFrame, TokenFlow
+from tokenflow.models.model import Model
+from tokenflow.models.unet import UNetAttention
+from tokenflow.modes.source import InvertedClip
+from tokenflow.pipeline.wiring import DEFAULT_INTERVAL, source_features
+from tokenflow.propagation import EditDenoiser, PerFrame
 from tokenflow.propagation.feature_bank import FeatureBank
 from tokenflow.propagation.keyframes import draw_keyframes
+from tokenflow.propagation.warp import Warp, WarpOptions
+
+FIGURES = "perfect_psnr", "perfect_psnr_inside", "preservation_psnr", "detail", "warp_error_e3", "warp_error_away_e3"
 
 
+@dataclass(frozen=True)
 class SourceForEveryFrame(EditDenoiser):
-    """Injected features read in the source of every frame, instead of carried from keyframes."""
+    """Injected features captured from the source of every frame, instead of propagated from keyframes."""
 
-    def predict_carried(
+    source: InvertedClip
+
+    def predict_propagated(
         self,
-        frames: list[int],
+        indices: Sequence[int],
         latents: Tensor,
         step: Step,
         conditioning: Conditioning,
-        strategy: AttentionOverride,
-        features: Mapping[Features, Tensor],
+        attention: AttentionOverride,
+        features: Mapping[str, Tensor],
     ) -> Tensor:
-        """The noise, with the frames' own features."""
-        source = self.mode._source
-        if features:
-            own = source.latents(step.timestep, frames)
-            features = source.model.read(
-                own, step.timestep, source.conditioning, attention=False, features=next(iter(features))
-            ).features
-        return super().predict_carried(frames, latents, step, conditioning, strategy, features)
+        """The prediction, with the frames' own features."""
+        own = self.source.latents(step.at, indices)
+        captured = self.model.capture(own, step.at, self.source.conditioning, features.keys())
+        return super().predict_propagated(indices, latents, step, conditioning, attention, captured.features)
 
 
 def source_for_every_frame(source: InvertedClip, guidance: Guidance) -> Predict:
     """TokenFlow with it."""
-    usual = editing(source, guidance)
-    return ours(source, guidance, editing_with=SourceForEveryFrame(usual.model, usual.mode, usual.guidance))
+    usual = pnp_denoiser(source, guidance)
+    denoiser = SourceForEveryFrame(usual.model, usual.mode, usual.guidance, source)
+    return build_tokenflow(source, guidance, denoiser=denoiser)
+
+
+def per_frame(source: InvertedClip, guidance: Guidance) -> Predict:
+    """Every frame by itself."""
+    return PerFrame(pnp_denoiser(source, guidance), BATCH)
+
+
+def with_residual(source: InvertedClip, guidance: Guidance) -> Predict:
+    """Plug-and-Play with what the block adds to its shortcut."""
+    return build_tokenflow(source, guidance, denoiser=pnp_denoiser(source, guidance, PnP(features="residual")))
 
 
 def guided_between(source: InvertedClip, guidance: Guidance, first: float, last: float) -> Predict:
-    """Guidance in an interval of the steps alone (Kynkäänniemi et al., NeurIPS 2024)."""
-    guided = ours(source, guidance)
-    plain = ours(source, Guidance(guidance.conditional, guidance.conditional, 1.0))
+    """Guidance in an interval of the steps only (Kynkäänniemi et al., NeurIPS 2024)."""
+    guided = build_tokenflow(source, guidance)
+    plain = build_tokenflow(source, Guidance(guidance.conditional, None, 1.0))
     return lambda latents, step: (guided if first <= step.index / step.count < last else plain)(latents, step)
 
 
 class SecondOrder:
-    """The noise drawn through that of the step before, as a multistep solver does (Adams–Bashforth over log σ)."""
+    """Predictions extrapolated through those of the step before, as a multistep solver does (Adams–Bashforth)."""
 
     def __init__(self, source: InvertedClip, predict: Predict) -> None:
-        self._alpha = source.model.schedule.alpha
+        self._coordinate = source.model.schedule.parametrisation.coordinate
         self._predict = predict
         self._before: tuple[float, dict[int, Tensor]] | None = None
 
     def __call__(self, latents: Latents, step: Step) -> Iterator[tuple[list[int], Tensor]]:
-        """Frames, and the noise that the step is to take."""
-        now, following = (self._level(timestep) for timestep in (step.timestep, step.next_timestep))
+        """Frame indices, and the prediction that the step is to take."""
+        now, following = self._coordinate(step.at), self._coordinate(step.to)
         current: dict[int, Tensor] = {}
-        for frames, noise in self._predict(latents, step):
-            current.update(zip(frames, noise, strict=True))
+        for indices, prediction in self._predict(latents, step):
+            current.update(zip(indices, prediction, strict=True))
             if self._before:
-                level, before = self._before
-                older = torch.stack([before[frame] for frame in frames])
-                noise = noise + (noise - older) * (following - now) / (2 * (now - level))
-            yield frames, noise
+                earlier, before = self._before
+                older = torch.stack([before[index] for index in indices])
+                prediction = prediction + (prediction - older) * (following - now) / (2 * (now - earlier))
+            yield indices, prediction
         self._before = now, current
 
-    def _level(self, timestep: int) -> float:
-        alpha = self._alpha(timestep)
-        return 0.5 * float(torch.log(torch.tensor((1 - alpha) / alpha)))
+
+def second_order(source: InvertedClip, guidance: Guidance) -> Predict:
+    """TokenFlow with it."""
+    return SecondOrder(source, build_tokenflow(source, guidance))
 
 
-class NoiseReused:
-    """Every second step takes the noise of the step before for all frames but the keyframes."""
+class PredictionsReused:
+    """Every second step takes the predictions of the step before for all frames but the keyframes."""
 
     def __init__(self, source: InvertedClip, guidance: Guidance) -> None:
-        self._predict = ours(source, guidance)
-        self._frames = len(source.frames)
+        self._predict = build_tokenflow(source, guidance)
         self._last: dict[int, Tensor] = {}
 
     def __call__(self, latents: Latents, step: Step) -> Iterator[tuple[list[int], Tensor]]:
-        """Frames and their noise."""
-        keyframes = draw_keyframes(self._frames, DEFAULT_INTERVAL, SEED, step.index)
-        others = [frame for frame in range(self._frames) if frame not in keyframes]
+        """Frame indices and their predictions."""
         groups = iter(self._predict(latents, step))
-        if step.index % 2 == 0 or not self._last:
-            for frames, noise in groups:
-                self._last.update(zip(frames, noise, strict=True))
-                yield frames, noise
+        if step.index % 2 == 0:
+            for indices, prediction in groups:
+                self._last.update(zip(indices, prediction, strict=True))
+                yield indices, prediction
             return
-        yield next(groups)
-        yield others, torch.stack([self._last[frame] for frame in others])
-
-
-@contextmanager
-def sampled(kernel: Callable[[Tensor], Tensor]) -> Iterator[None]:
-    """What is carried, sampled in another way: the share of a token at a distance (in tokens)."""
-    with mock.patch.object(propagation.warp, "_cubic", kernel):
-        yield
+        keyframes, prediction = next(groups)  # the clips are short enough for one window
+        yield keyframes, prediction
+        others = [index for index in range(len(latents)) if index not in keyframes]
+        yield others, torch.stack([self._last[index] for index in others])
 
 
 def bilinear(distance: Tensor) -> Tensor:
-    """Of the two tokens around a place."""
+    """Weight of a tap at a distance in tokens: of the two tokens around a position."""
     return (1 - distance.abs()).clamp_min(0)
 
 
 def nearest_token(distance: Tensor) -> Tensor:
-    """Of the nearest token alone."""
+    """Weight of a tap at a distance in tokens: of the nearest token alone."""
     return ((distance >= -0.5) & (distance < 0.5)).float()
 
 
-@contextmanager
-def from_the_nearest_keyframe_alone() -> Iterator[None]:
-    """No blend of the keyframes before and after, but where the nearer one does not show a place."""
-    warp = propagation.warp.Warp
+def nearest_keyframe(closeness: Tensor) -> Tensor:
+    """Weights 2 f of the two keyframes: all for the nearer one, unless only the other one shows a place.
 
-    class Unblended(warp):  # type: ignore[misc, valid-type]
-        """The farther keyframe counts for next to nothing; not for nothing, since it may be all there is."""
-
-        def _closeness(self) -> Tensor:
-            before, after = super()._closeness()
-            return torch.stack([before >= after, before < after]).float().clamp(0.001, 0.999)
-
-    with mock.patch.object(propagation.tokenflow, "Warp", Unblended):
-        yield
+    The farther keyframe gets next to nothing; not nothing, since it may be all there is.
+    """
+    before, after = closeness
+    return torch.stack([before >= after, before < after]).float().clamp(0.001, 0.999)
 
 
-class FlowAtOnce(FlowCorrespondence):
-    """Flow looked for between the two frames themselves, instead of followed from neighbour to neighbour."""
+class DirectFlow(FlowCorrespondence):
+    """Flow estimated between the two frames themselves, instead of chained from neighbour to neighbour."""
 
-    def _find(self, first: int, second: int) -> np.ndarray:
-        flows = self._find_step(first, second).astype(np.float32)
-        return np.stack([self._reduce(*flows), self._reduce(*reversed(flows))])
+    def find(self, first: int, second: int) -> np.ndarray:
+        """The fields there and back."""
+        there, back = self.find_step(first, second).astype(np.float32)
+        return np.stack([self.reduce(there, back), self.reduce(back, there)])
 
 
-class ExactFlow(FlowCorrespondence):
-    """The motion that the clip was drawn with, and what is truly occluded: how much a better flow could give."""
+class ExactFlow(Pairwise):
+    """The motion that a clip was drawn with, and what is truly occluded: how much a better flow could give.
 
-    def __init__(self, frames: Frames, height: int, width: int, folder: Path | None = None) -> None:
-        super().__init__(frames, height, width, folder)
-        pictures = frames[list(range(len(frames)))]
-        self._clip = next(case.truth.clip for case in TUNING if np.array_equal(case.truth.frames, pictures))
+    Args:
+        truth: the clip.
+        height, width: the finest token grid.
+    """
 
-    def _find(self, first: int, second: int) -> np.ndarray:
+    def __init__(self, truth: Truth, height: int, width: int) -> None:
+        super().__init__()
+        self._clip = truth.clip
+        self._size = width, height
+
+    def find(self, first: int, second: int) -> np.ndarray:
+        """The fields there and back."""
         return np.stack([self._exact(first, second), self._exact(second, first)])
 
     def _exact(self, frame: int, other: int) -> np.ndarray:
         motion, seen = self._clip.flow(frame, other), ~self._clip.occluded(frame, other)
         height, width = seen.shape
         field = np.dstack([motion / np.array([width, height], np.float32), seen]).astype(np.float32)
-        return cv2.resize(field, self._grid[::-1], interpolation=cv2.INTER_AREA).astype(np.float16)
+        return cv2.resize(field, self._size, interpolation=cv2.INTER_AREA).astype(np.float16)
 
 
-@contextmanager
-def with_flow(kind: type[FlowCorrespondence]) -> Iterator[None]:
-    """Another way to find flow."""
-    with mock.patch.object(sampling, "FlowCorrespondence", kind):
-        yield
+def latents_size(source: InvertedClip) -> tuple[int, int]:
+    """Height and width of a clip's latents."""
+    height, width = source.latents(source.model.schedule.clean, [0]).shape[-2:]
+    return height, width
 
 
-@contextmanager
-def with_smoothness(weight: float) -> Iterator[None]:
-    """Another weight of smoothness in the refinement of flow."""
-    with mock.patch.object(flow, "SMOOTHNESS", weight):
-        yield
+def with_exact_flow(source: InvertedClip, guidance: Guidance) -> Predict:
+    """TokenFlow along the motion of the tuning clip with the source's prompt."""
+    truth = next(case.truth for case in TUNING if case.truth.prompts[0] == source.prompt)
+    return build_tokenflow(source, guidance, correspondence=ExactFlow(truth, *latents_size(source)))
 
 
-def matched(source: InvertedClip, guidance: Guidance) -> Predict:
-    """Places found by matching features."""
-    return ours(source, guidance, correspondence=matched_features(source, STEPS))
+def with_direct_flow(source: InvertedClip, guidance: Guidance) -> Predict:
+    """TokenFlow along flow that is not chained."""
+    flow = DirectFlow(source.frames, *latents_size(source))
+    return build_tokenflow(source, guidance, correspondence=flow)
 
 
-@contextmanager
-def with_matching(**constants: float) -> Iterator[None]:
-    """Another way to match features."""
-    with mock.patch.multiple(features, **constants):
-        yield
+def with_smoothness(source: InvertedClip, guidance: Guidance, weight: float) -> Predict:
+    """TokenFlow along flow of another smoothness."""
+    flow = FlowCorrespondence(source.frames, *latents_size(source), smoothness=weight)
+    return build_tokenflow(source, guidance, correspondence=flow)
 
 
-@contextmanager
-def lost_below(confidence: float) -> Iterator[None]:
-    """Another confidence below which a token counts as occluded."""
-    with mock.patch.object(propagation.warp, "OCCLUDED_BELOW", confidence):
-        yield
+def with_matching(source: InvertedClip, guidance: Guidance, **options: float) -> Predict:
+    """TokenFlow with matched features; options are those of `FeatureCorrespondence`."""
+    matching = FeatureCorrespondence(source_features(source), **options)
+    return build_tokenflow(source, guidance, correspondence=matching)
 
 
-@contextmanager
-def with_means_of_others() -> Iterator[None]:
-    """Where keyframes see each other's tokens, they see means of two by two, which count four times."""
+def attention_to_means(
+    injection: Injection, frames: int, _context: FeatureBank, extended: Collection[str], outputs: dict, *_: object
+) -> AttentionOverride:
+    """Keyframes attend to their own tokens, and to means of 2 × 2 tokens of the others, each counting four times."""
+    alone = per_frame_attention(injection)
 
-    def extended_attention(
-        injection: Injection, frames: int, _: FeatureBank, extended: Collection[str], outputs: dict, *__: object
-    ) -> AttentionOverride:
-        alone = per_frame_attention(injection)
+    def attend(call: AttentionCall) -> Tensor:
+        if call.site.name in extended and isinstance(call, UNetAttention):
+            queries, *parts = project_qkv(call, injection)  # (b k) n c each
+            keys, values = (_own_and_means_of_others(part.unflatten(0, (-1, frames))) for part in parts)
+            output = _attend_to_means(call, queries, keys, values)
+        else:
+            output = alone(call)
+        outputs[call.site.name] = output.unflatten(0, (-1, frames))
+        return output
 
-        def attend(site: Site, layer: SelfAttention, tokens: Tensor) -> Tensor:
-            if site.name in extended:
-                queries, *parts = project(site, layer, tokens, injection)
-                keys, values = (_own_and_means_of_others(part.unflatten(0, (-1, frames))) for part in parts)
-                output = _attend_to_means(layer, queries, keys, values)
-            else:
-                output = alone(site, layer, tokens)
-            outputs[site.name] = output.unflatten(0, (-1, frames))
-            return output
-
-        return attend
-
-    with mock.patch.object(propagation.tokenflow, "extended_attention", extended_attention):
-        yield
+    return attend
 
 
 def _own_and_means_of_others(tokens: Tensor) -> Tensor:
     """Of tokens b k n c: (b k) n + (k − 1) n / 4 c. The clips are square."""
     (branches, frames, *_), side = tokens.shape, math.isqrt(tokens.shape[2])
-    maps = tokens.flatten(0, 1).transpose(1, 2).unflatten(2, (side, side))
-    means = F.avg_pool2d(maps, 2).flatten(2).transpose(1, 2).unflatten(0, (branches, frames))
+    maps = tokens.flatten(0, 1).transpose(1, 2).unflatten(2, (side, side))  # (b k) c h w
+    means = F.avg_pool2d(maps, 2).flatten(2).transpose(1, 2).unflatten(0, (branches, frames))  # b k n/4 c
     others = [means[:, [other for other in range(frames) if other != frame]].flatten(1, 2) for frame in range(frames)]
     return torch.cat([tokens, torch.stack(others, 1)], 2).flatten(0, 1)
 
 
-def _attend_to_means(layer: SelfAttention, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-    own, heads = queries.shape[1], layer._layer.heads
+def _attend_to_means(call: UNetAttention, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+    """Attention in which all keys but as many as there are queries count four times: (b k) n c."""
     counts = torch.ones(keys.shape[1], device=keys.device)
-    counts[own:] = 4
-    split = [part.unflatten(-1, (heads, -1)).transpose(1, 2) for part in (queries, keys, values)]
-    attended = F.scaled_dot_product_attention(*split, attn_mask=counts.log()[None, None, None])
-    return layer._layer.to_out[0](attended.transpose(1, 2).flatten(2))
+    counts[queries.shape[1] :] = 4
+    q, k, v = (call.split_heads(part) for part in (queries, keys, values))
+    return call.project_out(F.scaled_dot_product_attention(q, k, v, attn_mask=counts.log()[None, None, None]))
 
 
-@contextmanager
-def with_keyframes_for_themselves() -> Iterator[None]:
-    """No keyframe sees another."""
-    with mock.patch.object(propagation.tokenflow, "extended_sites", return_value=frozenset()):
-        yield
+def draw_with_ends_halved(frame_count: int, step: int) -> list[int]:
+    """Keyframes from intervals of which the first and last are half as long: fewer frames lie outside all keyframes."""
+    count = -(-frame_count // DEFAULT_INTERVAL)
+    bounds = np.clip(np.arange(count + 2) - 0.5, 0, count) / count * frame_count
+    bounds = bounds.round().astype(int)
+    return np.random.default_rng([SEED, step]).integers(bounds[:-1], bounds[1:]).tolist()
 
 
-@contextmanager
-def with_the_ends_halved() -> Iterator[None]:
-    """The first and the last part of the clip half as long, so that fewer frames lie outside of all keyframes."""
-
-    def draw(frame_count: int, interval: int, seed: int, step: int) -> list[int]:
-        count = -(-frame_count // interval)
-        bounds = np.clip(np.arange(count + 2) - 0.5, 0, count) / count * frame_count
-        bounds = bounds.round().astype(int)
-        return np.random.default_rng([seed, step]).integers(bounds[:-1], bounds[1:]).tolist()
-
-    with mock.patch.object(propagation.tokenflow, "draw_keyframes", draw):
-        yield
+def draw_once(frame_count: int, _step: int) -> list[int]:
+    """The same keyframes at every step."""
+    return draw_keyframes(frame_count, DEFAULT_INTERVAL, SEED, 0)
 
 
-@contextmanager
-def with_noise_along_the_flow() -> Iterator[None]:
+def is_every_second_step(step: Step) -> bool:
+    """Every second step, the last excluded."""
+    return (step.count - step.index) % 2 == 0
+
+
+def start_along_flow(source: InvertedClip, steps: Sequence[Step]) -> Latents:
     """Every frame starts from the noise of the nearest keyframe, token by token at corresponding places.
 
-    Not where the whole edit is carried: that leads every frame along its own inversion.
+    Has no effect where the whole edit is propagated: that leads every frame along its own inversion.
     """
-    start = PnP.initial_latents
-
-    def along(mode: PnP, steps: Sequence[Step]) -> tuple[Latents, Sequence[Step]]:
-        latents, taken = start(mode, steps)
-        frames = list(range(len(latents)))
-        inverted = latents[frames]
-        keyframes = draw_keyframes(len(frames), DEFAULT_INTERVAL, SEED, 0)
-        size = inverted.shape[-2], inverted.shape[-1]
-        correspondence = FlowCorrespondence(mode._source.frames, *size)
-        with sampled(nearest_token), from_the_nearest_keyframe_alone():  # a blend of noise is no noise
-            warp = propagation.tokenflow.Warp(frames, keyframes, correspondence, {size}, inverted.device)
-        return warp.warp_maps(inverted[keyframes]), taken
-
-    with mock.patch.object(PnP, "start", along):
-        yield
+    frames = list(range(source.frame_count))
+    inverted = start_from_inversion(source, steps)[frames]
+    keyframes = draw_keyframes(len(frames), DEFAULT_INTERVAL, SEED, 0)
+    size = latents_size(source)
+    flow = FlowCorrespondence(source.frames, *size)
+    options = WarpOptions(kernel=nearest_token, blend=nearest_keyframe)  # a weighted mean of noise has less variance
+    warp = Warp(frames, keyframes, flow, {size}, inverted.device, options)
+    return warp.warp_maps(inverted[keyframes])
 
 
-@contextmanager
-def with_keyframes_of_the_first_step() -> Iterator[None]:
-    """The same keyframes at every step."""
-
-    def draw(frame_count: int, interval: int, seed: int, _step: int) -> list[int]:
-        return draw_keyframes(frame_count, interval, seed, 0)
-
-    with mock.patch.object(propagation.tokenflow, "draw_keyframes", draw):
-        yield
+def with_settings(**values: object) -> Method:
+    """TokenFlow with other settings of the edit."""
+    return Method(partial(build_tokenflow, settings=Edit(prompt="", **values)))
 
 
-@contextmanager
-def carrying_at_every_second_step() -> Iterator[None]:
-    """The whole edit carried at every second step, the last not among them, instead of at the first steps."""
-
-    def is_carried(_self: TokenFlow, step: Step) -> bool:
-        return (step.count - step.index) % 2 == 0
-
-    with mock.patch.object(TokenFlow, "_is_carried", is_carried):
-        yield
+def with_options(**options: object) -> Method:
+    """TokenFlow with other fields of `Propagation`."""
+    return Method(partial(build_tokenflow, **options))
 
 
-@contextmanager
-def as_it_is() -> Iterator[None]:
-    """Nothing changed."""
-    yield
+def with_warp(**options: object) -> Method:
+    """TokenFlow with other `WarpOptions`."""
+    return with_options(warp=WarpOptions(**options))
 
 
-Lever = tuple[Method, Callable[[], object]]
-
-LEVERS: dict[str, Lever] = {
-    "per frame": (Method(lambda source, guidance: PerFrame(editing(source, guidance), BATCH)), as_it_is),
-    "as it is": (Method(), as_it_is),
-    "the edit never carried whole": (Method(partial(ours, carried_until=0.0)), as_it_is),
-    "the edit carried whole for half of the steps": (Method(partial(ours, carried_until=0.5)), as_it_is),
-    "the edit carried whole at every step": (Method(partial(ours, carried_until=1.0)), as_it_is),
-    "the edit carried whole at every second step": (Method(), carrying_at_every_second_step),
-    "source read for every frame": (Method(source_for_every_frame), as_it_is),
-    "guidance for every frame": (Method(partial(ours, carry_guidance=False)), as_it_is),
-    "guidance for every frame, the edit never carried whole": (
-        Method(partial(ours, carry_guidance=False, carried_until=0.0)),
-        as_it_is,
+AS_IT_IS = "as it is"
+LEVERS: dict[str, Method] = {
+    "per frame": Method(per_frame),
+    AS_IT_IS: Method(),
+    "the whole edit never propagated": with_settings(propagate_edit_until=0.0),
+    "the whole edit propagated for half of the steps": with_settings(propagate_edit_until=0.5),
+    "the whole edit propagated at every step": with_settings(propagate_edit_until=1.0),
+    "the whole edit propagated at every second step": with_options(is_edit_propagated=is_every_second_step),
+    "source captured for every frame": Method(source_for_every_frame),
+    "guidance for every frame": with_settings(guidance="per_frame"),
+    "guidance for every frame, the whole edit never propagated": with_settings(
+        guidance="per_frame", propagate_edit_until=0.0
     ),
-    "residual injected, not the block": (
-        Method(lambda source, guidance: ours(source, guidance, editing_with=with_residual(source, guidance))),
-        as_it_is,
+    "residual injected, not the block": Method(with_residual),
+    "bilinear sampling": with_warp(kernel=bilinear),
+    "flow estimated directly, not chained": Method(with_direct_flow),
+    "flow half as smooth": Method(partial(with_smoothness, weight=20)),
+    "flow twice as smooth": Method(partial(with_smoothness, weight=80)),
+    "exact flow, which no edit has": Method(with_exact_flow),
+    "matched features instead of flow": Method(with_matching),
+    "matched features, single tokens": Method(partial(with_matching, neighbourhood=1)),
+    "matched features, at any distance": Method(partial(with_matching, distance_cost=0.0)),
+    "occluded where the way back misses by a quarter of a latent": with_warp(occluded_below=0.2),
+    "occluded where the way back misses by a latent": with_warp(occluded_below=0.001),
+    "never occluded": with_warp(occluded_below=0.0),
+    "nearest-token sampling": with_warp(kernel=nearest_token),
+    "nearest keyframe only": with_warp(blend=nearest_keyframe),
+    "extended attention at the finest level too": with_settings(extended_attention="all"),
+    "extended attention to means of tokens": with_options(extended_attention=attention_to_means),
+    "no extended attention": with_options(extended=frozenset()),
+    "the first and last interval halved": with_options(draw_keyframes=draw_with_ends_halved),
+    "inverted noise along the flow, the whole edit never propagated": Method(
+        partial(build_tokenflow, settings=Edit(prompt="", propagate_edit_until=0.0)), start=start_along_flow
     ),
-    "carried bilinearly": (Method(), partial(sampled, bilinear)),
-    "flow looked for at once, not along the frames between": (Method(), partial(with_flow, FlowAtOnce)),
-    "flow half as smooth": (Method(), partial(with_smoothness, 20)),
-    "flow twice as smooth": (Method(), partial(with_smoothness, 80)),
-    "exact flow, which no edit knows": (Method(), partial(with_flow, ExactFlow)),
-    "matched features instead of flow": (Method(matched), as_it_is),
-    "matched features, of single tokens": (Method(matched), partial(with_matching, AROUND=1)),
-    "matched features, however far away": (Method(matched), partial(with_matching, DISTANCE=0.0)),
-    "lost where the way back misses by a quarter of a latent": (Method(), partial(lost_below, 0.2)),
-    "lost where the way back misses by a latent": (Method(), partial(lost_below, 0.001)),
-    "never lost": (Method(), partial(lost_below, 0.0)),
-    "carried from the nearest token": (Method(), partial(sampled, nearest_token)),
-    "nearest keyframe alone": (Method(), from_the_nearest_keyframe_alone),
-    "keyframes see each other at the finest level too": (Method(partial(ours, extended="all")), as_it_is),
-    "keyframes see means of each other's tokens": (Method(), with_means_of_others),
-    "keyframes see nothing of each other": (Method(), with_keyframes_for_themselves),
-    "the first and last part of a clip halved": (Method(), with_the_ends_halved),
-    "noise of the inversion along the flow, the edit never carried whole": (
-        Method(partial(ours, carried_until=0.0)),
-        with_noise_along_the_flow,
-    ),
-    "the same keyframes at each step": (Method(), with_keyframes_of_the_first_step),
-    "a keyframe in 2 frames": (Method(partial(ours, interval=2)), as_it_is),
-    "a keyframe in 6 frames": (Method(partial(ours, interval=6)), as_it_is),
-    "a keyframe in 12 frames": (Method(partial(ours, interval=12)), as_it_is),
-    "guidance in the middle 60 % of steps": (Method(partial(guided_between, first=0.2, last=0.8)), as_it_is),
-    "guidance in the first 60 % of steps": (Method(partial(guided_between, first=0.0, last=0.6)), as_it_is),
-    "noise of frames reused every 2nd step": (Method(NoiseReused), as_it_is),
-    "15 steps": (Method(steps=15), as_it_is),
-    "10 steps": (Method(steps=10), as_it_is),
-    "8 steps": (Method(steps=8), as_it_is),
-    "10 steps, second order": (
-        Method(lambda source, guidance: SecondOrder(source, ours(source, guidance)), 10),
-        as_it_is,
-    ),
-    "6 steps": (Method(steps=6), as_it_is),
+    "the same keyframes at each step": with_options(draw_keyframes=draw_once),
+    "one keyframe per 2 frames": with_settings(keyframe_interval=2),
+    "one keyframe per 6 frames": with_settings(keyframe_interval=6),
+    "one keyframe per 12 frames": with_settings(keyframe_interval=12),
+    "guidance in the middle 60 % of the steps": Method(partial(guided_between, first=0.2, last=0.8)),
+    "guidance in the first 60 % of the steps": Method(partial(guided_between, first=0.0, last=0.6)),
+    "predictions reused at every 2nd step": Method(PredictionsReused),
+    "15 steps": Method(steps=15),
+    "10 steps": Method(steps=10),
+    "8 steps": Method(steps=8),
+    "10 steps, second order": Method(second_order, 10),
+    "6 steps": Method(steps=6),
 }
-FIGURES = "perfect_psnr", "perfect_psnr_inside", "preservation_psnr", "detail", "warp_error_e3", "warp_error_away_e3"
-
-
-def with_residual(source: InvertedClip, guidance: Guidance) -> EditDenoiser:
-    """Plug-and-Play with what the block adds to its shortcut."""
-    return editing(source, guidance, Settings(features="residual"))
 
 
 def measure(model: Model, names: Iterable[str]) -> list[dict[str, object]]:
-    """A row a lever: network calls a frame, in plain UNet calls; and means of the figures over the clips."""
+    """A row per lever: plain UNet calls per frame of a whole edit, and means of the figures over the clips."""
     rows: list[dict[str, object]] = []
-    with tempfile.TemporaryDirectory() as folder:
-        clips = [Inverted(model, case.truth, Path(folder) / case.name) for case in TUNING]
-        for name in names:
-            method, changed = LEVERS[name]
-            with changed():  # type: ignore[attr-defined]
-                edits = [clip.sample_counted(method) for clip in clips]
-            pictures = [clip.decoded(latents) for clip, (latents, _) in zip(clips, edits, strict=True)]
-            figures = [_figures(clip.truth, each) for clip, each in zip(clips, pictures, strict=True)]
-            calls = sum(each for _, each in edits) / len(clips) * method.steps
-            means = {}
-            for key in FIGURES:
-                values = [value for each in figures if (value := each[key]) is not None]
-                means[key] = sum(values) / len(values)
-            rows.append({"lever": name, "calls_a_frame": calls, **means})
-            print(table(rows[-1:]).splitlines()[-1], flush=True)
+    clips = [Inverted(model, case.truth) for case in TUNING]
+    for name in names:
+        method = LEVERS[name]
+        edits = [clip.sample_counted(method) for clip in clips]
+        images = [clip.decoded(latents) for clip, (latents, _) in zip(clips, edits, strict=True)]
+        figures = [_figures(clip.truth, each) for clip, each in zip(clips, images, strict=True)]
+        calls = sum(each for _, each in edits) / len(clips) * method.steps
+        means = {}
+        for key in FIGURES:
+            values = [value for each in figures if (value := each[key]) is not None]
+            means[key] = sum(values) / len(values)
+        rows.append({"lever": name, "calls_per_frame": calls, **means})
+        print(rows_table(rows[-1:]).splitlines()[-1], flush=True)
     return rows
 
 
-def _figures(truth: Truth, pictures: np.ndarray) -> dict[str, float | None]:
-    return {**truth.figures(pictures), **truth.figures_by_place(pictures)}
+def _figures(truth: Truth, images: np.ndarray) -> dict[str, float | None]:
+    return {**truth.figures(images), **truth.figures_by_place(images)}
 
 
 def main() -> None:
-    """Measures, prints a table, and writes it as JSON."""
+    """Measure, print a table, and write it as JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="data/models/mini-sd")
-    parser.add_argument("--levers", nargs="*", default=list(LEVERS), choices=list(LEVERS))
+    parser.add_argument("--levers", nargs="*", default=list(LEVERS), choices=list(LEVERS), metavar="NAME")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/levers.json"))
     arguments = parser.parse_args()
     rows = measure(load_model(arguments.model, dtype=DTYPE), arguments.levers)
     content = {"torch": torch.__version__, "steps": STEPS, "guidance_scale": GUIDANCE, "rows": rows}
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_text(json.dumps(content, indent=1) + "\n")
-    print(table(rows))
+    write_json(arguments.out, content)
+    print(rows_table(rows))
 
 
 if __name__ == "__main__":

@@ -1,19 +1,20 @@
-"""TokenFlow with Plug-and-Play in the cost structure of the authors' published code, to be measured against.
+"""TokenFlow with Plug-and-Play in the cost structure of the authors' published code, as a baseline.
 
-Written from reading that code, on our own building blocks. What it does, step by step:
+Written from reading that code, on our own building blocks. Step by step:
 
-- the keyframe interval is the batch size, one keyframe at random in each batch; all keyframes attend to all;
-- the source branch runs whole in both passes, and gives queries and keys, the injected features, and what is matched;
+- the keyframe interval is the batch size: one random keyframe per batch; all keyframes attend to all;
+- the source branch runs in full in both passes; it provides queries and keys, the injected features, and the tokens
+  that are matched;
 - at each site, each token of a frame takes the attention output of the most similar source token (cosine, over all
-  tokens) of its batch's keyframe and of the one before; in the source branch too;
-- the two are blended by the sigmoid of the distance to the batches' centres;
+  tokens) in the keyframe of its batch and in that of the batch before; in the source branch too;
+- the two are blended by a sigmoid of the distance to the batches' centres;
 - guidance is computed for every frame.
 
-Attention is fused here too, and what is injected are the features that the settings say, so that what is compared is
-the structure and nothing else.
+Attention is fused here too, and the injected features are those of the settings, so that the comparison is of the
+structure alone.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
@@ -22,39 +23,39 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tokenflow.config import PnP as Settings
+from tokenflow.config import PnP
 from tokenflow.diffusion.batches import batches
+from tokenflow.diffusion.guidance import Guidance
 from tokenflow.diffusion.latents import Latents
 from tokenflow.diffusion.schedules import Step
-from tokenflow.models.attention import (
-    AttentionOverride,
-    Features,
-    Hook,
-    Injection,
-    QueriesKeys,
-    SelfAttention,
-    Site,
-    project,
-    repeat_branches,
-)
-from tokenflow.modes.mode import InvertedClip
-from tokenflow.propagation import Guidance
+from tokenflow.models.attention import AttentionCall, AttentionOverride, attend_within_frames, project_qkv
+from tokenflow.models.injection import Injection, QueriesKeys, repeat_branches
+from tokenflow.models.stable_diffusion import StableDiffusion
+from tokenflow.models.unet import find_injection_points
+from tokenflow.modes.source import InvertedClip
 
 
 class PublishedTokenFlow:
-    """The noise of every frame, as the published code finds it.
+    """The predictions for every frame, as the published code computes them.
 
     Args:
-        source: the clip.
-        settings: until when features and attention are injected.
+        source: the clip, inverted with a Stable Diffusion model.
+        settings: what is injected, and until when.
         guidance: the prompts.
-        batch_size: frames a batch, and frames to a keyframe.
-        seed: of the draw of keyframes.
+        batch_size: frames per batch, and per keyframe.
+        seed: of the keyframes that are drawn.
+
+    Raises:
+        TypeError: the model is of another family.
     """
 
-    def __init__(
-        self, source: InvertedClip, settings: Settings, guidance: Guidance, batch_size: int, seed: int
-    ) -> None:
+    def __init__(self, source: InvertedClip, settings: PnP, guidance: Guidance, batch_size: int, seed: int) -> None:
+        if not isinstance(source.model, StableDiffusion):
+            raise TypeError(f"expected a Stable Diffusion model, got {type(source.model).__name__}")
+        points = find_injection_points(source.model.unet, source.model.sites)
+        block: nn.Module = points.block
+        self._injected_module = block.conv2 if settings.features == "residual" else block
+        self._attention_sites = points.attention
         self._source = source
         self._settings = settings
         self._guidance = guidance
@@ -62,42 +63,46 @@ class PublishedTokenFlow:
         self._seed = seed
 
     def __call__(self, latents: Latents, step: Step) -> Iterator[tuple[list[int], Tensor]]:
-        """Frames in batches, and the guided noise (g c h w) in their latents (f c h w are all frames')."""
+        """Batches of frame indices, and the guided prediction (g c h w) for them; latents (f c h w) are all frames'."""
         groups = list(batches(range(len(latents)), self._batch_size))
         draw = np.random.default_rng([self._seed, step.index])
         keyframes = [int(draw.integers(group[0], group[-1] + 1)) for group in groups]
         pivots = Pivots({}, {}, {})
         queries_keys: dict[str, QueriesKeys] = {}
-        features = self._read_source(keyframes, step, _kept(pivots, queries_keys))
-        attention = self._source.model._points.attention
-        injected = attention if step.is_before(self._settings.attention_until) else ()
-        injection = Injection({name: queries_keys[name] for name in injected}, features)
-        self._predict(keyframes, latents, step, injection, _extended(injection, len(keyframes), pivots.outputs))
+        features = self._run_source(keyframes, step, keep_pivots(pivots, queries_keys))
+        injected = self._attention_sites if step.ends_by(self._settings.attention_until) else ()
+        injection = Injection({name: queries_keys[name] for name in injected})
+        extended = extended_attention(injection, len(keyframes), pivots.outputs)
+        self._predict(keyframes, latents, step, features, extended)
         for index, frames in enumerate(groups):
-            carried = Carried([index, index - 1] if index else [index], _blend(frames, index, self._batch_size), {})
-            features = self._read_source(frames, step, _matched(pivots, carried))
-            injection = Injection({}, features)
-            yield frames, self._predict(frames, latents, step, injection, _taken(pivots.outputs, carried))
+            near = [index, index - 1] if index else [index]
+            matches = Matches(near, blend_weights(frames, index, self._batch_size), {})
+            features = self._run_source(frames, step, match_tokens(pivots, matches))
+            yield frames, self._predict(frames, latents, step, features, propagate(pivots.outputs, matches))
 
     def _predict(
-        self, frames: Sequence[int], latents: Latents, step: Step, injection: Injection, strategy: AttentionOverride
+        self,
+        indices: Sequence[int],
+        latents: Latents,
+        step: Step,
+        features: Tensor | None,
+        attention: AttentionOverride,
     ) -> Tensor:
-        """With the whole network run, as there, also where an injected feature overrules what came before it."""
+        """The guided prediction, from the whole network: also the part that injected features make redundant."""
         model = self._source.model
         with ExitStack() as hooks:
-            for place, features in injection.features.items():
-                hooks.enter_context(model._features[place].register_forward_hook(_replacing(features)))
-            branches = model.predict(latents[frames], step.timestep, self._guidance.branches, strategy=strategy)
+            if features is not None:
+                hooks.enter_context(self._injected_module.register_forward_hook(replace_output(features)))
+            branches = model.predict(latents[list(indices)], step.at, self._guidance.branches, attention=attention)
         return self._guidance.combine(*self._guidance.split(branches))
 
-    def _read_source(self, frames: Sequence[int], step: Step, strategy: AttentionOverride) -> dict[Features, Tensor]:
-        """The source branch, run whole: the features (f d h w) that are injected at this step."""
-        model, features = self._source.model, list[Tensor]()
-        block = model._features[self._settings.features]
-        with block.register_forward_hook(lambda _module, _inputs, output: features.append(output)):
-            latents = self._source.latents(step.timestep, frames)
-            model.predict(latents, step.timestep, self._source.conditioning, strategy=strategy)
-        return {self._settings.features: features[0]} if step.is_before(self._settings.features_until) else {}
+    def _run_source(self, indices: Sequence[int], step: Step, attention: AttentionOverride) -> Tensor | None:
+        """Run the source branch in full: the features (f d h w) to inject; None if this step injects none."""
+        features: list[Tensor] = []
+        latents = self._source.latents(step.at, indices)
+        with self._injected_module.register_forward_hook(lambda _module, _inputs, output: features.append(output)):
+            self._source.model.predict(latents, step.at, self._source.conditioning, attention=attention)
+        return features[0] if step.ends_by(self._settings.features_until) else None
 
 
 @dataclass(frozen=True)
@@ -105,9 +110,9 @@ class Pivots:
     """What frames take from the keyframes, by site.
 
     Attributes:
-        tokens: the source's, k n c, among which matches are looked for.
+        tokens: the source's, k n c, which frames' tokens are matched with.
         source: the source's attention output, 1 k n c.
-        outputs: the edit's, b k n c.
+        outputs: the edit's attention output, b k n c.
     """
 
     tokens: dict[str, Tensor]
@@ -116,82 +121,79 @@ class Pivots:
 
 
 @dataclass(frozen=True)
-class Carried:
-    """How the frames of one batch take it.
+class Matches:
+    """Where the tokens of one batch of frames lie in the keyframes.
 
     Attributes:
         near: the keyframes, the batch's own first.
-        weight: f, the share of the first.
-        places: by site, where each token's match lies in each of these keyframes, f n each.
+        weight: f, the weight of the first.
+        indices: by site, the index of each token's match in each of these keyframes, f n each.
     """
 
     near: list[int]
     weight: Tensor
-    places: dict[str, list[Tensor]]
+    indices: dict[str, list[Tensor]]
 
 
-def _replacing(features: Tensor) -> Hook:
-    """The hook that puts features (f d h w) in every branch of a module's output."""
-
-    def replace(_module: nn.Module, _inputs: object, output: Tensor) -> Tensor:
-        return repeat_branches(features, output)
-
-    return replace
+def replace_output(features: Tensor) -> Callable[[nn.Module, object, Tensor], Tensor]:
+    """A forward hook that returns features (f d h w) in every branch in place of a module's output."""
+    return lambda _module, _inputs, output: repeat_branches(features, output)
 
 
-def _extended(injection: Injection, frames: int, outputs: dict[str, Tensor]) -> AttentionOverride:
-    """Attention of every keyframe to all; its output is kept, b k n c."""
+def extended_attention(injection: Injection, frames: int, outputs: dict[str, Tensor]) -> AttentionOverride:
+    """Every keyframe attends to all; `outputs` is filled with the features, b k n c."""
 
-    def attend(site: Site, layer: SelfAttention, tokens: Tensor) -> Tensor:
-        parts = project(site, layer, tokens, injection)
-        together = layer.attend(*(part.unflatten(0, (-1, frames)).flatten(1, 2) for part in parts))
-        outputs[site.name] = together.unflatten(1, (frames, -1))
-        return outputs[site.name].flatten(0, 1)
+    def attend(call: AttentionCall) -> Tensor:
+        queries, keys, values = project_qkv(call, injection)  # (b k) n c each
+        memory = tuple(part.unflatten(0, (-1, frames)) for part in call.memory(keys, values))  # b k n c
+        together = call.attend(queries.unflatten(0, (-1, frames)).flatten(1, 2), memory)  # b (k n) c
+        outputs[call.site.name] = together.unflatten(1, (frames, -1))
+        return outputs[call.site.name].flatten(0, 1)
 
     return attend
 
 
-def _kept(pivots: Pivots, queries_keys: dict[str, QueriesKeys]) -> AttentionOverride:
-    """The source's keyframes, each to itself; tokens, queries, keys and outputs are kept."""
+def keep_pivots(pivots: Pivots, queries_keys: dict[str, QueriesKeys]) -> AttentionOverride:
+    """The source's keyframes, each attending to itself; fills in their tokens, outputs, queries and keys."""
 
-    def attend(site: Site, layer: SelfAttention, tokens: Tensor) -> Tensor:
-        queries, keys, values = project(site, layer, tokens)
-        output = layer.attend(queries, keys, values)
-        pivots.tokens[site.name], pivots.source[site.name] = tokens, output[None]
-        queries_keys[site.name] = queries, keys
+    def attend(call: AttentionCall) -> Tensor:
+        queries, keys, values = project_qkv(call)
+        output = attend_within_frames(call, queries, keys, values)
+        pivots.tokens[call.site.name], pivots.source[call.site.name] = call.tokens, output[None]
+        queries_keys[call.site.name] = queries, keys
         return output
 
     return attend
 
 
-def _matched(pivots: Pivots, carried: Carried) -> AttentionOverride:
-    """The source's frames: the most similar source token of each keyframe is found, and its output taken."""
+def match_tokens(pivots: Pivots, matches: Matches) -> AttentionOverride:
+    """The source's frames: fills in the most similar source token of each keyframe, and propagates its output."""
 
-    def attend(site: Site, layer: SelfAttention, tokens: Tensor) -> Tensor:
-        here, there = (F.normalize(each, dim=-1) for each in (tokens, pivots.tokens[site.name][carried.near]))
-        carried.places[site.name] = [(here @ keyframe.T).argmax(-1) for keyframe in there]
-        return _taken(pivots.source, carried)(site, layer, tokens)
+    def attend(call: AttentionCall) -> Tensor:
+        own, keyframes = (F.normalize(each, dim=-1) for each in (call.tokens, pivots.tokens[call.site.name]))
+        matches.indices[call.site.name] = [(own @ keyframes[near].T).argmax(-1) for near in matches.near]  # f n each
+        return propagate(pivots.source, matches)(call)
 
     return attend
 
 
-def _taken(outputs: dict[str, Tensor], carried: Carried) -> AttentionOverride:
-    """Keyframes' outputs (b k n c) at the places found, blended."""
+def propagate(outputs: dict[str, Tensor], matches: Matches) -> AttentionOverride:
+    """The keyframes' outputs (b k n c) at the matches, blended."""
 
-    def attend(site: Site, _layer: SelfAttention, states: Tensor) -> Tensor:
-        places = zip(carried.near, carried.places[site.name], strict=True)
-        taken = [outputs[site.name][:, keyframe][:, place] for keyframe, place in places]
+    def attend(call: AttentionCall) -> Tensor:
+        indices = zip(matches.near, matches.indices[call.site.name], strict=True)
+        taken = [outputs[call.site.name][:, keyframe][:, index] for keyframe, index in indices]  # b f n c each
         if len(taken) == 1:
             return taken[0].flatten(0, 1)
-        share = carried.weight[:, None, None].to(states)
-        return (share * taken[0] + (1 - share) * taken[1]).flatten(0, 1)
+        weight = matches.weight[:, None, None].to(call.tokens)  # f 1 1
+        return (weight * taken[0] + (1 - weight) * taken[1]).flatten(0, 1)
 
     return attend
 
 
-def _blend(frames: Sequence[int], batch: int, size: int) -> Tensor:
-    """The share (f) of the batch's own keyframe: the sigmoid of the relative distance to the centre before."""
-    places = torch.tensor(frames, dtype=torch.float32)
+def blend_weights(frames: Sequence[int], batch: int, size: int) -> Tensor:
+    """The weight (f) of the batch's own keyframe: the sigmoid of the relative distance to the centre before."""
+    positions = torch.tensor(frames, dtype=torch.float32)
     own, before = batch * size + size // 2, (batch - 1) * size + size // 2
-    distance = (places - own).abs() + (places - before).abs()
-    return torch.sigmoid((places - before).abs() / distance)
+    distance = (positions - own).abs() + (positions - before).abs()
+    return torch.sigmoid((positions - before).abs() / distance)

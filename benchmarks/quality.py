@@ -1,10 +1,10 @@
-"""`make quality`: how good edits are, against the perfect edit of clips that are drawn.
+"""`make quality`: how good edits are, measured against the perfect edit of drawn clips.
 
 The full cross product would take hours, so this is the design: twelve clips of twelve frames (clips.py), sixteen edits,
-one inversion a clip. Plug-and-Play does every edit, SDEdit and ControlNet the first of each kind; each per frame and by
-TokenFlow with flow. TokenFlow with nearest features: the first edit of each kind by Plug-and-Play, and the first
-of a material by the other modes. Settings are tokenflow's defaults. Beside every edit stand its floor, the perfect edit
-through the autoencoder, and the source taken as the edit.
+one inversion per clip. Plug-and-Play does every edit, SDEdit and ControlNet the first of each kind; each per frame and
+by TokenFlow with flow. TokenFlow with nearest features: the first edit of each kind by Plug-and-Play, and the first
+material edit by the other modes. Settings are tokenflow's defaults. Each edit is listed beside its floor, the perfect
+edit through the autoencoder, and the unedited source.
 
 Resumes (cells.py). Writes benchmarks/results/quality.json, and docs/quality.md (quality_document.py). With --quick: two
 edits, printed only.
@@ -41,7 +41,7 @@ PROPAGATIONS: dict[str, tuple[tuple[str, Any], ...]] = {
 
 
 def design(quick: bool = False) -> Iterator[tuple[Case, str, str]]:
-    """Which edits are made, by which mode and propagation: see above."""
+    """Which edits are made, by which mode and propagation: see the module's docstring."""
     first = {kind: next(case for case in BENCHMARK if case.kind == kind) for kind in KINDS}
     if quick:
         for case, mode in ((first["object"], "pnp"), *((first["material"], mode) for mode in MODES)):
@@ -55,7 +55,7 @@ def design(quick: bool = False) -> Iterator[tuple[Case, str, str]]:
 
 
 def make_missing(cells: Sequence[Cell]) -> None:
-    """Make the cells that are not kept yet, saying how far it is."""
+    """Make the cells that are missing, and print progress."""
     missing = [cell for cell in cells if not cell.done]
     begin = time.perf_counter()
     for count, cell in enumerate(missing, 1):
@@ -71,7 +71,7 @@ def measure(planned: Sequence[tuple[Case, str, str]]) -> tuple[list[Row], Refere
     cases = {case.name: case for case, _, _ in planned}
     floors = {name: figures(case.truth, floor(case)) for name, case in cases.items()}
     sources = {
-        # How well the source preserves itself is no figure: its PSNR is infinite.
+        # The source preserves itself with an infinite PSNR.
         name: {**figures(case.truth, case.truth.frames), "preservation_psnr": None}
         for name, case in cases.items()
     }
@@ -89,27 +89,27 @@ def measure(planned: Sequence[tuple[Case, str, str]]) -> tuple[list[Row], Refere
 
 
 def _measured(row: Row, floors: Mapping[str, Figures]) -> Row:
-    return replace(row, figures=beside(figures(row.case.truth, row.pictures), floors[row.case.name]))
+    return replace(row, figures=beside(figures(row.case.truth, row.images), floors[row.case.name]))
 
 
 def beside(values: Figures, of_floor: Figures) -> Figures:
-    """With the warp error relative to the floor's."""
+    """The same figures, with the warp error relative to the floor's."""
     return {**values, "to_floor": values["warp_error_e3"] / of_floor["warp_error_e3"]}
 
 
 def main() -> None:
-    """Makes what is missing, prints the tables, and without --quick writes document and JSON."""
+    """Make what is missing, print the tables, and without --quick write the document and JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="two edits; nothing is written to docs/")
     quick = parser.parse_args().quick
     rows, references = measure([each for each in design(quick) if can_run(each[1])])
     print("\n\n".join([*missing(), means_table(rows, references), goals_table(rows)]))
-    print(f"\nThe edits took {minutes(rows):.1f} minutes in all.")
+    print(f"\nAll edits together took {minutes(rows):.1f} minutes.")
     if quick:
         print(rows_table(rows, references))
     else:
         write_document(rows, references)
-        print(f"\n{DOCUMENT} and {RESULTS / 'quality.json'} are written")
+        print(f"\nWrote {DOCUMENT} and {RESULTS / 'quality.json'}.")
 
 
 if __name__ == "__main__":

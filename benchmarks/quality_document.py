@@ -1,6 +1,6 @@
-"""What `benchmarks.quality` measured, as tables, picture strips and a document. Knows no model and makes no edit.
+"""The results of `benchmarks.quality` as tables, image strips and a document.
 
-What stands in docs/quality.md from `## Notes` on is written by hand, and kept.
+Everything in docs/quality.md from `## Notes` on is written by hand, and kept.
 """
 
 import platform
@@ -13,8 +13,8 @@ import numpy as np
 
 from benchmarks.cells import CLASSIFIER, CONTROLNET, Cell, Figures, can_run, classifier
 from benchmarks.clips import Case
+from benchmarks.output import table, write_json
 from tokenflow.report import contact_sheet, versions
-from tokenflow.store.files import write_json
 
 MODES = ("pnp", "sdedit", "controlnet")
 DOCUMENT, RESULTS = Path("docs/quality.md"), Path("benchmarks/results")
@@ -34,19 +34,19 @@ COLUMNS: dict[str, tuple[str, str]] = {
     "seconds": ("s", "{:.1f}"),
 }
 LEGEND = """PSNR in dB to the perfect edit: whole, inside of what the edit is meant to change, and outside. Preserved:
-PSNR to the source outside. Agrees: share of frames in which the classifier sees every word that the edit changes.
-Detail: gradient energy relative to the perfect edit's. Warp error: × 10⁻³, with exact flow, on pixels that source and
-perfect edit both show in both frames. To floor: warp error relative to that of the perfect edit through the
-autoencoder. Away: the warp error at least 8 pixels from the outlines of the object and of the perfect edit's, where an
-outline drawn a little differently does not count. s: seconds that sampling twelve frames took. More in
+PSNR to the source outside. Agrees: fraction of frames in which the classifier sees every word that the edit changes.
+Detail: gradient energy relative to the perfect edit's. Warp error: × 10⁻³, along exact flow, on pixels that are visible
+in both frames of both the source and the perfect edit. To floor: warp error relative to that of the perfect edit
+through the autoencoder. Away: the warp error at least 8 pixels from the outlines of the object and of the perfect
+edit's, where a slightly different outline does not count. s: seconds of sampling for twelve frames. More in
 [metrics.md](metrics.md).
 
-Averaged: the per-frame edit, every frame averaged with all others along the perfect edit's own motion, which no edit
-knows: how near frames come to the perfect edit by agreeing alone, with the mistakes that all of them make. Floor: the
-perfect edit through the autoencoder. InvertedClip: the source as it is, taken as the edit, which shows what PSNR and
-agreement mean: some edits are hardly nearer to the perfect edit, and the source agrees with the prompt in no frame."""
+Averaged: the per-frame edit, every frame averaged with all others along the perfect edit's own motion: how close frames
+come to the perfect edit by agreeing alone, with the mistakes that all of them share. Floor: the perfect edit through
+the autoencoder. Source: the unedited source in place of the edit, as a reference for PSNR and agreement: some edits are
+hardly closer to the perfect edit, and the source agrees with the prompt in no frame."""
 AVERAGED = "*averaged*"
-"""The propagation of a row that is no edit: see the legend."""
+"""The propagation of rows that hold an averaged per-frame edit: see the legend."""
 
 References = dict[str, dict[str, Figures]]
 """What edits are compared with, `floor` and `source`: the figures of each by the edit's name."""
@@ -54,7 +54,7 @@ References = dict[str, dict[str, Figures]]
 
 @dataclass(frozen=True)
 class Row:
-    """A cell of the benchmark, measured; or one per frame, averaged."""
+    """A measured cell of the benchmark; or a per-frame one, averaged."""
 
     case: Case
     mode: str
@@ -63,14 +63,14 @@ class Row:
     figures: Figures
 
     @property
-    def pictures(self) -> np.ndarray:
-        """What is measured, f H W 3 uint8."""
-        pictures = self.cell.pictures()
-        return self.case.truth.averaged(pictures) if self.propagation == AVERAGED else pictures
+    def images(self) -> np.ndarray:
+        """The frames that are measured, f H W 3 uint8."""
+        images = self.cell.images()
+        return self.case.truth.averaged(images) if self.propagation == AVERAGED else images
 
 
 def mean(rows: Sequence[Figures], key: str) -> float | None:
-    """Of a figure over those rows that have it; None where none has."""
+    """The mean of a figure over the rows that have it; None if none has."""
     values = [value for row in rows if (value := row.get(key)) is not None]
     return float(np.mean(values)) if values else None
 
@@ -83,9 +83,9 @@ def pairs(rows: Sequence[Row], mode: str, propagation: str = "flow") -> list[tup
 
 @dataclass(frozen=True)
 class Goal:
-    """What a mode should reach: `value` of its pairs (TokenFlow with flow, per frame), at least or at most `bound`."""
+    """A target of a mode: the `value` of its pairs (TokenFlow with flow, per frame) is at least or at most `bound`."""
 
-    says: str
+    text: str
     value: Callable[[list[tuple[Row, Row]]], float | None]
     bound: float
     at_least: bool
@@ -100,7 +100,7 @@ class Goal:
 
 
 def _means(found: Sequence[tuple[Row, Row]], key: str) -> tuple[float, float] | None:
-    """Of a figure, over TokenFlow's and over the per-frame rows."""
+    """Means of a figure, over TokenFlow's and over the per-frame rows."""
     ours, theirs = (mean([pair[side].figures for pair in found], key) for side in (0, 1))
     return None if ours is None or theirs is None else (ours, theirs)
 
@@ -118,32 +118,32 @@ def _agreement_of_things(found: list[tuple[Row, Row]]) -> float | None:
 
 
 GOALS = (
-    Goal("warp error, × per frame's: at most 0.5", _ratio("warp_error_e3"), 0.5, False),
+    Goal("warp error, × per-frame: at most 0.5", _ratio("warp_error_e3"), 0.5, False),
     Goal(
-        "warp error, × the floor: at most 1.5",
+        "warp error, × floor: at most 1.5",
         lambda found: mean([ours.figures for ours, _ in found], "to_floor"),
         1.5,
         False,
     ),
-    Goal("warp error away from outlines, × per frame's: at most 0.5", _ratio("warp_error_away_e3"), 0.5, False),
-    Goal("agreement less per frame's: at least 0", _gain("agreement"), 0.0, True),
-    Goal("PSNR to the perfect edit less per frame's: at least 1 dB", _gain("perfect_psnr"), 1.0, True),
-    Goal("detail, × per frame's: at least 0.9", _ratio("detail"), 0.9, True),
+    Goal("warp error away from outlines, × per-frame: at most 0.5", _ratio("warp_error_away_e3"), 0.5, False),
+    Goal("agreement minus per-frame: at least 0", _gain("agreement"), 0.0, True),
+    Goal("PSNR to the perfect edit minus per-frame: at least 1 dB", _gain("perfect_psnr"), 1.0, True),
+    Goal("detail, × per-frame: at least 0.9", _ratio("detail"), 0.9, True),
     Goal("agreement of object and material edits: at least 0.85", _agreement_of_things, 0.85, True),
 )
 
 
 def goals_table(rows: Sequence[Row]) -> str:
-    """What was to be reached, and whether it was, by mode."""
+    """The goals, and which were reached, by mode."""
     found = {mode: pairs(rows, mode) for mode in MODES}
     lines = [
-        [goal.says, *(goal.word(found[mode]) if found[mode] else "not measured" for mode in MODES)] for goal in GOALS
+        [goal.text, *(goal.word(found[mode]) if found[mode] else "not measured" for mode in MODES)] for goal in GOALS
     ]
     return table(["TokenFlow with flow", *MODES], lines)
 
 
 def means_table(rows: Sequence[Row], references: References) -> str:
-    """Means by mode and propagation over the edits that have both, and over their references."""
+    """Means by mode and propagation over the edits made both ways, and over their references."""
     lines = []
     for mode in MODES:
         names = [row.case.name for row in rows if (row.mode, row.propagation) == (mode, "flow")]
@@ -176,7 +176,7 @@ def rows_table(rows: Sequence[Row], references: References) -> str:
 
 
 def of_interest(rows: Sequence[Row]) -> Iterator[list[Row]]:
-    """Of each mode: the edits where TokenFlow gains most and least over per-frame editing; each with all its rows."""
+    """For each mode, the edits in which TokenFlow gains most and least over per-frame editing, with all their rows."""
     for mode in MODES:
         by_gain = sorted(pairs(rows, mode), key=_psnr_gain)
         for name in dict.fromkeys(ours.case.name for ours, _ in (*by_gain[-1:], *by_gain[:1])):
@@ -189,45 +189,45 @@ def _psnr_gain(pair: tuple[Row, Row]) -> float:
 
 
 def write_strip(rows: Sequence[Row], path: Path) -> None:
-    """Frames of the source, the perfect edit and each row, one under the other."""
+    """Write frames of the source, the perfect edit and each row, one below the other."""
     truth = rows[0].case.truth
     shown = np.linspace(0, truth.clip.frames - 1, STRIP_FRAMES).round().astype(int)
     strips = {"source": truth.frames, "perfect edit": (truth.perfect * 255).round().astype(np.uint8)}
-    strips |= {row.propagation.strip("*"): row.pictures for row in rows}
+    strips |= {row.propagation.strip("*"): row.images for row in rows}
     path.parent.mkdir(parents=True, exist_ok=True)
-    contact_sheet({label: [pictures[frame] for frame in shown] for label, pictures in strips.items()}).save(
+    contact_sheet({label: [images[frame] for frame in shown] for label, images in strips.items()}).save(
         path, quality=88
     )
 
 
 def missing() -> list[str]:
-    """What is not measured because a file is not there, a sentence each."""
-    says = []
+    """A sentence about each figure that is not measured because a file is missing."""
+    sentences = []
     if not can_run("controlnet"):
-        says.append(f"The mode controlnet is not measured: {CONTROLNET} is missing.")
+        sentences.append(f"controlnet is not measured: {CONTROLNET} is missing.")
     if classifier() is None:
-        says.append(f"Agreement with the prompt is not measured: {CLASSIFIER} is missing.")
-    return says
+        sentences.append(f"Agreement with the prompt is not measured: {CLASSIFIER} is missing.")
+    return sentences
 
 
 def minutes(rows: Sequence[Row]) -> float:
-    """That all edits took when they were made, inversions included."""
+    """How long all edits took when they were made, with the inversions."""
     return sum(sum(cell.record()["seconds"].values()) for cell in {row.cell for row in rows}) / 60
 
 
 def design_text(rows: Sequence[Row]) -> str:
-    """Which edits were made how, and what figures over several of them are: a paragraph."""
+    """A paragraph about which edits were made how, and what figures over several of them mean."""
     edits = {
         propagation: ", ".join(f"{len(pairs(rows, mode, propagation))} by {mode}" for mode in MODES)
         for propagation in ("flow", "nearest")
     }
     return f"""Plug-and-Play makes every edit, the other modes the first of each kind: {edits["flow"]}. Each is made per
-frame and by TokenFlow with flow. With nearest features there are only some ({edits["nearest"]}), so that they
-are in no mean; and goals judge TokenFlow with flow only. A mean is over the edits that have the figure: *outside* and
-*preserved* leave out edits of style and light, which are meant to change everything. What is × per frame's is a ratio
-of two means, and × the floor the mean of each edit's own ratio. In the JSON stands `agreement_kept` too: the share of
-frames in which the classifier sees a word that the edit leaves, on average over these words. The edits took
-{minutes(rows):.0f} minutes in all, inversions included."""
+frame and by TokenFlow with flow. Only some are made with nearest features ({edits["nearest"]}); they are left out of
+the means, and goals are for TokenFlow with flow only. A mean is over the edits that have the figure: *outside* and
+*preserved* leave out edits of style and light, which are meant to change everything. "× per-frame" is a ratio of two
+means, "× floor" the mean of each edit's own ratio. The JSON also has `agreement_kept`: the fraction of frames in which
+the classifier sees a word that the edit leaves, averaged over these words. All edits together took
+{minutes(rows):.0f} minutes, with the inversions."""
 
 
 def page(rows: Sequence[Row], references: References, strips: Sequence[tuple[list[Row], Path]]) -> str:
@@ -237,9 +237,9 @@ def page(rows: Sequence[Row], references: References, strips: Sequence[tuple[lis
         f"Written by `make quality`; all figures are in `{RESULTS}/quality.json`.",
         *missing(),
     ]
-    parts += [design_text(rows), LEGEND, "## What was to be reached", goals_table(rows)]
+    parts += [design_text(rows), LEGEND, "## Goals", goals_table(rows)]
     parts += ["## Means", means_table(rows, references)]
-    parts += ["## In pictures", "Where TokenFlow gains most over per-frame editing by PSNR, and where least."]
+    parts += ["## Images", "The edits in which TokenFlow gains most over per-frame editing by PSNR, and least."]
     for shown, path in strips:
         case = shown[0].case
         title = f"{case.truth.prompts[0]} → {case.truth.prompts[1]} ({shown[0].mode}; {case.traits})"
@@ -252,7 +252,7 @@ def page(rows: Sequence[Row], references: References, strips: Sequence[tuple[lis
 
 
 def write_document(rows: Sequence[Row], references: References) -> None:
-    """docs/quality.md, its strips, and the JSON."""
+    """Write docs/quality.md, its strips, and the JSON."""
     strips = []
     for shown in of_interest(rows):
         path = DOCUMENT.with_suffix("") / f"{shown[0].mode}.{shown[0].case.name}.jpg"
@@ -263,12 +263,11 @@ def write_document(rows: Sequence[Row], references: References) -> None:
     before = DOCUMENT.read_text() if DOCUMENT.is_file() else ""
     notes = before[before.index(NOTES) :] if NOTES in before else ""
     DOCUMENT.write_text(page(rows, references, strips) + (f"\n{notes}" if notes else ""))
-    RESULTS.mkdir(parents=True, exist_ok=True)
     write_json(RESULTS / "quality.json", as_json(rows, references))
 
 
 def as_json(rows: Sequence[Row], references: References) -> dict[str, Any]:
-    """Everything that was measured, with what it was measured on."""
+    """Everything that was measured, and what it was measured with."""
     return {
         "missing": missing(),
         "machine": platform.processor() or platform.machine(),
@@ -291,16 +290,12 @@ def as_json(rows: Sequence[Row], references: References) -> dict[str, Any]:
 
 
 def shown_figures(values: Figures) -> list[str]:
-    """Of each column, as a table shows it; a dash where it was not measured."""
+    """The figures of all columns as a table shows them; a dash for those that were not measured."""
     return ["–" if (value := values.get(key)) is None else form.format(value) for key, (_, form) in COLUMNS.items()]
-
-
-def table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    """Markdown."""
-    return "\n".join(f"| {' | '.join(line)} |" for line in [head, ["---"] * len(head), *lines])
 
 
 def _number(values: Figures, key: str) -> float:
     value = values[key]
-    assert value is not None
+    if value is None:
+        raise ValueError(f"expected a number for {key}, got None")
     return value

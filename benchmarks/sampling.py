@@ -1,9 +1,7 @@
-"""Stage 2 in memory, for benchmarks of speed: a clip inverted once, and methods of editing that share its inversion."""
+"""Stage 2 in memory, for benchmarks: a clip inverted once, and methods of editing that share its inversion."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from fractions import Fraction
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
@@ -11,51 +9,69 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
+import tokenflow
 from benchmarks.truth import Truth
-from tokenflow.config import Edit
-from tokenflow.config import PnP as Settings
-from tokenflow.correspondence.flow import FlowCorrespondence
-from tokenflow.diffusion.batches import as_images, as_tensor
-from tokenflow.diffusion.inversion import invert
+from tokenflow.config import Edit, PnP
+from tokenflow.correspondence.base import Correspondence
+from tokenflow.diffusion.batches import as_images, as_tensor, batches
+from tokenflow.diffusion.guidance import Guidance
 from tokenflow.diffusion.latents import Latents
 from tokenflow.diffusion.sampling import Predict, sample
-from tokenflow.diffusion.schedules import CLEAN
+from tokenflow.diffusion.schedules import Step
 from tokenflow.models.model import Model
-from tokenflow.modes.mode import InvertedClip
-from tokenflow.modes.pnp import PnP
-from tokenflow.pipeline.editing import DEFAULT_INTERVAL
-from tokenflow.propagation import EditDenoiser, Guidance, TokenFlow
-from tokenflow.store.inversions import StoredInversion
+from tokenflow.modes.pnp import PnPMode
+from tokenflow.modes.source import InvertedClip
+from tokenflow.pipeline.inversion import sampling_steps
+from tokenflow.pipeline.wiring import build_correspondence, build_guidance, propagation_options
+from tokenflow.propagation import EditDenoiser, TokenFlow
 
 STEPS, BATCH, SEED = 25, 8, 0
+RATE = 12
+"""Frames per second of the drawn clips."""
+
 DEFAULTS = Edit(prompt="")
 GUIDANCE = DEFAULTS.guidance_scale
 DTYPE = "float32"
-"""Of the models in every benchmark but full_size: figures do not depend on what a machine's processor multiplies in."""
+"""Precision in every benchmark but full_size, so that figures do not depend on what a processor prefers."""
+
 T = TypeVar("T")
 
 
-def editing(source: InvertedClip, guidance: Guidance, settings: Settings | None = None) -> EditDenoiser:
+def pnp_denoiser(source: InvertedClip, guidance: Guidance, settings: PnP = DEFAULTS.pnp) -> EditDenoiser:
     """Plug-and-Play, by default with its default settings."""
-    return EditDenoiser(source.model, PnP(source, settings or Settings()), guidance)
+    return EditDenoiser(source.model, PnPMode(source, settings), guidance)
 
 
-def ours(
-    source: InvertedClip, guidance: Guidance, *, editing_with: EditDenoiser | None = None, **changes: object
+def build_tokenflow(
+    source: InvertedClip,
+    guidance: Guidance,
+    *,
+    denoiser: EditDenoiser | None = None,
+    correspondence: Correspondence | None = None,
+    settings: Edit = DEFAULTS,
+    **options: object,
 ) -> TokenFlow:
-    """TokenFlow as tokenflow does it, with arguments of `TokenFlow` changed."""
-    height, width = source.latents(CLEAN, [0]).shape[-2:]
-    options: dict = {
-        "correspondence": FlowCorrespondence(source.frames, height, width),
-        "interval": DEFAULT_INTERVAL,
-        "window": DEFAULTS.keyframe_window,
-        "extended": DEFAULTS.extended_attention,
-        "seed": SEED,
-        "carry_guidance": True,
-        "carried_until": DEFAULTS.propagate_edit_until,
-        **changes,
-    }
-    return TokenFlow(editing_with or editing(source, guidance), BATCH, **options)
+    """TokenFlow as the package builds it.
+
+    Args:
+        source: the clip.
+        guidance: the prompts.
+        denoiser: by default Plug-and-Play.
+        correspondence: by default the one that the settings name.
+        settings: of the edit.
+        options: fields of `Propagation` that differ from those that follow from the settings.
+    """
+    return TokenFlow(
+        denoiser or pnp_denoiser(source, guidance),
+        BATCH,
+        correspondence or build_correspondence(source, settings),
+        replace(propagation_options(source, settings), **options),
+    )
+
+
+def start_from_inversion(source: InvertedClip, steps: Sequence[Step]) -> Latents:
+    """The latents at the end of the inversion."""
+    return source.latents_at(steps[0].at)
 
 
 @dataclass(frozen=True)
@@ -63,76 +79,60 @@ class Method:
     """A way to edit an inverted clip.
 
     Attributes:
-        build: (the clip, the prompts) -> what gives the noise.
+        build: (the clip, the prompts) -> what predicts.
         steps: of inversion and of sampling.
+        start: (the clip, the steps) -> the latents that sampling starts from.
     """
 
-    build: Callable[[InvertedClip, Guidance], Predict] = ours
+    build: Callable[[InvertedClip, Guidance], Predict] = build_tokenflow
     steps: int = STEPS
+    start: Callable[[InvertedClip, Sequence[Step]], Latents] = start_from_inversion
 
 
 class Inverted:
-    """A drawn clip and one edit of it, with its trajectory for each number of steps that is asked for.
+    """A drawn clip and one edit of it, inverted in as many steps as a method asks for.
 
     Args:
         model: the model.
         truth: the clip.
-        folder: where trajectories go.
     """
 
-    def __init__(self, model: Model, truth: Truth, folder: Path) -> None:
+    def __init__(self, model: Model, truth: Truth) -> None:
         self.model = model
         self.truth = truth
-        self._folder = folder
         self._sources: dict[int, InvertedClip] = {}
 
     def source(self, steps: int) -> InvertedClip:
-        """The clip as stage 1 leaves it."""
+        """The clip inverted in so many steps, once."""
         if steps not in self._sources:
-            self._sources[steps] = self._invert(steps)
+            video = tokenflow.Video(self.truth.frames, rate=RATE)
+            self._sources[steps] = tokenflow.invert(
+                video, self.model, self.truth.prompts[0], size=min(video.size), steps=steps, batch_size=BATCH
+            )
         return self._sources[steps]
-
-    def predict(self, method: Method) -> Predict:
-        """A method, ready for this edit."""
-        guidance = Guidance(self.model.encode_prompt(self.truth.prompts[1]), self.model.encode_prompt(""), GUIDANCE)
-        return method.build(self.source(method.steps), guidance)
 
     def sample(self, method: Method) -> Latents:
         """The edit's latents."""
         source = self.source(method.steps)
-        start, steps = PnP(source, Settings()).start(self.model.schedule.steps(method.steps))
-        *_, latents = sample(start, steps, self.predict(method), self.model.schedule)
+        steps = sampling_steps(self.model, source.inversion, method.steps)
+        guidance = build_guidance(self.model, self.truth.prompts[1], "", GUIDANCE, source.size)
+        predict = method.build(source, guidance)
+        *_, latents = sample(method.start(source, steps), steps, predict, self.model.schedule.parametrisation)
         return latents
 
     def sample_counted(self, method: Method) -> tuple[Latents, float]:
-        """The same, and what it costs in plain UNet calls a frame and step, in floating-point operations."""
-        one = self.source(method.steps).latents(CLEAN, [0])
-        conditioning = self.model.encode_prompt(self.truth.prompts[0])
-        _, plain = flops(lambda: self.model.predict(one, 500, conditioning))
-        latents, all_calls = flops(lambda: self.sample(method))
+        """The same, and what it costs in plain UNet calls per frame and step, by floating-point operations."""
+        source = self.source(method.steps)
+        level = sampling_steps(self.model, source.inversion, method.steps)[0].at
+        one = source.latents(level, [0])
+        _, plain = count_flops(lambda: self.model.predict(one, level, source.conditioning))
+        latents, all_calls = count_flops(lambda: self.sample(method))
         return latents, all_calls / (plain * len(self.truth.frames) * method.steps)
 
     def decoded(self, latents: Latents) -> np.ndarray:
         """The frames of some latents, f H W 3 uint8."""
-        frames = range(len(latents))
-        groups = [list(frames[start : start + BATCH]) for start in frames[::BATCH]]
+        groups = batches(range(len(latents)), BATCH)
         return np.concatenate([as_images(self.model.decode(latents[group])) for group in groups])
-
-    def _invert(self, count: int) -> InvertedClip:
-        prompt = self.model.encode_prompt(self.truth.prompts[0])
-        trajectory = StoredInversion(self._folder / str(count), {})
-        frames = self.truth.frames
-        trajectory.write_frames((frame, Fraction(index), Fraction(1)) for index, frame in enumerate(frames))
-        clean = encoded(self.model, frames)
-        trajectory.write_latents(CLEAN, [clean])
-
-        def predict(latents: Tensor, timestep: int) -> Tensor:
-            return self.model.predict(latents, timestep, prompt)[0]
-
-        schedule = self.model.schedule
-        for timestep, latents in invert([(CLEAN, clean)], schedule.steps(count), predict, schedule, batch_size=BATCH):
-            trajectory.write_latents(timestep, [latents])
-        return InvertedClip(self.model, trajectory, trajectory.frames(), prompt)
 
 
 def encoded(model: Model, frames: np.ndarray) -> Tensor:
@@ -140,10 +140,10 @@ def encoded(model: Model, frames: np.ndarray) -> Tensor:
     return torch.cat([model.encode(group).cpu() for group in as_tensor(frames).split(BATCH)])
 
 
-def flops(work: Callable[[], T]) -> tuple[T, int]:
+def count_flops(work: Callable[[], T]) -> tuple[T, int]:
     """The result of some work, and the floating-point operations that it takes, counted by torch.
 
-    To torch's formulas comes that of fused attention on a CPU, which it has for GPUs alone.
+    Adds a formula for fused attention on a CPU, which torch has for GPUs only.
     """
     attention = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 
@@ -153,13 +153,3 @@ def flops(work: Callable[[], T]) -> tuple[T, int]:
     with FlopCounterMode(display=False, custom_mapping={attention: formula}) as counter:
         result = work()
     return result, counter.get_total_flops()
-
-
-def table(rows: list[dict[str, object]]) -> str:
-    """Rows of the same columns as Markdown."""
-    columns = list(rows[0])
-    lines = ["| " + " | ".join(columns) + " |", "|---" * len(columns) + "|"]
-    for row in rows:
-        cells = [f"{row[column]:.3f}" if isinstance(row[column], float) else str(row[column]) for column in columns]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)

@@ -1,10 +1,10 @@
-"""`make sweep`: what each setting of the modes does, one at a time around the defaults, and guidance carried beside
-guidance for every frame at each scale, the edit never carried whole, on clips that are not the benchmark's.
+"""`make sweep`: the effect of each setting of the modes, varied one at a time around the defaults, on tuning clips.
 
-The defaults in tokenflow/config/settings.py are chosen by hand from its tables: agreement first, then PSNR and detail,
-then warp error. All edits are TokenFlow's with flow: per-frame editing is not swept, and uses the same settings.
+Also compares propagated guidance with guidance for every frame, at each scale, with the whole edit never propagated.
+The defaults in tokenflow/config/settings.py were chosen by hand from these tables: agreement first, then PSNR and
+detail, then warp error. All edits are TokenFlow's with flow; per-frame editing uses the same settings.
 
-Resumes as the benchmark does. Writes benchmarks/results/sweep.json and sweep.md beside it.
+Resumes as `make quality` does. Writes benchmarks/results/sweep.json and sweep.md.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,11 +13,11 @@ from typing import Any
 
 from benchmarks.cells import Cell, Figures, can_run, figures, floor
 from benchmarks.clips import TUNING
+from benchmarks.output import table, write_json
 from benchmarks.quality import beside, make_missing
-from benchmarks.quality_document import COLUMNS, MODES, RESULTS, mean, missing, shown_figures, table
-from tokenflow.config import Edit
+from benchmarks.quality_document import COLUMNS, MODES, RESULTS, mean, missing, shown_figures
+from benchmarks.sampling import DEFAULTS
 from tokenflow.report import versions
-from tokenflow.store.files import write_json
 
 SCALES = 3.0, 4.0, 5.0, 7.5
 SHARED: dict[str, tuple[Any, ...]] = {
@@ -28,7 +28,7 @@ SHARED: dict[str, tuple[Any, ...]] = {
 }
 SWEPT: dict[str, dict[str, tuple[Any, ...]]] = {
     "pnp": {"pnp.features_until": (0.4, 0.6, 0.8, 1.0), "pnp.attention_until": (0.2, 0.5, 0.8, 1.0), **SHARED},
-    "sdedit": {"sdedit.strength": (0.6, 0.7, 0.75, 0.8), "sdedit.noise": ("inversion", "shared"), **SHARED},
+    "sdedit": {"sdedit.strength": (0.6, 0.7, 0.76, 0.8), "sdedit.noise": ("inversion", "shared"), **SHARED},
     "controlnet": {
         "controlnet.scale": (0.5, 0.75, 1.0),
         "controlnet.end": (0.6, 0.8, 1.0),
@@ -40,7 +40,7 @@ SWEPT: dict[str, dict[str, tuple[Any, ...]]] = {
 
 @dataclass(frozen=True)
 class Line:
-    """A mode with some settings, on every clip.
+    """A mode with some settings, on every tuning clip.
 
     Attributes:
         mode: of the edit.
@@ -52,36 +52,36 @@ class Line:
 
     @property
     def cells(self) -> list[Cell]:
-        """One a clip; a default is left out of their settings, so that it is made once for all tables."""
+        """One per clip. Defaults are left out of their settings, so that each is made once for all tables."""
         changed = tuple((key, value) for key, value in self.changes if value != default(key))
         return [Cell(case, (("mode", self.mode), *changed)) for case in TUNING]
 
     @property
     def shown(self) -> list[str]:
-        """Mode, settings and values, which are bold if they are the defaults."""
+        """Mode, settings and values; defaults are bold."""
         values = ", ".join(str(value) for _, value in self.changes)
         is_default = all(value == default(key) for key, value in self.changes)
         return [self.mode, ", ".join(key for key, _ in self.changes), f"**{values}**" if is_default else values]
 
 
 def default(key: str) -> Any:
-    """What tokenflow takes for a dotted key below `edit`."""
-    value: Any = Edit(prompt="")
+    """The default of a dotted key below `edit`."""
+    value: Any = DEFAULTS
     for name in key.split("."):
         value = getattr(value, name)
     return value
 
 
 def one_at_a_time() -> Iterator[Line]:
-    """Every setting of every mode that can run."""
+    """Every value of every setting of every mode that can run."""
     for mode in filter(can_run, MODES):
         yield from (Line(mode, ((key, value),)) for key, values in SWEPT[mode].items() for value in values)
 
 
 def guidance() -> Iterator[Line]:
-    """Guidance carried from keyframes and computed for every frame, at each scale.
+    """Guidance propagated from keyframes and computed for every frame, at each scale.
 
-    The edit is never carried whole, since guidance is carried with it.
+    The whole edit is never propagated, since guidance would be propagated with it.
     """
     for mode in filter(can_run, MODES):
         for scale in SCALES:
@@ -97,17 +97,17 @@ def measure(lines: Sequence[Line]) -> dict[Line, list[Figures]]:
 
 
 def _measured(cell: Cell, of_floor: Figures) -> Figures:
-    found = beside(figures(cell.case.truth, cell.pictures()), of_floor)
+    found = beside(figures(cell.case.truth, cell.images()), of_floor)
     return {**found, "seconds": cell.record()["seconds"]["edit"]}
 
 
 def means(rows: Sequence[Figures]) -> Figures:
-    """Over the clips."""
+    """Means of all figures over the clips."""
     return {key: mean(rows, key) for key in COLUMNS}
 
 
 def by_edit(lines: Sequence[Line], measured: dict[Line, list[Figures]]) -> str:
-    """A table of warp error, detail and PSNR on each clip, whose edits are of different sizes."""
+    """A table of warp error, detail and PSNR on each clip."""
     keys = {"warp_error_e3": "{:.2f}", "detail": "{:.2f}", "perfect_psnr": "{:.1f}"}
     head = [
         "mode",
@@ -125,7 +125,7 @@ def by_edit(lines: Sequence[Line], measured: dict[Line, list[Figures]]) -> str:
 
 
 def main() -> None:
-    """Makes what is missing, prints the tables, and writes them."""
+    """Make what is missing, print the tables, and write them."""
     alone, together = list(one_at_a_time()), list(guidance())
     measured = measure([*alone, *together])
     head = ["mode", "setting", "value", *(title for title, _ in COLUMNS.values())]
@@ -133,11 +133,11 @@ def main() -> None:
     text = "\n\n".join(
         [
             *missing(),
-            "Means over the tuning clips; defaults are bold. Seconds (s) are of edits made at different times on a "
-            "machine that may have been shared, and not to be compared.",
+            "Means over the tuning clips; defaults are bold. Seconds (s) are not comparable: the edits were made at "
+            "different times on a machine that may have been shared.",
             table(head, body),
-            "Guidance for every frame and carried from keyframes, where the edit is never carried whole, on each clip: "
-            "warp error × 10⁻³ · detail · PSNR.",
+            "Guidance computed for every frame and propagated from keyframes, with the whole edit never propagated, on "
+            "each clip: warp error × 10⁻³ · detail · PSNR.",
             by_edit(together, measured),
         ]
     )

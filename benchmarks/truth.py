@@ -1,4 +1,4 @@
-"""Drawn clips with what only drawing gives: the perfect edit, exact flow, what is hidden. And figures against it."""
+"""Drawn clips with their ground truth: the perfect edit, exact flow, occlusions. And figures against it."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,7 +14,7 @@ from tools.mini_sd.words import KINDS
 
 ON_OBJECT = frozenset({"object", "material"})
 OUTLINE = 8
-"""Pixels from the object's outline within which an edit's own may lie: a token of the layers that get features."""
+"""Pixels from the object's outline within which an edit's may differ: a token of the layers that are injected."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Truth:
 
     @property
     def prompts(self) -> tuple[str, str]:
-        """What the source shows, and what the edit asks for."""
+        """The source's prompt, and the edit's."""
         return caption(self.clip.start.words), caption(self.target.start.words)
 
     @property
@@ -52,10 +52,10 @@ class Truth:
 
     @cached_property
     def meant(self) -> np.ndarray:
-        """f H W, true where the edit is meant to change something.
+        """f H W, True where the edit is meant to change something.
 
-        Of an object or its material: where the object is before or after, with its edge and where its shadow differs.
-        Of the background: everything but the object. Of light and style: everything.
+        An edit of an object or its material: where the object is before or after, with its edge, and where its shadow
+        differs. Of the background: everything but the object. Of light or style: everything.
         """
         everywhere = np.ones(self.frames.shape[:3], bool)
         if not (self.changed <= ON_OBJECT or self.changed == {"background"}):
@@ -72,8 +72,8 @@ class Truth:
 
     @cached_property
     def _flows(self) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """For each pair of neighbours the exact flow, where it can be followed in source and target alike, and where
-        that is away from both outlines."""
+        """For each pair of neighbours: the exact flow, where it is visible in both source and target, and where that is
+        away from both outlines."""
         return [self._flow(frame) for frame in range(self.clip.frames - 1)]
 
     def _flow(self, frame: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -85,31 +85,31 @@ class Truth:
     def figures(self, edited: np.ndarray) -> dict[str, float]:
         """PSNR to the perfect edit (dB), warp errors along exact flow (×1e-3), detail relative to the perfect edit's.
 
-        The warp error is large where an edit's outline is not the perfect edit's, however steady: one side of it moves
-        with the object, the other with the ground. `warp_error_away_e3` is that of the rest.
+        The warp error is large where an edit's outline differs from the perfect edit's, however steady it is: one side
+        of it moves with the object, the other with the ground. `warp_error_away_e3` leaves these places out.
 
         Args:
             edited: f H W 3 uint8.
         """
-        pictures = edited / 255.0
-        steps = pictures.astype(np.float32)
+        images = edited / 255.0
+        steps = images.astype(np.float32)
         errors = [
             [warp_error(steps[frame], steps[frame + 1], flow, counted) for counted in (seen, away)]
             for frame, (flow, seen, away) in enumerate(self._flows)
         ]
         everywhere, away_from_outlines = 1e3 * np.mean(errors, 0)
         return {
-            "perfect_psnr": _psnr(pictures, self.perfect),
+            "perfect_psnr": _psnr(images, self.perfect),
             "warp_error_e3": float(everywhere),
             "warp_error_away_e3": float(away_from_outlines),
-            "detail": gradient_energy(pictures) / gradient_energy(self.perfect),
+            "detail": gradient_energy(images) / gradient_energy(self.perfect),
         }
 
     def averaged(self, edited: np.ndarray) -> np.ndarray:
-        """Every frame averaged with all others along the perfect edit's own motion, where it is seen in them.
+        """Every frame averaged with all others along the perfect edit's own motion, where they show the same place.
 
-        No edit can do that, which knows no perfect edit: it tells how much nearer to the perfect edit what differs from
-        frame to frame would come by agreeing alone, mistakes that all frames share staying as they are.
+        This needs the perfect edit, so no method can do it. It shows how much closer the frames would come by agreeing
+        alone, with the mistakes that all of them share left in.
 
         Args:
             edited: f H W 3 uint8.
@@ -117,42 +117,61 @@ class Truth:
         Returns:
             f H W 3 uint8.
         """
-        pictures = edited.astype(np.float32)
+        images = edited.astype(np.float32)
         result = np.empty_like(edited)
-        for frame in range(len(pictures)):
-            total, count = pictures[frame].copy(), np.ones((*pictures.shape[1:3], 1), np.float32)
-            for other in set(range(len(pictures))) - {frame}:
+        for frame in range(len(images)):
+            total, count = images[frame].copy(), np.ones((*images.shape[1:3], 1), np.float32)
+            for other in set(range(len(images))) - {frame}:
                 seen = ~self.target.occluded(frame, other)[..., None]
-                total += seen * warp(pictures[other], self.target.flow(frame, other))
+                total += seen * warp(images[other], self.target.flow(frame, other))
                 count += seen
             result[frame] = (total / count).round().astype(np.uint8)
         return result
 
     def figures_by_place(self, edited: np.ndarray) -> dict[str, float | None]:
-        """PSNR (dB) to the perfect edit inside and outside of what is meant to change; outside to the source as well.
+        """PSNR (dB) to the perfect edit inside and outside of what is meant to change, and to the source outside.
 
-        The last is how well the source is preserved. There is no outside where everything is meant to change: None.
+        The last is how well the source is preserved. Both outside figures are None if everything is meant to change.
 
         Args:
             edited: f H W 3 uint8.
         """
-        pictures, inside = edited / 255.0, self.meant
+        images, inside = edited / 255.0, self.meant
         return {
-            "perfect_psnr_inside": _psnr(pictures, self.perfect, inside),
-            "perfect_psnr_outside": None if inside.all() else _psnr(pictures, self.perfect, ~inside),
-            "preservation_psnr": None if inside.all() else _psnr(pictures, self.frames / 255.0, ~inside),
+            "perfect_psnr_inside": _psnr(images, self.perfect, inside),
+            "perfect_psnr_outside": None if inside.all() else _psnr(images, self.perfect, ~inside),
+            "preservation_psnr": None if inside.all() else _psnr(images, self.frames / 255.0, ~inside),
         }
 
 
+@dataclass(frozen=True)
+class Resized(Truth):
+    """A drawn clip whose frames are brought to another size; its perfect edit is not.
+
+    Attributes:
+        side: pixels along each side.
+    """
+
+    side: int
+
+    @cached_property
+    def frames(self) -> np.ndarray:
+        """The source, f H W 3 uint8."""
+        size = self.side, self.side
+        smaller = self.side < self.clip.render(0).picture.shape[0]
+        how = cv2.INTER_AREA if smaller else cv2.INTER_CUBIC
+        return np.stack([cv2.resize(frame, size, interpolation=how) for frame in Truth.frames.func(self)])
+
+
 def _near_outline(inside: np.ndarray) -> np.ndarray:
-    """H W, true up to OUTLINE pixels from the border of what is true in H W."""
+    """H W, True up to OUTLINE pixels from the border of a mask H W."""
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * OUTLINE + 1, 2 * OUTLINE + 1))
     return cv2.morphologyEx(inside.astype(np.uint8), cv2.MORPH_GRADIENT, disc) > 0
 
 
-def _psnr(pictures: np.ndarray, reference: np.ndarray, where: np.ndarray | None = None) -> float:
-    """Of a clip (f H W 3 in [0, 1]) as one picture, over all pixels or those (f H W) given."""
-    errors = np.square(pictures - reference)
+def _psnr(images: np.ndarray, reference: np.ndarray, where: np.ndarray | None = None) -> float:
+    """PSNR of a clip (f H W 3 in [0, 1]) as one image, over all pixels or those of a mask (f H W)."""
+    errors = np.square(images - reference)
     error = (errors if where is None else errors[where]).mean()
     return float(-10 * np.log10(error)) if error else np.inf
 

@@ -1,4 +1,4 @@
-"""Cells: made once, named after all that they depend on, and measured against a floor."""
+"""Cells: made once, named after everything they depend on, and measured against a floor."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -36,7 +36,7 @@ def test_a_cell_is_made_once_and_again_after_a_change(
     cell = Cell(OBJECT, (("mode", "sdedit"), ("steps", 1), ("sdedit.strength", 0.5)))
     assert not cell.done
     make_missing([cell])
-    assert cell.pictures().shape == OBJECT.truth.frames.shape
+    assert cell.images().shape == OBJECT.truth.frames.shape
     assert set(cell.record()) == {"clip", "edit", "settings", "seconds", "stage_peak_memory_mb"}
     assert cell.record()["settings"] == dict(cell.settings)
     assert sorted(path.suffix for path in kept.iterdir() if path.is_file()) == [".json", ".png"]
@@ -47,7 +47,7 @@ def test_a_cell_is_made_once_and_again_after_a_change(
     cells.diffusion.cache_clear()
 
 
-def test_a_cell_is_named_after_pictures_prompts_models_and_code(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cell_is_named_after_frames_prompts_models_and_code(monkeypatch: pytest.MonkeyPatch) -> None:
     before = Cell(OBJECT, PNP).path
     assert Cell(OBJECT, PNP).path == before
 
@@ -56,7 +56,7 @@ def test_a_cell_is_named_after_pictures_prompts_models_and_code(monkeypatch: pyt
     assert Cell(replace(OBJECT, truth=painted), PNP).path != before
     asked = Truth(OBJECT.truth.clip, OBJECT.truth.target.with_words(material="golden"))
     assert Cell(replace(OBJECT, truth=asked), PNP).path != before
-    for name, other in (("_made_by", lambda: "other"), ("fingerprint", lambda _: "other")):
+    for name, other in (("_made_by", lambda: "other"), ("path_fingerprint", lambda _: "other")):
         with monkeypatch.context() as changed:
             changed.setattr(cells, name, other)
             assert Cell(OBJECT, PNP).path != before
@@ -82,9 +82,9 @@ def test_all_cells_depend_on_code_that_makes_pixels_on_precision_and_on_packages
 
     seen = {made_by()}
     for change in (
-        lambda: (tmp_path / "denoise.py").write_text("1"),
-        lambda: (tmp_path / "denoise.py").write_text("2"),
-        lambda: (tmp_path / "denoise.py").rename(tmp_path / "inversion.py"),
+        lambda: (tmp_path / "sampling.py").write_text("1"),
+        lambda: (tmp_path / "sampling.py").write_text("2"),
+        lambda: (tmp_path / "sampling.py").rename(tmp_path / "inversion.py"),
         lambda: monkeypatch.setattr(cells, "DTYPE", "bfloat16"),
         lambda: monkeypatch.setattr(cells, "BATCH", BATCH + 1),
         lambda: monkeypatch.setattr(cells, "versions", lambda: {"torch": "0"}),
@@ -99,7 +99,7 @@ def test_all_cells_depend_on_code_that_makes_pixels_on_precision_and_on_packages
     cells._made_by.cache_clear()
 
 
-def test_an_old_video_of_a_clip_that_is_drawn_otherwise_is_not_taken(kept: Path) -> None:
+def test_a_clip_that_is_drawn_differently_gets_a_new_video(kept: Path) -> None:
     before = cells._source(OBJECT)
     assert before.is_relative_to(kept)
     assert cells._source(OBJECT) == before
@@ -110,7 +110,7 @@ def test_an_old_video_of_a_clip_that_is_drawn_otherwise_is_not_taken(kept: Path)
 
 
 @pytest.mark.parametrize("propagation", PROPAGATIONS)
-def test_an_edit_is_made_by_the_propagation_that_it_is_called_by(kept: Path, propagation: str) -> None:
+def test_an_edit_uses_the_propagation_of_its_name(kept: Path, propagation: str) -> None:
     config = Cell(OBJECT, (*PNP, *PROPAGATIONS[propagation]))._config(kept / "out")
     assert config.edit.prompt == OBJECT.truth.prompts[1]
     if propagation == "per frame":
@@ -121,15 +121,15 @@ def test_an_edit_is_made_by_the_propagation_that_it_is_called_by(kept: Path, pro
 
 def test_the_floor_is_the_perfect_edit_encoded_and_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
     class Autoencoder:
-        def encode(self, pictures: torch.Tensor) -> torch.Tensor:
-            assert len(pictures) <= BATCH
-            return pictures / 2
+        def encode(self, frames: torch.Tensor) -> torch.Tensor:
+            assert len(frames) <= BATCH
+            return frames / 2
 
         def decode(self, latents: torch.Tensor) -> torch.Tensor:
             return 1 - latents
 
     monkeypatch.setattr(cells, "diffusion", Autoencoder)
-    # Half of the rounding to 8 bits before, and that after: 3/4 of a grey level.
+    # Half of the rounding error before, and that after: 3/4 of a grey level.
     assert np.abs(cells.floor(OBJECT) / 255 - (1 - OBJECT.truth.perfect / 2)).max() <= 0.751 / 255
 
 

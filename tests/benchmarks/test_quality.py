@@ -1,4 +1,4 @@
-"""The benchmark: its design, what is measured beside an edit, and that its document says what was measured."""
+"""The quality benchmark: its design, the references of an edit, and its document."""
 
 import json
 from collections import Counter
@@ -53,14 +53,14 @@ def test_every_mode_does_every_kind_of_edit_per_frame_and_by_tokenflow() -> None
     assert {case.name for case, mode, _ in planned if mode == "pnp"} == {case.name for case in BENCHMARK}
 
 
-def test_every_edit_by_tokenflow_has_one_per_frame_beside_it() -> None:
+def test_every_edit_by_tokenflow_is_also_made_per_frame() -> None:
     for quick in (False, True):
         planned = list(design(quick))
         for case, mode, propagation in planned:
             assert propagation == "per frame" or (case, mode, "per frame") in planned
 
 
-def test_edits_and_what_stands_beside_them_are_measured_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_edits_and_their_references_are_measured_alike(monkeypatch: pytest.MonkeyPatch) -> None:
     clip = replace(OBJECT.truth.clip, frames=3)
     case = replace(OBJECT, truth=Truth(clip, clip.with_words(**dict(OBJECT.words))))
     perfect = (case.truth.perfect * 255).round().astype(np.uint8)
@@ -70,12 +70,12 @@ def test_edits_and_what_stands_beside_them_are_measured_alike(monkeypatch: pytes
     def noisy(strength: float) -> np.ndarray:
         return np.clip(perfect + strength * grain, 0, 255).astype(np.uint8)
 
-    def pictures(cell: Cell) -> np.ndarray:
+    def images(cell: Cell) -> np.ndarray:
         settings = dict(cell.settings)
         return noisy(noise[settings.get("correspondence", "none")])
 
     monkeypatch.setattr(Cell, "done", True)
-    monkeypatch.setattr(Cell, "pictures", pictures)
+    monkeypatch.setattr(Cell, "images", images)
     monkeypatch.setattr(Cell, "record", lambda _: {"seconds": {"preprocess": 9.0, "edit": 2.5}})
     monkeypatch.setattr(quality, "floor", lambda _: noisy(5))
     monkeypatch.setattr(cells, "classifier", lambda: None)
@@ -87,7 +87,7 @@ def test_edits_and_what_stands_beside_them_are_measured_alike(monkeypatch: pytes
     assert floor["to_floor"] == 1
     assert floor["warp_error_e3"] == case.truth.figures(noisy(5))["warp_error_e3"]
     assert source["perfect_psnr"] == case.truth.figures(case.truth.frames)["perfect_psnr"]
-    assert source["preservation_psnr"] is None  # it would be infinite, which JSON does not know
+    assert source["preservation_psnr"] is None  # infinite, which JSON cannot hold
     for values, shown in (
         (rows[0].figures, noisy(20)),
         (rows[1].figures, case.truth.averaged(noisy(20))),
@@ -123,7 +123,7 @@ def test_goals_are_judged_on_pairs() -> None:
     assert table.count("not measured") == 2 * len(GOALS)
 
 
-def test_what_was_not_measured_is_a_dash_and_said() -> None:
+def test_missing_figures_are_dashes() -> None:
     rows = [row(propagation=each, perfect_psnr=20.0, warp_error_e3=1.0) for each in ("per frame", "flow")]
     table = means_table(rows, REFERENCES)
     assert "| pnp | flow | 1 | 20.00 | – |" in table
@@ -141,7 +141,7 @@ def test_references_follow_the_rows_of_every_edit() -> None:
     assert [MATERIAL.edit in line for line in lines] == [False] * 4 + [True] * 4
 
 
-def test_the_rows_of_interest_are_the_largest_and_the_smallest_gain() -> None:
+def test_the_rows_of_interest_have_the_largest_and_the_smallest_gain() -> None:
     rows = []
     for gain, case in enumerate(BENCHMARK[:4]):
         rows += [row(case, propagation="per frame", perfect_psnr=20.0), row(case, perfect_psnr=20.0 + gain)]
@@ -149,13 +149,13 @@ def test_the_rows_of_interest_are_the_largest_and_the_smallest_gain() -> None:
     assert shown == [BENCHMARK[3].name, BENCHMARK[0].name]
 
 
-def test_the_document_has_its_pictures_and_keeps_its_notes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_document_has_its_images_and_keeps_its_notes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(quality_document, "DOCUMENT", tmp_path / "quality.md")
     monkeypatch.setattr(quality_document, "RESULTS", tmp_path)
     monkeypatch.setattr(quality_document, "CLASSIFIER", Path("none"))
     monkeypatch.setattr(quality_document, "classifier", lambda: None)
-    monkeypatch.setattr(Cell, "pictures", lambda self: self.case.truth.frames)
-    monkeypatch.setattr(Truth, "averaged", lambda _, pictures: pictures)
+    monkeypatch.setattr(Cell, "images", lambda self: self.case.truth.frames)
+    monkeypatch.setattr(Truth, "averaged", lambda _, images: images)
     monkeypatch.setattr(Cell, "record", lambda _: {"seconds": {"preprocess": 30.0, "edit": 60.0}})
     rows = [row(propagation=each, perfect_psnr=20.0, warp_error_e3=1.0) for each in ("per frame", "flow")]
     rows.insert(1, replace(rows[0], propagation=AVERAGED))
@@ -166,12 +166,12 @@ def test_the_document_has_its_pictures_and_keeps_its_notes(tmp_path: Path, monke
     assert text.endswith("## Notes\n\nThe goal was missed, since.\n")
     assert "Agreement with the prompt is not measured: none is missing." in text
     assert "1 by pnp, 0 by sdedit, 0 by controlnet" in text
-    assert "The edits took\n3 minutes in all" in text  # an averaged edit takes none
+    assert "All edits together took\n3 minutes" in text  # an averaged edit takes none
     written = json.loads((tmp_path / "quality.json").read_text())
     assert written["references"] == REFERENCES
-    (picture,) = tmp_path.glob("quality/*.jpg")
-    assert f"]({picture.relative_to(tmp_path)})" in text
-    # InvertedClip, perfect edit and three rows, six frames of 128 pixels each.
-    assert np.asarray(Image.open(picture)).shape == (5 * (128 + 16), 6 * 128, 3)
+    (image,) = tmp_path.glob("quality/*.jpg")
+    assert f"]({image.relative_to(tmp_path)})" in text
+    # Source, perfect edit and three rows, six frames of 128 pixels each.
+    assert np.asarray(Image.open(image)).shape == (5 * (128 + 16), 6 * 128, 3)
     write_document(rows, REFERENCES)
     assert (tmp_path / "quality.md").read_text() == text

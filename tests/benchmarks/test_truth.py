@@ -1,4 +1,4 @@
-"""Figures against the truth of drawn clips, on edits whose figures are known."""
+"""Figures against the ground truth of drawn clips, on edits whose figures are known."""
 
 from dataclasses import replace
 
@@ -13,8 +13,8 @@ from tools.mini_sd.clip import MIXED, SHADE
 FIRST = [next(case for case in BENCHMARK if case.kind == kind) for kind in KINDS]
 
 
-def as_8_bits(pictures: np.ndarray) -> np.ndarray:
-    return (pictures * 255).round().astype(np.uint8)
+def as_8_bits(images: np.ndarray) -> np.ndarray:
+    return (images * 255).round().astype(np.uint8)
 
 
 def named(clip: str, edit: str) -> Truth:
@@ -29,12 +29,12 @@ def test_the_perfect_edit_is_perfect(case: Case) -> None:
     assert values["perfect_psnr"] > 58.8
     assert values["perfect_psnr_inside"] > 58.8
     assert values["detail"] == pytest.approx(1, abs=5e-3)
-    # What looking up between pixels leaves, over all clips here at most 0.03.
+    # Interpolation between pixels leaves at most 0.03 over all clips here.
     assert values["warp_error_e3"] < 0.05
 
 
 @pytest.mark.parametrize("case", [FIRST[0], FIRST[1], FIRST[3]], ids=lambda case: case.name)
-def test_the_source_is_preserved_and_outside_it_is_the_perfect_edit(case: Case) -> None:
+def test_the_source_preserves_itself_and_equals_the_perfect_edit_outside(case: Case) -> None:
     values = case.truth.figures_by_place(case.truth.frames)
     assert values["preservation_psnr"] == np.inf
     outside, inside = values["perfect_psnr_outside"], values["perfect_psnr_inside"]
@@ -49,14 +49,14 @@ def test_light_and_style_leave_no_outside() -> None:
     assert truth.figures_by_place(truth.frames)["preservation_psnr"] is None
 
 
-def test_what_a_background_edit_means_is_everything_but_the_object() -> None:
+def test_a_background_edit_is_meant_to_change_everything_but_the_object() -> None:
     truth = named("horse_gallops", "snow")
     masks = truth.clip.masks()
     assert not truth.meant[masks > 0.99].any()
     assert truth.meant[masks < 0.5].all()
 
 
-def test_a_shadow_that_differs_is_meant_and_what_is_not_meant_looks_alike() -> None:
+def test_a_shadow_that_differs_is_meant_to_change_and_the_rest_looks_alike() -> None:
     source = replace(FIRST[0].truth.clip, frames=3)
     truth = Truth(source, source.with_words(object="giraffe"))  # narrower than the cow, as is its shadow
     drawn = [(truth.clip.render(frame), truth.target.render(frame)) for frame in range(3)]
@@ -65,7 +65,7 @@ def test_a_shadow_that_differs_is_meant_and_what_is_not_meant_looks_alike() -> N
     assert (relit & behind).sum() > 100
     assert truth.meant[relit].all()
     assert not truth.meant[behind & ~relit].any()
-    # At most a share MIXED of the object and a shadow SHADE deeper, of what is at most 1.
+    # At most a fraction MIXED of the object and a shadow SHADE deeper, of values up to 1.
     assert np.abs(truth.frames / 255 - truth.perfect)[~truth.meant].max() < MIXED + SHADE
 
 
@@ -76,13 +76,13 @@ def test_blur_lowers_detail_and_flicker_raises_the_warp_error() -> None:
     restless = np.clip(perfect.astype(int) + 8 * (np.arange(len(perfect)) % 2)[:, None, None, None], 0, 255)
     assert truth.figures(soft)["detail"] < 0.9
     soft_later = np.concatenate([perfect[:1], soft[1:]])
-    assert truth.figures(soft_later)["detail"] < 0.9  # of all frames, and not only of the first
+    assert truth.figures(soft_later)["detail"] < 0.9  # over all frames, not only the first
     flicker = truth.figures(restless.astype(np.uint8))["warp_error_e3"]
-    # (8/255)² = 0.98e-3, a little less where white is cut off.
+    # (8/255)² = 0.98e-3, a little less where white is clipped.
     assert flicker == pytest.approx(0.98, abs=0.15)
 
 
-def test_an_outline_that_is_drawn_otherwise_counts_in_the_warp_error_and_not_away_from_outlines() -> None:
+def test_a_different_outline_counts_in_the_warp_error_but_not_away_from_outlines() -> None:
     truth = FIRST[0].truth
     perfect = as_8_bits(truth.perfect)
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (9, 9))
@@ -93,34 +93,34 @@ def test_an_outline_that_is_drawn_otherwise_counts_in_the_warp_error_and_not_awa
     assert other["warp_error_away_e3"] == pytest.approx(alike["warp_error_away_e3"], rel=0.01)
 
 
-def test_the_benchmark_has_twelve_clips_every_kind_of_edit_and_none_of_the_clips_that_settings_are_chosen_on() -> None:
+def test_the_benchmark_has_twelve_clips_every_kind_of_edit_and_no_tuning_clip() -> None:
     assert len({case.truth.clip for case in BENCHMARK}) == 12
     assert {case.kind for case in BENCHMARK} == set(KINDS)
     assert not {case.truth.clip for case in BENCHMARK} & {case.truth.clip for case in TUNING}
     assert len({case.name for case in BENCHMARK}) == len(BENCHMARK)
 
 
-def test_settings_are_chosen_on_six_clips_and_every_kind_of_edit() -> None:
+def test_settings_are_tuned_on_six_clips_and_every_kind_of_edit() -> None:
     assert len({case.truth.clip for case in TUNING}) == 6
     assert {case.kind for case in TUNING} == set(KINDS)
 
 
 @pytest.mark.parametrize("case", [*BENCHMARK, *TUNING], ids=lambda case: case.name)
-def test_an_edit_is_of_the_kind_it_says(case: Case) -> None:
+def test_an_edit_is_of_its_kind(case: Case) -> None:
     assert case.truth.changed == {"light" if case.kind == "global" else case.kind}
 
 
 @pytest.mark.parametrize("case", [FIRST[0], FIRST[3]], ids=lambda case: case.name)
-def test_averaging_along_the_motion_keeps_what_all_frames_show_and_takes_away_what_differs(case: Case) -> None:
+def test_averaging_along_the_motion_keeps_what_all_frames_share_and_removes_what_differs(case: Case) -> None:
     truth = case.truth
     perfect = as_8_bits(truth.perfect)
-    assert truth.figures(truth.averaged(perfect))["perfect_psnr"] > 40  # looking up between pixels, once
+    assert truth.figures(truth.averaged(perfect))["perfect_psnr"] > 40  # one interpolation between pixels
     noise = np.random.default_rng(0).normal(0, 20, perfect.shape)
     restless = np.clip(perfect + noise, 0, 255).astype(np.uint8)
-    before, after = (truth.figures(pictures) for pictures in (restless, truth.averaged(restless)))
+    before, after = (truth.figures(images) for images in (restless, truth.averaged(restless)))
     # Noise of 12 frames falls by 10·log10(12) = 10.8 dB where all of them show a place.
     assert after["perfect_psnr"] > before["perfect_psnr"] + 6
     assert after["warp_error_e3"] < 0.1 * before["warp_error_e3"]
     shared = perfect // 2  # the same mistake in every frame
-    before, after = (truth.figures(pictures) for pictures in (shared, truth.averaged(shared)))
+    before, after = (truth.figures(images) for images in (shared, truth.averaged(shared)))
     assert after["perfect_psnr"] == pytest.approx(before["perfect_psnr"], abs=0.1)

@@ -18,7 +18,7 @@ class Numbered(Pairwise):
         super().__init__(folder)
         self.found: list[tuple[int, int]] = []
 
-    def _find(self, first: int, second: int) -> np.ndarray:
+    def find(self, first: int, second: int) -> np.ndarray:
         self.found.append((first, second))
         fields = [np.full((4, 6, 3), [a, b, 1 / (1 + a)], np.float32) for a, b in ((first, second), (second, first))]
         return np.stack(fields)

@@ -259,19 +259,6 @@ def test_offloading_keeps_one_part_on_the_device_and_changes_nothing(monkeypatch
     ]
 
 
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
-def test_on_a_gpu_offloading_takes_less_memory_and_gives_the_same(tmp_path: Path) -> None:
-    saved, peaks, results = str(save_tiny_model(tmp_path)), [], []
-    for offload in (False, True):
-        torch.cuda.reset_peak_memory_stats()
-        results.append(run_through(load_model(saved, device="cuda", dtype="float32", offload=offload)))
-        peaks.append(torch.cuda.max_memory_allocated())
-    assert peaks[1] < peaks[0]
-    for own, expected in zip(*results, strict=True):
-        torch.testing.assert_close(own.cpu(), expected.cpu(), rtol=0, atol=1e-4)
-
-
 def test_tiles_give_about_the_whole_image(tmp_path: Path) -> None:
     saved = str(save_tiny_model(tmp_path))
     whole, tiled = load_model(saved, device="cpu"), load_model(saved, device="cpu", tiling=True)

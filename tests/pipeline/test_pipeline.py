@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 import yaml
 from PIL import Image
 
@@ -135,36 +134,6 @@ def test_an_edit_in_half_precision_is_near_the_one_in_full(material: Path, tmp_p
     half = configured(material, tmp_path / "half", "model.dtype=bfloat16")
     # bfloat16 keeps 8 bits, through four steps of the network and a guidance of 4.
     assert np.abs(tokenflow.run(half).frames - full).mean() < 8
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
-@pytest.mark.parametrize("mode", ["pnp", "sdedit", "controlnet"])
-@pytest.mark.parametrize(
-    "how", ["edit.correspondence=flow", "edit.correspondence=nearest", "edit.propagation=none", "model.offload=true"]
-)
-def test_on_a_gpu_an_edit_is_that_of_the_cpu(
-    mode: str, how: str, material: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
-    edits = []
-    for device in ("cpu", "cuda"):
-        settings = f"model.device={device}", "model.dtype=float32", f"edit.mode={mode}", how
-        edits.append(tokenflow.run(configured(material, tmp_path / device, *settings)))
-    # Sums in another order move a value by a level where it is rounded, and a match of features where two are as good.
-    difference = np.abs(edits[0].frames.astype(int) - edits[1].frames)
-    assert difference.mean() < 0.5
-    assert edits[1].report["peak_gpu_memory_mb"] > 0
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
-def test_on_a_gpu_half_precision_is_near_full(dtype: str, material: Path, tmp_path: Path) -> None:
-    settings = [f"model.device=cuda model.dtype={each}".split() for each in ("float32", dtype)]
-    full, half = (tokenflow.run(configured(material, tmp_path / each[1], *each)).frames for each in settings)
-    # bfloat16 keeps 8 bits, through four steps of the network and a guidance of 4.
-    assert np.abs(full.astype(int) - half).mean() < 8
 
 
 def test_the_modes_give_different_edits(material: Path, tmp_path: Path, shared_trajectories: Path) -> None:

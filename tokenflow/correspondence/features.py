@@ -55,7 +55,8 @@ class FeatureCorrespondence(Pairwise):
             lambda frame: _with_neighbours(features([frame])[0].float(), neighbourhood)
         )
 
-    def _find(self, first: int, second: int) -> np.ndarray:
+    def find(self, first: int, second: int) -> np.ndarray:
+        """The fields there and back (see `Pairwise.find`), from the best matches in both directions."""
         a, b = self._features(first), self._features(second)
         grid = identity(*a.shape[-2:])[0].to(a.device)  # n 2
         size = torch.tensor([a.shape[-1], a.shape[-2]], device=a.device)

@@ -49,7 +49,8 @@ class FlowCorrespondence(Pairwise):
         self._upscaling = UPSCALING if self.resolution * max(height, width) < SMALL else 1
         self._steps = PairFile(folder)
 
-    def _find(self, first: int, second: int) -> np.ndarray:
+    def find(self, first: int, second: int) -> np.ndarray:
+        """The fields there and back (see `Pairwise.find`), from flows chained over the frames between."""
         steps = [self._steps.get((frame, frame + 1), self.find_step) for frame in range(first, second)]
         forward = chain_flows([there for there, _ in steps])
         backward = chain_flows([back for _, back in reversed(steps)])

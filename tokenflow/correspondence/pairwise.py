@@ -34,7 +34,7 @@ class Pairwise(ABC):
         return positions + moved[:, :2] * torch.tensor([width, height]), moved[:, 2]
 
     @abstractmethod
-    def _find(self, first: int, second: int) -> np.ndarray:
+    def find(self, first: int, second: int) -> np.ndarray:
         """The fields of first → second and of second → first, the earlier frame first: 2 h w 3.
 
         Displacement x, y in widths and heights of the frame, so that it means the same on every grid, and confidence.
@@ -44,4 +44,4 @@ class Pairwise(ABC):
     def _field(self, frame: int, keyframe: int) -> np.ndarray:
         """The field of frame → keyframe, h w 3 float32."""
         pair = min(frame, keyframe), max(frame, keyframe)
-        return self._fields.get(pair, self._find)[0 if frame < keyframe else 1].astype(np.float32)
+        return self._fields.get(pair, self.find)[0 if frame < keyframe else 1].astype(np.float32)

@@ -91,6 +91,11 @@ class StableDiffusion:
             # autoencoder, and its text-to-image pipelines heed it for SDXL alone.
             self._vae.to(torch.float32)
 
+    @property
+    def unet(self) -> Any:
+        """The network itself, a diffusers UNet: `find_injection_points` (models/unet.py) names its parts."""
+        return self._unet
+
     @cached_property
     def fingerprint(self) -> str:
         """Sixteen hex digits that change with weights, precision and revision."""

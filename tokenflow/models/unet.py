@@ -62,11 +62,17 @@ class UNetAttention:
         gives the same as in front of it and spares every propagated frame the product.
         """
         keys, values = (part.flatten(1, 2) for part in memory)  # m k n' c → m (k n') c
-        heads = self._layer.heads
-        split = [part.unflatten(-1, (heads, -1)).transpose(1, 2) for part in (queries, keys, values)]  # m h n c/h
-        attended = F.scaled_dot_product_attention(*split).transpose(1, 2).flatten(2)  # m n c
+        q, k, v = (self.split_heads(part) for part in (queries, keys, values))  # m h n c/h
+        return self.project_out(F.scaled_dot_product_attention(q, k, v))
+
+    def split_heads(self, tokens: Tensor) -> Tensor:
+        """Queries, keys or values m n c head by head: m h n c/h."""
+        return tokens.unflatten(-1, (self._layer.heads, -1)).transpose(1, 2)
+
+    def project_out(self, attended: Tensor) -> Tensor:
+        """What the heads attended to, m h n c/h, through the out-projection: m n c."""
         projection, dropout = self._layer.to_out
-        return dropout(projection(attended))
+        return dropout(projection(attended.transpose(1, 2).flatten(2)))
 
     def finish(self, output: Tensor) -> Tensor:
         """The features themselves: the block adds them to its input."""

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from tokenflow.config import Edit
 from tokenflow.correspondence.base import Correspondence
-from tokenflow.correspondence.features import FeatureCorrespondence
+from tokenflow.correspondence.features import FeatureCorrespondence, Features
 from tokenflow.correspondence.flow import FlowCorrespondence
 from tokenflow.diffusion.guidance import Guidance
 from tokenflow.diffusion.sampling import Predict
@@ -76,17 +76,17 @@ def keyframe_interval(edit: Edit, frame_count: int) -> int:
 def build_correspondence(source: InvertedClip, edit: Edit, scratch: Path | None = None) -> Correspondence:
     """The correspondence that an edit names."""
     if edit.correspondence == "nearest":
-        return match_features(source, scratch)
+        return FeatureCorrespondence(source_features(source), scratch)
     height, width = source.latents(source.model.schedule.clean, [0]).shape[-2:]
     return FlowCorrespondence(source.frames, height, width, scratch)
 
 
-def match_features(source: InvertedClip, scratch: Path | None = None) -> FeatureCorrespondence:
-    """Correspondence by the model's features of the source, read at one level of its inversion."""
+def source_features(source: InvertedClip) -> Features:
+    """The model's features of the source, for matching: read at one level of its inversion."""
     steps = sampling_steps(source.model, source.inversion, source.steps)
     level = steps[round((1 - FEATURE_LEVEL) * (len(steps) - 1))].at
 
     def features(indices: Sequence[int]) -> Tensor:
         return source.model.features(source.latents(level, indices), level, source.conditioning)
 
-    return FeatureCorrespondence(features, scratch)
+    return features
