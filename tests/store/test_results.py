@@ -101,7 +101,7 @@ def test_a_first_result_is_there_or_not_after_a_kill_at_any_step(tmp_path: Path)
 
 
 def test_an_interrupted_move_spares_what_the_user_has_changed_since(tmp_path: Path) -> None:
-    """A name is in the way that neither result has left so."""
+    """The user has overwritten every file that the killed run left."""
     for step in count():
         folder = tmp_path / str(step)
         write(folder, EARLIER_FILES)

@@ -111,7 +111,7 @@ def locked(folder: Path, on_wait: Callable[[], object], remedy: str = MAKE_ROOM,
 
     Args:
         folder: created if missing.
-        on_wait: called when another process holds the lock: raises to give up, or returns to wait.
+        on_wait: called once when another process holds the lock. It raises to give up, or returns to wait.
         remedy: what to do when nothing can be written to the folder.
         name: of the lock file.
 
@@ -168,6 +168,7 @@ def _acquire(file: BinaryIO, folder: Path, remedy: str, *, blocking: bool) -> bo
 
 
 def _is_at(path: Path, file: BinaryIO) -> bool:
+    """Whether an open file is still the one at a path."""
     with suppress(FileNotFoundError):
         return os.path.samestat(os.fstat(file.fileno()), path.stat())
     return False
