@@ -174,26 +174,6 @@ def test_a_lock_that_was_there_stays(tmp_path: Path) -> None:
     assert names(tmp_path) == {LOCK}
 
 
-def test_an_unused_folder_is_removed_where_open_files_cannot_be_deleted(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    opened = []
-    unlink, open_lock = Path.unlink, files._open_lock
-    monkeypatch.setattr(files, "_DELETES_OPEN_FILES", False)
-    monkeypatch.setattr(files, "_open_lock", lambda path: opened.append(open_lock(path)) or opened[-1])
-
-    def unlink_closed(path: Path) -> None:
-        if not opened[0][0].closed:
-            raise PermissionError("open")
-        unlink(path)
-
-    monkeypatch.setattr(Path, "unlink", unlink_closed)
-    with locked(tmp_path / "a", refuse):
-        pass
-    assert opened
-    assert names(tmp_path) == set()
-
-
 def test_the_lock_is_released_after_an_exception(tmp_path: Path) -> None:
     (tmp_path / "result").touch()
     with pytest.raises(RuntimeError), locked(tmp_path, refuse):
@@ -276,7 +256,10 @@ def test_a_lock_file_that_another_one_has_replaced_is_not_held(tmp_path: Path, m
     def replace_first(number: int, *, blocking: bool) -> bool:
         if not replaced:
             replaced.append(1)
-            (tmp_path / LOCK).rename(tmp_path / ".nfs0001")
+            try:
+                (tmp_path / LOCK).rename(tmp_path / ".nfs0001")
+            except PermissionError:
+                pytest.skip("no open file can be renamed here")
             (tmp_path / LOCK).touch()
         return acquire(number, blocking=blocking)
 

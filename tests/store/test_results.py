@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.store.writing import KILLED, NAMES, PATTERNS, write, write_and_die
 from tokenflow.errors import OutputError
 from tokenflow.store.files import LOCK, locked
 from tokenflow.store.results import (
@@ -25,8 +26,6 @@ from tokenflow.store.results import (
     report_digest,
 )
 
-PATTERNS = ["*.mp4", "*.mkv", "config.yaml", "frames/frame_*.png", REPORT]
-NAMES = re.compile(r"edited\.(mp4|mkv)|config\.yaml|frames/frame_[0-9]+\.png")
 EARLIER_FILES = {
     "edited.mp4": "1",
     "config.yaml": "same",
@@ -37,17 +36,6 @@ NEW_FILES = {"edited.mkv": "2", "config.yaml": "same", "frames/frame_00000.png":
 
 START = multiprocessing.get_context("fork" if sys.platform == "linux" and hasattr(os, "fork") else "spawn")
 """Starts processes to be killed. Forked ones are faster."""
-
-KILLED = 9
-
-
-def write(folder: Path, files: dict[str, str]) -> None:
-    """Leave results as an edit does."""
-    with replace_atomically(folder, PATTERNS, [], NAMES) as place:
-        for name, content in files.items():
-            (place / name).parent.mkdir(exist_ok=True)
-            (place / name).write_text(content)
-        (place / REPORT).write_text(json.dumps({FILES: file_digests(place)}))
 
 
 def fail(folder: Path, error: BaseException) -> None:
@@ -64,23 +52,6 @@ def content(folder: Path) -> dict[str, str]:
 
 def hidden(folder: Path) -> set[str]:
     return {path.name for path in folder.glob(".*")}
-
-
-def write_and_die(folder: Path, files: dict[str, str], step: int) -> None:
-    """Leave results, but die without any clean-up before the n-th change to a folder."""
-    steps = count()
-
-    def counted(work):  # type: ignore[no-untyped-def]
-        def stepping(*arguments, **options):  # type: ignore[no-untyped-def]
-            if next(steps) == step:
-                os._exit(KILLED)
-            return work(*arguments, **options)
-
-        return stepping
-
-    for name in ("replace", "rename", "unlink", "rmdir", "mkdir"):
-        setattr(os, name, counted(getattr(os, name)))
-    write(folder, files)
 
 
 def killed(folder: Path, files: dict[str, str], step: int) -> bool:
@@ -130,7 +101,7 @@ def test_a_first_result_is_there_or_not_after_a_kill_at_any_step(tmp_path: Path)
 
 
 def test_an_interrupted_move_spares_what_the_user_has_changed_since(tmp_path: Path) -> None:
-    """A name is in the way that neither result has left so."""
+    """The user has overwritten every file that the killed run left."""
     for step in count():
         folder = tmp_path / str(step)
         write(folder, EARLIER_FILES)

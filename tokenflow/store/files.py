@@ -26,9 +26,6 @@ MAX_ATTEMPTS = 100
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 """What the system reports where the file system has no locks."""
 
-_DELETES_OPEN_FILES = os.name != "nt"
-"""Whether the system deletes a file that is open; Windows refuses."""
-
 
 @contextmanager
 def output_errors(path: Path, remedy: str = MAKE_ROOM) -> Iterator[None]:
@@ -114,7 +111,7 @@ def locked(folder: Path, on_wait: Callable[[], object], remedy: str = MAKE_ROOM,
 
     Args:
         folder: created if missing.
-        on_wait: called when another process holds the lock: raises to give up, or returns to wait.
+        on_wait: called once when another process holds the lock. It raises to give up, or returns to wait.
         remedy: what to do when nothing can be written to the folder.
         name: of the lock file.
 
@@ -138,10 +135,8 @@ def locked(folder: Path, on_wait: Callable[[], object], remedy: str = MAKE_ROOM,
             try:
                 yield
             finally:
-                if not _DELETES_OPEN_FILES:
-                    file.close()
                 if name not in before and _names(folder) == before | {name}:
-                    _remove_lock(path, created)
+                    _remove_lock(path, file, created)
             return
 
 
@@ -173,15 +168,20 @@ def _acquire(file: BinaryIO, folder: Path, remedy: str, *, blocking: bool) -> bo
 
 
 def _is_at(path: Path, file: BinaryIO) -> bool:
+    """Whether an open file is still the one at a path."""
     with suppress(FileNotFoundError):
         return os.path.samestat(os.fstat(file.fileno()), path.stat())
     return False
 
 
-def _remove_lock(path: Path, created: Collection[Path]) -> None:
-    """Remove a lock file and the folders created for it."""
+def _remove_lock(path: Path, file: BinaryIO, created: Collection[Path]) -> None:
+    """Remove a lock file, before it is released, and the folders created for it."""
     with suppress(OSError):
-        path.unlink()
+        try:
+            path.unlink()
+        except PermissionError:  # Windows deletes no open file, and so none that another process has locked since
+            file.close()
+            path.unlink()
         for folder in sorted(created, reverse=True):  # a folder before its parent
             folder.rmdir()
 

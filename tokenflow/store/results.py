@@ -42,7 +42,7 @@ def replace_atomically(
 
     Args:
         folder: the output folder.
-        patterns: of the names that these results may have in it, such as `frames/frame_*.png`.
+        patterns: for the names of these results, such as `frames/frame_*.png`.
         sources: files that must stay, and folders that must stay as they are.
         names: matches every name that any report may list.
 
