@@ -146,10 +146,7 @@ def run(
         with watch.stage("preprocess"):
             source, stored, content = _invert(config, clip, model, Stopwatch(model.device), on_event, cancel)
         metrics = open_metrics(config, source, None if content is None else stored.folder / LOSSLESS, score)
-        with watch.stage("edit"):
-            latents = _sample(config, source, folder, on_event)
-        with watch.stage("decode"):
-            _write_frames(config, source, latents, folder, metrics, on_event)
+        _edit(config, source, folder, metrics, watch, on_event)
         reported = _report(config, source, content, metrics) | watch.figures()
         reported = results.write_reports(folder, config, reported)
     return _result(config, reported)
@@ -229,6 +226,21 @@ def _invert(
     content = checked_reconstruction(source, inversion, options.batch_size, watch, on_event)
     notice_poor_reconstruction(content["reconstruction"], config.inversion.warn_below_psnr)
     return source, inversion, content
+
+
+def _edit(
+    config: Config,
+    source: InvertedClip,
+    folder: Path,
+    metrics: EditMetrics | None,
+    watch: Stopwatch,
+    on_event: Listener | None,
+) -> None:
+    """Sample, decode, write and measure; the scratch files in the folder are closed when this returns."""
+    with watch.stage("edit"):
+        latents = _sample(config, source, folder, on_event)
+    with watch.stage("decode"):
+        _write_frames(config, source, latents, folder, metrics, on_event)
 
 
 def _sample(config: Config, source: InvertedClip, folder: Path, on_event: Listener | None) -> Latents:
