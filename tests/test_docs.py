@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "data" / "clips" / "README.md"]
 SECTIONS = "clip|model|inversion|edit|output|metrics|trajectories"
 SETTINGS = {*all_keys(Config), *RENAMED_KEYS}
-OUTPUTS = ("outputs/", "runs/", "trajectories/", "masks/")
+OUTPUTS = ("benchmarks/results/gpu.json", "outputs/", "runs/", "trajectories/", "masks/")
 """Folders of the user's that pages name as examples."""
 MATRIX = {"clips", "edits", "words", "extends"}
 """Keys of files that are not settings."""
