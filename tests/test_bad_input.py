@@ -296,7 +296,7 @@ ROWS = {
     "text as mp4": Row(clip("text.mp4", b"Dear diary,\n" * 99), r"text\.mp4 cannot be read .*expected a video"),
     "text as png": Row(clip("text.png", b"Dear diary,\n" * 99), r"text\.png cannot be read .*expected an image"),
     "an animation named as a video": Row(
-        webp_as_mp4, r"moving\.mp4 contains no frames .*wrong file extension \(expected one such as \.webp\)"
+        webp_as_mp4, r"moving\.mp4 contains no frames .*wrong extension \(such as \.mp4 for a \.webp\)"
     ),
     "a video named as a picture": Row(
         mp4_as_png, r"clip\.png cannot be read .*its name ends in \.png; if it is a video, rename it"

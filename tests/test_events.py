@@ -94,6 +94,13 @@ def test_terminal_bars_draw_stages_and_print_notices_on_lines_of_their_own(
     assert any(line.startswith("edit:") for line in lines)
 
 
+def test_bars_of_a_second_call_start_anew(capsys: pytest.CaptureFixture[str]) -> None:
+    with TerminalBars() as bars:
+        for done in (0, 1, 2, 0, 1, 2):
+            bars(Progress("edit", done, 2))
+    assert capsys.readouterr().err.count("2/2") == 2
+
+
 def test_without_standard_error_bars_draw_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stderr", None)
     with warnings.catch_warnings(), TerminalBars() as bars:

@@ -1,7 +1,7 @@
 """Exceptions and warnings of tokenflow.
 
 Each error is also the builtin that fits, so callers may catch `ValueError` or `FileNotFoundError` without importing
-this module. A message says in one line what was expected, what came, and what to do.
+this module. A message says in one line what was expected, what was found, and what to do.
 """
 
 
@@ -34,7 +34,7 @@ class TrajectoryError(TokenflowError, RuntimeError):
 
 
 class OutputError(TokenflowError, OSError):
-    """A result cannot be written: no permission, no space, or something of the user's is in its place."""
+    """A result cannot be written: no permission, no space, or a file of the user's is in the way."""
 
 
 class EncodingError(OutputError):

@@ -1,4 +1,4 @@
-"""Events of a long call, the terminal bars that listen to them, and the error of a call that was cancelled.
+"""Events of a long call and the terminal bars that show them.
 
 Every long call takes `on_event`, which is called with each event in the thread of the call, and `cancel`, which is
 asked before every network call. An exception raised by a listener ends the call and reaches the caller unchanged.
@@ -132,7 +132,7 @@ def track(
 class TerminalBars:
     """A listener that draws one bar per stage on standard error, and prints notices between them.
 
-    The work goes on where standard error is closed or cannot be written.
+    A closed or full standard error does not stop the work.
     """
 
     def __init__(self) -> None:
@@ -156,14 +156,20 @@ class TerminalBars:
         self._close()
 
     def _advance(self, event: Progress) -> None:
-        if event.stage != self._stage:
+        if self._bar is None or self._is_another(event):
             self._close()
             self._stage = event.stage
             self._bar = terminal_bar(
                 total=event.total, desc=event.stage, initial=event.done, unit=stage_unit(event.stage)
             )
-        elif self._bar is not None:
+        else:
             self._bar.update(event.done - self._bar.n)
+
+    def _is_another(self, event: Progress) -> bool:
+        """Whether this is another stage, or the same stage of another call."""
+        return self._bar is not None and (
+            event.stage != self._stage or event.total != self._bar.total or event.done < self._bar.n
+        )
 
     def _print(self, line: str) -> None:
         """A line of its own: above the bar if one is drawn."""

@@ -313,7 +313,7 @@ def test_a_cancelled_batch_keeps_finished_jobs_and_leaves_the_others_waiting(
         ({"engine": "ray", "gpus": float("nan")}, "0 GPUs per worker or more, got nan"),
         ({"retries": -1}, "0 retries or more, got -1"),
         ({"engine": "cloud"}, "unknown engine 'cloud'; expected local or ray"),
-        ({"address": "auto"}, "are options of the engine ray"),
+        ({"address": "auto"}, "apply to the ray engine only"),
     ],
 )
 def test_invalid_options_are_refused_before_any_work(

@@ -188,9 +188,7 @@ def test_a_withdrawn_id_becomes_the_one_its_weights_are_kept_under(
 ) -> None:
     names = hub_with(monkeypatch, OSError("no network in tests"))
     with (
-        pytest.warns(
-            TokenflowWarning, match=rf"'{old}' was withdrawn by its owner; using the same weights from '{new}'"
-        ),
+        pytest.warns(TokenflowWarning, match=rf"'{old}' was removed from the Hub; using the same weights from '{new}'"),
         pytest.raises(ModelNotFoundError, match=f"there is no model '{new}'"),
     ):
         load_model(old, device="cpu")

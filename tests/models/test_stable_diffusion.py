@@ -64,6 +64,17 @@ def test_an_injected_block_replaces_the_output_and_an_injected_residual_keeps_th
     assert (outputs["residual"] - theirs).abs().max() > 1e-4
 
 
+def test_capture_returns_every_wanted_point_and_refuses_unknown_ones() -> None:
+    model = tiny_model()
+    prompt = model.condition("a dog")
+    both = model.capture(LATENTS, level(500), prompt, {"block", "residual"}).features
+    for point in ("block", "residual"):
+        alone = model.capture(LATENTS, level(500), prompt, {point}).features
+        assert torch.equal(both[point], alone[point])
+    with pytest.raises(ValueError, match=r"expected injection points among .*got nonsense"):
+        model.capture(LATENTS, level(500), prompt, {"nonsense"})
+
+
 def test_capturing_stops_behind_the_last_feature_that_is_wanted() -> None:
     model = tiny_model()
     ran: list[str] = []

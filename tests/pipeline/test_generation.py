@@ -68,6 +68,12 @@ def test_the_seed_decides_the_image() -> None:
 
 
 def test_values_out_of_range_are_refused() -> None:
-    for name in ("guidance_scale", "count", "steps"):
+    model = StableDiffusion(tiny_pipeline())
+    wrong: list[tuple[str, object]] = [
+        *((name, 0) for name in ("guidance_scale", "count", "steps", "size")),
+        *(("size", size) for size in (16, (0, 16), (16, 16, 16), (10**6, 10**6))),
+        ("negative_prompt", None),
+    ]
+    for name, value in wrong:
         with pytest.raises(ConfigError, match=name):
-            tokenflow.generate(StableDiffusion(tiny_pipeline()), "a dog", **{name: 0})
+            tokenflow.generate(model, "a dog", **{name: value})

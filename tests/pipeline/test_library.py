@@ -1,8 +1,10 @@
 """The library as a Python user calls it: values in, values out, events on the way."""
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import numpy as np
@@ -76,8 +78,64 @@ def test_each_mode_is_a_value_with_its_settings(inverted: tokenflow.InvertedClip
 
 def test_edit_of_a_configuration_names_run() -> None:
     config = tokenflow.load_config("configs/dog_to_tiger.yaml", environment={})
-    with pytest.raises(TypeError, match=r"got Config; run\(config\)"):
-        tokenflow.edit(config, "a tiger")
+    calls: list[Callable[[], object]] = [
+        lambda: tokenflow.edit(config),
+        lambda: tokenflow.edit(config, "a tiger"),
+        lambda: tokenflow.edit(config, progress=False),
+    ]
+    for call in calls:
+        with pytest.raises(TypeError, match=r"expects an InvertedClip, got Config; run\(config\)"):
+            call()
+
+
+def test_each_function_names_the_one_that_makes_what_it_takes(model: StableDiffusion) -> None:
+    calls: dict[str, Callable[[], object]] = {
+        r"invert expects a Video, got str; Video\.read\(path\)": lambda: tokenflow.invert("clip.mp4", model, "a dog"),
+        r"invert expects a Video, got ndarray": lambda: tokenflow.invert(CLIP.frames, model, "a dog"),
+        r"invert expects a loaded model, got str; load_model": lambda: tokenflow.invert(CLIP, "mini-sd", "a dog"),
+        r"edit expects an InvertedClip, got Video; invert\(clip": lambda: tokenflow.edit(CLIP, "a tiger"),
+        r"generate expects a loaded model, got str": lambda: tokenflow.generate("mini-sd", "a dog"),
+        r"run expects a Config, got str; load_config\(path\)": lambda: tokenflow.run("dog.yaml"),
+        r"preprocess expects a Config, got str": lambda: tokenflow.preprocess("dog.yaml"),
+    }
+    for message, call in calls.items():
+        with pytest.raises(TypeError, match=message):
+            call()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"size": 0},
+        {"size": -5},
+        {"size": 16.5},
+        {"size": (1, 2, 3)},
+        {"resize": "zoom"},
+        {"prompt": None},
+        {"steps": 0},
+    ],
+    ids=repr,
+)
+def test_an_inversion_with_values_out_of_range_is_refused(wrong: dict[str, Any], model: StableDiffusion) -> None:
+    with pytest.raises(ConfigError, match=next(iter(wrong))):
+        tokenflow.invert(CLIP, model, **{"prompt": "a dog", **wrong})
+
+
+def test_a_cancelled_inversions_stop_does_not_stop_edits_of_a_finished_one(model: StableDiffusion) -> None:
+    stop = Event()
+    inverted = tokenflow.invert(CLIP, model, "a dog", steps=2, cancel=stop.is_set)
+    stop.set()
+    assert inverted.model is model
+    assert len(tokenflow.edit(inverted, "a tiger").frames) == FRAMES
+
+
+def test_values_print_as_what_they_are_and_compare_by_identity(inverted: tokenflow.InvertedClip) -> None:
+    edited = tokenflow.edit(inverted, "a tiger")
+    assert repr(CLIP) == "<Video in memory: 5 frames of 24×16>"
+    for value in (inverted, edited):
+        assert len(repr(value)) < 200
+        assert value in {value}
+        assert value != tokenflow.edit(inverted, "a cat")
 
 
 @pytest.mark.parametrize(
@@ -87,6 +145,8 @@ def test_edit_of_a_configuration_names_run() -> None:
         ({"keyframe_interval": 9}, "keyframe_interval is 9 but the clip has 5 frames"),
         ({"mode": "pnp"}, r"mode is 'pnp'; expected PnP\(\)"),
         ({"propagation": "both"}, "propagation"),
+        ({"steps": 0}, "steps: .*got 0"),
+        ({"preview_every": 0}, "preview_every: .*got 0"),
     ],
 )
 def test_values_out_of_range_are_refused_before_the_network_is_called(
@@ -109,7 +169,7 @@ def test_values_out_of_range_are_refused_before_the_network_is_called(
         (np.zeros((2, 8, 8, 3), np.int64), {"rate": 10}, "expected uint8 frames, or floating point"),
         (np.full((2, 8, 8, 3), 255.0), {"rate": 10}, r"in \[0, 1\]; got values from 255"),
         (np.full((2, 8, 8, 3), np.nan), {"rate": 10}, r"in \[0, 1\]"),
-        (np.zeros((2, 8, 8, 3), np.uint8), {"rate": 0}, "rate above 0"),
+        (np.zeros((2, 8, 8, 3), np.uint8), {"rate": 0}, "expected a rate of 0.001 frames per second or more; got 0"),
         (np.zeros((2, 8, 8, 3), np.uint8), {}, "neither"),
         (np.zeros((2, 8, 8, 3), np.uint8), {"times": [Fraction(0)]}, "a time for each of 2 frames; got 1"),
         (np.zeros((2, 8, 8, 3), np.uint8), {"times": [Fraction(1), Fraction(0)]}, "times that increase"),

@@ -44,7 +44,7 @@ def test_extended_attention_is_softmax_over_the_tokens_of_all_keyframes_and_of_t
                 seen = tokens[branch] if call.site.name in sites else tokens[branch, keyframe][None]
                 keys, values = (project(seen).flatten(0, 1) for project in (layer.to_k, layer.to_v))
                 if call.site.name in sites:
-                    before = [memories[f"memory {place} of {call.site.name}"][branch].flatten(0, 1) for place in (0, 1)]
+                    before = [memories[f"memory {n} of {call.site.name}"][branch].flatten(0, 1) for n in (0, 1)]
                     keys, values = torch.cat([before[0], keys]), torch.cat([before[1], values])
                 expected = softmax_attention(layer, layer.to_q(tokens[branch, keyframe]), keys, values)
                 torch.testing.assert_close(output, expected, rtol=0, atol=1e-5)  # the order of sums

@@ -94,7 +94,7 @@ MODES: dict[str, Callable[[InvertedClip, Path], Mode]] = {
 }
 
 
-CARRIED: dict[str, dict[str, object]] = {
+PROPAGATED: dict[str, dict[str, object]] = {
     "features": {"propagate_guidance": False},
     "guidance": {"propagate_guidance": True},
     "the whole edit, for a while": {"propagate_edit_until": 0.5},
@@ -102,25 +102,25 @@ CARRIED: dict[str, dict[str, object]] = {
 }
 
 
-@pytest.mark.parametrize("carried", CARRIED)
+@pytest.mark.parametrize("propagated", PROPAGATED)
 @pytest.mark.parametrize("name", MODES)
 def test_the_result_does_not_depend_on_the_batch_size(
-    name: str, carried: str, moving: InvertedClip, tmp_path: Path
+    name: str, propagated: str, moving: InvertedClip, tmp_path: Path
 ) -> None:
     mode = MODES[name](moving, tmp_path)
     results = [
-        sample(moving, mode, tokenflow(moving, mode, guidance(moving), batch_size=size, **CARRIED[carried]))
+        sample(moving, mode, tokenflow(moving, mode, guidance(moving), batch_size=size, **PROPAGATED[propagated]))
         for size in (1, 4, 100)
     ]
     for result in results[1:]:
         torch.testing.assert_close(result, results[0], rtol=0, atol=ROUNDING)
 
 
-@pytest.mark.parametrize("carried", CARRIED)
+@pytest.mark.parametrize("propagated", PROPAGATED)
 @pytest.mark.parametrize("name", MODES)
-def test_a_still_clip_gives_still_output(name: str, carried: str, still: InvertedClip, tmp_path: Path) -> None:
+def test_a_still_clip_gives_still_output(name: str, propagated: str, still: InvertedClip, tmp_path: Path) -> None:
     mode = MODES[name](still, tmp_path)
-    result = sample(still, mode, tokenflow(still, mode, guidance(still), **CARRIED[carried]))
+    result = sample(still, mode, tokenflow(still, mode, guidance(still), **PROPAGATED[propagated]))
     torch.testing.assert_close(result, result[:1].expand_as(result), rtol=0, atol=ROUNDING)
 
 
@@ -143,7 +143,9 @@ def test_with_propagation_a_still_clip_at_guidance_1_with_full_injection_returns
     torch.testing.assert_close(sample(still, mode, predict), clean(still), rtol=0, atol=1e-3)
 
 
-def test_an_edit_that_changes_nothing_returns_a_moving_source_where_it_is_carried_whole(moving: InvertedClip) -> None:
+def test_an_edit_that_changes_nothing_returns_a_moving_source_where_propagated_whole(
+    moving: InvertedClip,
+) -> None:
     """One keyframe, so that it attends to itself alone, and what it adds to its source is nothing."""
     mode = pnp(moving, 1.0, 1.0)
     unchanged = guidance(moving, "a dog on grass", 1.0)
@@ -152,7 +154,7 @@ def test_an_edit_that_changes_nothing_returns_a_moving_source_where_it_is_carrie
 
 
 @pytest.mark.parametrize("name", MODES)
-def test_where_the_whole_edit_is_carried_every_frame_adds_the_same_to_its_own_source(
+def test_where_the_whole_edit_is_propagated_every_frame_adds_the_same_to_its_own_source(
     name: str, moving: InvertedClip, tmp_path: Path
 ) -> None:
     mode = MODES[name](moving, tmp_path)
@@ -167,7 +169,7 @@ def test_where_the_whole_edit_is_carried_every_frame_adds_the_same_to_its_own_so
     torch.testing.assert_close(added, added[:1].expand_as(added), rtol=0, atol=ROUNDING)
 
 
-def test_where_the_whole_edit_is_carried_the_network_sees_keyframes_alone(
+def test_where_the_whole_edit_is_propagated_the_network_sees_keyframes_alone(
     moving: InvertedClip, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mode = pnp(moving)
@@ -178,14 +180,14 @@ def test_where_the_whole_edit_is_carried_the_network_sees_keyframes_alone(
     for step in steps:
         seen.clear()
         prediction_of_all(predict, whole(start), step)
-        carried = step.index < 2
-        assert len(seen) == (len(draw_keyframes(len(start), 4, 0, step.index)) if carried else len(start))
+        propagated = step.index < 2
+        assert len(seen) == (len(draw_keyframes(len(start), 4, 0, step.index)) if propagated else len(start))
 
 
 def test_with_propagation_a_moving_clip_at_guidance_1_stays_nearer_to_the_source_than_to_an_edit(
     moving: InvertedClip,
 ) -> None:
-    # Keyframes attend to each other, flow is estimated and features are carried, so a moving clip is not returned to
+    # Keyframes attend to each other, flow is estimated and features are propagated, so a moving clip is not returned to
     # the digit: 0.3 with this random model, whose features mean nothing.
     source = clean(moving)
     mode = pnp(moving, 1.0, 1.0)
@@ -252,7 +254,7 @@ def test_keyframes_see_each_other_the_anchors_and_the_keyframe_before(
         assert attending <= set(differs.nonzero().flatten().tolist()) <= reached
 
 
-def test_with_every_frame_a_keyframe_all_attend_to_all_and_nothing_is_carried(moving: InvertedClip) -> None:
+def test_with_every_frame_a_keyframe_all_attend_to_all_and_nothing_is_propagated(moving: InvertedClip) -> None:
     mode = pnp(moving)
     nothing_known: Correspondence = IdentityMaps()
     one = sample(moving, mode, tokenflow(moving, mode, guidance(moving), interval=1, window=11))
@@ -400,7 +402,7 @@ def test_source_features_are_captured_only_for_keyframes(moving: InvertedClip, m
 
 
 @pytest.mark.parametrize("features", ["block", "residual"])
-def test_injected_features_are_carried_to_the_frames_between(features: str, moving: InvertedClip) -> None:
+def test_injected_features_are_propagated_to_the_frames_between(features: str, moving: InvertedClip) -> None:
     """Still correspondences and one frame's features for all: every frame gets them as its own."""
     mode = PnPMode(moving, settings.PnP(features=features, attention_until=0.0))
     start, steps = mode.initial_latents(moving.model.schedule.steps(STEPS))

@@ -47,7 +47,7 @@ def test_a_frame_gets_what_torchs_bicubic_sampling_reads_in_both_keyframes_blend
     grid, maps = (height, width), Moved(seed)
     tokens = torch.randn(2, 2, height * width, 3, generator=torch.Generator().manual_seed(seed))
     warp = Warp([2], KEYFRAMES, maps, {grid}, CPU)
-    carried = warp.warp_tokens(tokens, grid)[:, 0]
+    warped = warp.warp_tokens(tokens, grid)[:, 0]
     (before, sure_before), (after, sure_after) = (maps.maps(2, keyframe, *grid) for keyframe in KEYFRAMES)
     nearer, farther = 2 / 3, 1 / 3  # frame 2 is one frame from keyframe 1 and two from keyframe 4
     weights = torch.stack([nearer * sure_before, farther * sure_after])
@@ -56,10 +56,10 @@ def test_a_frame_gets_what_torchs_bicubic_sampling_reads_in_both_keyframes_blend
     for branch in range(2):
         sides = zip(tokens[branch], (before, after), weights, strict=True)
         expected = sum(weight[:, None] * sampled(values, where, grid) for values, where, weight in sides)
-        torch.testing.assert_close(carried[branch], expected, rtol=0, atol=1e-4)  # float32, positions of tens of tokens
+        torch.testing.assert_close(warped[branch], expected, rtol=0, atol=1e-4)  # float32, positions of tens of tokens
 
 
-def test_maps_are_carried_as_tokens_are() -> None:
+def test_maps_are_warped_as_tokens_are() -> None:
     grid = (4, 5)
     maps = torch.randn(2, 3, *grid, generator=torch.Generator().manual_seed(0))
     warp = Warp([2, 3], KEYFRAMES, Moved(0), {grid}, CPU)
@@ -71,18 +71,18 @@ def test_what_is_the_same_everywhere_stays_what_it_is() -> None:
     """Shares add up to 1, wherever they lie."""
     grid = (6, 7)
     warp = Warp([0, 2, 3, 6], KEYFRAMES, Moved(1), {grid}, CPU)
-    carried = warp.warp_tokens(torch.full((1, 2, 42, 1), 3.0), grid)
-    torch.testing.assert_close(carried, torch.full((1, 4, 42, 1), 3.0), rtol=0, atol=1e-5)
+    warped = warp.warp_tokens(torch.full((1, 2, 42, 1), 3.0), grid)
+    torch.testing.assert_close(warped, torch.full((1, 4, 42, 1), 3.0), rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_half_precision_is_carried_in_single_and_given_back_as_it_came(dtype: torch.dtype) -> None:
+def test_half_precision_is_warped_in_single_and_given_back_as_it_came(dtype: torch.dtype) -> None:
     grid = (6, 7)
     warp = Warp([2], KEYFRAMES, Moved(2), {grid}, CPU)
     tokens = torch.randn(1, 2, 42, 3, generator=torch.Generator().manual_seed(0)).to(dtype)
-    carried = warp.warp_tokens(tokens, grid)
-    assert carried.dtype == dtype
-    assert torch.equal(carried, warp.warp_tokens(tokens.float(), grid).to(dtype))
+    warped = warp.warp_tokens(tokens, grid)
+    assert warped.dtype == dtype
+    assert torch.equal(warped, warp.warp_tokens(tokens.float(), grid).to(dtype))
 
 
 def test_lost_tokens_are_listed_frame_by_frame() -> None:

@@ -2,9 +2,11 @@
 
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from tests.tiny import moving_square
 from tests.video.making import make, write_pngs
@@ -81,6 +83,29 @@ def test_frames_in_memory_are_shown_at_their_rate_or_times() -> None:
     uneven = [Fraction(0), Fraction(1), Fraction(3), Fraction(4), Fraction(5), Fraction(7)]
     assert Video(FRAMES, times=uneven).end == 9  # the last is shown as long as the one before
     assert [frame.duration for frame in Video(FRAMES, times=uneven)] == [1, 2, 1, 1, 2, 2]
+
+
+@pytest.mark.parametrize(
+    ("frames", "timing", "message"),
+    [
+        (FRAMES, {"rate": "24"}, "rate"),
+        (FRAMES, {"rate": 1e-9}, "rate"),
+        (FRAMES, {"rate": float("nan")}, "rate"),
+        (FRAMES, {"times": [float("nan")] * len(FRAMES)}, "times in seconds"),
+        (FRAMES, {"times": [float("inf")] * len(FRAMES)}, "times in seconds"),
+        ([np.zeros((2, 2, 3)), np.zeros((3, 2, 3))], {"rate": 24}, "all of one size"),
+    ],
+)
+def test_what_is_no_video_is_refused(frames: object, timing: dict[str, Any], message: str) -> None:
+    with pytest.raises(ClipError, match=message):
+        Video(frames, **timing)
+
+
+def test_tensors_of_half_precision_and_with_gradients_are_videos() -> None:
+    images = torch.rand(2, 4, 6, 3)
+    assert np.array_equal(Video(images.requires_grad_(), rate=1).frames, Video(images.detach(), rate=1).frames)
+    halves = images.detach().bfloat16()
+    assert np.array_equal(Video(halves, rate=1).frames, Video(halves.float(), rate=1).frames)
 
 
 def test_what_is_written_is_read_back_with_its_times_and_sound(path: Path, tmp_path: Path) -> None:

@@ -129,7 +129,7 @@ def batch(
     ] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Edit many clips. Run again, it does what is missing or failed."""
+    """Edit many clips. Running it again continues with jobs that are missing or failed."""
     import tokenflow
     from tokenflow.batch.plan import plan, plan_lines
     from tokenflow.batch.run import DEFAULT_RETRIES, open_engine

@@ -60,7 +60,7 @@ class Ray:
         except ImportError as error:
             raise EngineError(
                 "the engine ray needs Ray, which is not installed; run `pip install 'tokenflow[ray]'`, or use the "
-                "engine local"
+                "local engine"
             ) from error
         self._ray = ray
 

@@ -102,5 +102,5 @@ def open_engine(name: str, workers: int | None, address: str | None, gpus: float
     if name != "local":
         raise BatchError(f"unknown engine {name!r}; expected local or ray")
     if address is not None or gpus is not None:
-        raise BatchError("address and gpus are options of the engine ray; leave them out, or choose that engine")
+        raise BatchError("address and gpus apply to the ray engine only; leave them out, or choose engine ray")
     return Processes(workers, retries) if workers and workers > 1 else InProcess()

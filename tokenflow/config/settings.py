@@ -147,7 +147,7 @@ class Model(_Section):
 
 
 class Inversion(_Section):
-    """Stage 1: DDIM inversion of the clip, and the check of its reconstruction."""
+    """DDIM inversion of the clip, and the check of its reconstruction."""
 
     steps: PositiveCount = Field(
         25,
@@ -274,7 +274,7 @@ class ControlNet(_Section):
 
 
 class Edit(_Section):
-    """Stage 2: what the edit shows, and how it is made."""
+    """What the edit shows, and how it is made."""
 
     prompt: str = Field(description="What the edited clip shows.")
     negative_prompt: str = Field(

@@ -87,8 +87,8 @@ def _between_tokens(similarity: Tensor, best: Tensor, size: Tensor) -> Tensor:
     width = int(size[0])
     tokens = torch.arange(len(best), device=best.device)
     offsets = []
-    for place, count, stride in ((best % width, width, 1), (best // width, int(size[1]), width)):
-        inside = (place > 0) & (place < count - 1)
+    for position, count, stride in ((best % width, width, 1), (best // width, int(size[1]), width)):
+        inside = (position > 0) & (position < count - 1)
         sides = ((best + side * stride).clamp(0, similarity.shape[1] - 1) for side in (-1, 0, 1))
         before, peak, after = (similarity[tokens, side] for side in sides)
         curvature = before - 2 * peak + after

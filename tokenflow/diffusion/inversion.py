@@ -36,8 +36,8 @@ def invert_latents(
     A sampling step goes from x_t to x_s with the prediction p(x_t, t). To reverse it, that prediction has to be known
     before x_t is. Plug-and-Play's and TokenFlow's code uses p(x_s, t) instead (Dhariwal & Nichol, NeurIPS 2021,
     appendix F). Here the first guess extrapolates the predictions of the two steps before, and each fixed-point
-    iteration replaces it with p at the x_t that it leads to; at the fixed point sampling is the exact inverse (Pan et
-    al., ICCV 2023). One iteration from this guess is as accurate as two network calls per step from p(x_s, t). The
+    iteration replaces it with p evaluated at the resulting x_t; at the fixed point sampling is the exact inverse (Pan
+    et al., ICCV 2023). One iteration from this guess is as accurate as two network calls per step from p(x_s, t). The
     second step and the noisiest, where the guess is poor or its error counts most, take one iteration more; the first,
     which hardly moves the latents, one less (docs/speed.md).
 
@@ -49,7 +49,7 @@ def invert_latents(
         predict: the network.
         parametrisation: what it predicts.
         batch_size: frames per network call.
-        iterations: network calls per step, at least 1; two steps take one more.
+        iterations: network calls per step, at least 1; the second and the noisiest step take one more.
         scratch: allocates the levels that are yielded, of which three are alive at a time.
     """
     levels = list(levels[-LEVELS_READ:])

@@ -20,7 +20,7 @@ class Level:
     Attributes:
         signal: a, in [0, 1].
         noise: b, in [0, 1].
-        time: what the network is told at this level; `CLEAN_TIME` at the clean one.
+        time: the timestep passed to the network; `CLEAN_TIME` at the clean one.
     """
 
     signal: float

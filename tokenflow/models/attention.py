@@ -1,7 +1,7 @@
 """Self-attention in a network: its sites, the parts of one call, and what may replace it.
 
 A model family wraps each of its attention layers as an `AttentionCall`. Propagation brings an `AttentionOverride`,
-which is called in place of each site's self-attention and combines the parts as it likes.
+which is called in place of each site's self-attention and may combine the parts freely.
 
 Shapes: m sequences of n tokens with c channels; in a network call m = (b f), with b branches outermost.
 """

@@ -50,11 +50,11 @@ def _files(root: Path) -> Iterator[Path]:
         yield root
     visited: set[str] = set()
     for folder, folders, names in os.walk(root, followlinks=True):
-        place = os.path.realpath(folder)
-        if place in visited:  # a link to a folder above it
+        real = os.path.realpath(folder)
+        if real in visited:  # a link to a folder above it
             folders.clear()
             continue
-        visited.add(place)
+        visited.add(real)
         folders.sort()
         yield from (Path(folder, name) for name in sorted(names) if Path(folder, name).is_file())
 

@@ -1,7 +1,7 @@
 """A model whose every network call first asks whether to stop."""
 
 from collections.abc import Collection
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor
 
@@ -68,6 +68,6 @@ class Interruptible:
             raise Cancelled("stopped; the same call continues from what is stored")
 
 
-def interruptible(model: Model, cancel: Cancel | None) -> Any:
+def interruptible(model: Model, cancel: Cancel | None) -> Model:
     """The model itself where nothing can stop it, or an `Interruptible`."""
-    return model if cancel is None else Interruptible(model, cancel)
+    return model if cancel is None else cast("Model", Interruptible(model, cancel))

@@ -207,7 +207,7 @@ def _current_name(path: str) -> str:
     if path not in WITHDRAWN or Path(path).exists():
         return path
     notice(
-        f"the model {path!r} was withdrawn by its owner; using the same weights from {WITHDRAWN[path]!r}. "
+        f"the model {path!r} was removed from the Hub; using the same weights from {WITHDRAWN[path]!r}. "
         "Set model.path to that name to silence this"
     )
     return WITHDRAWN[path]

@@ -1,4 +1,4 @@
-"""The protocol of a model: all that tokenflow asks of a family. Open this file first; families are files beside it."""
+"""The `Model` protocol: what a model family must implement. Start here; each family has its own file beside it."""
 
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, Protocol
@@ -83,8 +83,8 @@ class Model(Protocol):
             latents: f c h w at `level`.
             level: a level of the schedule.
             conditioning: b n c, branches.
-            attention: replaces self-attention; by default each frame attends to itself. It applies the injection's
-                queries and keys; everything else is applied here.
+            attention: replaces self-attention, and then applies `inject.queries_keys` itself; by default each frame
+                attends to itself. Other features and residuals are always applied here.
             inject: what the mode adds to this call.
         """
         ...
@@ -94,6 +94,9 @@ class Model(Protocol):
 
         Args:
             wanted: names of `points`.
+
+        Raises:
+            ValueError: there is no point of that name.
         """
         ...
 
@@ -108,3 +111,9 @@ class Model(Protocol):
             ModelNotFoundError, ModelError: there is none, or it is not one for this model.
         """
         ...
+
+
+def token_count(model: Model, size: tuple[int, int]) -> int:
+    """Tokens per frame of (width, height) pixels at the network's finest level."""
+    side = model.pixels_per_latent * min(site.scale for site in model.sites)
+    return (size[0] // side) * (size[1] // side)

@@ -193,16 +193,26 @@ class StableDiffusion:
         return output
 
     def capture(self, latents: Tensor, level: Level, conditioning: Conditioning, wanted: Collection[str]) -> Injection:
-        """Features at some injection points, with an early exit behind the last of them."""
+        """Features at some injection points, with an early exit behind the last of them.
+
+        Raises:
+            ValueError: a point is not one of `points`.
+        """
+        missing = set(wanted)
+        if unknown := missing - set(self.points):
+            raise ValueError(f"expected injection points among {', '.join(self.points)}; got {', '.join(unknown)}")
         features: dict[str, Tensor] = {}
         queries_keys: dict[str, QueriesKeys] = {}
-        with_attention = ATTENTION in wanted
+
+        def leave_when_complete(point: str) -> None:
+            missing.discard(point)
+            if not missing:
+                raise _CaptureDone
 
         def keep_features(point: str) -> Hook:
             def keep(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
                 features[point] = output
-                if not with_attention:
-                    raise _CaptureDone
+                leave_when_complete(point)
 
             return keep
 
@@ -211,13 +221,13 @@ class StableDiffusion:
             if call.site.name in self._points.attention:
                 queries_keys[call.site.name] = queries, keys
             if call.site.name == self._points.attention[-1]:
-                raise _CaptureDone
+                leave_when_complete(ATTENTION)
             return attend_within_frames(call, queries, keys, call.values())
 
         if not wanted:
             return EMPTY
         hooks = {self._modules[point]: keep_features(point) for point in wanted if point != ATTENTION}
-        self._run_until_done(latents, level, conditioning, keep_queries_keys if with_attention else None, hooks)
+        self._run_until_done(latents, level, conditioning, keep_queries_keys if ATTENTION in wanted else None, hooks)
         return Injection(queries_keys, features)
 
     def features(self, latents: Tensor, level: Level, conditioning: Conditioning) -> Tensor:

@@ -153,7 +153,7 @@ def find_injection_points(unet: Any, sites: tuple[Site, ...]) -> InjectionPoints
             second = min(1, len(block.resnets) - 1)
             decoder = [site.name for site in sites if site.name.startswith("up_blocks.")]
             first = f"up_blocks.{index}.attentions.{min(1, len(block.attentions) - 1)}."
-            start = next(place for place, name in enumerate(decoder) if name.startswith(first))
+            start = next(number for number, name in enumerate(decoder) if name.startswith(first))
             forward_overrides = {module: _zeros_forward(module) for module in _overruled(unet, index, second)}
             bypassed = {module: forward for module, forward in forward_overrides.items() if forward}
             return InjectionPoints(block.resnets[second], tuple(decoder[start:]), bypassed)
@@ -198,8 +198,8 @@ def _overruled(unet: Any, index: int, resnet: int) -> Iterator[nn.Module]:
 def _skips(unet: Any) -> Iterator[list[nn.Module]]:
     """The modules between each of the encoder's skip connections and the one before it."""
     for block in unet.down_blocks:
-        for place, resnet in enumerate(block.resnets):
-            yield [resnet, *_attentions(block)[place : place + 1]]
+        for number, resnet in enumerate(block.resnets):
+            yield [resnet, *_attentions(block)[number : number + 1]]
         yield from ([downsampler] for downsampler in block.downsamplers or ())
 
 

@@ -24,8 +24,8 @@ class Vocabulary:
 
     def unknown(self, prompt: str) -> list[str]:
         """The words of a prompt that the model has never seen, in order, each once."""
-        said = re.findall(r"\w+", prompt.lower())
-        return [word for word in dict.fromkeys(said) if word not in self.words]
+        words = re.findall(r"\w+", prompt.lower())
+        return [word for word in dict.fromkeys(words) if word not in self.words]
 
     def __str__(self) -> str:
         return "; ".join(f"{kind}: {', '.join(known)}" for kind, known in self.kinds.items())

@@ -2,7 +2,7 @@
 
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Literal
 
@@ -16,11 +16,11 @@ from tokenflow.store.memory import Inversion
 from tokenflow.video import ResizeMode, Video
 
 Noise = Literal["inversion", "shared"]
-"""Noise on the source: that of its inversion, which keeps more of its structure; or one Gaussian for all frames, which
-gives an edit more freedom."""
+"""Which noise the source gets: that of its inversion, which keeps more of its structure; or one Gaussian sample for all
+frames, which gives an edit more freedom."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class InvertedClip:
     """A clip and its inversion: what `invert` returns and `edit` takes.
 
@@ -34,9 +34,9 @@ class InvertedClip:
         steps: how many steps the inversion took.
     """
 
-    model: Model
-    inversion: Inversion
-    conditioning: Conditioning
+    model: Model = field(repr=False)
+    inversion: Inversion = field(repr=False)
+    conditioning: Conditioning = field(repr=False)
     prompt: str
     video: Video
     resize: ResizeMode
@@ -61,14 +61,14 @@ class InvertedClip:
     def latents(self, level: Level, indices: Sequence[int] | None = None) -> Tensor:
         """The source's latents f c h w at a level, of all frames or of those listed.
 
-        Between two levels of the inversion, and beyond its noisiest, they are where its own step there passes through,
+        Between two levels of the inversion, and beyond its noisiest, they lie on the path of the inversion's own step,
         so that an edit may take another number of steps than the inversion took.
         """
         levels = self.inversion.levels
         if level in levels:
             return self.inversion.latents(level, indices)
-        place = min(max(bisect_right([each.share for each in levels], level.share), 1), len(levels) - 1)
-        cleaner, noisier = levels[place - 1], levels[place]
+        upper = min(max(bisect_right([each.share for each in levels], level.share), 1), len(levels) - 1)
+        cleaner, noisier = levels[upper - 1], levels[upper]
         parametrisation = self.model.schedule.parametrisation
         start, latents = self.inversion.latents(cleaner, indices), self.inversion.latents(noisier, indices)
         prediction = parametrisation.between(start, latents, cleaner, noisier)

@@ -1,10 +1,10 @@
 """edit(): an inverted clip and a sentence become an edited video, in memory."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from functools import cached_property
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from functools import cached_property, wraps
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, ParamSpec
 
 import numpy as np
 
@@ -21,19 +21,21 @@ from tokenflow.modes.source import InvertedClip
 from tokenflow.pipeline.checks import check_interval
 from tokenflow.pipeline.inversion import sampling_steps
 from tokenflow.pipeline.preview import Previewed
-from tokenflow.pipeline.validation import validated
+from tokenflow.pipeline.validation import check_count, check_type, validated
 from tokenflow.pipeline.wiring import build_guidance, build_mode, build_propagation
 from tokenflow.propagation import EditDenoiser
 from tokenflow.video import Video, restore
 
 DEFAULTS = Edit(prompt="")
 
+Arguments = ParamSpec("Arguments")
+
 ModeSettings = PnP | SDEdit | ControlNet
 
 MODE_NAMES: dict[type, str] = {PnP: "pnp", SDEdit: "sdedit", ControlNet: "controlnet"}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Edited:
     """An edited clip.
 
@@ -42,7 +44,7 @@ class Edited:
         source: the clip that was edited.
     """
 
-    decoded: np.ndarray
+    decoded: np.ndarray = field(repr=False)
     source: InvertedClip = field(repr=False)
 
     @cached_property
@@ -57,6 +59,21 @@ class Edited:
         return Video(self.frames, times=inversion.times, end=inversion.end, sound=self.source.video.sound)
 
 
+def _takes_inverted_clip(function: Callable[Arguments, Edited]) -> Callable[Arguments, Edited]:
+    """Check the type first, so that `edit(config)` names `run` rather than the arguments it lacks."""
+
+    @wraps(function)
+    def checked(*arguments: Arguments.args, **options: Arguments.kwargs) -> Edited:
+        if arguments and not isinstance(arguments[0], InvertedClip):
+            is_config = isinstance(arguments[0], config.Config)
+            hint = "run(config) takes a configuration" if is_config else "invert(clip, model, prompt) makes one"
+            check_type("edit", arguments[0], InvertedClip, hint)
+        return function(*arguments, **options)
+
+    return checked
+
+
+@_takes_inverted_clip
 def edit(
     inverted: InvertedClip,
     prompt: str,
@@ -91,7 +108,7 @@ def edit(
         propagate_edit_until: fraction of the steps, noisiest first, in which frames between keyframes take the whole
             edit from these, without a network call.
         seed: of the keyframes that are drawn and of shared noise.
-        batch_size: frames per network call, keyframes aside, of which a whole window goes in.
+        batch_size: frames per network call; a window of keyframes always goes in whole.
         propagation: `tokenflow`, or `none` for every frame by itself.
         correspondence: by optical `flow`, or by the `nearest` diffusion features.
         keyframe_interval: frames per keyframe; None for 4, or the whole clip if it is shorter.
@@ -107,14 +124,13 @@ def edit(
         ModelError, ModelNotFoundError: the ControlNet cannot be used.
         Cancelled: `cancel` returned True.
     """
-    _check_type(inverted)
     name = _mode_name(mode)
     values: dict[str, Any] = {"mode": name, name: mode}
     settings = validated(
         Edit,
         prompt=prompt,
         negative_prompt=negative_prompt,
-        steps=steps or inverted.steps,
+        steps=inverted.steps if steps is None else steps,
         guidance_scale=guidance_scale,
         guidance=guidance,
         propagate_edit_until=propagate_edit_until,
@@ -127,9 +143,11 @@ def edit(
         extended_attention=extended_attention,
         **values,
     )
+    if preview_every is not None:
+        check_count("preview_every", preview_every)
     check_interval(settings, inverted.frame_count)
     with listening(on_event):
-        source = InvertedClip(**{**vars(inverted), "model": interruptible(inverted.model, cancel)})
+        source = replace(inverted, model=interruptible(inverted.model, cancel))
         prompts = build_guidance(source.model, prompt, negative_prompt, guidance_scale, source.size)
         latents = sample_edit(source, prompts, settings, preview_every=preview_every, on_event=on_event)
         decoded = list(decode(source, latents, settings.batch_size, on_event))
@@ -153,7 +171,7 @@ def sample_edit(
         guidance: the prompts.
         settings: of the edit.
         scratch: allocates latents.
-        folder: where correspondences rest; by default in a temporary file.
+        folder: where correspondences are cached; by default in a temporary file.
         preview_every: steps between previews; None for none.
         on_event: called with each event.
     """
@@ -174,12 +192,6 @@ def decode(source: InvertedClip, latents: Latents, batch_size: int, on_event: Li
         for indices in batches(range(len(latents)), batch_size):
             yield from as_images(source.model.decode(latents[indices]))
             advance(len(indices))
-
-
-def _check_type(inverted: object) -> None:
-    if not isinstance(inverted, InvertedClip):
-        hint = "; run(config) takes a configuration" if isinstance(inverted, config.Config) else ""
-        raise TypeError(f"edit expects what invert returned, got {type(inverted).__name__}{hint}")
 
 
 def _mode_name(mode: ModeSettings) -> str:

@@ -1,6 +1,6 @@
 """generate(): images from a prompt, with the sampler that edits use."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -14,8 +14,9 @@ from tokenflow.diffusion.schedules import Step
 from tokenflow.errors import ConfigError
 from tokenflow.events import Cancel, Listener, listening, track
 from tokenflow.models.interruptible import interruptible
-from tokenflow.models.model import Model
-from tokenflow.pipeline.validation import validated
+from tokenflow.models.model import Model, token_count
+from tokenflow.pipeline.inversion import MAX_PIXELS, MAX_SIDE
+from tokenflow.pipeline.validation import check_count, check_model, validated
 from tokenflow.pipeline.wiring import build_guidance
 from tokenflow.video import fit_size
 
@@ -55,20 +56,27 @@ def generate(
         count H W 3 uint8.
 
     Raises:
+        TypeError: `model` is not loaded.
         ConfigError: a value is out of range.
         Cancelled: `cancel` returned True.
     """
+    check_model("generate", model)
     settings = validated(
-        Edit, prompt=prompt, steps=steps, guidance_scale=guidance_scale, seed=seed, batch_size=batch_size
+        Edit,
+        prompt=prompt,
+        negative_prompt=negative_prompt,
+        steps=steps,
+        guidance_scale=guidance_scale,
+        seed=seed,
+        batch_size=batch_size,
     )
-    if count < 1:
-        raise ConfigError(f"count: expected 1 or more, got {count}")
-    width, height = fit_size(*(size or (model.native_size, model.native_size)), None, model.size_multiple)
+    check_count("count", count)
+    width, height = _image_size(model, size)
     with listening(on_event):
         model = interruptible(model, cancel)
         guidance = build_guidance(model, prompt, negative_prompt, settings.guidance_scale, (width, height))
         start = _initial_noise(model, width, height, settings.seed, count)
-        taken = _steps(model, start, settings.steps)
+        taken = model.schedule.steps(settings.steps, tokens=token_count(model, (width, height)))
 
         def predict(latents: Latents, step: Step) -> Iterator[tuple[list[int], Tensor]]:
             for indices in batches(range(len(latents)), settings.batch_size):
@@ -81,12 +89,20 @@ def generate(
         return np.concatenate([as_images(model.decode(latents[indices])) for indices in groups])
 
 
+def _image_size(model: Model, size: tuple[int, int] | None) -> tuple[int, int]:
+    """Width and height of the images in pixels."""
+    if size is None:
+        return model.native_size, model.native_size
+    if not isinstance(size, Sequence) or len(size) != 2:
+        raise ConfigError(f"size: expected (width, height) in pixels, got {size!r}")
+    for side in size:
+        check_count("size", side)
+    if max(size) > MAX_SIDE or size[0] * size[1] > MAX_PIXELS:
+        raise ConfigError(f"size: expected at most {MAX_PIXELS} pixels, {MAX_SIDE} on the longer side; got {size!r}")
+    return fit_size(*size, None, model.size_multiple)
+
+
 def _initial_noise(model: Model, width: int, height: int, seed: int, count: int) -> Tensor:
     """Standard Gaussian noise f c h w, drawn as diffusers' pipelines draw it from a generator on the CPU."""
     shape = count, model.latent_channels, height // model.pixels_per_latent, width // model.pixels_per_latent
     return torch.randn(shape, generator=torch.Generator("cpu").manual_seed(seed))
-
-
-def _steps(model: Model, latents: Tensor, count: int) -> tuple[Step, ...]:
-    scale = min(site.scale for site in model.sites)
-    return model.schedule.steps(count, tokens=(latents.shape[-2] // scale) * (latents.shape[-1] // scale))

@@ -4,7 +4,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
@@ -18,14 +18,13 @@ from tokenflow.diffusion.batches import as_tensor, batches
 from tokenflow.diffusion.conditioning import Conditioning
 from tokenflow.diffusion.inversion import LEVELS_READ, invert_latents
 from tokenflow.diffusion.latents import LazyLatents
-from tokenflow.diffusion.levels import Level
 from tokenflow.diffusion.schedules import Step
 from tokenflow.errors import ClipError
 from tokenflow.events import Cancel, Listener, listening, progress, track
 from tokenflow.models.interruptible import interruptible
-from tokenflow.models.model import Model
+from tokenflow.models.model import Model, token_count
 from tokenflow.modes.source import InvertedClip
-from tokenflow.pipeline.validation import validated
+from tokenflow.pipeline.validation import check_model, check_type, validated
 from tokenflow.profiling import Stopwatch
 from tokenflow.store.inversions import StoredInversion
 from tokenflow.store.memory import Inversion, MemoryInversion
@@ -93,17 +92,22 @@ def invert(
         cancel: asked before every network call; returning True raises `Cancelled`.
 
     Raises:
+        TypeError: `clip` is not a `Video`, or `model` is not loaded.
         ClipError: the clip cannot be used.
         ConfigError: a value is out of range.
         TrajectoryError: what is stored is damaged.
         OutputError: nothing can be written to `store`.
         Cancelled: `cancel` returned True.
     """
+    check_type("invert", clip, Video, "Video.read(path) opens a file")
+    check_model("invert", model)
     values = validated(config.Inversion, steps=steps, iterations=iterations, batch_size=batch_size)
-    options = InversionOptions(prompt, size, resize, values.steps, values.iterations, values.batch_size)
+    source = validated(config.Clip, path="in memory", prompt=prompt, size=size, resize=resize)
+    options = InversionOptions(prompt, source.size, resize, values.steps, values.iterations, values.batch_size)
     with listening(on_event):
         inversion = open_inversion(clip, model, options, None if store is None else Path(store))
-        return complete_inversion(inversion, clip, interruptible(model, cancel), options, on_event=on_event)
+        inverted = complete_inversion(inversion, clip, interruptible(model, cancel), options, on_event=on_event)
+    return replace(inverted, model=model)  # `cancel` stops this call, and none that uses its result
 
 
 def open_inversion(clip: Video, model: Model, options: InversionOptions, store: Path | None) -> Inversion:
@@ -248,15 +252,9 @@ def _invert_missing(
 def sampling_steps(model: Model, inversion: Inversion, count: int) -> tuple[Step, ...]:
     """The sampling steps of a model for frames of this size."""
     height, width = inversion.frames().shape[1:3]
-    side = model.pixels_per_latent * min(site.scale for site in model.sites)
-    return model.schedule.steps(count, tokens=(height // side) * (width // side))
+    return model.schedule.steps(count, tokens=token_count(model, (width, height)))
 
 
 def _file_name(text: str) -> str:
     """A clip's name as part of a folder name, even if it is a pattern of file names."""
     return re.sub(r"[^\w.-]+", "_", text)[:64]
-
-
-def level_reader(inverted: InvertedClip, level: Level) -> Any:
-    """The stored latents of a level, read when asked for."""
-    return LazyLatents(inverted.frame_count, partial(inverted.inversion.latents, level))

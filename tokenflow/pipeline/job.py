@@ -25,7 +25,6 @@ from tokenflow.pipeline.editing import decode, sample_edit
 from tokenflow.pipeline.inversion import (
     InversionOptions,
     complete_inversion,
-    open_inversion,
     open_stored,
     working_size,
 )
@@ -36,6 +35,7 @@ from tokenflow.pipeline.reconstruction import (
     checked_reconstruction,
     notice_poor_reconstruction,
 )
+from tokenflow.pipeline.validation import check_type
 from tokenflow.pipeline.wiring import build_guidance
 from tokenflow.profiling import Stopwatch
 from tokenflow.store.arrays import on_disk
@@ -45,7 +45,7 @@ from tokenflow.video import Video, read_frames
 
 @dataclass(frozen=True)
 class PreprocessResult:
-    """What stage 1 left on disk.
+    """What `preprocess` left on disk.
 
     Attributes:
         folder: the inversion's.
@@ -87,7 +87,7 @@ class EditResult:
 def preprocess(
     config: Config, *, model: Model | None = None, on_event: Listener | None = None, cancel: Cancel | None = None
 ) -> PreprocessResult:
-    """Stage 1: invert a clip into `trajectories.dir`, and check how well the inversion reconstructs it.
+    """Invert a clip into `trajectories.dir`, and check how well the inversion reconstructs it.
 
     Does nothing if the same clip was inverted with the same model and settings, and continues after the last complete
     level if that was interrupted.
@@ -105,6 +105,7 @@ def preprocess(
         OutputError: nothing can be written there.
         ConfigError: the edit's settings do not fit the number of frames.
     """
+    check_type("preprocess", config, Config, "load_config(path) reads one from a file")
     with listening(on_event):
         clip = _open_clip(config)
         model = model or open_model(config.model)
@@ -129,6 +130,7 @@ def run(
         OutputError: nothing can be written to `output.dir`, or something of the user's there would be lost.
         Everything that `preprocess` raises.
     """
+    check_type("run", config, Config, "load_config(path) reads one from a file")
     watch = Stopwatch(choose_device(config.model.device) if model is None else model.device)
     with listening(on_event), results.open_output(config) as folder:
         clip = _open_clip(config)
@@ -213,9 +215,7 @@ def _invert(
 ) -> tuple[InvertedClip, StoredInversion, dict[str, Any] | None]:
     """The inverted clip, where it is stored, and the report of its check."""
     options = inversion_options(config)
-    inversion = open_inversion(clip, model, options, config.trajectories.dir)
-    if not isinstance(inversion, StoredInversion):
-        raise TypeError(f"expected a stored inversion, got {type(inversion).__name__}")
+    inversion = open_stored(clip, model.fingerprint, options, config.trajectories.dir)
     inversion.check_parts()
     source = complete_inversion(
         inversion,

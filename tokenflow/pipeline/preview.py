@@ -41,11 +41,11 @@ class Previewed:
         clean: dict[int, Tensor] = {}
         for indices, prediction in self._predict(latents, step):
             if step.index % self._every == 0:
-                shown = [place for place, index in enumerate(indices) if index in self._indices]
-                noisy = latents[[indices[place] for place in shown]] if shown else None
+                shown = [position for position, index in enumerate(indices) if index in self._indices]
+                noisy = latents[[indices[position] for position in shown]] if shown else None
                 if noisy is not None:
                     estimate = self._parametrisation.clean(noisy, prediction[shown].to(noisy), step.at)
-                    clean.update(zip((indices[place] for place in shown), estimate, strict=True))
+                    clean.update(zip((indices[position] for position in shown), estimate, strict=True))
             yield indices, prediction
         if clean:
             frames = apply_colours(torch.stack([clean[index] for index in self._indices]), self._colours)

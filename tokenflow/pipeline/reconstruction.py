@@ -16,7 +16,7 @@ from tokenflow.errors import ReconstructionWarning
 from tokenflow.events import Listener, notice, progress, track
 from tokenflow.metrics import psnr, ssim
 from tokenflow.modes.source import InvertedClip
-from tokenflow.pipeline.inversion import level_reader, sampling_steps
+from tokenflow.pipeline.inversion import sampling_steps
 from tokenflow.profiling import Stopwatch
 from tokenflow.store.files import sha256
 from tokenflow.store.inversions import StoredInversion
@@ -59,7 +59,7 @@ def reconstruct(source: InvertedClip, folder: Path, batch_size: int, on_event: L
         Means over frames of `autoencoder_psnr`, `inversion_psnr` (dB), `autoencoder_ssim` and `inversion_ssim`.
     """
     latents = _sample_back(source, batch_size, on_event)
-    clean = level_reader(source, source.model.schedule.clean)
+    clean = source.latents_at(source.model.schedule.clean)
     frames = source.frames
     figures: dict[str, list[float]] = {}  # many small tensors would keep the heap from shrinking
     width, height = source.size
@@ -120,7 +120,7 @@ def _sample_back(source: InvertedClip, batch_size: int, on_event: Listener | Non
         for indices in batches(range(len(latents)), batch_size):
             yield indices, model.predict(latents[indices], step.at, conditioning)[0]
 
-    start = level_reader(source, steps[0].at)
+    start = source.latents_at(steps[0].at)
     loop = sample(start, steps, predict, model.schedule.parametrisation, source.inversion.scratch)
     *_, latents = track(loop, "reconstruct", on_event, total=len(steps))
     return latents

@@ -1,4 +1,4 @@
-"""Values given in Python, checked by the same rules as settings in YAML."""
+"""Values given in Python: settings checked by the same rules as in YAML, and arguments by their type."""
 
 from typing import Any, TypeVar
 
@@ -23,3 +23,40 @@ def validated(section: type[Section], **values: Any) -> Section:
             for each in error.errors()
         ]
         raise ConfigError("; ".join(mistakes)) from error
+
+
+def check_count(name: str, value: object) -> None:
+    """Refuse what is not a whole number above 0.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ConfigError(f"{name}: expected a whole number, 1 or more, got {value!r}")
+
+
+def check_type(function: str, value: object, expected: type, hint: str) -> None:
+    """Refuse an argument of another type.
+
+    Args:
+        function: which function was called.
+        value: what it got.
+        expected: what it takes.
+        hint: how to get one.
+
+    Raises:
+        TypeError: the value is something else.
+    """
+    if not isinstance(value, expected):
+        article = "an" if expected.__name__[0] in "AEIOU" else "a"
+        raise TypeError(f"{function} expects {article} {expected.__name__}, got {type(value).__name__}; {hint}")
+
+
+def check_model(function: str, model: object) -> None:
+    """Refuse the name of a model where the model itself is expected.
+
+    Raises:
+        TypeError: it is not a loaded model.
+    """
+    if not hasattr(model, "predict"):
+        raise TypeError(f"{function} expects a loaded model, got {type(model).__name__}; load_model(path) loads one")

@@ -49,7 +49,7 @@ def build_mode(source: InvertedClip, edit: Edit) -> Mode:
 
 
 def build_propagation(denoiser: EditDenoiser, source: InvertedClip, edit: Edit, scratch: Path | None) -> Predict:
-    """The propagation that an edit names; what is found on the way rests in `scratch`."""
+    """The propagation that an edit names; intermediate fields are kept in `scratch`."""
     if edit.propagation == "none":
         return PerFrame(denoiser, edit.batch_size)
     return TokenFlow(

@@ -11,8 +11,8 @@ from tokenflow.models.injection import Injection
 from tokenflow.propagation.feature_bank import FeatureBank
 
 Levels = Literal["coarse", "all"]
-"""At which levels of the network keyframes attend to each other: at all, as in the paper, or at all but the finest. The
-finest costs most by far, with the square of its tokens, and changes no metric (docs/speed.md)."""
+"""Levels of the network at which keyframes attend to each other: all, as in the paper, or all but the finest, which
+dominates the cost (quadratic in its tokens) and changes no metric (docs/speed.md)."""
 
 
 def extended_sites(levels: Levels, sites: Sequence[Site]) -> frozenset[str]:
@@ -45,8 +45,8 @@ def extended_attention(
     def together(call: AttentionCall) -> Tensor:
         queries, keys, values = project_qkv(call, injection)  # (b f) n c each
         joined = []
-        for place, own in enumerate(call.memory(keys, values)):
-            name = f"memory {place} of {call.site.name}"
+        for number, own in enumerate(call.memory(keys, values)):
+            name = f"memory {number} of {call.site.name}"
             memories[name] = own.unflatten(0, (-1, frames))  # b f …
             joined.append(
                 torch.cat([context.tensors[name], memories[name]], 1) if context.keyframes else memories[name]

@@ -21,8 +21,8 @@ class FeatureBank:
 
     def select(self, keyframes: Sequence[int]) -> "FeatureBank":
         """Those of some keyframes, as copies, so that the others can be freed."""
-        places = [place for place, keyframe in enumerate(self.keyframes) if keyframe in keyframes]
-        return self._at(places)
+        positions = [position for position, keyframe in enumerate(self.keyframes) if keyframe in keyframes]
+        return self._at(positions)
 
     def merge(self, other: "FeatureBank") -> "FeatureBank":
         """Those of these keyframes and of others, in order; either alone if the other is empty."""
@@ -32,9 +32,9 @@ class FeatureBank:
         tensors = {name: torch.cat([tensor, other.tensors[name]], 1) for name, tensor in self.tensors.items()}
         return FeatureBank(keyframes, tensors)._at(sorted(range(len(keyframes)), key=keyframes.__getitem__))
 
-    def _at(self, places: list[int]) -> "FeatureBank":
-        tensors = {name: tensor[:, places] for name, tensor in self.tensors.items()}
-        return FeatureBank(tuple(self.keyframes[place] for place in places), tensors)
+    def _at(self, positions: list[int]) -> "FeatureBank":
+        tensors = {name: tensor[:, positions] for name, tensor in self.tensors.items()}
+        return FeatureBank(tuple(self.keyframes[position] for position in positions), tensors)
 
 
 EMPTY_BANK = FeatureBank((), {})

@@ -70,8 +70,8 @@ def _without(items: Sequence[int], left_out: Sequence[int]) -> tuple[int, ...]:
 
 
 def _spread(keyframes: Sequence[int], count: int) -> tuple[int, ...]:
-    places = (np.arange(count) + 0.5) / count * len(keyframes)
-    return tuple(keyframes[int(place)] for place in places)
+    positions = (np.arange(count) + 0.5) / count * len(keyframes)
+    return tuple(keyframes[int(position)] for position in positions)
 
 
 def neighbours(frame: int, keyframes: Sequence[int]) -> tuple[int, int]:

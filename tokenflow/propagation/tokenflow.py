@@ -71,7 +71,7 @@ class TokenFlow:
 
     Args:
         denoiser: the model, mode and prompts.
-        batch_size: frames per network call, keyframes aside, of which a whole window goes in.
+        batch_size: frames per network call; a window of keyframes always goes in whole.
         correspondence: where tokens lie in other frames.
         options: what is propagated, and how.
     """

@@ -13,8 +13,8 @@ from tokenflow.diffusion.latents import Frames, Scratch, in_memory
 from tokenflow.diffusion.levels import Level
 
 
-class Trajectory(Protocol):
-    """The latents of a clip at every noise level of its inversion."""
+class Inversion(Protocol):
+    """A clip's frames at the working size, their times, and their latents at every noise level; complete or not yet."""
 
     @property
     def levels(self) -> Sequence[Level]:
@@ -24,10 +24,6 @@ class Trajectory(Protocol):
     def latents(self, level: Level, indices: Sequence[int] | None = None) -> Tensor:
         """Latents f c h w float32 at one of these levels, of all frames or of those listed."""
         ...
-
-
-class Inversion(Trajectory, Protocol):
-    """A clip's frames at the working size, their times, and the trajectory of their latents; being made or complete."""
 
     @property
     def times(self) -> tuple[Fraction, ...]:
@@ -51,7 +47,7 @@ class Inversion(Trajectory, Protocol):
 
     @property
     def scratch(self) -> Scratch:
-        """Allocates latents that rest where the inversion does."""
+        """Allocates latents in the same storage as the inversion."""
         ...
 
     def frames(self) -> Frames:

@@ -177,7 +177,7 @@ def _decode(path: Path, start: Fraction) -> Generator[DecodedFrame]:
         if first is None:
             raise ClipError(
                 f"{path} contains no frames that can be decoded; it is damaged or empty, or an animated image with the "
-                "wrong file extension (expected one such as .webp)"
+                "wrong extension (such as .mp4 for a .webp)"
             )
         clock = _PresentationClock(container, stream, first)
         if should_seek(container, start):

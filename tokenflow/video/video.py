@@ -5,16 +5,21 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
+from numbers import Real
 from os import PathLike
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+import torch
 
 from tokenflow.errors import ClipError
 from tokenflow.store.files import sha256
 from tokenflow.video.reader import ClipInfo, Frame, clip_files, probe, read_frames
 from tokenflow.video.writer import VideoWriter
+
+MIN_RATE = Fraction(1, 1000)
+"""Frames per second."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +58,8 @@ class Video:
     `Video(frames, rate=24)` holds frames in memory; `Video.read(path)` decodes a file when frames are asked for.
 
     Args:
-        frames: f H W 3, uint8, or floating point in [0, 1]; an array, or a tensor on the CPU.
+        frames: f H W 3, uint8, or floating point in [0, 1]; an array or a tensor. An array of uint8 is not copied:
+            do not change it afterwards.
         rate: frames per second. Or
         times: seconds at which each frame is shown, strictly increasing. Exactly one of the two.
         end: seconds at which the last frame ends, on the clock of `times`; None to show it as long as the one before.
@@ -98,6 +104,12 @@ class Video:
         video._images = video._clock = video._sound = None
         video.info  # noqa: B018 - says now what is wrong with a clip that cannot be read
         return video
+
+    def __repr__(self) -> str:
+        if self._part is not None:
+            return f"Video.read({str(self._part.path)!r})"
+        width, height = self.size
+        return f"<Video in memory: {len(self)} frames of {width}×{height}>"
 
     @cached_property
     def info(self) -> ClipInfo | None:
@@ -213,7 +225,13 @@ class Video:
 
 def _as_images(frames: Any) -> np.ndarray:
     """Frames as f H W 3 uint8."""
-    images = np.asarray(frames)
+    if isinstance(frames, torch.Tensor):
+        frames = frames.detach().cpu()
+        frames = frames.float() if frames.is_floating_point() else frames
+    try:
+        images = np.asarray(frames)
+    except ValueError as error:
+        raise ClipError(f"expected frames of shape (frames, height, width, 3), all of one size ({error})") from error
     if images.ndim != 4 or images.shape[-1] != 3 or 0 in images.shape:
         raise ClipError(f"expected frames of shape (frames, height, width, 3); got {images.shape}")
     if images.dtype == np.uint8:
@@ -232,12 +250,15 @@ def _clock(
     if (rate is None) == (times is None):
         raise ClipError("expected either a rate or times; got " + ("neither" if rate is None else "both"))
     if times is None:
-        if not rate or not 0 < rate < float("inf"):
-            raise ClipError(f"expected a rate above 0 frames per second; got {rate}")
+        if not isinstance(rate, Real) or not MIN_RATE <= rate < float("inf"):
+            raise ClipError(f"expected a rate of {float(MIN_RATE):g} frames per second or more; got {rate!r}")
         exact = Fraction(rate).limit_denominator(100_000)
         times = [index / exact for index in range(count)]
         end = count / exact if end is None else end
-    times = tuple(Fraction(time) for time in times)
+    try:
+        times = tuple(Fraction(time) for time in times)
+    except (ValueError, OverflowError, TypeError) as error:
+        raise ClipError(f"expected times in seconds ({error})") from error
     if len(times) != count:
         raise ClipError(f"expected a time for each of {count} frames; got {len(times)}")
     if end is None:
