@@ -5,7 +5,7 @@ INSTALLED := .venv/.installed
 CONFIG ?= configs/dog_to_tiger.yaml
 COMMIT ?= HEAD
 
-.PHONY: demo test lint type install bench bench-compare bench-length bench-full-size gpu levers quality quality-quick sweep mini-sd mini-sd-eval clean
+.PHONY: demo test lint type docs install bench bench-compare bench-length bench-full-size gpu levers quality quality-quick sweep mini-sd mini-sd-eval clean
 
 install: $(INSTALLED)
 
@@ -27,6 +27,9 @@ lint: $(INSTALLED)
 
 type: $(INSTALLED)
 	$(BIN)/mypy
+
+docs: $(INSTALLED)  ## docs/settings.md, from the descriptions of the settings
+	$(BIN)/python -m tools.settings_reference
 
 bench: $(INSTALLED)  ## what both stages cost, beside plain inversion, per-frame editing and the published cost structure
 	$(BIN)/python -m benchmarks.inversion
@@ -55,6 +58,10 @@ quality-quick: $(INSTALLED)  ## the same on two edits, printed only
 
 sweep: $(INSTALLED)  ## what each setting of the modes does, on tuning clips; defaults are chosen from its tables
 	$(BIN)/python -m benchmarks.sweep
+
+.PHONY: moving-picture
+moving-picture: $(INSTALLED)  ## docs/moving_picture.webp, the moving picture of the README
+	$(BIN)/python -m tools.moving_picture
 
 mini-sd: $(INSTALLED)  ## trains the small model that ships; hours on two cores, resumes after a kill
 	for stage in autoencoder latents tokenizer diffusion controlnet classifier; do \

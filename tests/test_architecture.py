@@ -8,21 +8,21 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "tokenflow"
 ORDER = [
     "errors",
-    "store",
-    "config",
-    "apps",
     "events",
-    "video",
+    "config",
     "diffusion",
+    "store",
+    "video",
     "models",
+    "modes",
     "correspondence",
     "propagation",
-    "modes",
     "metrics",
     "profiling",
     "report",
     "pipeline",
     "batch",
+    "apps",
 ]
 """A file imports only from files above it, and from its own folder."""
 
@@ -46,7 +46,7 @@ def imported_rooms(path: Path) -> set[str]:
             continue
         # `import tokenflow` alone is the whole package, which only what starts it may ask for.
         parts = [name.split(".") for name in names if name and name.split(".")[0] == "tokenflow"]
-        rooms |= {part[1] if len(part) > 1 else "cli" for part in parts}
+        rooms |= {part[1] if len(part) > 1 else "apps" for part in parts}
     return rooms
 
 
@@ -64,6 +64,11 @@ def test_every_room_has_its_place_in_the_order() -> None:
     assert {room(path) for path in MODULES} == set(ORDER)
 
 
+def test_the_packages_root_is_small_enough_to_take_in_at_a_glance() -> None:
+    entries = [path for path in PACKAGE.iterdir() if path.name != "__pycache__"]
+    assert len(entries) <= 18
+
+
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_a_file_imports_only_from_above(path: Path) -> None:
     own = ORDER.index(room(path))
@@ -79,7 +84,7 @@ def test_every_module_says_what_it_is(path: Path) -> None:
 @pytest.mark.parametrize(
     "path", [path for path in MODULES if room(path) != "models"], ids=lambda path: str(path.relative_to(PACKAGE))
 )
-def test_nothing_outside_backbones_knows_a_layers_name(path: Path) -> None:
+def test_only_models_names_layers_of_a_network(path: Path) -> None:
     text = path.read_text()
     assert not [name for name in ("up_blocks", "down_blocks", "mid_block", "resnets", "attn1") if name in text]
 

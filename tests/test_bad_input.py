@@ -25,9 +25,9 @@ import tokenflow
 from tests.tiny import moving_square, save_tiny_setup
 from tests.video.making import flat, make, numbered, write_pngs
 from tokenflow.apps.cli import main
-from tokenflow.pipeline import editing
+from tokenflow.pipeline import job
 from tokenflow.store import inversions as trajectories
-from tokenflow.store.locking import locked
+from tokenflow.store.files import LOCK, locked
 from tokenflow.video import VideoWriter, audio, read_frames
 
 
@@ -308,9 +308,9 @@ ROWS = {
     "start past the end": Row(settings("clip.start=9"), r"clip\.mp4 ends before 9 s; choose an earlier start"),
     "size too large": Row(settings("clip.size=16384"), r"more than a model takes .*; set clip\.size to less"),
     "too wide for the codec": Row(
-        wide, r"30000×1, 25 a second, which output\.codec h264 does .* to one of vp9, ffv1\n"
+        wide, r"30000×1 at 25 per second, which output\.codec h264 does .* to one of vp9, ffv1\n"
     ),
-    "too wide for all that MP4 holds": Row(wide_for_mp4, r"90000×1, .* with output\.container: .*ffv1 in mkv\n"),
+    "too wide for all that MP4 holds": Row(wide_for_mp4, r"90000×1 .* with output\.container: .*ffv1 in mkv\n"),
     "too wide for a model": Row(
         wider, r"thin\.png is 30000×1 and would be edited at .*set clip\.size to less, or to a"
     ),
@@ -320,15 +320,17 @@ ROWS = {
         of_floats, r"real\.tif stores pixels as floating-point numbers, .*save it with 8 or 16 bits"
     ),
     "too small for the codec": Row(
-        too_small_for_av1, r"5×3, 25 a second, which output\.codec av1 does not take; .* to one of h264, vp9, ffv1\n"
+        too_small_for_av1,
+        r"5×3 at 25 per second, which output\.codec av1 does not take; .* to one of h264, vp9, ffv1\n",
     ),
     "too fast for the codec": Row(
-        too_fast_for_av1, r"64×64, 500 a second, which output\.codec av1 does not .* to one of h264, hevc, vp9, ffv1\n"
+        too_fast_for_av1,
+        r"64×64 at 500 per second, which output\.codec av1 does not .* to one of h264, hevc, vp9, ffv1\n",
     ),
     "size 0": Row(settings("clip.size=0"), r"clip\.size: expected the shorter side in pixels"),
-    "NaN": Row(settings("edit.guidance_scale=.nan"), r"edit\.guidance_scale: .*finite.*nan came"),
-    "NaN start": Row(settings("clip.start=.nan"), r"clip\.start: .*nan came"),
-    "negative steps": Row(settings("edit.steps=-5"), r"edit\.steps: .*greater than or equal to 1, and -5 came"),
+    "NaN": Row(settings("edit.guidance_scale=.nan"), r"edit\.guidance_scale: expected a finite number, got nan"),
+    "NaN start": Row(settings("clip.start=.nan"), r"clip\.start: .*got nan"),
+    "negative steps": Row(settings("edit.steps=-5"), r"edit\.steps: .* greater than or equal to 1, got -5"),
     "steps past training": Row(settings("inversion.steps=5000"), r"steps is 5000; expected 1 to 1000"),
     "interval past the clip": Row(settings("edit.keyframe_interval=9"), r"the clip has 3 frames; expected 1 to 3"),
     "window of one": Row(settings("edit.keyframe_window=1"), r"edit\.keyframe_window: .*greater than or equal to 2"),
@@ -346,9 +348,9 @@ ROWS = {
     ),
     "no model": Row(settings("model.path=./nowhere"), r"there is no folder '\./nowhere'; set model\.path"),
     "not a model": Row(settings("model.path=out"), r"'out' has no model_index\.json.*set model\.path"),
-    "model without a UNet": Row(without_unet, r"needs safetensors weights in unet/, and there is none; download"),
+    "model without a UNet": Row(without_unet, r"needs safetensors weights in unet/ and has none; download"),
     "pickle in the model": Row(
-        pickled, r"only the pickled diffusion_pytorch_model\.bin, which is refused; download or con"
+        pickled, r"only has the pickled diffusion_pytorch_model\.bin, which is refused; download or con"
     ),
     "pickle as the model": Row(pickled_file, r"'model\.ckpt' is a pickle.*expected \.safetensors.*convert it"),
     "weights cut off": Row(cut_weights, r"'model' cannot be loaded .*; download it again"),
@@ -359,47 +361,56 @@ ROWS = {
         of_something_else("model.dtype=float16"), r"was made from another model .*; delete the folder"
     ),
     "another part's": Row(of_something_else("clip.frames=2"), r"was made from another part .*; delete the folder"),
-    "another version's": Row(other_version, r"is of format 1, and this version reads format \d+; delete the folder"),
-    "byte flipped in a step": Row(flipped("t0501.safetensors", 0.9), r"t0501\.safetensors is damaged.*; delete the"),
+    "another version's": Row(other_version, r"is of format 1, but this version reads format \d+; delete the folder"),
+    "byte flipped in a step": Row(
+        flipped("s0.618858.safetensors", 0.9), r"s0\.618858\.safetensors is damaged.*; delete the"
+    ),
     "byte flipped in the frames": Row(flipped("frames.rgb", 0.5), r"frames\.rgb is damaged.*; delete the folder"),
     "byte flipped in the report": Row(flipped("report.json", 0.5), r"report\.json is damaged.*; delete the folder"),
     "byte flipped in the manifest": Row(
         flipped("manifest.json", 0.5), r"manifest\.json is damaged.*; delete the folder"
     ),
-    "a step gone": Row(gone("t0501.safetensors"), r"t0501\.safetensors is missing; delete the folder"),
+    "a step gone": Row(gone("s0.618858.safetensors"), r"s0\.618858\.safetensors is missing; delete the folder"),
     "the report gone": Row(gone("report.json"), r"report\.json is missing; delete the folder"),
-    "output is a file": Row(taken("file", "output.dir=file"), r"cannot write to file \(it, .* is no folder\); set"),
-    "output is a device": Row(settings("output.dir=/dev/null"), r"write to /dev/null \(it, .* is no folder\); set out"),
+    "output is a file": Row(
+        taken("file", "output.dir=file"), r"cannot write to file \(it or .* not a folder\); .*set output"
+    ),
+    "output is a device": Row(
+        settings("output.dir=/dev/null"), r"write to /dev/null \(it or .* not a folder\); .*set out"
+    ),
     "output under a file": Row(
         taken("file", "output.dir=file/out"),
-        r"write to file/out \(.* what it lies in, is no folder\); set output",
+        r"write to file/out \(it or one of its parents is not a folder\); .*set output",
     ),
     "a file where PNGs are to go": Row(
-        taken("out/frames", "output.pngs=true"), r"out/frames is no folder, and results would go into it; move it away"
+        taken("out/frames", "output.pngs=true"),
+        r"out/frames was not written by tokenflow, .*; move it or choose another",
     ),
-    "a link to nothing where a result is to go": Row(link_to_nothing, r"out/edited\.mp4 is not what an edit left"),
+    "a link to nothing where a result is to go": Row(link_to_nothing, r"out/edited\.mp4 was not written by tokenflow"),
     "trajectories is a file": Row(
         taken("file", "trajectories.dir=file", "edit.seed=1"), r"cannot write to file/clip-\w+ .*set trajectories\.dir"
     ),
     "the clip is a result": Row(
         settings("clip.path=out/edited.mp4"),
-        r"out/edited\.mp4 belongs to the clip .*would be replaced",
+        r"out/edited\.mp4 belongs to the clip .*would replace it",
     ),
-    "the mask is a result": Row(mask_among_results, r"new/contact_sheet\.png belongs to .* mask.*set another output"),
+    "the mask is a result": Row(
+        mask_among_results, r"new/contact_sheet\.png belongs to .* mask.*choose another output"
+    ),
     "PNGs over the clip's": Row(
         pictures("new/frames", "output.dir=new", "output.pngs=true"),
         r"new/frames belongs to the clip",
     ),
-    "results among the clip's pictures": Row(pictures("new", "output.dir=new"), r"new belongs to the clip .*added to"),
+    "results among the clip's pictures": Row(pictures("new", "output.dir=new"), r"new belongs to the clip .*add to it"),
     "a configuration in the place of the saved one": Row(
-        settings("output.dir=."), r"config\.yaml is not what an edit left there .*move it away, or set another output"
+        settings("output.dir=."), r"config\.yaml was not written by tokenflow.*move it or choose another output"
     ),
-    "a result changed by hand": Row(edited_by_hand, r"out/config\.yaml is not what an edit left there .*move it away"),
+    "a result changed by hand": Row(edited_by_hand, r"out/config\.yaml .*or has been changed since.*; move it or"),
     "results without their report": Row(
-        without_report, r"out/comparison\.mp4 is not what an edit left there \(report\.json lists that\).*move it away"
+        without_report, r"out/comparison\.mp4 was not written by tokenflow.*; move it or"
     ),
     "a trajectory as the output": Row(
-        lambda place: [f"output.dir={stored(place)}"], r"report\.json is not what an edit left there"
+        lambda place: [f"output.dir={stored(place)}"], r"report\.json was not written by tokenflow"
     ),
     "nowhere to write": Row(settings("output.dir=/proc/out"), r"cannot write to /proc/out .*set output\.dir"),
 }
@@ -486,7 +497,7 @@ def test_sound_that_cannot_be_written_is_refused_before_the_work(
 ) -> None:
     """MP4 takes no PCM without names of its channels, and says so at its end: here nobody has asked it."""
     monkeypatch.setattr(audio, "_can_copy", lambda *_: True)
-    monkeypatch.setattr(editing, "open_model", pytest.fail)
+    monkeypatch.setattr(job, "open_model", pytest.fail)
     make(place / "clip.mkv", moving_square(3), sound="pcm_s16le", layout="stereo")
     capfd.readouterr()
     assert status("edit", place / "config.yaml", "clip.path=clip.mkv") == 2
@@ -498,7 +509,7 @@ def test_sound_that_cannot_be_written_is_refused_before_the_work(
 def test_too_little_memory_is_said_as_such(
     place: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(tokenflow, "edit", lambda *_, **__: torch.empty(10**15))
+    monkeypatch.setattr(tokenflow, "run", lambda *_, **__: torch.empty(10**15))
     assert status("edit", place / "config.yaml") == 2
     assert re.fullmatch(r"error: memory ran out; set a smaller [^\n]+\n", capfd.readouterr().err)
 
@@ -545,7 +556,7 @@ def test_of_an_inversion_a_full_disk_keeps_what_was_finished(
     assert status("edit", place / "config.yaml", "output.dir=new", "trajectories.dir=disk") == 2
     assert re.fullmatch(NO_ROOM, capfd.readouterr().err)
     folder = place / "disk" / undisturbed.name
-    assert not {path.name for path in folder.glob(".*")}
+    assert {path.name for path in folder.glob(".*")} <= {LOCK}
     assert {name for name in tree(place) if not name.startswith("disk/")} == before
     manifest = folder / "manifest.json"
     finished = json.loads(manifest.read_text())["parts"] if manifest.exists() else {}
@@ -578,7 +589,7 @@ def test_files_that_cannot_grow_are_a_full_disk_too(
     )
     after = tree(place)
     assert {name: after.get(name) for name in before} == before
-    assert not [name for name in after if "partial" in name or name.endswith((".part", ".lock"))]
+    assert not [name for name in after if "partial" in name or name.endswith(".part")]
 
 
 @contextmanager
@@ -644,7 +655,7 @@ def test_a_finished_inversion_is_used_where_it_may_only_be_read(open_place: Path
 @pytest.mark.parametrize(
     ("hidden", "said"),
     [
-        ("config.yaml", r"config\.yaml cannot be read as YAML \(.*Permission denied"),
+        ("config.yaml", r"cannot read .*config\.yaml as YAML \(.*Permission denied"),
         ("clip.mp4", r"clip\.mp4 cannot be read \(Permission denied\)"),
         ("model/unet/config.json", r"the model .*Permission denied"),
         ("trajectories/*/manifest.json", r"manifest\.json cannot be read \(Permission denied\); set another traj"),
@@ -692,5 +703,5 @@ def test_a_second_inversion_waits_for_the_first_and_says_so(place: Path, capfd: 
         assert status("preprocess", place / "config.yaml", "trajectories.dir=elsewhere") == 0
         working.result()
     said = capfd.readouterr().err
-    assert said == f"warning: another run is making elsewhere/{made.name}; waiting until it is done\n"
+    assert said == f"warning: another run is making elsewhere/{made.name}; waiting for it to finish\n"
     assert tree(waiting) == tree(made)

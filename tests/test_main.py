@@ -1,4 +1,4 @@
-"""Ctrl-C while a command is still being imported, pressed where a module is looked for."""
+"""Ctrl-C while a command is still importing modules."""
 
 import subprocess
 import sys

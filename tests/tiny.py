@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from string import ascii_lowercase
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,8 +27,13 @@ from transformers import (
 )
 
 from tokenflow.diffusion.latents import Latents
+from tokenflow.diffusion.levels import Level
+from tokenflow.diffusion.schedules import DiffusionSchedule
 from tokenflow.models.stable_diffusion import StableDiffusion
-from tokenflow.video import VideoWriter
+from tokenflow.modes.source import InvertedClip
+from tokenflow.pipeline.inversion import InversionOptions, complete_inversion
+from tokenflow.store.memory import MemoryInversion
+from tokenflow.video import Video, VideoWriter
 
 TOKENS = 32
 
@@ -73,7 +79,9 @@ def tiny_tokenizer() -> CLIPTokenizer:
     return CLIPTokenizer(vocab=vocabulary, merges=[], model_max_length=TOKENS)
 
 
-def tiny_pipeline(levels: int = 3, layers: int = 1, prediction_type: str = "epsilon") -> StableDiffusionPipeline:
+def tiny_pipeline(
+    levels: int = 3, layers: int = 1, prediction_type: str = "epsilon", zero_terminal_snr: bool = False
+) -> StableDiffusionPipeline:
     """All parts together."""
     torch.manual_seed(2)
     text = CLIPTextConfig(
@@ -95,6 +103,8 @@ def tiny_pipeline(levels: int = 3, layers: int = 1, prediction_type: str = "epsi
         set_alpha_to_one=False,
         steps_offset=1,
         prediction_type=prediction_type,
+        rescale_betas_zero_snr=zero_terminal_snr,
+        timestep_spacing="trailing" if zero_terminal_snr else "leading",
     )
     return StableDiffusionPipeline(
         vae=tiny_vae(),
@@ -140,9 +150,28 @@ def tiny_xl_pipeline() -> StableDiffusionXLPipeline:
     )
 
 
-def tiny_model(levels: int = 3, layers: int = 1, prediction_type: str = "epsilon") -> StableDiffusion:
+def tiny_model(
+    levels: int = 3, layers: int = 1, prediction_type: str = "epsilon", zero_terminal_snr: bool = False
+) -> StableDiffusion:
     """The tiny model as tokenflow sees it."""
-    return StableDiffusion(tiny_pipeline(levels, layers, prediction_type))
+    return StableDiffusion(tiny_pipeline(levels, layers, prediction_type, zero_terminal_snr))
+
+
+def level(timestep: int) -> Level:
+    """The noise level of the tiny model at a time step of its training."""
+    return DiffusionSchedule(tiny_pipeline().scheduler.config).level(timestep)
+
+
+def inverted_clip(
+    frames: np.ndarray, steps: int, *, iterations: int = 1, prompt: str = "a dog on grass", model: Any = None
+) -> InvertedClip:
+    """Frames inverted with the tiny model, in memory; many iterations make sampling the exact inverse."""
+    model = model or tiny_model()
+    options = InversionOptions(prompt, None, "fit", steps, iterations, batch_size=4)
+    clip = Video(frames, rate=1)
+    inversion = MemoryInversion()
+    inversion.write_frames((frame.image, frame.source_time, frame.duration) for frame in clip)
+    return complete_inversion(inversion, clip, model, options)
 
 
 def whole(latents: Latents) -> torch.Tensor:

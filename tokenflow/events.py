@@ -12,14 +12,19 @@ from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self, TextIO, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Self, TextIO, TypeVar, cast
 
-import numpy as np
 from tqdm import tqdm
 
 from tokenflow.errors import TokenflowWarning
 
+if TYPE_CHECKING:
+    import numpy as np
+
 Item = TypeVar("Item")
+
+FRAME_STAGES = frozenset({"read", "encode", "compare", "decode"})
+"""Stages that count frames; all others count sampling steps."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +56,7 @@ class Preview:
 
     step: int
     indices: tuple[int, ...]
-    frames: np.ndarray
+    frames: "np.ndarray"
 
 
 @dataclass(frozen=True)
@@ -140,7 +145,7 @@ class TerminalBars:
             case Progress():
                 self._advance(event)
             case Notice():
-                tqdm.write(f"warning: {event.message}", file=unbreakable(sys.stderr))
+                self._print(f"warning: {event.message}")
 
     def __enter__(self) -> Self:
         return self
@@ -154,14 +159,30 @@ class TerminalBars:
         if event.stage != self._stage:
             self._close()
             self._stage = event.stage
-            self._bar = terminal_bar(total=event.total, desc=event.stage, initial=event.done)
+            self._bar = terminal_bar(
+                total=event.total, desc=event.stage, initial=event.done, unit=stage_unit(event.stage)
+            )
         elif self._bar is not None:
             self._bar.update(event.done - self._bar.n)
+
+    def _print(self, line: str) -> None:
+        """A line of its own: above the bar if one is drawn."""
+        if self._bar is not None:
+            self._bar.clear()
+        if sys.stderr is not None:
+            print(line, file=unbreakable(sys.stderr), flush=True)
+        if self._bar is not None:
+            self._bar.refresh()
 
     def _close(self) -> None:
         if self._bar is not None:
             self._bar.close()
         self._bar = self._stage = None
+
+
+def stage_unit(stage: str) -> str:
+    """What a stage counts: frames or sampling steps."""
+    return "frame" if stage in FRAME_STAGES else "step"
 
 
 def terminal_bar(**options: Any) -> tqdm:

@@ -1,4 +1,4 @@
-"""A tiny model, clips for it, and configurations of edits that take a tenth of a second."""
+"""A tiny model, clips for it, and configurations of edits that take a tenth of a second each."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -22,8 +22,8 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "clips").mkdir()
     for index in range(5):
         with VideoWriter(folder / "clips" / f"clip{index}.mp4", width=24, height=16, rate=10, quality=0) as video:
-            for picture in moving_square(4, step=index + 1):
-                video.write(picture)
+            for image in moving_square(4, step=index + 1):
+                video.write(image)
     settings = {
         "clip": {"path": str(folder / "clips" / "clip0.mp4"), "prompt": "a dog", "size": 16},
         "model": {"path": str(folder / "model"), "device": "cpu"},
@@ -37,17 +37,17 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def configure(material: Path, tmp_path: Path) -> Configure:
-    """Configurations of so many clips with so many edits each, all below one folder, by default the test's own."""
+    """Makes configurations for a number of clips and edits per clip, in a folder that is the test's own by default."""
 
-    def configured(clips: int, edits: int, *overrides: str, place: Path = tmp_path) -> list[Config]:
+    def configured(clips: int, edits: int, *overrides: str, folder: Path = tmp_path) -> list[Config]:
         return [
             tokenflow.load_config(
                 material / "edit.yaml",
                 [
                     f"clip.path={material / 'clips' / f'clip{clip}.mp4'}",
                     f"edit.seed={edit}",
-                    f"output.dir={place / 'out' / f'clip{clip}-{edit}'}",
-                    f"trajectories.dir={place / 'trajectories'}",
+                    f"output.dir={folder / 'out' / f'clip{clip}-{edit}'}",
+                    f"trajectories.dir={folder / 'trajectories'}",
                     *overrides,
                 ],
                 {},

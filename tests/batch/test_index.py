@@ -1,4 +1,4 @@
-"""The overview: a row a job, pictures and videos that are there, and text that cannot break the page."""
+"""The overview page: a row per job, links to existing files, and text that cannot break the page."""
 
 from html.parser import HTMLParser
 from pathlib import Path
@@ -11,7 +11,7 @@ from tokenflow.batch.jobs import Job
 
 
 class Page(HTMLParser):
-    """Rows of the table as the values they sort by, and what the page points to."""
+    """The sort values of the table's rows, and all links."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -28,7 +28,7 @@ class Page(HTMLParser):
         self.links += [unquote(found[name] or "") for name in ("src", "href") if name in found]
 
 
-def test_the_overview_has_a_row_a_job_with_figures_that_sort_and_files_that_are_there(
+def test_the_overview_has_a_row_per_job_with_sortable_figures_and_links_to_existing_files(
     configure: Configure, tmp_path: Path
 ) -> None:
     done = configure(1, 1, 'edit.prompt=<b>a tiger</b> & "more"', f"output.dir={tmp_path / 'out' / 'a #1'}")
@@ -52,7 +52,7 @@ def test_the_overview_has_a_row_a_job_with_figures_that_sort_and_files_that_are_
     assert all((tmp_path / "run" / link).is_file() for link in page.links)
 
 
-def test_a_result_that_is_damaged_meanwhile_has_a_row_that_says_so(configure: Configure, tmp_path: Path) -> None:
+def test_a_result_damaged_since_has_a_row_that_says_so(configure: Configure, tmp_path: Path) -> None:
     configs = configure(2, 1)
     records = tokenflow.edit_many(configs, run_dir=tmp_path / "run", progress=False)
     (configs[0].output.dir / "report.json").write_text("{")
@@ -69,3 +69,16 @@ def test_a_clip_of_one_frame_has_a_row_without_warp_errors(configure: Configure,
     assert figures["state"] == "done"
     assert figures["frames"] == "1"
     assert figures["warp error of source, × 10⁻³"] == figures["warp error of edit, × 10⁻³"] == ""
+
+
+def test_a_result_without_check_metrics_sheet_and_page_has_a_row_that_links_to_its_video(
+    configure: Configure, tmp_path: Path
+) -> None:
+    off = ["inversion.check=false", "metrics.enabled=false", "output.contact_sheet=false", "output.page=false"]
+    (record,) = tokenflow.edit_many(configure(1, 1, *off), run_dir=tmp_path / "run", progress=False)
+    page = Page((tmp_path / "run" / "index.html").read_text(encoding="utf-8"))
+    figures = dict(zip([column.title for column in COLUMNS], page.rows[1], strict=True))
+    assert record.state == figures["state"] == "done"
+    assert figures["inversion, dB"] == figures["warp error of edit, × 10⁻³"] == ""
+    (link,) = page.links
+    assert (tmp_path / "run" / link).resolve() == record.result().video.resolve()

@@ -1,4 +1,4 @@
-"""What jobs share, in which order they begin, and what is said of those that cannot."""
+"""What jobs share, the order in which they start, and the checks before."""
 
 from itertools import pairwise
 from pathlib import Path
@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 from tests.batch.conftest import Configure
 from tokenflow.batch.jobs import Job, as_jobs, check, in_order
 from tokenflow.config import Config
+from tokenflow.config.settings import Clip, Inversion, Model, Trajectories
 from tokenflow.errors import BatchError
+from tokenflow.pipeline.job import find_inversion
 
 
 def config(clip: int, edit: int = 0, model: int = 0) -> Config:
@@ -31,6 +33,55 @@ def test_edits_of_a_clip_share_its_inversion_and_nothing_else_does() -> None:
     assert Job(config(0, model=1)).inversion != job.inversion
 
 
+SHARE = [
+    "model.offload=true",
+    "model.device=cpu",
+    "model.dtype=float32",
+    "inversion.batch_size=2",
+    "inversion.check=false",
+    "inversion.warn_below_psnr=30",
+    "edit.prompt=a lion",
+    "edit.steps=3",
+    "output.codec=ffv1",
+    "output.dir=elsewhere",
+    "metrics.enabled=false",
+]
+"""Settings that do not change the inversion, given a configuration on the CPU in float32."""
+
+CHANGE = [
+    "clip.prompt=a cat",
+    "clip.start=0.1",
+    "clip.frames=2",
+    "clip.every=2",
+    "clip.size=24",
+    "clip.resize=pad",
+    "model.tiling=true",
+    "model.dtype=bfloat16",
+    "inversion.steps=5",
+    "inversion.iterations=2",
+    "trajectories.dir=elsewhere",
+]
+"""Settings that do."""
+
+
+@pytest.mark.parametrize("override", [*SHARE, *CHANGE])
+def test_jobs_share_an_inversion_exactly_if_the_pipeline_stores_one_for_both(
+    override: str, configure: Configure
+) -> None:
+    one, other = (configure(1, 1, "model.dtype=float32", *each)[0] for each in ([], [override]))
+    stored_once = find_inversion(one).folder == find_inversion(other).folder
+    assert stored_once == (override in SHARE)
+    assert (Job(one).inversion == Job(other).inversion) == stored_once
+
+
+def test_no_setting_that_an_inversion_may_depend_on_goes_untested() -> None:
+    tested = {override.partition("=")[0] for override in (*SHARE, *CHANGE)}
+    elsewhere = {"clip.path", "model.path", "model.base", "model.revision"}  # of other files
+    sections = {"clip": Clip, "model": Model, "inversion": Inversion, "trajectories": Trajectories}
+    settings = {f"{name}.{key}" for name, section in sections.items() for key in section.model_fields}
+    assert settings <= tested | elsewhere
+
+
 def test_the_identity_changes_with_settings_and_with_the_clip(tmp_path: Path) -> None:
     clip = tmp_path / "clip0.mp4"
     settings = config(0).model_dump()
@@ -43,7 +94,7 @@ def test_the_identity_changes_with_settings_and_with_the_clip(tmp_path: Path) ->
     assert Job(config(0)).identity != Job(config(0, edit=1)).identity
 
 
-def test_the_identity_changes_with_a_picture_of_a_sequence_and_with_the_mask(tmp_path: Path) -> None:
+def test_the_identity_changes_with_an_image_of_a_sequence_and_with_the_mask(tmp_path: Path) -> None:
     for name in ("clip", "mask"):
         (tmp_path / name).mkdir()
         for index in range(2):
@@ -63,24 +114,24 @@ def test_the_identity_changes_with_a_picture_of_a_sequence_and_with_the_mask(tmp
         assert len(seen) == 3
 
 
-def test_names_of_files_instead_of_configurations_are_said() -> None:
-    with pytest.raises(BatchError, match=r"expected configurations; got 'edit\.yaml': load_config reads"):
+def test_file_names_instead_of_configurations_are_refused() -> None:
+    with pytest.raises(BatchError, match=r"expected Config objects, got 'edit\.yaml'; read one with load_config"):
         as_jobs(["edit.yaml"])  # type: ignore[list-item]
 
 
 @given(st.lists(st.tuples(*(st.integers(0, 2),) * 3), unique=True))
-def test_models_come_together_and_clips_in_turn(drawn: list[tuple[int, int, int]]) -> None:
+def test_jobs_are_grouped_by_model_and_take_clips_in_turn(drawn: list[tuple[int, int, int]]) -> None:
     jobs = [Job(config(*each)) for each in drawn]
     ordered = in_order(jobs)
     assert sorted(map(id, ordered)) == sorted(map(id, jobs))
     models = [job.config.model.path for job in ordered]
     changes = sum(before != after for before, after in pairwise(models))
     assert changes == max(0, len(set(models)) - 1)
-    begun: dict[str, int] = {}
+    started: dict[str, int] = {}
     for job, model in zip(ordered, models, strict=True):
-        begun[job.inversion] = begun.get(job.inversion, 0) + 1
-        earlier = [count for other, count in begun.items() if f'"path": "{model}"' in other]
-        assert begun[job.inversion] == max(earlier)
+        started[job.inversion] = started.get(job.inversion, 0) + 1
+        counts = [count for other, count in started.items() if f'"path": "{model}"' in other]
+        assert started[job.inversion] == max(counts)
 
 
 def test_two_jobs_with_one_output_directory_are_named(configure: Configure) -> None:
@@ -107,12 +158,12 @@ def test_a_missing_mask_is_named(configure: Configure, tmp_path: Path) -> None:
         check([Job(config)])
 
 
-def test_of_many_mistakes_the_first_are_shown_and_the_others_counted(configure: Configure) -> None:
+def test_of_many_mistakes_the_first_are_listed_and_the_others_counted(configure: Configure) -> None:
     configs = [configure(1, 1, f"clip.path=gone{index}.mp4", f"output.dir=out{index}")[0] for index in range(100)]
     with pytest.raises(BatchError, match=r"gone9\.mp4; check the path; and 90 more$"):
         check([Job(each) for each in configs])
 
 
 def test_no_jobs_are_an_error() -> None:
-    with pytest.raises(BatchError, match="nothing to edit"):
+    with pytest.raises(BatchError, match="nothing to run"):
         check([])

@@ -1,4 +1,4 @@
-"""edit_many on a real Ray on this machine; and what is said where there is none."""
+"""edit_many on a real Ray on this machine, and its errors where there is none."""
 
 import os
 import shutil
@@ -20,16 +20,17 @@ from tests.batch.test_run import run, states, videos
 from tokenflow.batch import ray as engine
 from tokenflow.config import Config
 from tokenflow.errors import EngineError
+from tokenflow.events import Event, Notice, Progress
 
 ray = pytest.importorskip("ray")
 
 
 @pytest.fixture(autouse=True)
-def no_ray_is_left() -> Iterator[None]:
+def ray_is_shut_down() -> Iterator[None]:
     yield
-    left = ray.is_initialized()
+    running = ray.is_initialized()
     ray.shutdown()
-    assert not left
+    assert not running
 
 
 def free_port() -> int:
@@ -38,8 +39,8 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def workers_at_work() -> list[int]:
-    """Processes below this one in which Ray runs a job of ours."""
+def busy_workers() -> list[int]:
+    """Descendants of this process in which Ray runs a job."""
     parents, running = {}, []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
@@ -55,24 +56,24 @@ def workers_at_work() -> list[int]:
     return [process for process in running if is_ours(process)]
 
 
-def kill_one_at_work(config: Config, killed: list[int]) -> None:
-    """Kill a worker as soon as this job has begun."""
+def kill_busy_worker(config: Config, killed: list[int]) -> None:
+    """Kill a worker as soon as this job has started."""
     deadline = time.monotonic() + 60
     while not killed and time.monotonic() < deadline:
         if (config.output.dir / ".tokenflow-partial").exists():
-            for process in workers_at_work()[:1]:
+            for process in busy_workers()[:1]:
                 os.kill(process, signal.SIGKILL)
                 killed.append(process)
         time.sleep(0.005)
 
 
-def test_a_local_ray_gives_the_same_results_though_a_worker_is_killed(configure: Configure, tmp_path: Path) -> None:
-    undisturbed = configure(2, 2, place=tmp_path / "undisturbed")
-    # On Ray too: sums over another number of threads round differently.
+def test_a_local_ray_gives_the_same_results_even_if_a_worker_is_killed(configure: Configure, tmp_path: Path) -> None:
+    undisturbed = configure(2, 2, folder=tmp_path / "undisturbed")
+    # Also on Ray, as sums over another number of threads round differently.
     run(undisturbed, tmp_path / "undisturbed", engine="ray", workers=1)
     configs = configure(2, 2)
     killed: list[int] = []
-    killer = threading.Thread(target=kill_one_at_work, args=(configs[0], killed))
+    killer = threading.Thread(target=kill_busy_worker, args=(configs[0], killed))
     killer.start()
     records = run(configs, tmp_path, engine="ray", workers=1)
     killer.join()
@@ -83,10 +84,10 @@ def test_a_local_ray_gives_the_same_results_though_a_worker_is_killed(configure:
 
 @pytest.fixture(params=[False])
 def cluster(request: pytest.FixtureRequest) -> Iterator[str]:
-    """The address of a cluster of one machine, which believes to have a GPU.
+    """The address of a cluster of one machine that claims to have a GPU.
 
-    The parameter is whether it asks for a token of its own. Otherwise it asks for what this process would give: a local
-    Ray that ran in it before has made it give a token from then on.
+    The parameter is whether it requires a token of its own. Otherwise it requires what this process sends: once a local
+    Ray has run in it, that is a token.
     """
     port = free_port()
     folder = tempfile.mkdtemp(prefix="ray")  # not pytest's, whose paths are too long for sockets
@@ -107,7 +108,7 @@ def cluster(request: pytest.FixtureRequest) -> Iterator[str]:
         except OSError:
             time.sleep(0.1)
     yield f"127.0.0.1:{port}"
-    os.killpg(process.pid, signal.SIGKILL)  # asked to end, Ray takes half a minute
+    os.killpg(process.pid, signal.SIGKILL)  # a regular stop takes Ray half a minute
     process.wait()
     shutil.rmtree(folder, ignore_errors=True)
 
@@ -124,43 +125,61 @@ def test_a_cluster_is_joined_by_its_address_and_its_gpus_are_shared(
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:{}", "ray://127.0.0.1:{}", "nonsense"])
-def test_a_cluster_that_cannot_be_reached_is_named_before_any_work(
-    address: str, configure: Configure, tmp_path: Path
-) -> None:
+def test_an_unreachable_cluster_is_an_error_before_any_work(address: str, configure: Configure, tmp_path: Path) -> None:
     with pytest.raises(EngineError, match=r"cluster at '.*' cannot be reached .*: check the address"):
         run(configure(1, 1), tmp_path, engine="ray", address=address.format(free_port()))
     assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("cluster", [True], indirect=True)
-def test_a_cluster_that_asks_for_a_token_is_named(
+def test_a_cluster_that_requires_a_token_is_an_error_that_says_how_to_set_it(
     cluster: str, configure: Configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
-    with pytest.raises(EngineError, match="asks for a token; set RAY_AUTH_MODE=token"):
+    with pytest.raises(EngineError, match="requires a token; set RAY_AUTH_MODE=token"):
         run(configure(1, 1), tmp_path, engine="ray", address=cluster)
 
 
-def test_what_answers_but_is_no_cluster_is_named_and_no_record_changes(
+def test_an_address_of_something_else_is_an_error_and_changes_no_record(
     configure: Configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine, "JOINED_WITHIN", 1.0)
+    monkeypatch.setattr(engine, "JOIN_TIMEOUT", 1.0)
     configs = configure(1, 1, "edit.steps=5000")  # past training
     run(configs, tmp_path)
     (record,) = (tmp_path / "run" / "jobs").iterdir()
     before = record.read_text()
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"127.0.0.1:{silent.getsockname()[1]}"
-        with pytest.raises(EngineError, match=rf"{address}' does not answer as a Ray cluster does"):
+        with pytest.raises(EngineError, match=rf"no answer from a Ray cluster at '{address}'"):
             run(configs, tmp_path, engine="ray", address=address)
     assert '"failed"' in before
     assert record.read_text() == before
 
 
-def test_ray_that_is_not_installed_is_said_with_what_to_install(
+def test_without_ray_the_error_says_what_to_install(
     configure: Configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(EngineError, match=r"pip install 'tokenflow\[ray\]'"):
         tokenflow.edit_many(configure(1, 1), engine="ray", run_dir=tmp_path / "run")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_nothing_left_to_do_starts_no_ray(
+    configure: Configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configs = configure(1, 1)
+    done = run(configs, tmp_path)
+    monkeypatch.setattr(ray, "init", lambda **_: pytest.fail("Ray was started"))
+    assert run(configs, tmp_path, engine="ray") == done
+
+
+def test_a_listener_receives_the_events_of_jobs_on_ray(configure: Configure, tmp_path: Path) -> None:
+    events: list[Event] = []
+    configs = configure(1, 2, "inversion.warn_below_psnr=90")
+    run(configs, tmp_path, engine="ray", workers=1, on_event=events.append)
+    progress = [event for event in events if isinstance(event, Progress)]
+    assert [event.done for event in progress if event.stage == "jobs"] == [0, 1, 2]
+    assert [event.stage for event in progress if event.done == event.total].count("decode") == 2
+    assert sum(isinstance(event, Notice) for event in events) == 2
+    assert events[-1] == Progress("jobs", 2, 2, 0.0)

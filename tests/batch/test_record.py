@@ -1,4 +1,4 @@
-"""The run directory: records that come back as they were, a lock, and what outdates a record."""
+"""The run directory: records that come back as they were, a lock, and what makes a record outdated."""
 
 from pathlib import Path
 
@@ -34,9 +34,9 @@ def test_a_record_of_other_settings_counts_as_none(tmp_path: Path) -> None:
     assert folder.read(before).state == "done"
 
 
-def test_folders_of_one_name_have_records_of_their_own(tmp_path: Path, configure: Configure) -> None:
+def test_folders_of_the_same_name_have_records_of_their_own(tmp_path: Path, configure: Configure) -> None:
     folder = RunFolder(tmp_path)
-    one, other = (Job(configure(1, 1, place=tmp_path / place)[0]) for place in "ab")
+    one, other = (Job(configure(1, 1, folder=tmp_path / name)[0]) for name in "ab")
     with folder.locked():
         folder.write(one, Record("a", one.identity, "done"))
     assert folder.read(other).state == "waiting"
@@ -60,12 +60,12 @@ def test_a_second_batch_in_the_same_directory_is_refused(tmp_path: Path) -> None
         pass
 
 
-def test_a_run_directory_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+def test_a_run_directory_that_cannot_be_written_is_an_error_that_names_the_remedy(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match="set another run directory"), RunFolder(tmp_path / "file").locked():
         pass
 
 
 def test_only_a_finished_job_has_a_result() -> None:
-    with pytest.raises(BatchError, match=r"it is failed \(no clip\)"):
+    with pytest.raises(BatchError, match=r"the job is failed \(no clip\)"):
         Record("out", "", "failed", reason="no clip").result()

@@ -1,4 +1,4 @@
-"""edit_many on this machine: sharing, going on, failures, Ctrl-C, and workers and drivers that are killed."""
+"""edit_many on this machine: shared work, resuming, failures, events, Ctrl-C, and killed workers and drivers."""
 
 import json
 import multiprocessing
@@ -20,14 +20,15 @@ import tokenflow
 from tests.batch.conftest import Configure
 from tokenflow import Record
 from tokenflow.batch import worker
-from tokenflow.batch.plan import BYTES_A_PIXEL, plan, plan_lines
+from tokenflow.batch.plan import BYTES_PER_PIXEL, plan, plan_lines
 from tokenflow.config import Config
 from tokenflow.errors import BatchError
-from tokenflow.pipeline.opening import load_model
+from tokenflow.events import Event, Notice, Progress
+from tokenflow.pipeline.job import open_model
 
 
-def run(configs: list[Config], place: Path, **options: Any) -> list[Record]:
-    return tokenflow.edit_many(configs, run_dir=place / "run", progress=False, **options)
+def run(configs: list[Config], folder: Path, **options: Any) -> list[Record]:
+    return tokenflow.edit_many(configs, run_dir=folder / "run", progress=False, **options)
 
 
 def states(records: list[Record]) -> list[str]:
@@ -35,7 +36,7 @@ def states(records: list[Record]) -> list[str]:
 
 
 def videos(configs: list[Config]) -> list[bytes]:
-    """Every result, bit by bit."""
+    """The bytes of every result."""
     return [(config.output.dir / "edited.mp4").read_bytes() for config in configs]
 
 
@@ -47,20 +48,20 @@ def test_a_batch_gives_what_each_edit_alone_gives_and_inverts_each_clip_once(
     configure: Configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loads = []
-    load = worker.load_model
-    monkeypatch.setattr(worker, "load_model", lambda config: loads.append(config) or load(config))
+    load = worker.open_model
+    monkeypatch.setattr(worker, "open_model", lambda settings: loads.append(settings) or load(settings))
     configs = configure(2, 3)
     records = run(configs, tmp_path)
     assert states(records) == ["done"] * 6
     assert [record.output for record in records] == [str(config.output.dir) for config in configs]
     assert sum(bool(record.inverted) for record in records) == 2
     assert len(loads) == 1
-    alone = configure(2, 3, place=tmp_path / "alone")
+    alone = configure(2, 3, folder=tmp_path / "alone")
     for config, record in zip(alone, records, strict=True):
-        assert np.array_equal(tokenflow.edit(config, progress=False).frames, record.result().frames)
+        assert np.array_equal(tokenflow.run(config).frames, record.result().frames)
 
 
-def test_run_again_only_what_is_missing_changed_or_failed_is_done(configure: Configure, tmp_path: Path) -> None:
+def test_a_second_run_does_only_what_is_missing_changed_or_failed(configure: Configure, tmp_path: Path) -> None:
     configs = configure(1, 4)
     configs[2] = configure(1, 1, "edit.steps=5000", f"output.dir={configs[2].output.dir}")[0]  # past training
     first = run(configs, tmp_path)
@@ -77,12 +78,10 @@ def test_run_again_only_what_is_missing_changed_or_failed_is_done(configure: Con
     assert [new > old for new, old in zip(stamps(configs[1:2] + configs[3:]), before, strict=True)] == [True, False]
 
 
-def test_a_result_that_another_edit_replaced_or_somebody_damaged_is_made_again(
-    configure: Configure, tmp_path: Path
-) -> None:
+def test_a_result_that_was_replaced_or_damaged_is_made_again(configure: Configure, tmp_path: Path) -> None:
     configs = configure(1, 4)
     run(configs, tmp_path)
-    others = [tokenflow.edit(each, progress=False) for each in configure(1, 1, "edit.prompt=a lion")]
+    others = [tokenflow.run(each) for each in configure(1, 1, "edit.prompt=a lion")]
     (configs[1].output.dir / "edited.mp4").unlink()
     (configs[2].output.dir / "config.yaml").unlink()
     kept = stamps(configs[3:])
@@ -101,10 +100,10 @@ def test_the_run_directory_may_be_that_of_a_result(configure: Configure, tmp_pat
         assert record.state == "done"
 
 
-def test_a_bug_fails_its_job_with_where_it_came_from(
+def test_a_bug_fails_its_job_and_leaves_a_traceback_in_the_record(
     configure: Configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker, "edit", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr(worker, "run", lambda *_, **__: 1 / 0)
     (record,) = run(configure(1, 1), tmp_path)
     assert record.reason == "ZeroDivisionError: division by zero"
     assert "Traceback" in (record.traceback or "")
@@ -116,19 +115,19 @@ def test_warnings_are_kept_with_their_job(configure: Configure, tmp_path: Path) 
     assert "below inversion.warn_below_psnr = 90" in (tmp_path / "run" / "index.html").read_text()
 
 
-def test_ctrl_c_keeps_what_is_done_and_leaves_the_rest_waiting(
+def test_ctrl_c_keeps_finished_jobs_and_leaves_the_others_waiting(
     configure: Configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     configs = configure(1, 3)
-    edit = worker.edit
+    run_alone = worker.run
 
     def interrupted(config: Config, **options: Any) -> Any:
         if config == configs[1]:
             raise KeyboardInterrupt
-        return edit(config, **options)
+        return run_alone(config, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr(worker, "edit", interrupted)
+        patch.setattr(worker, "run", interrupted)
         with pytest.raises(KeyboardInterrupt):
             run(configs, tmp_path)
     records = [json.loads(path.read_text()) for path in sorted((tmp_path / "run" / "jobs").iterdir())]
@@ -139,17 +138,17 @@ def test_ctrl_c_keeps_what_is_done_and_leaves_the_rest_waiting(
     assert stamps(configs[:1]) == kept
 
 
-def test_twenty_jobs_whose_workers_are_killed_five_times_are_those_of_an_undisturbed_run(
+def test_twenty_jobs_whose_workers_are_killed_five_times_give_the_results_of_an_undisturbed_run(
     configure: Configure, tmp_path: Path
 ) -> None:
-    undisturbed = configure(5, 4, place=tmp_path / "undisturbed")
+    undisturbed = configure(5, 4, folder=tmp_path / "undisturbed")
     assert states(run(undisturbed, tmp_path / "undisturbed")) == ["done"] * 20
     configs = configure(5, 4)
     over = threading.Event()
     killed: list[int] = []
 
     def kill() -> None:
-        """Kill a worker at random, a random moment after some job has begun, five times."""
+        """Five times, kill a random worker at a random moment after some job has started."""
         noise = random.Random(0)
         while len(killed) < 5 and not over.is_set():
             time.sleep(noise.uniform(0.01, 0.1))
@@ -164,7 +163,7 @@ def test_twenty_jobs_whose_workers_are_killed_five_times_are_those_of_an_undistu
     killer = threading.Thread(target=kill)
     killer.start()
     try:
-        # As often as there are kills, so that not even five of one job make it fail.
+        # As many retries as kills, so that a job survives even all five.
         records = run(configs, tmp_path, workers=2, retries=5)
     finally:
         over.set()
@@ -185,12 +184,12 @@ if __name__ == "__main__":
 """
 
 
-def start_script(script: str, configs: list[Config], place: Path, workers: int) -> subprocess.Popen[str]:
-    (place / "script.py").write_text(script)
-    files = [place / f"{index}.yaml" for index in range(len(configs))]
+def start_script(script: str, configs: list[Config], folder: Path, workers: int) -> subprocess.Popen[str]:
+    (folder / "script.py").write_text(script)
+    files = [folder / f"{index}.yaml" for index in range(len(configs))]
     for file, config in zip(files, configs, strict=True):
         file.write_text(config.to_yaml())
-    command = [sys.executable, place / "script.py", place / "run", str(workers), *files]
+    command = [sys.executable, folder / "script.py", folder / "run", str(workers), *files]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path.cwd())}
     return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True)
 
@@ -204,70 +203,102 @@ def alive(group: int) -> bool:
     return True
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
-def test_a_driver_that_is_stopped_leaves_no_worker_and_loses_only_the_jobs_in_hand(
-    how: signal.Signals, configure: Configure, tmp_path: Path
+@pytest.mark.skipif(os.name == "nt", reason="needs process groups")
+@pytest.mark.parametrize("name", ["SIGKILL", "SIGINT"])
+def test_a_stopped_driver_leaves_no_worker_and_loses_only_the_jobs_in_progress(
+    name: str, configure: Configure, tmp_path: Path
 ) -> None:
     configs = configure(2, 3, "inversion.steps=20", "edit.steps=20")
     process = start_script(SCRIPT, configs, tmp_path, workers=2)
     while process.poll() is None and not any((config.output.dir / "report.json").exists() for config in configs):
         time.sleep(0.02)
-    process.send_signal(how)
+    process.send_signal(signal.Signals[name])
     process.wait()
     deadline = time.monotonic() + 20
     while alive(process.pid) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not alive(process.pid)
-    if how == signal.SIGINT:
+    if name == "SIGINT":
         assert not list(tmp_path.rglob("*.partial"))
     done = [config for config in configs if (config.output.dir / "report.json").exists()]
     recorded = [json.loads(path.read_text())["state"] for path in (tmp_path / "run" / "jobs").iterdir()]
     assert 0 < len(done) < len(configs)
-    assert recorded.count("done") >= len(done) - 2  # a result may have been moved in place and not yet written down
+    assert recorded.count("done") >= len(done) - 2  # a result may have been moved in place and not yet recorded
     kept = dict(zip([config.output.dir for config in done], stamps(done), strict=True))
     assert states(run(configs, tmp_path)) == ["done"] * len(configs)
     changed = [config for config in done if stamps([config])[0] != kept[config.output.dir]]
     assert len(changed) <= 2
 
 
-def test_a_script_without_a_main_guard_is_told_so(configure: Configure, tmp_path: Path) -> None:
+def test_a_script_without_a_main_guard_gets_an_error_that_says_so(configure: Configure, tmp_path: Path) -> None:
     unguarded = SCRIPT.replace('if __name__ == "__main__":', "if True:")
     process = start_script(unguarded, configure(1, 1), tmp_path, workers=2)
     _, shown = process.communicate()
     assert process.returncode != 0
-    assert "EngineError: a worker process could not start" in shown
+    assert "EngineError: a worker process could not start (exit status 1)" in shown
     assert "if __name__ == '__main__'" in shown
 
 
-@pytest.mark.filterwarnings("ignore:another run is making")
 def test_edits_of_a_clip_that_start_together_invert_it_once(configure: Configure) -> None:
-    stages: list[set[str]] = [set(), set()]
-    # The lock is the file's, so threads stand for processes here.
+    events: list[list[Event]] = [[], []]
+    # The file is locked, so threads can stand for processes here.
     threads = []
-    for config, heard in zip(configure(1, 2), stages, strict=True):
-        options = {"model": load_model(config), "progress": lambda stage, *_, heard=heard: heard.add(stage)}
-        threads.append(threading.Thread(target=tokenflow.edit, args=[config], kwargs=options))
+    for config, received in zip(configure(1, 2), events, strict=True):
+        options = {"model": open_model(config.model), "on_event": received.append}
+        threads.append(threading.Thread(target=tokenflow.run, args=[config], kwargs=options))
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert all({"edit", "decode"} <= heard for heard in stages)
-    assert sorted("invert" in heard for heard in stages) == [False, True]
+    stages = [{event.stage for event in received if isinstance(event, Progress)} for received in events]
+    assert all({"edit", "decode"} <= each for each in stages)
+    assert sorted("invert" in each for each in stages) == [False, True]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_listener_receives_progress_and_notices_of_all_jobs_and_how_many_are_done(
+    workers: int, configure: Configure, tmp_path: Path
+) -> None:
+    configs = configure(1, 3, "inversion.warn_below_psnr=90")
+    run(configs[:1], tmp_path)
+    events: list[Event] = []
+    run(configs, tmp_path, workers=workers, on_event=events.append)
+    progress = [event for event in events if isinstance(event, Progress)]
+    assert [(event.done, event.total) for event in progress if event.stage == "jobs"] == [(1, 3), (2, 3), (3, 3)]
+    finished = [event.stage for event in progress if event.done == event.total]
+    assert finished.count("edit") == finished.count("decode") == 2
+    notices = [event.message for event in events if isinstance(event, Notice)]
+    assert len(notices) == 2
+    assert all("below inversion.warn_below_psnr = 90" in notice for notice in notices)
+
+
+def test_an_error_of_the_listener_ends_the_batch_unchanged(configure: Configure, tmp_path: Path) -> None:
+    error = ConnectionAbortedError("the browser is gone")
+
+    def fail(event: Event) -> None:
+        if isinstance(event, Progress) and event.stage == "edit":
+            raise error
+
+    with pytest.raises(ConnectionAbortedError) as raised:
+        run(configure(1, 2), tmp_path, on_event=fail)
+    assert raised.value is error
+    records = [json.loads(path.read_text()) for path in (tmp_path / "run" / "jobs").iterdir()]
+    assert {record["state"] for record in records} == {"waiting"}
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"workers": 0}, "one worker or more; got 0"),
-        ({"workers": 1.5}, "one worker or more; got 1.5"),
-        ({"engine": "ray", "gpus": -1.0}, "0 GPUs a worker or more; got -1.0"),
-        ({"engine": "ray", "gpus": float("nan")}, "0 GPUs a worker or more; got nan"),
-        ({"retries": -1}, "0 retries or more; got -1"),
-        ({"engine": "cloud"}, "no engine 'cloud'; expected local or ray"),
-        ({"address": "auto"}, "are for the engine ray"),
+        ({"workers": 0}, "one worker or more, got 0"),
+        ({"workers": 1.5}, "one worker or more, got 1.5"),
+        ({"engine": "ray", "gpus": -1.0}, "0 GPUs per worker or more, got -1.0"),
+        ({"engine": "ray", "gpus": float("nan")}, "0 GPUs per worker or more, got nan"),
+        ({"retries": -1}, "0 retries or more, got -1"),
+        ({"engine": "cloud"}, "unknown engine 'cloud'; expected local or ray"),
+        ({"address": "auto"}, "are options of the engine ray"),
     ],
 )
-def test_options_that_make_no_sense_are_said(
+def test_invalid_options_are_refused_before_any_work(
     options: dict[str, Any], message: str, configure: Configure, tmp_path: Path
 ) -> None:
     with pytest.raises(BatchError, match=message):
@@ -275,7 +306,7 @@ def test_options_that_make_no_sense_are_said(
     assert not (tmp_path / "run").exists()
 
 
-def test_a_plan_tells_what_is_new_shared_stored_and_kept_and_writes_nothing(
+def test_a_plan_lists_what_is_new_shared_stored_and_kept_and_writes_nothing(
     configure: Configure, tmp_path: Path
 ) -> None:
     configs = configure(2, 2)
@@ -292,18 +323,18 @@ def test_a_plan_tells_what_is_new_shared_stored_and_kept_and_writes_nothing(
     ]
     lines = plan_lines(after)
     assert lines[-3:-1] == [
-        "3 to edit, 1 done already",
-        "inversions: 1 to make, 1 shared with a job before, 1 stored",
+        "3 to edit, 1 already done",
+        "inversions: 1 new, 1 shared with an earlier job, 1 stored",
     ]
 
 
-def test_the_disk_of_an_inversion_is_estimated_well(configure: Configure, tmp_path: Path) -> None:
+def test_the_disk_space_of_an_inversion_is_estimated_well(configure: Configure, tmp_path: Path) -> None:
     configs = configure(1, 2)
     new, shared = plan(configs, tmp_path / "run")
     run(configs, tmp_path)
     kept = [path for path in (tmp_path / "trajectories").rglob("*") if path.suffix in (".safetensors", ".rgb")]
     taken = sum(path.stat().st_size for path in kept)
     pixels = sum(path.stat().st_size for path in kept if path.suffix == ".rgb") / 3
-    estimated = new.bytes - shared.bytes - BYTES_A_PIXEL["ffv1"] * pixels  # the reconstruction's is but a rough one
-    # Each file of latents has a header of some hundred bytes, which counts at this size only.
+    estimated = new.bytes - shared.bytes - BYTES_PER_PIXEL["ffv1"] * pixels  # a rough estimate
+    # Each file of latents has a header of a hundred bytes or so, which only matters at this size.
     assert taken - 200 * len(kept) <= estimated <= taken

@@ -1,4 +1,4 @@
-"""From what is written on a command line to configurations."""
+"""From the words of a command line to configurations."""
 
 import shutil
 from pathlib import Path
@@ -13,14 +13,14 @@ from tokenflow.errors import BatchError, TokenflowWarning
 SHIPPED = Path(__file__).parents[2] / "configs"
 
 
-def written(path: Path, **settings: object) -> str:
+def write_yaml(path: Path, **settings: object) -> str:
     path.write_text(yaml.safe_dump(settings, sort_keys=False))
     return str(path)
 
 
 @pytest.fixture
 def matrix(tmp_path: Path) -> str:
-    return written(
+    return write_yaml(
         tmp_path / "matrix.yaml",
         clips={
             "dog": {"path": "dog.mp4", "prompt": "a ${words.animal} on grass", "words": {"animal": "dog"}},
@@ -50,14 +50,14 @@ def test_a_matrix_is_every_clip_with_every_edit(matrix: str) -> None:
     assert [config.clip.frames for config in configs] == [None, None, 8, 8]
 
 
-def test_overrides_are_over_every_job_and_an_output_directory_is_parted_among_them(matrix: str) -> None:
+def test_overrides_apply_to_every_job_and_an_output_directory_is_split_among_them(matrix: str) -> None:
     configs = read_configs([matrix], ["edit.steps=3", "output.dir=elsewhere"])
     assert {config.edit.steps for config in configs} == {3}
     assert len({config.output.dir for config in configs}) == 4
     assert {str(config.output.dir.parent) for config in configs} == {"elsewhere"}
 
 
-def test_the_matrix_that_ships_is_sound() -> None:
+def test_the_shipped_matrix_is_valid() -> None:
     configs = read_configs([str(SHIPPED / "batch" / "three_clips.yaml")])
     assert len({config.output.dir for config in configs}) == len(configs) > 3
     assert all((SHIPPED.parent / config.clip.path).is_file() for config in configs)
@@ -65,18 +65,20 @@ def test_the_matrix_that_ships_is_sound() -> None:
 
 def test_files_and_patterns_are_read_in_order(material: Path, tmp_path: Path) -> None:
     for name in ("b", "a"):
-        written(tmp_path / f"{name}.yaml", extends=str(material / "edit.yaml"), output={"dir": name})
+        write_yaml(tmp_path / f"{name}.yaml", extends=str(material / "edit.yaml"), output={"dir": name})
     found = read_configs([str(material / "edit.yaml"), str(tmp_path / "*.yaml")])
     assert [str(config.output.dir) for config in found] == ["unset", "a", "b"]
     assert found[0] == load_config(material / "edit.yaml")
 
 
-def test_a_folder_of_clips_gets_one_edit(material: Path, tmp_path: Path) -> None:
+def test_a_folder_of_clips_gets_one_edit_each_and_other_files_are_skipped(material: Path, tmp_path: Path) -> None:
     folder = tmp_path / "clips"
     shutil.copytree(material / "clips", folder)
     (folder / "notes.txt").touch()
     (folder / ".hidden.mp4").touch()
-    with pytest.warns(TokenflowWarning, match=r"left out of .*clips, being no clips by their names: notes\.txt$"):
+    with pytest.warns(
+        TokenflowWarning, match=r"skipped in .*clips, as their extensions are not those of clips: notes\.txt$"
+    ):
         configs = read_configs([str(folder)], ["output.dir=out"], edit=material / "edit.yaml")
     assert [str(config.output.dir) for config in configs] == [f"out/clip{index}" for index in range(5)]
     assert [config.clip.path for config in configs] == [folder / f"clip{index}.mp4" for index in range(5)]
@@ -84,7 +86,7 @@ def test_a_folder_of_clips_gets_one_edit(material: Path, tmp_path: Path) -> None
     assert pattern == configs[:2]
 
 
-def test_a_folder_of_pictures_is_a_clip_alone_and_among_others(material: Path, tmp_path: Path) -> None:
+def test_a_folder_of_images_is_a_clip_alone_and_among_others(material: Path, tmp_path: Path) -> None:
     folder = tmp_path / "clips"
     (folder / "drawn").mkdir(parents=True)
     (folder / "drawn" / "1.png").touch()
@@ -96,58 +98,56 @@ def test_a_folder_of_pictures_is_a_clip_alone_and_among_others(material: Path, t
     assert len(read_configs([str(folder)], edit=material / "edit.yaml")) == 2
 
 
-def test_results_of_a_folder_go_where_those_of_a_matrix_go(material: Path, tmp_path: Path) -> None:
+def test_results_of_single_clips_go_where_those_of_a_matrix_go(material: Path, tmp_path: Path) -> None:
     settings = yaml.safe_load((material / "edit.yaml").read_text())
     del settings["output"]
-    edit = Path(written(tmp_path / "golden.yaml", **settings))
+    edit = Path(write_yaml(tmp_path / "golden.yaml", **settings))
     (config,) = read_configs([str(material / "clips" / "clip1.mp4")], edit=edit)
     assert str(config.output.dir) == "outputs/golden/clip1"
 
 
-def test_one_mistake_of_many_jobs_is_said_once(tmp_path: Path) -> None:
+def test_a_mistake_shared_by_many_jobs_is_listed_once(tmp_path: Path) -> None:
     clips = {f"clip{index}": {"path": "x", "prompt": "x"} for index in range(20)}
-    file = written(tmp_path / "matrix.yaml", clips=clips, edits={"a": {"prompt": "a"}}, outputt={"dir": "x"})
-    with pytest.raises(BatchError, match=r"clip0 × a\) and 19 more: .*outputt") as said:
+    file = write_yaml(tmp_path / "matrix.yaml", clips=clips, edits={"a": {"prompt": "a"}}, outputt={"dir": "x"})
+    with pytest.raises(BatchError, match=r"clip0 × a\) and 19 more: .*outputt") as error:
         read_configs([file])
-    assert str(said.value).count("outputt") == 1
+    assert str(error.value).count("outputt") == 1
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({"clips": {"dog": {"path": "dog.mp4", "prompt": "a dog"}}}, "expected `edits:` with names"),
-        ({"clips": ["dog.mp4"], "edits": {"a": {"prompt": "a"}}}, "expected `clips:` with names"),
-        ({"clips": {"dog": "dog.mp4"}, "edits": {"a": {"prompt": "a"}}}, "clips.dog holds dog.mp4"),
+        ({"clips": {"dog": {"path": "dog.mp4", "prompt": "a dog"}}}, "expected `edits:` with a section"),
+        ({"clips": ["dog.mp4"], "edits": {"a": {"prompt": "a"}}}, "expected `clips:` with a section"),
+        ({"clips": {"dog": "dog.mp4"}, "edits": {"a": {"prompt": "a"}}}, "clips.dog is dog.mp4"),
         ({"clips": {"a/b": {"path": "x", "prompt": "x"}}, "edits": {"a": {"prompt": "a"}}}, "without /"),
-        ({"clips": {"": {"path": "x", "prompt": "x"}}, "edits": {"a": {"prompt": "a"}}}, "a name in one line"),
+        ({"clips": {"": {"path": "x", "prompt": "x"}}, "edits": {"a": {"prompt": "a"}}}, "expected one line"),
         ({"clips": {"dog": {"path": "x", "promt": "x"}}, "edits": {"a": {"prompt": "a"}}}, r"dog × a\): .*clip.promt"),
     ],
 )
-def test_mistakes_in_a_matrix_say_where(content: dict[str, object], message: str, tmp_path: Path) -> None:
+def test_a_mistake_in_a_matrix_is_located(content: dict[str, object], message: str, tmp_path: Path) -> None:
     with pytest.raises(BatchError, match=message):
-        read_configs([written(tmp_path / "matrix.yaml", model={"path": "m"}, **content)])
+        read_configs([write_yaml(tmp_path / "matrix.yaml", model={"path": "m"}, **content)])
 
 
-def test_mistakes_of_several_files_come_together(tmp_path: Path) -> None:
-    wrong = written(tmp_path / "wrong.yaml", clip={"path": "x"})
-    said = r"nothing matches '.*\*'; .*clip\.prompt: missing.*; there is no configuration file 'gone\.yaml'"
-    with pytest.raises(BatchError, match=said):
+def test_mistakes_in_several_files_are_listed_together(tmp_path: Path) -> None:
+    wrong = write_yaml(tmp_path / "wrong.yaml", clip={"path": "x"})
+    message = r"nothing matches '.*\*'; .*clip\.prompt: missing.*; configuration file 'gone\.yaml' not found"
+    with pytest.raises(BatchError, match=message):
         read_configs([str(tmp_path / "none*"), wrong, "gone.yaml"])
 
 
-def test_a_folder_without_an_edit_a_folder_without_clips_and_a_pattern_of_nothing(
-    material: Path, tmp_path: Path
-) -> None:
+def test_sources_that_give_no_configuration_are_refused(material: Path, tmp_path: Path) -> None:
     with pytest.raises(BatchError, match="give --edit"):
         read_configs([str(material / "clips")])
-    with pytest.raises(BatchError, match="there are no clips in"):
+    with pytest.raises(BatchError, match="found no clips in"):
         read_configs([str(tmp_path)], edit=material / "edit.yaml")
     with pytest.raises(BatchError, match="nothing matches"):
         read_configs([str(tmp_path / "*.yaml")])
     with pytest.raises(BatchError, match=r"clip0\.mp4 is a clip; to edit it, give --edit"):
         read_configs([str(material / "clips" / "clip0.mp4")])
-    with pytest.raises(BatchError, match=r"expected a list .*; got 'edit\.yaml' alone"):
+    with pytest.raises(BatchError, match=r"expected a list .*, got 'edit\.yaml'; put it in a list"):
         read_configs("edit.yaml")
-    matrix = Path(written(tmp_path / "matrix.yaml", clips={}, edits={}))
+    matrix = Path(write_yaml(tmp_path / "matrix.yaml", clips={}, edits={}))
     with pytest.raises(BatchError, match=r"matrix\.yaml is a matrix"):
         read_configs([str(material / "clips")], edit=matrix)

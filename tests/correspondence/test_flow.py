@@ -13,7 +13,7 @@ from torch import Tensor
 
 from tokenflow.correspondence import flow as flow_module
 from tokenflow.correspondence.base import identity
-from tokenflow.correspondence.flow import PIXELS_A_LATENT, FlowCorrespondence, chain_flows, confidence, warp_image
+from tokenflow.correspondence.flow import MIN_RESOLUTION, FlowCorrespondence, chain_flows, confidence, warp_image
 from tokenflow.propagation.warp import OCCLUDED_BELOW
 from tools.mini_sd.build_clips import CLIPS
 from tools.mini_sd.clip import Clip, Motion
@@ -127,7 +127,7 @@ def test_coarser_grids_are_averages_of_the_finest(factor: int) -> None:
 def test_neighbours_are_computed_once_for_all_pairs_both_orders_and_all_grids(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
 
-    def counted(first: np.ndarray, second: np.ndarray, *, fine: bool) -> np.ndarray:
+    def counted(first: np.ndarray, second: np.ndarray, *, fine: bool, smoothness: float) -> np.ndarray:
         calls.append(fine)
         return np.zeros((*first.shape, 2), np.float32)
 
@@ -143,7 +143,7 @@ def test_flow_is_followed_from_frame_to_frame_in_both_orders(monkeypatch: pytest
     """Between frames k and k + 1 everything moves by k + 1 latents to the right."""
     frames = np.stack([np.full((HEIGHT, WIDTH, 3), number, np.uint8) for number in range(4)])
 
-    def flow(first: np.ndarray, second: np.ndarray, *, fine: bool) -> np.ndarray:
+    def flow(first: np.ndarray, second: np.ndarray, *, fine: bool, smoothness: float) -> np.ndarray:
         earlier, later = (int(each[0, 0]) for each in (first, second))
         latents = max(earlier, later) * (1 if later > earlier else -1)
         size = first.shape[1] / COLUMNS  # pixels a latent
@@ -217,7 +217,7 @@ def test_confidence_is_half_where_the_way_back_misses_by_the_tolerance(dx: float
 
 
 def test_a_token_that_stands_still_is_lost_where_the_way_back_misses_by_half_a_latent() -> None:
-    half = PIXELS_A_LATENT / 2
+    half = MIN_RESOLUTION / 2
     missed_by = [confidence(constant(0, 0), constant(miss * half, 0))[6, 8] for miss in (1, 1.1)]
     assert missed_by[0] > OCCLUDED_BELOW > missed_by[1]
 
@@ -328,7 +328,7 @@ def test_flow_back_is_followed_through_the_frames_in_their_order_back(monkeypatc
     """From frame 2 to 1 everything moves by four latents to the left, from 1 to 0 what is in the left half by two."""
     frames = np.stack([np.full((HEIGHT, WIDTH, 3), number, np.uint8) for number in range(3)])
 
-    def flow(first: np.ndarray, second: np.ndarray, *, fine: bool) -> np.ndarray:
+    def flow(first: np.ndarray, second: np.ndarray, *, fine: bool, smoothness: float) -> np.ndarray:
         found = np.zeros((*first.shape, 2), np.float32)
         size = first.shape[1] / COLUMNS  # pixels a latent
         if (first[0, 0], second[0, 0]) == (2, 1):

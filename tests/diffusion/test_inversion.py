@@ -6,100 +6,112 @@ import torch
 from torch import Tensor
 
 from tests.tiny import tiny_model
-from tokenflow.diffusion.inversion import Level, PredictNoise, invert
+from tokenflow.diffusion.inversion import LatentsAt, PredictAt, invert_latents
+from tokenflow.diffusion.levels import Level
 from tokenflow.diffusion.sampling import sample
-from tokenflow.diffusion.schedules import CLEAN, Schedule, Step, ddim_step
+from tokenflow.diffusion.schedules import DiffusionSchedule, Schedule, Step
 
 CLEAN_LATENTS = torch.randn(3, 4, 8, 8, generator=torch.Generator().manual_seed(0))
 
 
 def inverted(
-    predict: PredictNoise, schedule: Schedule, steps: int, clean: Tensor = CLEAN_LATENTS, **how: Any
-) -> list[Level]:
+    predict: PredictAt, schedule: Schedule, steps: int, clean: Tensor = CLEAN_LATENTS, **options: Any
+) -> list[LatentsAt]:
     """Every level, the clean one first."""
-    start = (CLEAN, clean)
-    return [start, *invert([start], schedule.steps(steps), predict, schedule, **{"batch_size": 2, **how})]
+    start = (schedule.clean, clean)
+    options = {"batch_size": 2, **options}
+    return [start, *invert_latents([start], schedule.steps(steps), predict, schedule.parametrisation, **options)]
 
 
-def sampled(noisy: Tensor, predict: PredictNoise, schedule: Schedule, steps: int) -> Tensor:
+def sampled(noisy: Tensor, predict: PredictAt, schedule: Schedule, steps: int) -> Tensor:
     """Sampling back from the noisiest level."""
 
-    def noise(latents: Tensor, step: Step) -> list[tuple[list[int], Tensor]]:
-        return [([frame], predict(latents[[frame]], step.timestep)) for frame in range(len(latents))]
+    def frame_by_frame(latents: Tensor, step: Step) -> list[tuple[list[int], Tensor]]:
+        return [([index], predict(latents[[index]], step.at)) for index in range(len(latents))]
 
-    *_, restored = sample(noisy, schedule.steps(steps), noise, schedule)
+    *_, restored = sample(noisy, schedule.steps(steps), frame_by_frame, schedule.parametrisation)
     return restored
 
 
-def tiny_predict() -> tuple[PredictNoise, Schedule]:
-    model = tiny_model()
-    prompt = model.encode_prompt("a dog")
-    return lambda latents, timestep: model.predict(latents, timestep, prompt)[0], model.schedule
+def tiny_predict(**model: Any) -> tuple[PredictAt, Schedule]:
+    tiny = tiny_model(**model)
+    prompt = tiny.condition("a dog")
+    return lambda latents, level: tiny.predict(latents, level, prompt)[0], tiny.schedule
 
 
-def error_of_the_round_trip(iterations: int, steps: int = 10) -> float:
+def round_trip_error(iterations: int, steps: int = 10, **model: Any) -> float:
     """Mean distance of the tiny model's inversion, sampled back, from where it began."""
-    predict, schedule = tiny_predict()
+    predict, schedule = tiny_predict(**model)
     levels = inverted(predict, schedule, steps, iterations=iterations)
     return (sampled(levels[-1][1], predict, schedule, steps) - CLEAN_LATENTS).abs().mean().item()
 
 
-def error_of_the_published_inversion(steps: int = 10) -> float:
-    """The same with ε(x_s, t) in each step, as the code of Plug-and-Play and TokenFlow has it."""
-    predict, schedule = tiny_predict()
+def published_round_trip_error(steps: int = 10, **model: Any) -> float:
+    """The same with p(x_s, t) in each step, as in the code of Plug-and-Play and TokenFlow."""
+    predict, schedule = tiny_predict(**model)
     latents = CLEAN_LATENTS
     for step in reversed(schedule.steps(steps)):
-        noise = predict(latents, step.timestep)
-        latents = ddim_step(latents, noise, schedule.alpha(step.next_timestep), schedule.alpha(step.timestep))
+        latents = schedule.parametrisation.step_back(latents, predict(latents, step.at), step.to, step.at)
     return (sampled(latents, predict, schedule, steps) - CLEAN_LATENTS).abs().mean().item()
 
 
-def test_with_noise_that_does_not_depend_on_the_latents_sampling_is_the_exact_inverse() -> None:
+def test_with_a_prediction_that_does_not_depend_on_the_latents_sampling_is_the_exact_inverse() -> None:
     schedule = tiny_model().schedule
     noise = torch.randn(3, 4, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-    clean = CLEAN_LATENTS.double()
-    double = partial(torch.empty, dtype=torch.float64)
+    clean, double = CLEAN_LATENTS.double(), partial(torch.empty, dtype=torch.float64)
     levels = inverted(lambda latents, _: noise[: len(latents)], schedule, 25, clean, batch_size=3, scratch=double)
-    restored = sampled_whole(levels[-1][1], noise, schedule, 25)
+    everything = list(range(len(noise)))
+    *_, restored = sample(
+        levels[-1][1], schedule.steps(25), lambda *_: [(everything, noise)], schedule.parametrisation, double
+    )
     # Double precision, 50 steps.
     torch.testing.assert_close(restored, clean, rtol=1e-12, atol=1e-12)
 
 
-def sampled_whole(noisy: Tensor, noise: Tensor, schedule: Schedule, steps: int) -> Tensor:
-    """Sampling back with one noise for all levels."""
-    everything = list(range(len(noisy)))
-    double = partial(torch.empty, dtype=torch.float64)
-    *_, restored = sample(noisy, schedule.steps(steps), lambda *_: [(everything, noise)], schedule, double)
-    return restored
-
-
-def test_every_step_is_yielded_with_its_time_step_from_the_cleanest_on() -> None:
+def test_every_level_is_yielded_from_the_cleanest_on() -> None:
     schedule = tiny_model().schedule
     levels = inverted(lambda x, _: x, schedule, 5)
-    assert [timestep for timestep, _ in levels] == [CLEAN, *(step.timestep for step in reversed(schedule.steps(5)))]
+    assert [level for level, _ in levels] == [schedule.clean, *(step.at for step in reversed(schedule.steps(5)))]
 
 
 @pytest.mark.parametrize("done", [0, 1, 2, 3, 5])
-def test_going_on_from_any_step_gives_what_an_uninterrupted_inversion_gives(done: int) -> None:
+def test_continuing_from_any_level_gives_what_an_uninterrupted_inversion_gives(done: int) -> None:
     predict, schedule = tiny_predict()
     whole = inverted(predict, schedule, 6)
-    rest = invert(whole[: done + 1], schedule.steps(6)[: 6 - done], predict, schedule, batch_size=2)
-    for (timestep, latents), (expected_timestep, expected) in zip(rest, whole[done + 1 :], strict=True):
-        assert timestep == expected_timestep
+    steps = schedule.steps(6)[: 6 - done]
+    rest = invert_latents(whole[: done + 1], steps, predict, schedule.parametrisation, batch_size=2)
+    for (level, latents), (expected_level, expected) in zip(rest, whole[done + 1 :], strict=True):
+        assert level == expected_level
         assert torch.equal(latents, expected)
 
 
-def test_iterations_bring_the_round_trip_closer_to_the_identity() -> None:
-    errors = [error_of_the_round_trip(iterations) for iterations in (1, 2, 4)]
+@pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
+def test_iterations_bring_the_round_trip_closer_to_the_identity(prediction_type: str) -> None:
+    errors = [round_trip_error(iterations, prediction_type=prediction_type) for iterations in (1, 2, 4)]
+    float32 = 1e-6  # what rounding leaves of an exact inverse
     assert errors[1] < errors[0] / 2
-    assert errors[2] < errors[1] / 2
+    assert errors[2] < max(errors[1] / 2, float32)
 
 
-def test_one_iteration_comes_closer_than_the_published_inversion() -> None:
-    assert error_of_the_round_trip(1) < error_of_the_published_inversion() / 2
+@pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
+def test_one_iteration_is_more_exact_than_the_published_inversion(prediction_type: str) -> None:
+    ours = round_trip_error(1, prediction_type=prediction_type)
+    assert ours < published_round_trip_error(prediction_type=prediction_type) / 2
 
 
-def test_sampling_yields_once_a_step_and_ends_at_the_clean_level() -> None:
+def test_a_model_with_zero_terminal_snr_is_inverted_to_pure_noise_and_back() -> None:
+    model: dict[str, Any] = {"prediction_type": "v_prediction", "zero_terminal_snr": True}
+    predict, schedule = tiny_predict(**model)
+    levels = inverted(predict, schedule, 10, iterations=6)
+    noisiest, latents = levels[-1]
+    assert noisiest.signal == 0
+    assert latents.isfinite().all()
+    restored = sampled(latents, predict, schedule, 10)
+    # Six fixed-point iterations per step.
+    torch.testing.assert_close(restored, CLEAN_LATENTS, rtol=0, atol=2e-2)
+
+
+def test_sampling_yields_once_per_step_and_ends_at_the_clean_level() -> None:
     schedule = tiny_model().schedule
     steps = schedule.steps(4)
     asked: list[Step] = []
@@ -108,30 +120,39 @@ def test_sampling_yields_once_a_step_and_ends_at_the_clean_level() -> None:
         asked.append(step)
         return [([0, 2], latents[[0, 2]]), ([1], latents[[1]])]
 
-    assert len(list(sample(CLEAN_LATENTS, steps, predict, schedule))) == 4
+    assert len(list(sample(CLEAN_LATENTS, steps, predict, schedule.parametrisation))) == 4
     assert asked == list(steps)
-    assert asked[-1].next_timestep == CLEAN
+    assert asked[-1].to == schedule.clean
 
 
 @pytest.mark.parametrize("iterations", [1, 2])
-def test_each_step_asks_for_a_prediction_an_iteration_and_the_second_and_the_last_for_one_more(iterations: int) -> None:
-    asked: list[int] = []
+def test_each_step_takes_a_network_call_per_iteration_and_the_second_and_the_noisiest_one_more(
+    iterations: int,
+) -> None:
+    asked: list[Level] = []
 
-    def predict(latents: Tensor, timestep: int) -> Tensor:
-        asked.append(timestep)
+    def predict(latents: Tensor, level: Level) -> Tensor:
+        asked.append(level)
         return latents
 
     schedule = tiny_model().schedule
     inverted(predict, schedule, 4, iterations=iterations, batch_size=3)
-    *_, third, second, first = (asked.count(step.timestep) for step in schedule.steps(4))
+    *_, third, second, first = (asked.count(step.at) for step in schedule.steps(4))
     assert (first, second, third) == (iterations, iterations + 1, iterations)
-    assert asked.count(schedule.steps(4)[0].timestep) == iterations + 1
+    assert asked.count(schedule.steps(4)[0].at) == iterations + 1
 
 
-def test_a_first_step_of_no_length_changes_nothing_and_is_no_past() -> None:
-    """Where the schedule has no offset, its first time step is as noisy as its clean level."""
-    plain = tiny_model().schedule
-    schedule = Schedule({**plain._scheduler.config, "steps_offset": 0})
+def test_a_first_step_of_no_length_changes_nothing_and_is_not_extrapolated_from() -> None:
+    """Without an offset, the first time step of the schedule is as noisy as its clean level."""
+    schedule = DiffusionSchedule(
+        {
+            "beta_start": 0.00085,
+            "beta_end": 0.012,
+            "beta_schedule": "scaled_linear",
+            "set_alpha_to_one": False,
+            "steps_offset": 0,
+        }
+    )
     levels = inverted(lambda x, _: x, schedule, 4)
     torch.testing.assert_close(levels[1][1], CLEAN_LATENTS)
     assert all(latents.isfinite().all() for _, latents in levels)

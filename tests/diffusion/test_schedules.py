@@ -1,10 +1,13 @@
+"""Levels and steps beside diffusers' own schedulers."""
+
+import numpy as np
 import pytest
 import torch
-from diffusers import DDIMInverseScheduler, DDIMScheduler
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from diffusers import DDIMInverseScheduler, DDIMScheduler, FlowMatchEulerDiscreteScheduler
 
-from tokenflow.diffusion.schedules import CLEAN, Schedule, add_noise, ddim_step, noise_between, shared_noise
+from tokenflow.diffusion.levels import CLEAN_TIME
+from tokenflow.diffusion.parametrisation import NoisePrediction, VelocityPrediction, step
+from tokenflow.diffusion.schedules import DiffusionSchedule, FlowSchedule, last_steps
 from tokenflow.errors import ConfigError, ModelError
 
 STABLE_DIFFUSION = {
@@ -18,108 +21,152 @@ STABLE_DIFFUSION = {
     "prediction_type": "epsilon",
 }
 
+ZERO_TERMINAL = {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing", "prediction_type": "v_prediction"}
 
-def diffusers_scheduler(**changes: object) -> DDIMScheduler:
+FLUX = {
+    "shift": 3.0,
+    "use_dynamic_shifting": True,
+    "base_shift": 0.5,
+    "max_shift": 1.15,
+    "base_image_seq_len": 256,
+    "max_image_seq_len": 4096,
+}
+
+
+def ddim(**changes: object) -> DDIMScheduler:
     return DDIMScheduler(**{**STABLE_DIFFUSION, **changes})
 
 
-def noise_like(latents: torch.Tensor, seed: int) -> torch.Tensor:
-    return torch.randn(latents.shape, generator=torch.Generator().manual_seed(seed), dtype=latents.dtype)
+def gaussian(seed: int) -> torch.Tensor:
+    return torch.randn(2, 4, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
 
 @pytest.mark.parametrize("spacing", ["leading", "trailing", "linspace"])
 @pytest.mark.parametrize("count", [1, 7, 25, 50])
-def test_time_steps_are_diffusers_own(spacing: str, count: int) -> None:
-    reference = diffusers_scheduler(timestep_spacing=spacing)
+def test_time_steps_are_those_of_diffusers(spacing: str, count: int) -> None:
+    reference = ddim(timestep_spacing=spacing)
     reference.set_timesteps(count)
-    steps = Schedule(reference.config).steps(count)
-    assert [step.timestep for step in steps] == reference.timesteps.tolist()
-    assert [step.next_timestep for step in steps] == [*reference.timesteps.tolist()[1:], CLEAN]
+    steps = DiffusionSchedule(reference.config).steps(count)
+    assert [each.at.time for each in steps] == reference.timesteps.tolist()
+    assert [each.to.time for each in steps] == [*reference.timesteps.tolist()[1:], CLEAN_TIME]
 
 
-@pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction", "sample"])
-def test_every_sampling_step_is_diffusers_ddim_step(prediction_type: str) -> None:
-    reference = diffusers_scheduler(prediction_type=prediction_type)
+@pytest.mark.parametrize(
+    "changes", [{}, {"prediction_type": "v_prediction"}, ZERO_TERMINAL], ids=["noise", "velocity", "zero terminal SNR"]
+)
+def test_every_sampling_step_is_that_of_diffusers_ddim(changes: dict[str, object]) -> None:
+    reference = ddim(**changes)
     reference.set_timesteps(25)
-    schedule = Schedule(reference.config)
-    latents = noise_like(torch.empty(2, 4, 8, 8, dtype=torch.float64), 0)
-    for step in schedule.steps(25):
-        output = noise_like(latents, 1 + step.index)
-        expected = reference.step(output, step.timestep, latents).prev_sample
-        noise = schedule.noise(output, latents, step.timestep)
-        moved = ddim_step(latents, noise, schedule.alpha(step.timestep), schedule.alpha(step.next_timestep))
-        # Same arithmetic in double precision; diffusers' table of ᾱ is float32 in both.
+    schedule = DiffusionSchedule(reference.config)
+    latents = gaussian(0)
+    for each in schedule.steps(25):
+        output = gaussian(1 + each.index)
+        expected = reference.step(output, int(each.at.time), latents).prev_sample
+        moved = step(schedule.parametrisation, latents, output, each.at, each.to)
+        # The same arithmetic in double precision; diffusers keeps ᾱ in float32 and takes its square root there.
         torch.testing.assert_close(moved, expected, rtol=1e-6, atol=1e-6)
         latents = expected
 
 
-def test_every_inversion_step_is_diffusers_inverse_step() -> None:
-    reference = DDIMInverseScheduler.from_config(diffusers_scheduler().config)
+def test_every_inversion_step_is_that_of_diffusers_inverse_scheduler() -> None:
+    reference = DDIMInverseScheduler.from_config(ddim().config)
     reference.set_timesteps(25)
-    schedule = Schedule(diffusers_scheduler().config)
-    latents = noise_like(torch.empty(2, 4, 8, 8, dtype=torch.float64), 0)
-    for step, timestep in zip(reversed(schedule.steps(25)), reference.timesteps.tolist(), strict=True):
-        noise = noise_like(latents, 1 + step.index)
+    schedule = DiffusionSchedule(ddim().config)
+    latents = gaussian(0)
+    for each, timestep in zip(reversed(schedule.steps(25)), reference.timesteps.tolist(), strict=True):
+        noise = gaussian(1 + each.index)
         expected = reference.step(noise, timestep, latents).prev_sample
-        moved = ddim_step(latents, noise, schedule.alpha(step.next_timestep), schedule.alpha(step.timestep))
+        moved = schedule.parametrisation.step_back(latents, noise, each.to, each.at)
         torch.testing.assert_close(moved, expected, rtol=1e-6, atol=1e-6)
         latents = expected
 
 
-@given(st.floats(0.01, 1), st.floats(0.01, 1), st.integers(0, 2**31))
-@settings(max_examples=50, deadline=None)
-def test_a_step_there_and_back_with_the_same_noise_changes_nothing(alpha: float, other: float, seed: int) -> None:
-    latents = noise_like(torch.empty(1, 4, 2, 2, dtype=torch.float64), seed)
-    noise = noise_like(latents, seed + 1)
-    back = ddim_step(ddim_step(latents, noise, alpha, other), noise, other, alpha)
-    # Both square roots of ᾱ are at least 0.1, so double precision keeps 13 digits.
-    torch.testing.assert_close(back, latents, rtol=1e-12, atol=1e-12)
+@pytest.mark.parametrize("count", [1, 4, 28])
+@pytest.mark.parametrize("tokens", [256, 1024, 4096])
+def test_every_step_of_a_flow_is_that_of_diffusers_euler_scheduler(count: int, tokens: int) -> None:
+    reference = FlowMatchEulerDiscreteScheduler(**FLUX)
+    mu = 0.5 + (1.15 - 0.5) * (tokens - 256) / (4096 - 256)
+    reference.set_timesteps(sigmas=np.linspace(1.0, 1 / count, count), mu=mu)
+    schedule = FlowSchedule(reference.config)
+    steps = schedule.steps(count, tokens)
+    # diffusers keeps its levels in float32.
+    np.testing.assert_allclose([each.at.time for each in steps], reference.timesteps.tolist(), rtol=1e-5)
+    latents = gaussian(0).float()
+    for each, timestep in zip(steps, reference.timesteps, strict=True):
+        output = gaussian(1 + each.index).float()
+        expected = reference.step(output, timestep, latents).prev_sample
+        moved = step(schedule.parametrisation, latents, output, each.at, each.to)
+        torch.testing.assert_close(moved, expected, rtol=0, atol=1e-5)
+        latents = expected
 
 
-def test_a_step_of_exact_noise_leads_to_the_same_clean_latents() -> None:
-    clean = noise_like(torch.empty(1, 4, 2, 2, dtype=torch.float64), 0)
-    noise = noise_like(clean, 1)
-    moved = ddim_step(add_noise(clean, noise, 0.2), noise, 0.2, 0.7)
-    torch.testing.assert_close(moved, add_noise(clean, noise, 0.7), rtol=1e-12, atol=1e-12)
+def test_a_static_shift_is_applied_once() -> None:
+    reference = FlowMatchEulerDiscreteScheduler(shift=3.0)
+    reference.set_timesteps(sigmas=[1.0, 0.75, 0.5, 0.25])
+    levels = [each.at.noise for each in FlowSchedule({"shift": 3.0}).steps(4)]
+    np.testing.assert_allclose(levels, reference.sigmas[:-1].tolist(), rtol=1e-6)
 
 
-def test_the_noise_between_two_levels_is_the_one_that_the_step_took() -> None:
-    cleaner, noise = torch.randn(2, 2, 4, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    noisier = ddim_step(cleaner, noise, 0.9, 0.2)
-    torch.testing.assert_close(noise_between(cleaner, noisier, 0.9, 0.2), noise, rtol=0, atol=1e-12)
-
-
-def test_between_equal_levels_there_is_no_noise() -> None:
-    latents = torch.ones(1, 4, 8, 8)
-    assert torch.equal(noise_between(latents, latents, 0.5, 0.5), torch.zeros_like(latents))
-
-
-def test_shared_noise_is_one_gaussian_for_all_frames() -> None:
-    noise = shared_noise(torch.zeros(5, 4, 32, 32), seed=3)
-    assert torch.equal(noise[0], noise[4])
-    assert abs(noise[0].std().item() - 1) < 0.05
-    assert not torch.equal(noise, shared_noise(torch.zeros(5, 4, 32, 32), seed=4))
+def test_a_flow_whose_levels_depend_on_tokens_asks_for_them() -> None:
+    with pytest.raises(ValueError, match="number of tokens"):
+        FlowSchedule(FLUX).steps(4)
 
 
 @pytest.mark.parametrize("count", [0, -1, 1001])
-def test_a_count_of_steps_out_of_range_is_refused(count: int) -> None:
+def test_a_number_of_steps_out_of_range_is_refused(count: int) -> None:
     with pytest.raises(ConfigError, match="expected 1 to 1000"):
-        Schedule(STABLE_DIFFUSION).steps(count)
+        DiffusionSchedule(STABLE_DIFFUSION).steps(count)
 
 
-def test_a_count_that_the_offset_leads_beyond_the_noise_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"steps is 1000, .*; take one less"):
-        Schedule(STABLE_DIFFUSION).steps(1000)
-    assert Schedule({**STABLE_DIFFUSION, "steps_offset": 0}).steps(1000)[0].timestep == 999
+def test_a_number_of_steps_that_the_offset_leads_beyond_the_schedule_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"steps is 1000, .*; use one less"):
+        DiffusionSchedule(STABLE_DIFFUSION).steps(1000)
+    assert DiffusionSchedule({**STABLE_DIFFUSION, "steps_offset": 0}).steps(1000)[0].at.time == 999
 
 
 def test_an_unknown_prediction_type_is_refused() -> None:
     with pytest.raises(ModelError, match="prediction_type"):
-        Schedule({**STABLE_DIFFUSION, "prediction_type": "flow"})
+        DiffusionSchedule({**STABLE_DIFFUSION, "prediction_type": "flow"})
 
 
-def test_the_first_part_of_the_steps_has_the_length_of_its_fraction() -> None:
-    steps = Schedule(STABLE_DIFFUSION).steps(25)
-    assert sum(step.is_before(0.8) for step in steps) == 20
-    assert not any(step.is_before(0.0) for step in steps)
-    assert all(step.is_before(1.0) for step in steps)
+def test_noise_prediction_from_pure_noise_is_refused() -> None:
+    schedule = DiffusionSchedule({**STABLE_DIFFUSION, **ZERO_TERMINAL, "prediction_type": "epsilon"})
+    with pytest.raises(ModelError, match="expected v_prediction"):
+        schedule.steps(4)
+
+
+def test_what_is_predicted_follows_the_schedulers_configuration() -> None:
+    assert isinstance(DiffusionSchedule(STABLE_DIFFUSION).parametrisation, NoisePrediction)
+    velocity = DiffusionSchedule({**STABLE_DIFFUSION, "prediction_type": "v_prediction"})
+    assert isinstance(velocity.parametrisation, VelocityPrediction)
+
+
+def test_a_step_counts_if_it_lies_whole_within_a_fraction_of_all_steps() -> None:
+    steps = DiffusionSchedule(STABLE_DIFFUSION).steps(25)
+    assert sum(each.ends_by(0.8) for each in steps) == 20
+    assert sum(each.ends_by(0.75) for each in steps) == 18
+    assert not any(each.ends_by(0.0) for each in steps)
+    assert all(each.ends_by(1.0) for each in steps)
+
+
+@pytest.mark.parametrize(("count", "start", "end"), [(10, 0.25, 0.75), (10, 0.0, 0.5), (25, 0.2, 0.6), (7, 0.5, 1.0)])
+def test_between_two_fractions_lie_the_steps_at_which_diffusers_keeps_a_controlnet(
+    count: int, start: float, end: float
+) -> None:
+    """StableDiffusionControlNetPipeline's `controlnet_keep`."""
+    expected = [not (index / count < start or (index + 1) / count > end) for index in range(count)]
+    steps = DiffusionSchedule(STABLE_DIFFUSION).steps(count)
+    assert [each.starts_from(start) and each.ends_by(end) for each in steps] == expected
+
+
+@pytest.mark.parametrize(("count", "strength"), [(10, 0.75), (25, 0.75), (25, 0.6), (50, 0.8), (4, 1.0), (7, 0.5)])
+def test_the_last_steps_are_those_that_diffusers_image_to_image_takes(count: int, strength: float) -> None:
+    """StableDiffusionImg2ImgPipeline.get_timesteps."""
+    steps = DiffusionSchedule(STABLE_DIFFUSION).steps(count)
+    first = max(count - min(int(count * strength), count), 0)
+    assert list(last_steps(steps, strength)) == list(steps[first:])
+
+
+def test_of_the_smallest_share_one_step_is_left() -> None:
+    steps = DiffusionSchedule(STABLE_DIFFUSION).steps(25)
+    assert list(last_steps(steps, 1e-9)) == [steps[-1]]

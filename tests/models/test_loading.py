@@ -10,9 +10,10 @@ from diffusers import DiffusionPipeline
 from huggingface_hub.errors import GatedRepoError
 from safetensors.torch import load_file, save_file
 
-from tests.tiny import save_tiny_model
-from tokenflow.errors import ConfigError, ModelError, ModelNotFoundError, TokenflowWarning
-from tokenflow.models.loading import WITHDRAWN, choose_device, choose_dtype, fingerprint, load_model
+from tests.tiny import level, save_tiny_model
+from tokenflow.errors import ModelError, ModelNotFoundError, TokenflowWarning
+from tokenflow.models import loading
+from tokenflow.models.loading import WITHDRAWN, load_model, stored_fingerprint
 
 CPU = torch.device("cpu")
 
@@ -43,19 +44,19 @@ def weights(model: Path, part: str = "unet") -> Path:
 
 
 def test_a_folder_is_loaded_as_it_was_saved(model: Path) -> None:
-    loaded = load_model(str(model), "cpu", "float32")
+    loaded = load_model(model, device="cpu", dtype="float32")
     latents = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
     expected = DiffusionPipeline.from_pretrained(model, safety_checker=None, requires_safety_checker=False)
-    prompt = loaded.encode_prompt("a dog")
+    prompt = loaded.condition("a dog")
     noise = expected.unet(latents, 500, encoder_hidden_states=prompt.tokens).sample
     # The same weights through the same kernels, but for how attention is written down.
-    torch.testing.assert_close(loaded.predict(latents, 500, prompt)[0], noise, rtol=0, atol=1e-5)
+    torch.testing.assert_close(loaded.predict(latents, level(500), prompt)[0], noise, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 def test_the_model_is_loaded_in_the_precision_asked_for(dtype: str, model: Path) -> None:
-    loaded = load_model(str(model), "cpu", dtype)
-    assert loaded.encode_prompt("a dog").tokens.dtype == getattr(torch, dtype)
+    loaded = load_model(str(model), device="cpu", dtype=dtype)
+    assert loaded.condition("a dog").tokens.dtype == getattr(torch, dtype)
 
 
 def without(part: str) -> Callable[[Path], None]:
@@ -97,13 +98,13 @@ def overwritten(name: str, content: str) -> Callable[[Path], None]:
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
-        (without("unet"), r"needs safetensors weights in unet/, and there is none; download or convert"),
+        (without("unet"), r"needs safetensors weights in unet/ and has none; download or convert"),
         (without("vae"), r"needs safetensors weights in vae/"),
         (without("text_encoder"), r"needs safetensors weights in text_encoder/"),
         (without("tokenizer"), r"has nothing in tokenizer/; download it again"),
         (without("scheduler"), r"has nothing in scheduler/; download it again"),
-        (pickled("unet"), r"in unet/, and there is only the pickled pytorch_model\.bin, which is refused"),
-        (pickled("text_encoder"), r"in text_encoder/, and there is only the pickled"),
+        (pickled("unet"), r"in unet/ and only has the pickled pytorch_model\.bin, which is refused"),
+        (pickled("text_encoder"), r"in text_encoder/ and only has the pickled"),
         (cut("unet", 0.99), r"cannot be loaded .*download it again"),
         (cut("unet", 0.0), r"cannot be loaded .*download it again"),
         (cut("vae", 0.5), r"cannot be loaded .*download it again"),
@@ -112,20 +113,23 @@ def overwritten(name: str, content: str) -> Callable[[Path], None]:
         (overwritten("model_index.json", "{"), r"cannot be loaded .*download it again"),
         (overwritten("unet/config.json", "{"), r"cannot be loaded .*download it again"),
         (overwritten("unet/config.json", "{}"), r"cannot be loaded .*expected shape.*download it again"),
-        (overwritten("model_index.json", '{"_class_name": "FluxPipeline"}'), r"cannot be loaded .*FluxPipeline"),
+        (
+            overwritten("model_index.json", '{"_class_name": "FluxPipeline"}'),
+            r"is a FluxPipeline, which is not supported; expected Stable Diffusion 1\.x, 2\.x or XL",
+        ),
     ],
 )
 def test_what_is_wrong_with_a_folder_is_said_in_one_line(spoil: Callable[[Path], None], said: str, model: Path) -> None:
     spoil(model)
     with pytest.raises(ModelError, match=said) as caught:
-        load_model(str(model), "cpu")
+        load_model(str(model), device="cpu")
     assert "\n" not in str(caught.value)
     assert str(model) in str(caught.value)
 
 
 def test_a_folder_that_is_no_model(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"has no model_index\.json.*set model\.path"):
-        load_model(str(tmp_path), "cpu")
+        load_model(str(tmp_path), device="cpu")
 
 
 @pytest.mark.parametrize("name", ["./none", "a/b/c", "../x", "C:\\models"])
@@ -133,7 +137,7 @@ def test_a_path_where_nothing_is(name: str, tmp_path: Path, monkeypatch: pytest.
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     with pytest.raises(ModelNotFoundError, match="there is no folder"):
-        load_model(name, "cpu")
+        load_model(name, device="cpu")
 
 
 @pytest.mark.parametrize("name", ["model.ckpt", "model.pt", "model.pth", "model.bin"])
@@ -146,32 +150,35 @@ def test_a_pickle_is_refused_and_never_opened(name: str, tmp_path: Path) -> None
 
     torch.save(Harmful(), tmp_path / name)
     with pytest.raises(ModelError, match=r"is a pickle, which can run any code.*expected \.safetensors"):
-        load_model(str(tmp_path / name), "cpu")
+        load_model(str(tmp_path / name), device="cpu")
     assert not harm.exists()
 
 
 def test_a_missing_file() -> None:
     with pytest.raises(ModelNotFoundError, match=r"there is no model file 'none\.safetensors'; set model\.path"):
-        load_model("none.safetensors", "cpu")
+        load_model("none.safetensors", device="cpu")
 
 
 @pytest.mark.parametrize("content", [b"", b"text", b"\xff" * 100, b"\x02\0\0\0\0\0\0\0{}"])
 def test_a_file_that_is_no_checkpoint(content: bytes, saved: Path, tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").write_bytes(content)
     with pytest.raises(ModelError, match=r"cannot be loaded .*expected a Stable Diffusion checkpoint") as caught:
-        load_model(str(tmp_path / "model.safetensors"), "cpu", base=str(saved))
+        load_model(str(tmp_path / "model.safetensors"), device="cpu", base=str(saved))
     assert "\n" not in str(caught.value)
 
 
-def asked_for(monkeypatch: pytest.MonkeyPatch, answer: Exception) -> list[str]:
-    """The names that are asked of the hub, which answers so."""
+def hub_with(monkeypatch: pytest.MonkeyPatch, answer: Exception | Path) -> list[str]:
+    """The names whose index the Hub is asked for; it answers with an error, or with a file."""
     names: list[str] = []
 
-    def from_pretrained(name: str, **_: Any) -> None:
+    def download(name: str, file: str, **_: Any) -> str:
         names.append(name)
-        raise answer
+        assert file == "model_index.json"
+        if isinstance(answer, Exception):
+            raise answer
+        return str(answer)
 
-    monkeypatch.setattr(DiffusionPipeline, "from_pretrained", from_pretrained)
+    monkeypatch.setattr(loading, "hf_hub_download", download)
     return names
 
 
@@ -179,14 +186,14 @@ def asked_for(monkeypatch: pytest.MonkeyPatch, answer: Exception) -> list[str]:
 def test_a_withdrawn_id_becomes_the_one_its_weights_are_kept_under(
     old: str, new: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    names = asked_for(monkeypatch, OSError("no network in tests"))
+    names = hub_with(monkeypatch, OSError("no network in tests"))
     with (
         pytest.warns(
             TokenflowWarning, match=rf"'{old}' was withdrawn by its owner; using the same weights from '{new}'"
         ),
         pytest.raises(ModelNotFoundError, match=f"there is no model '{new}'"),
     ):
-        load_model(old, "cpu")
+        load_model(old, device="cpu")
     assert names == [new]
 
 
@@ -196,103 +203,70 @@ def test_a_folder_of_a_withdrawn_name_is_taken_without_a_word(
     name = next(iter(WITHDRAWN))
     shutil.copytree(saved, tmp_path / name)
     monkeypatch.chdir(tmp_path)
-    load_model(name, "cpu")
+    load_model(name, device="cpu")
 
 
 def test_a_model_with_terms_says_what_to_accept(monkeypatch: pytest.MonkeyPatch) -> None:
     error = OSError("401 Client Error")
     error.__cause__ = GatedRepoError.__new__(GatedRepoError)
-    asked_for(monkeypatch, error)
-    with pytest.raises(ModelNotFoundError, match="accept them on its page"):
-        load_model("someone/gated", "cpu")
+    hub_with(monkeypatch, error)
+    with pytest.raises(ModelNotFoundError, match="is gated: accept its terms on its page"):
+        load_model("someone/gated", device="cpu")
 
 
-def test_half_precision_falls_back_where_there_is_no_such_variant(monkeypatch: pytest.MonkeyPatch) -> None:
-    names = asked_for(monkeypatch, ValueError("no variant fp16"))
+def test_half_precision_falls_back_where_there_is_no_such_variant(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hub_with(monkeypatch, saved / "model_index.json")
+    variants: list[str | None] = []
+
+    def from_pretrained(name: str, variant: str | None = None, **_: Any) -> None:
+        variants.append(variant)
+        raise ValueError("no such variant")
+
+    monkeypatch.setattr(DiffusionPipeline, "from_pretrained", from_pretrained)
     with pytest.raises(ModelError, match="someone/model"):
-        load_model("someone/model", "cpu", "float16")
-    assert names == ["someone/model"] * 2
+        load_model("someone/model", device="cpu", dtype="float16")
+    assert variants == ["fp16", None]
 
 
-@pytest.mark.parametrize("name", ["toaster", "cuda:99", ""])
-def test_a_device_that_is_not_there(name: str) -> None:
-    with pytest.raises(ConfigError, match=r"model\.device is .*expected auto, cpu, cuda, cuda:N or mps") as caught:
-        choose_device(name)
-    assert "\n" not in str(caught.value)
+def test_another_family_on_the_hub_is_refused_by_its_class_before_any_weight_is_downloaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index = tmp_path / "model_index.json"
+    index.write_text('{"_class_name": "FluxPipeline", "transformer": ["diffusers", "FluxTransformer2DModel"]}')
+    hub_with(monkeypatch, index)
+    monkeypatch.setattr(DiffusionPipeline, "from_pretrained", lambda *_, **__: pytest.fail("weights were asked for"))
+    with pytest.raises(ModelError, match="'someone/flux' is a FluxPipeline, which is not supported"):
+        load_model("someone/flux", device="cpu")
 
 
-def test_devices_and_precisions(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert choose_device("cpu") == CPU
-    for capabilities, expected in (
-        ({"avx512_bf16": True}, torch.bfloat16),
-        ({"amx_bf16": True, "avx512_bf16": False}, torch.bfloat16),
-        ({"avx512_bf16": False}, torch.float32),
-        ({}, torch.float32),
-    ):
-        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda capabilities=capabilities: capabilities)
-        assert choose_dtype("auto", CPU) == expected
-        assert choose_dtype("float32", CPU) == torch.float32
-    assert choose_dtype("auto", torch.device("cuda")) == torch.float16
-    assert choose_dtype("auto", torch.device("mps")) == torch.float32
-    assert choose_dtype("bfloat16", CPU) == torch.bfloat16
-    with pytest.raises(ConfigError, match=r"model\.dtype is 'int8'; expected auto, float32"):
-        choose_dtype("int8", CPU)
+def test_a_hub_model_is_identified_by_the_commit_that_was_downloaded(
+    saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipeline = DiffusionPipeline.from_pretrained(saved, safety_checker=None, requires_safety_checker=False)
+    monkeypatch.setattr(DiffusionPipeline, "from_pretrained", lambda *_, **__: pipeline)
+    fingerprints = set()
+    for commit in ("abc", "def"):
+        index = tmp_path / "snapshots" / commit / "model_index.json"
+        index.parent.mkdir(parents=True)
+        shutil.copy(saved / "model_index.json", index)
+        hub_with(monkeypatch, index)
+        model = load_model("someone/model", device="cpu", dtype="float32")
+        fingerprints.add(model.fingerprint)
+        monkeypatch.setattr(loading, "try_to_load_from_cache", lambda *_, index=index: str(index))
+        assert stored_fingerprint("someone/model", device="cpu", dtype="float32") == model.fingerprint
+    assert len(fingerprints) == 2
+
+
+def test_the_stored_fingerprint_is_that_of_the_loaded_model(saved: Path) -> None:
+    for settings in ({}, {"dtype": "bfloat16"}, {"tiling": True}):
+        loaded = load_model(saved, device="cpu", **settings)
+        assert stored_fingerprint(str(saved), device="cpu", **settings) == loaded.fingerprint
 
 
 def test_a_folder_with_weights_in_half_precision_alone_is_loaded(model: Path, tmp_path: Path) -> None:
     pipeline = DiffusionPipeline.from_pretrained(model, safety_checker=None, requires_safety_checker=False)
     pipeline.to(torch.float16).save_pretrained(tmp_path / "half", variant="fp16")
     assert all(".fp16." in file.name for file in (tmp_path / "half").rglob("*.safetensors"))
-    models = [load_model(str(folder), "cpu", "float32") for folder in (model, tmp_path / "half")]
-    noise = [each.predict(torch.ones(1, 4, 8, 8), 500, each.encode_prompt("a dog")) for each in models]
+    models = [load_model(folder, device="cpu", dtype="float32") for folder in (model, tmp_path / "half")]
+    noise = [each.predict(torch.ones(1, 4, 8, 8), level(500), each.condition("a dog")) for each in models]
     torch.testing.assert_close(noise[1], noise[0], rtol=0, atol=2e-3)  # weights of eleven bits
-
-
-def test_the_fingerprint_stays_where_nothing_changes(saved: Path, model: Path) -> None:
-    assert fingerprint(str(model)) == fingerprint(str(saved))
-    (model / "README.md").write_text("not a part of the model")
-    assert fingerprint(str(model)) == fingerprint(str(saved))
-
-
-@pytest.mark.parametrize("part", ["unet", "vae", "text_encoder"])
-@pytest.mark.parametrize("place", [0, 0.5, 1])
-def test_the_fingerprint_changes_with_a_byte_of_the_weights(part: str, place: float, model: Path) -> None:
-    before = fingerprint(str(model))
-    content = bytearray(weights(model, part).read_bytes())
-    content[int(place * (len(content) - 1))] ^= 1
-    weights(model, part).write_bytes(content)
-    assert fingerprint(str(model)) != before
-
-
-def test_the_fingerprint_changes_with_a_byte_in_the_middle_of_a_large_file(tmp_path: Path) -> None:
-    file = tmp_path / "large.safetensors"
-    content = bytearray(5 << 20)
-    file.write_bytes(content)
-    before = fingerprint(str(file))
-    content[len(content) // 2] ^= 1
-    file.write_bytes(content)
-    assert fingerprint(str(file)) != before
-
-
-def test_a_withdrawn_id_and_where_its_weights_are_kept_are_one_model() -> None:
-    assert all(fingerprint(old) == fingerprint(new) for old, new in WITHDRAWN.items())
-
-
-@pytest.mark.parametrize("name", ["scheduler/scheduler_config.json", "unet/config.json"])
-def test_the_fingerprint_changes_with_a_setting_of_the_model(name: str, model: Path) -> None:
-    before = fingerprint(str(model))
-    (model / name).write_text((model / name).read_text().replace("0", "1", 1))
-    assert fingerprint(str(model)) != before
-
-
-def test_the_fingerprint_changes_with_precision_base_and_name(model: Path) -> None:
-    one_file = weights(model)
-    different = [
-        fingerprint(str(model), dtype="torch.float32"),
-        fingerprint(str(model), dtype="torch.bfloat16"),
-        fingerprint(str(model), dtype="torch.float32", base="other"),
-        fingerprint(str(one_file)),
-        fingerprint("someone/model"),
-        fingerprint("someone/other"),
-    ]
-    assert len(set(different)) == len(different)

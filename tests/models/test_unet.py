@@ -2,8 +2,8 @@ import pytest
 import torch
 from torch import nn
 
-from tests.tiny import tiny_model, tiny_unet, tiny_xl_pipeline
-from tokenflow.models.attention import SelfAttention, Site
+from tests.tiny import level, tiny_model, tiny_unet, tiny_xl_pipeline
+from tokenflow.models.attention import AttentionCall
 from tokenflow.models.stable_diffusion import StableDiffusion
 from tokenflow.models.unet import find_injection_points, find_sites
 
@@ -16,19 +16,19 @@ def test_sites_are_found_in_a_unet_of_any_depth_in_the_order_it_runs_through_the
     visited: list[str] = []
     grids: list[int] = []
 
-    def note(site: Site, layer: SelfAttention, tokens: torch.Tensor) -> torch.Tensor:
-        visited.append(site.name)
-        rows, columns = site.grid(8, 12)
-        grids.append(tokens.shape[1] - rows * columns)
-        return tokens
+    def note(call: AttentionCall) -> torch.Tensor:
+        visited.append(call.site.name)
+        rows, columns = call.site.grid(8, 12)
+        grids.append(call.tokens.shape[1] - rows * columns)
+        return call.tokens
 
-    model.predict(LATENTS, 500, model.encode_prompt("a dog"), strategy=note)
+    model.predict(LATENTS, level(500), model.condition("a dog"), attention=note)
     assert visited == [site.name for site in model.sites]
     assert grids == [0] * len(visited)
     assert len(visited) == (levels - 1) * (2 * layers + 1) + 1
 
 
-def test_in_stable_diffusions_topology_injection_is_where_plug_and_play_has_it() -> None:
+def test_in_stable_diffusions_topology_features_are_injected_where_plug_and_play_does() -> None:
     unet = tiny_unet(levels=4, layers=2)
     points = find_injection_points(unet, tuple(find_sites(unet)))
     assert points.block is unet.up_blocks[1].resnets[1]
@@ -36,7 +36,7 @@ def test_in_stable_diffusions_topology_injection_is_where_plug_and_play_has_it()
     assert len(points.attention) == 8  # layers 4 to 11 of the decoder
 
 
-def test_in_stable_diffusions_topology_the_injected_block_overrules_the_coarser_half() -> None:
+def test_in_stable_diffusions_topology_the_injected_block_bypasses_the_coarser_half() -> None:
     unet = tiny_unet(levels=4, layers=2)
     bypassed = find_injection_points(unet, tuple(find_sites(unet))).bypassed
     names = {name for name, module in unet.named_modules() if module in bypassed}
@@ -48,10 +48,10 @@ def test_in_stable_diffusions_topology_the_injected_block_overrules_the_coarser_
 
 
 def whole(model: StableDiffusion, features: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """The noise with features injected by a hook, with every module of the network run."""
-    block = model._features["block"]
+    """The prediction with features injected by a hook, and every module of the network run."""
+    block = model._points.block
     with block.register_forward_hook(lambda _module, _inputs, _output: features):
-        return model.predict(latents(*size), 500, model.encode_prompt("a dog"))
+        return model.predict(latents(*size), level(500), model.condition("a dog"))
 
 
 def latents(height: int, width: int) -> torch.Tensor:
@@ -61,25 +61,25 @@ def latents(height: int, width: int) -> torch.Tensor:
 # Sides that a coarser level halves evenly and ones that it rounds up.
 @pytest.mark.parametrize("size", [(8, 16), (10, 14)])
 @pytest.mark.parametrize(("levels", "layers"), [(2, 1), (3, 1), (3, 2), (4, 2)])
-def test_what_an_injected_block_overrules_is_not_computed_and_not_missed(
+def test_modules_that_an_injected_block_bypasses_are_neither_computed_nor_missed(
     levels: int, layers: int, size: tuple[int, int]
 ) -> None:
     model = tiny_model(levels, layers)
-    check_overruled(model, size)
+    check_bypassed(model, size)
 
 
-def test_what_an_injected_block_overrules_is_not_missed_in_sdxl_either() -> None:
-    check_overruled(StableDiffusion(tiny_xl_pipeline()), (8, 12))
+def test_modules_that_an_injected_block_bypasses_are_not_missed_in_sdxl_either() -> None:
+    check_bypassed(StableDiffusion(tiny_xl_pipeline()), (8, 12))
 
 
-def check_overruled(model: StableDiffusion, size: tuple[int, int]) -> None:
-    prompt = model.encode_prompt("a dog")
+def check_bypassed(model: StableDiffusion, size: tuple[int, int]) -> None:
+    prompt = model.condition("a dog")
     others = latents(*size).flip(0)
-    read = model.read(others, 500, prompt, attention=False, features="block")
+    read = model.capture(others, level(500), prompt, {"block"})
     expected = whole(model, read.features["block"], size)
     run: list[nn.Module] = []
     handles = [conv.register_forward_hook(lambda module, *_: run.append(module)) for conv in convolutions(model)]
-    injected = model.predict(latents(*size), 500, prompt, injection=read)
+    injected = model.predict(latents(*size), level(500), prompt, inject=read)
     for handle in handles:
         handle.remove()
     assert torch.equal(injected, expected)

@@ -31,18 +31,18 @@ def test_every_caption_of_the_grammar_is_known() -> None:
 def test_a_model_that_brings_a_vocabulary_warns_and_says_what_it_knows(tmp_path: Path) -> None:
     save_tiny_model(tmp_path)
     (tmp_path / FILE).write_text(json.dumps(CONTENT))
-    model = load_model(str(tmp_path), "cpu")
+    model = load_model(str(tmp_path), device="cpu")
     with pytest.warns(TokenflowWarning, match=r"'dinosaur'.*object: dog, fire engine; style: 3d"):
-        model.encode_prompt("a dinosaur, 3d style")
+        model.condition("a dinosaur, 3d style")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        model.encode_prompt("a fire engine, 3d style")
+        model.condition("a fire engine, 3d style")
 
 
 def test_a_model_without_one_never_warns() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        tiny_model().encode_prompt("a dinosaur")
+        tiny_model().condition("a dinosaur")
 
 
 def test_a_damaged_vocabulary_is_named(tmp_path: Path) -> None:

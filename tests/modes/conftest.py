@@ -1,29 +1,31 @@
-"""What modes read: a clip of the tiny model with latents at every noise level that four steps need."""
+"""A clip of the tiny model with latents at every noise level that 4 and 25 steps need."""
 
 import pytest
 
 from tests.tiny import moving_square, tiny_model
 from tokenflow.diffusion.batches import as_tensor
-from tokenflow.diffusion.schedules import CLEAN, add_noise, shared_noise
-from tokenflow.modes.mode import InvertedClip
-from tokenflow.store.inversions import StoredInversion
+from tokenflow.diffusion.levels import at_level, shared_noise
+from tokenflow.modes.source import InvertedClip
+from tokenflow.store.memory import MemoryInversion
+from tokenflow.video import Video
 
 FRAMES = 5
 
 
 @pytest.fixture(scope="session")
-def source(tmp_path_factory: pytest.TempPathFactory) -> InvertedClip:
-    """Five frames. A mode cannot tell an inversion from latents with noise added, which need no network."""
+def source() -> InvertedClip:
+    """Five frames. To a mode, latents with noise added are as good as an inversion, and need no network."""
     model = tiny_model()
-    frames = moving_square(FRAMES)
-    trajectory = StoredInversion(tmp_path_factory.mktemp("source"), {"clip": "test"})
-    trajectory.write_frames((frame, index, 1) for index, frame in enumerate(frames))
-    clean = model.encode(as_tensor(frames))
-    trajectory.write_latents(CLEAN, [clean])
+    clip = Video(moving_square(FRAMES), rate=1)
+    inversion = MemoryInversion()
+    inversion.write_frames((frame.image, frame.source_time, frame.duration) for frame in clip)
+    clean = model.encode(as_tensor(clip.frames))
+    inversion.write_latents(model.schedule.clean, [clean])
     for count in (4, 25):
         for step in model.schedule.steps(count):
-            if not trajectory.has(step.timestep):
-                noise = shared_noise(clean, seed=step.timestep)
-                noisy = add_noise(clean, noise, model.schedule.alpha(step.timestep))
-                trajectory.write_latents(step.timestep, [noisy])
-    return InvertedClip(model, trajectory, trajectory.frames(), model.encode_prompt("a dog on grass"))
+            if step.at not in inversion.levels:
+                inversion.write_latents(
+                    step.at, [at_level(clean, shared_noise(clean, seed=int(step.at.time)), step.at)]
+                )
+    prompt = "a dog on grass"
+    return InvertedClip(model, inversion, model.condition(prompt), prompt, clip, "fit", 4)

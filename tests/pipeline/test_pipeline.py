@@ -3,6 +3,7 @@
 import json
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +11,15 @@ import yaml
 from PIL import Image
 
 import tokenflow
-from tests.tiny import moving_square, save_tiny_clip, save_tiny_controlnet, save_tiny_model
+from tests.tiny import (
+    inverted_clip,
+    moving_square,
+    save_tiny_clip,
+    save_tiny_controlnet,
+    save_tiny_model,
+    tiny_model,
+    tiny_pipeline,
+)
 from tests.video.making import write_pngs
 from tokenflow.config import Config
 from tokenflow.errors import (
@@ -21,13 +30,18 @@ from tokenflow.errors import (
     TokenflowError,
     TrajectoryError,
 )
-from tokenflow.pipeline import editing, opening, preprocessing
+from tokenflow.models.loading import load_model
+from tokenflow.models.stable_diffusion import StableDiffusion
+from tokenflow.pipeline import job, wiring
 from tokenflow.pipeline import output as results
-from tokenflow.pipeline.opening import open_trajectory
+from tokenflow.pipeline.job import find_inversion
+from tokenflow.pipeline.reconstruction import notice_poor_reconstruction
+from tokenflow.propagation.keyframes import draw_keyframes
 from tokenflow.video import VideoWriter, read_frames
 
 FRAMES = 7
 SHORT = "edit.keyframe_interval=null"
+STEPS = tiny_model().schedule.steps(4)
 TIMES = [Fraction(index, 10) + (Fraction(1, 20) if index > 3 else 0) for index in range(FRAMES)]
 
 
@@ -68,41 +82,31 @@ def configured(material: Path, output: Path, *overrides: str, trajectories: Path
 
 
 @pytest.mark.parametrize(
-    ("setting", "argument", "value"),
+    ("setting", "expected"),
     [
-        ("keyframe_window=3", "window", 3),
-        ("extended_attention=all", "extended", "all"),
-        ("propagate_edit_until=0.25", "carried_until", 0.25),
-        ("guidance=per_frame", "carry_guidance", False),
-        ("keyframe_interval=2", "interval", 2),
-        ("keyframe_interval=null", "interval", 4),
-        ("seed=7", "seed", 7),
+        ("keyframe_window=3", lambda options: options.window == 3),
+        (
+            "extended_attention=all",
+            lambda options: "down_blocks.0.attentions.0.transformer_blocks.0.attn1" in options.extended,
+        ),
+        (
+            "extended_attention=coarse",
+            lambda options: "down_blocks.0.attentions.0.transformer_blocks.0.attn1" not in options.extended,
+        ),
+        (
+            "propagate_edit_until=0.25",
+            lambda options: [*map(options.is_edit_propagated, STEPS)] == [True, *[False] * 3],
+        ),
+        ("guidance=per_frame", lambda options: not options.propagate_guidance),
+        ("keyframe_interval=2", lambda options: options.draw_keyframes(7, 0) == draw_keyframes(7, 2, 0, 0)),
+        ("keyframe_interval=null", lambda options: options.draw_keyframes(7, 0) == draw_keyframes(7, 4, 0, 0)),
+        ("seed=7", lambda options: options.draw_keyframes(7, 1) == draw_keyframes(7, 3, 7, 1)),
     ],
 )
-def test_propagation_is_told_every_setting(
-    setting: str,
-    argument: str,
-    value: object,
-    material: Path,
-    tmp_path: Path,
-    shared_trajectories: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    given: dict[str, object] = {}
-
-    class Told(Exception):  # noqa: N818 - the end of what is tested
-        pass
-
-    def told(*_: object, **options: object) -> None:
-        given.update(options)
-        raise Told
-
-    monkeypatch.setattr(editing, "TokenFlow", told)
-    with pytest.raises(Told):
-        tokenflow.edit(
-            configured(material, tmp_path, f"edit.{setting}", trajectories=shared_trajectories), progress=False
-        )
-    assert given[argument] == value
+def test_propagation_gets_every_setting(setting: str, expected: Any, material: Path, tmp_path: Path) -> None:
+    source = inverted_clip(moving_square(FRAMES), 4)
+    edit = configured(material, tmp_path, f"edit.{setting}").edit
+    assert expected(wiring.propagation_options(source, edit))
 
 
 @pytest.mark.parametrize("mode", ["pnp", "sdedit", "controlnet"])
@@ -114,7 +118,7 @@ def test_every_mode_and_propagation_gives_a_whole_result(
     mode: str, how: str, material: Path, tmp_path: Path, shared_trajectories: Path
 ) -> None:
     config = configured(material, tmp_path, f"edit.mode={mode}", how, trajectories=shared_trajectories)
-    result = tokenflow.edit(config, progress=False)
+    result = tokenflow.run(config)
     assert result.frames.shape == (FRAMES, 16, 24, 3)
     assert [frame.time for frame in read_frames(result.video)] == TIMES
     assert next(read_frames(result.comparison)).image.shape == (16, 48, 3)
@@ -126,17 +130,17 @@ def test_every_mode_and_propagation_gives_a_whole_result(
 
 def test_an_edit_in_half_precision_is_near_the_one_in_full(material: Path, tmp_path: Path) -> None:
     whole = configured(material, tmp_path / "full", "model.dtype=float32")
-    full = tokenflow.edit(whole, progress=False).frames.astype(int)
+    full = tokenflow.run(whole).frames.astype(int)
     half = configured(material, tmp_path / "half", "model.dtype=bfloat16")
     # bfloat16 keeps 8 bits, through four steps of the network and a guidance of 4.
-    assert np.abs(tokenflow.edit(half, progress=False).frames - full).mean() < 8
+    assert np.abs(tokenflow.run(half).frames - full).mean() < 8
 
 
 def test_the_modes_give_different_edits(material: Path, tmp_path: Path, shared_trajectories: Path) -> None:
     edits = []
     for mode in ("pnp", "sdedit", "controlnet"):
         config = configured(material, tmp_path / mode, f"edit.mode={mode}", trajectories=shared_trajectories)
-        edits.append(tokenflow.edit(config, progress=False).frames.astype(int))
+        edits.append(tokenflow.run(config).frames.astype(int))
     for first, second in ((0, 1), (0, 2), (1, 2)):
         assert np.abs(edits[first] - edits[second]).mean() > 1
 
@@ -144,17 +148,17 @@ def test_the_modes_give_different_edits(material: Path, tmp_path: Path, shared_t
 def test_the_saved_configuration_gives_the_same_pixels_again(
     material: Path, tmp_path: Path, shared_trajectories: Path
 ) -> None:
-    first = tokenflow.edit(configured(material, tmp_path, trajectories=shared_trajectories), progress=False)
+    first = tokenflow.run(configured(material, tmp_path, trajectories=shared_trajectories))
     frames = first.frames
     again = tokenflow.load_config(tmp_path / "out" / "config.yaml", environment={})
-    assert np.array_equal(tokenflow.edit(again, progress=False).frames, frames)
+    assert np.array_equal(tokenflow.run(again).frames, frames)
 
 
 @pytest.mark.parametrize("gone", [results.REPORT, results.CONFIG])
 def test_a_result_is_opened_again_and_one_that_is_not_whole_is_refused(
     gone: str, material: Path, tmp_path: Path, shared_trajectories: Path
 ) -> None:
-    result = tokenflow.edit(configured(material, tmp_path, trajectories=shared_trajectories), progress=False)
+    result = tokenflow.run(configured(material, tmp_path, trajectories=shared_trajectories))
     assert tokenflow.open_result(tmp_path / "out") == result
     (tmp_path / "out" / gone).unlink()
     with pytest.raises(ConfigError, match=gone):
@@ -162,7 +166,7 @@ def test_a_result_is_opened_again_and_one_that_is_not_whole_is_refused(
 
 
 def test_stage_1_reports_the_autoencoder_and_the_inversion(material: Path, tmp_path: Path) -> None:
-    result = tokenflow.preprocess(configured(material, tmp_path), progress=False)
+    result = tokenflow.preprocess(configured(material, tmp_path))
     assert set(result.report["reconstruction"]) == {
         "autoencoder_psnr",
         "autoencoder_ssim",
@@ -175,16 +179,17 @@ def test_stage_1_reports_the_autoencoder_and_the_inversion(material: Path, tmp_p
 
 def test_stage_1_does_nothing_the_second_time(material: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = configured(material, tmp_path)
-    first = tokenflow.preprocess(config, progress=False)
-    monkeypatch.setattr(opening, "load_model", lambda *_: pytest.fail("the model was loaded again"))
-    assert tokenflow.preprocess(config, progress=False) == first
+    first = tokenflow.preprocess(config)
+    model = load_model(config.model.path, device="cpu")
+    monkeypatch.setattr(model, "predict", lambda *_, **__: pytest.fail("the network was called again"))
+    assert tokenflow.preprocess(config, model=model) == first
 
 
 def test_stage_2_reports_source_reconstruction_and_edit_side_by_side(
     material: Path, tmp_path: Path, shared_trajectories: Path
 ) -> None:
     config = configured(material, tmp_path, trajectories=shared_trajectories)
-    report = tokenflow.edit(config, progress=False).report
+    report = tokenflow.run(config).report
     for figure, count in (("warp_error_e3", FRAMES - 1), ("flicker", FRAMES - 2)):
         assert list(report["metrics"][figure]) == ["source", "reconstruction", "edit"]
         assert [len(values) for values in report["over_time"][figure].values()] == [count] * 3
@@ -196,7 +201,7 @@ def test_each_edited_frame_is_measured_against_its_own_source(
     material: Path, tmp_path: Path, shared_trajectories: Path
 ) -> None:
     lossless = ["output.codec=ffv1", "output.container=mkv"]
-    result = tokenflow.edit(configured(material, tmp_path, *lossless, trajectories=shared_trajectories), progress=False)
+    result = tokenflow.run(configured(material, tmp_path, *lossless, trajectories=shared_trajectories))
     source = np.stack([frame.image for frame in read_frames(material / "clip.mp4")])
     changes = np.abs(result.frames.astype(float) - source).mean((1, 2, 3))
     assert result.report["over_time"]["change"]["whole"] == pytest.approx(changes, rel=1e-3)  # told to four digits
@@ -209,12 +214,12 @@ def test_a_clip_model_and_a_mask_add_their_figures(material: Path, tmp_path: Pat
     write_pngs(tmp_path / "mask", mask)
     settings = [f"metrics.clip={tmp_path / 'clip'}", f"metrics.mask={tmp_path / 'mask'}"]
     config = configured(material, tmp_path, *settings, trajectories=shared_trajectories)
-    metrics = tokenflow.edit(config, progress=False).report["metrics"]
+    metrics = tokenflow.run(config).report["metrics"]
     assert set(metrics["clip_text"]) == set(metrics["clip_consistency"]) == {"source", "edit"}
     change = metrics["change"]
     assert change["whole"] == pytest.approx((change["inside"] + 3 * change["outside"]) / 4, rel=1e-3)
     one = configured(material, tmp_path, f"metrics.mask={tmp_path / 'mask' / 'frame_00003.png'}", "clip.start=0.3")
-    assert set(tokenflow.edit(one, progress=False).report["metrics"]["change"]) == {"whole", "inside", "outside"}
+    assert set(tokenflow.run(one).report["metrics"]["change"]) == {"whole", "inside", "outside"}
 
 
 def test_the_part_of_the_clip_that_is_edited_has_the_same_part_of_its_mask(material: Path, tmp_path: Path) -> None:
@@ -224,7 +229,7 @@ def test_the_part_of_the_clip_that_is_edited_has_the_same_part_of_its_mask(mater
             for frame in range(FRAMES):
                 video.write(np.full((16, 24, 3), 255 * (frame in white), np.uint8))
         part = [f"clip.start={float(TIMES[3])}", "clip.every=2", SHORT, f"metrics.mask={tmp_path / 'mask.mkv'}"]
-        change = tokenflow.edit(configured(material, tmp_path, *part), progress=False).report["metrics"]["change"]
+        change = tokenflow.run(configured(material, tmp_path, *part)).report["metrics"]["change"]
         assert set(change) == sides
 
 
@@ -244,12 +249,12 @@ def test_what_an_edit_is_measured_with_is_missed_before_the_work(
     shared_trajectories: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(editing, "sample", lambda *_: pytest.fail("the edit began"))
+    monkeypatch.setattr(job, "sample_edit", lambda *_, **__: pytest.fail("the edit began"))
     if setting == "short":
         write_pngs(tmp_path / "mask", np.zeros((2, 16, 24, 3), np.uint8))
         setting = f"metrics.mask={tmp_path / 'mask'}"
     with pytest.raises(tokenflow.TokenflowError, match=says):
-        tokenflow.edit(configured(material, tmp_path, setting, trajectories=shared_trajectories), progress=False)
+        tokenflow.run(configured(material, tmp_path, setting, trajectories=shared_trajectories))
 
 
 @pytest.mark.parametrize("setting", ["metrics.clip=no/such/folder", "metrics.mask=none.png"])
@@ -257,7 +262,7 @@ def test_a_mask_or_a_clip_model_that_is_not_there_is_missed_before_the_inversion
     setting: str, material: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(FileNotFoundError):
-        tokenflow.edit(configured(material, tmp_path, setting), progress=False)
+        tokenflow.run(configured(material, tmp_path, setting))
     assert not list((tmp_path / "trajectories").rglob("*.safetensors"))
 
 
@@ -268,7 +273,7 @@ def test_what_does_not_go_with_the_number_of_frames_is_said_before_the_inversion
     write_pngs(tmp_path / "mask", np.zeros((2, 16, 24, 3), np.uint8))
     config = configured(material, tmp_path, wrong.format(tmp_path / "mask"))
     with pytest.raises(ConfigError, match="the clip has 7"):
-        tokenflow.edit(config, progress=False)
+        tokenflow.run(config)
     assert not list((tmp_path / "trajectories").rglob("*.safetensors"))
 
 
@@ -277,12 +282,12 @@ def test_an_edit_of_every_frame_for_itself_minds_no_interval(
 ) -> None:
     settings = ("edit.propagation=none", "edit.keyframe_interval=8")
     config = configured(material, tmp_path, *settings, trajectories=shared_trajectories)
-    assert len(tokenflow.edit(config, progress=False).frames) == FRAMES
+    assert len(tokenflow.run(config).frames) == FRAMES
 
 
 def test_the_reconstruction_is_measured_as_it_was_before_coding(material: Path, tmp_path: Path) -> None:
     config = configured(material, tmp_path)
-    folder = tokenflow.preprocess(config, progress=False).folder
+    folder = tokenflow.preprocess(config).folder
     coded, pictures = (
         np.stack([frame.image for frame in read_frames(folder / name)])
         for name in ("reconstruction.mp4", "reconstruction.mkv")
@@ -296,31 +301,30 @@ def test_the_reconstruction_is_measured_as_it_was_before_coding(material: Path, 
 
 def test_another_edit_of_the_same_clip_shares_the_inversion(material: Path, tmp_path: Path) -> None:
     one, other = configured(material, tmp_path), configured(material, tmp_path, "edit.prompt=a zebra", "edit.seed=3")
-    assert open_trajectory(one).folder == open_trajectory(other).folder
+    assert find_inversion(one).folder == find_inversion(other).folder
 
 
 @pytest.mark.parametrize("change", ["clip.prompt=a cat", "inversion.steps=8", "clip.frames=3", "model.dtype=float16"])
 def test_what_an_inversion_depends_on_gives_another_one(change: str, material: Path, tmp_path: Path) -> None:
     one, other = configured(material, tmp_path), configured(material, tmp_path, change)
-    assert open_trajectory(one).folder != open_trajectory(other).folder
+    assert find_inversion(one).folder != find_inversion(other).folder
 
 
 def test_a_poor_reconstruction_warns_with_figure_threshold_and_remedy(material: Path, tmp_path: Path) -> None:
     config = configured(material, tmp_path, "inversion.warn_below_psnr=90")
     with pytest.warns(ReconstructionWarning, match=r"dB PSNR, below inversion.warn_below_psnr = 90; .*model\.path"):
-        tokenflow.preprocess(config, progress=False)
+        tokenflow.preprocess(config)
 
 
-def test_where_the_autoencoder_is_good_the_inversion_is_to_blame(material: Path, tmp_path: Path) -> None:
-    config = configured(material, tmp_path, "inversion.warn_below_psnr=30")
-    stored = {"reconstruction": {"inversion_psnr": 25.0, "autoencoder_psnr": 40.0}}
+def test_where_the_autoencoder_is_good_the_inversion_is_to_blame() -> None:
+    figures = {"inversion_psnr": 25.0, "autoencoder_psnr": 40.0}
     with pytest.warns(ReconstructionWarning, match=r"the inversion loses it: try more inversion\.steps"):
-        preprocessing._warn_of_poor_reconstruction(config, stored)
+        notice_poor_reconstruction(figures, 30)
 
 
 def test_a_part_of_the_clip_is_edited(material: Path, tmp_path: Path) -> None:
     config = configured(material, tmp_path, "clip.start=0.2", "clip.frames=3")
-    result = tokenflow.edit(config, progress=False)
+    result = tokenflow.run(config)
     assert [frame.time for frame in read_frames(result.video)] == [time - TIMES[2] for time in TIMES[2:5]]
 
 
@@ -329,22 +333,22 @@ def test_an_edit_may_take_other_steps_than_the_inversion(
     steps: int, material: Path, tmp_path: Path, shared_trajectories: Path
 ) -> None:
     config = configured(material, tmp_path, f"edit.steps={steps}", trajectories=shared_trajectories)
-    assert tokenflow.edit(config, progress=False).frames.shape[0] == FRAMES
+    assert tokenflow.run(config).frames.shape[0] == FRAMES
 
 
 def test_an_interval_longer_than_the_clip_is_refused_and_by_default_fits_it(
     material: Path, tmp_path: Path, shared_trajectories: Path
 ) -> None:
     longer = configured(material, tmp_path, "edit.keyframe_interval=8", trajectories=shared_trajectories)
-    with pytest.raises(ConfigError, match=r"edit\.keyframe_interval is 8, and the clip has 7 frames; expected 1 to 7"):
-        tokenflow.edit(longer, progress=False)
+    with pytest.raises(ConfigError, match=r"edit\.keyframe_interval is 8 but the clip has 7 frames; expected 1 to 7"):
+        tokenflow.run(longer)
     fitting = configured(material, tmp_path, "edit.keyframe_interval=null", trajectories=shared_trajectories)
-    assert len(tokenflow.edit(fitting, progress=False).frames) == FRAMES
+    assert len(tokenflow.run(fitting).frames) == FRAMES
 
 
 def test_a_missing_clip_is_said_before_anything_is_written(material: Path, tmp_path: Path) -> None:
     with pytest.raises(ClipNotFoundError):
-        tokenflow.preprocess(configured(material, tmp_path, "clip.path=none.mp4"), progress=False)
+        tokenflow.preprocess(configured(material, tmp_path, "clip.path=none.mp4"))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -356,17 +360,17 @@ def test_a_failed_edit_leaves_nothing_that_looks_finished(
 
     monkeypatch.setattr(results, "contact_sheet", fail)
     with pytest.raises(RuntimeError, match="in the middle"):
-        tokenflow.edit(configured(material, tmp_path, trajectories=shared_trajectories), progress=False)
+        tokenflow.run(configured(material, tmp_path, trajectories=shared_trajectories))
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_damaged_step_stops_the_edit_and_is_named(material: Path, tmp_path: Path) -> None:
     config = configured(material, tmp_path)
-    folder = tokenflow.preprocess(config, progress=False).folder
-    noisiest = max(folder.glob("t*.safetensors"))
+    folder = tokenflow.preprocess(config).folder
+    noisiest = max(folder.glob("s0*.safetensors"))
     noisiest.write_bytes(noisiest.read_bytes()[:-1] + b"\xff")
     with pytest.raises(TrajectoryError, match=noisiest.name):
-        tokenflow.edit(config, progress=False)
+        tokenflow.run(config)
 
 
 @pytest.mark.parametrize(("height", "width", "codec"), [(22, 30, "h264"), (21, 29, "ffv1")])
@@ -379,7 +383,7 @@ def test_a_clip_of_a_size_that_no_model_takes_comes_back_in_that_size(
             video.write(picture)
     form = ["output.container=mkv", f"output.codec={codec}"]
     config = configured(material, tmp_path, f"clip.path={path}", SHORT, *form)
-    assert tokenflow.edit(config, progress=False).frames.shape == (2, height, width, 3)
+    assert tokenflow.run(config).frames.shape == (2, height, width, 3)
 
 
 @pytest.mark.parametrize("name", ["reconstruction.mp4", "reconstruction.mkv"])
@@ -387,19 +391,19 @@ def test_a_reconstruction_that_was_deleted_or_damaged_is_made_again_and_a_step_t
     name: str, material: Path, tmp_path: Path
 ) -> None:
     config = configured(material, tmp_path)
-    first = tokenflow.preprocess(config, progress=False)
+    first = tokenflow.preprocess(config)
     video = first.folder / name
     content, pictures = video.read_bytes(), [frame.image for frame in read_frames(video)]
     video.unlink()
-    assert tokenflow.preprocess(config, progress=False).report["reconstruction"] == first.report["reconstruction"]
+    assert tokenflow.preprocess(config).report["reconstruction"] == first.report["reconstruction"]
     assert np.array_equal([frame.image for frame in read_frames(video)], pictures)
     video.write_bytes(content[: len(content) // 2])
-    tokenflow.preprocess(config, progress=False)
+    tokenflow.preprocess(config)
     assert np.array_equal([frame.image for frame in read_frames(video)], pictures)
-    noisiest = max(first.folder.glob("t*.safetensors"))
+    noisiest = max(first.folder.glob("s0*.safetensors"))
     noisiest.unlink()
     with pytest.raises(TrajectoryError, match=rf"{noisiest.name} is missing; delete the folder"):
-        tokenflow.preprocess(config, progress=False)
+        tokenflow.preprocess(config)
 
 
 def test_what_is_wrong_with_the_edit_is_said_before_the_inversion(material: Path, tmp_path: Path) -> None:
@@ -409,7 +413,7 @@ def test_what_is_wrong_with_the_edit_is_said_before_the_inversion(material: Path
     ):
         config = configured(material, tmp_path, *wrong.split())
         with pytest.raises(TokenflowError, match=said):
-            tokenflow.edit(config, progress=False)
+            tokenflow.run(config)
         assert not config.trajectories.dir.exists()
 
 
@@ -417,19 +421,19 @@ def test_an_output_that_cannot_be_written_is_said_before_any_work(
     material: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "out").touch()
-    monkeypatch.setattr(opening, "load_model", lambda *_: pytest.fail("work began"))
+    monkeypatch.setattr(job, "load_model", lambda *_, **__: pytest.fail("work began"))
     with pytest.raises(OutputError, match=r"set output\.dir"):
-        tokenflow.edit(configured(material, tmp_path), progress=False)
+        tokenflow.run(configured(material, tmp_path))
 
 
 def test_codec_container_and_pngs_are_as_wished(material: Path, tmp_path: Path, shared_trajectories: Path) -> None:
     wishes = ["output.container=mkv", "output.codec=ffv1", "output.pngs=true"]
     config = configured(material, tmp_path, *wishes, trajectories=shared_trajectories)
-    result = tokenflow.edit(config, progress=False)
+    result = tokenflow.run(config)
     assert result.video.name == "edited.mkv"
     pictures = [np.asarray(Image.open(path)) for path in sorted((tmp_path / "out" / "frames").glob("*.png"))]
     assert np.array_equal(np.stack(pictures), result.frames)
-    tokenflow.edit(configured(material, tmp_path, trajectories=shared_trajectories), progress=False)
+    tokenflow.run(configured(material, tmp_path, trajectories=shared_trajectories))
     assert not (tmp_path / "out" / "frames").exists()
 
 
@@ -439,6 +443,58 @@ def test_a_clip_of_another_aspect_is_brought_to_the_models_and_back(how: str, ma
         for picture in moving_square(2, 20, 44):
             video.write(picture)
     config = configured(material, tmp_path, f"clip.path={tmp_path / 'wide.mp4'}", f"clip.resize={how}", SHORT)
-    frames = tokenflow.edit(config, progress=False).frames
+    frames = tokenflow.run(config).frames
     assert frames.shape[:1] + frames.shape[3:] == (2, 3)
     assert (frames.shape[1:3] == (20, 44)) if how != "fill" else (frames.shape[1] <= 20 and frames.shape[2] <= 44)
+
+
+def test_the_size_that_will_be_written_is_checked_before_the_inversion(
+    material: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with VideoWriter(tmp_path / "wide.mp4", width=44, height=20, rate=10) as video:
+        for image in moving_square(2, 20, 44):
+            video.write(image)
+    config = configured(material, tmp_path, f"clip.path={tmp_path / 'wide.mp4'}", "clip.resize=fill", SHORT)
+    checked: list[tuple[int, int]] = []
+
+    def check(output: Any, clip: Any, size: tuple[int, int], folder: Path) -> None:
+        assert not config.trajectories.dir.exists()
+        checked.append(size)
+
+    monkeypatch.setattr(results, "check_encoding", check)
+    rows, columns = tokenflow.run(config).frames.shape[1:3]
+    assert checked == [(44, 20), (columns, rows)]
+    assert (columns, rows) != (44, 20)
+
+
+def test_an_inversion_belongs_to_the_model_that_made_it_whatever_the_configuration_names(
+    material: Path, tmp_path: Path
+) -> None:
+    config = configured(material, tmp_path)
+    other = StableDiffusion(tiny_pipeline(layers=2))
+    made = tokenflow.preprocess(config, model=other).folder
+    assert tokenflow.preprocess(config).folder != made
+    assert find_inversion(config).complete
+
+
+def test_an_error_of_a_listener_reaches_the_caller_unchanged(
+    material: Path, tmp_path: Path, shared_trajectories: Path
+) -> None:
+    def fail(event: tokenflow.Progress) -> None:
+        if event.stage == "edit":
+            raise ConnectionAbortedError("the browser is gone")
+
+    config = configured(material, tmp_path, trajectories=shared_trajectories)
+    with pytest.raises(ConnectionAbortedError, match="the browser is gone"):
+        tokenflow.run(config, on_event=fail)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("mode", ["pnp", "sdedit"])
+def test_a_model_with_zero_terminal_snr_goes_through_both_stages(mode: str, material: Path, tmp_path: Path) -> None:
+    tiny_pipeline(prediction_type="v_prediction", zero_terminal_snr=True).save_pretrained(tmp_path / "zero")
+    model = f"model.path={tmp_path / 'zero'}"
+    result = tokenflow.run(configured(material, tmp_path / "run", model, f"edit.mode={mode}", "edit.sdedit.strength=1"))
+    assert result.frames.shape == (FRAMES, 16, 24, 3)
+    # Pure noise holds nothing of the source but what the inversion put there.
+    assert result.report["metrics"]["reconstruction"]["inversion_psnr"] > 10

@@ -24,7 +24,7 @@ STEPS = 6
 INTERRUPTIONS = 3
 """In a row, before a run is left in peace."""
 
-INTERRUPTED = "interrupted: what was finished is kept, and the same command goes on from there\n"
+INTERRUPTED = "interrupted: finished work is kept, and the same command continues from there\n"
 
 
 def arguments(config: Path, folder: Path) -> list[str]:
@@ -192,7 +192,7 @@ def test_of_two_runs_at_once_one_inverts_and_both_end_with_the_same_bits(
     assert [status for status, _ in ended] == [0, 0], ended
     for folder in folders:
         assert np.array_equal(frames(folder), frames(undisturbed[0]))
-    waited = [said for _, said in ended if "waiting until it is done" in said]
+    waited = [said for _, said in ended if "waiting for it to finish" in said]
     assert len(waited) == 1
     (trajectory,) = (tmp_path / "shared").iterdir()
     assert left(trajectory) == left(next((undisturbed[0] / "trajectories").iterdir()))

@@ -5,19 +5,19 @@ import torch
 from torch import Tensor
 
 from tests.propagation.test_tokenflow import guidance
-from tokenflow.diffusion.schedules import CLEAN
-from tokenflow.models.attention import Injection, SelfAttention, Site
-from tokenflow.modes.mode import InvertedClip
+from tests.tiny import level
+from tokenflow.models.attention import AttentionCall, Site
+from tokenflow.models.injection import EMPTY
+from tokenflow.modes.source import InvertedClip
 from tokenflow.propagation.extended_attention import Levels, extended_attention, extended_sites
-from tokenflow.propagation.feature_bank import FeatureBank
+from tokenflow.propagation.feature_bank import EMPTY_BANK, FeatureBank
 
 
-def softmax_attention(layer: SelfAttention, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+def softmax_attention(layer: torch.nn.Module, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
     """The formula, with the matrix of all weights: queries n c over keys and values m c, through the projection."""
-    heads = layer._layer.heads
-    q, k, v = (part.unflatten(-1, (heads, -1)).transpose(0, 1) for part in (queries, keys, values))
+    q, k, v = (part.unflatten(-1, (layer.heads, -1)).transpose(0, 1) for part in (queries, keys, values))
     weights = (q @ k.transpose(1, 2) / q.shape[-1] ** 0.5).softmax(-1)
-    return layer._layer.to_out[0]((weights @ v).transpose(0, 1).flatten(1))
+    return layer.to_out[0]((weights @ v).transpose(0, 1).flatten(1))
 
 
 @pytest.mark.parametrize("levels", ["coarse", "all"])
@@ -25,45 +25,43 @@ def test_extended_attention_is_softmax_over_the_tokens_of_all_keyframes_and_of_t
     levels: Levels, moving: InvertedClip
 ) -> None:
     """Geyer et al., section 4.1, equation 3; for both branches, keyframe by keyframe, at each site."""
-    model, timestep = moving.model, 500
+    model, clean = moving.model, moving.model.schedule.clean
     branches = guidance(moving).branches
-    context_latents, latents = moving.latents(CLEAN, [0, 1]), moving.latents(CLEAN, [4, 6, 8])
+    context_latents, latents = moving.latents(clean, [0, 1]), moving.latents(clean, [4, 6, 8])
     sites = extended_sites(levels, model.sites)
-    kept: dict[str, Tensor] = {}
-    earlier = extended_attention(Injection(), 2, FeatureBank((), {}), sites, {}, kept)
-    model.predict(context_latents, timestep, branches, strategy=earlier)
+    memories: dict[str, Tensor] = {}
+    earlier = extended_attention(EMPTY, 2, EMPTY_BANK, sites, {}, memories)
+    model.predict(context_latents, level(500), branches, attention=earlier)
     outputs: dict[str, Tensor] = {}
-    extended = extended_attention(Injection(), 3, FeatureBank((0, 1), kept), sites, outputs, {})
+    extended = extended_attention(EMPTY, 3, FeatureBank((0, 1), memories), sites, outputs, {})
 
-    def compared(site: Site, layer: SelfAttention, tokens: Tensor) -> Tensor:
-        own = tokens.unflatten(0, (2, 3))
-        result = extended(site, layer, tokens)
-        for branch, given in enumerate(result.unflatten(0, (2, 3))):
-            for keyframe, output in enumerate(given):
-                keys, values = (made(own[branch, keyframe]) for made in (layer.keys, layer.values))
-                if site.name in sites:
-                    keys, values = (
-                        torch.cat(
-                            [kept[f"{name} of {site.name}"][branch].flatten(0, 1), made(own[branch]).flatten(0, 1)]
-                        )
-                        for name, made in (("keys", layer.keys), ("values", layer.values))
-                    )
-                wanted = softmax_attention(layer, layer.queries(own[branch, keyframe]), keys, values)
-                torch.testing.assert_close(output, wanted, rtol=0, atol=1e-5)  # the order of sums
-                assert torch.equal(outputs[site.name][branch, keyframe], output)
-        seen.append(site.name)
+    def compared(call: AttentionCall) -> Tensor:
+        layer = model._unet.get_submodule(call.site.name)
+        tokens = call.tokens.unflatten(0, (2, 3))
+        result = extended(call)
+        for branch, of_branch in enumerate(result.unflatten(0, (2, 3))):
+            for keyframe, output in enumerate(of_branch):
+                seen = tokens[branch] if call.site.name in sites else tokens[branch, keyframe][None]
+                keys, values = (project(seen).flatten(0, 1) for project in (layer.to_k, layer.to_v))
+                if call.site.name in sites:
+                    before = [memories[f"memory {place} of {call.site.name}"][branch].flatten(0, 1) for place in (0, 1)]
+                    keys, values = torch.cat([before[0], keys]), torch.cat([before[1], values])
+                expected = softmax_attention(layer, layer.to_q(tokens[branch, keyframe]), keys, values)
+                torch.testing.assert_close(output, expected, rtol=0, atol=1e-5)  # the order of sums
+                assert torch.equal(outputs[call.site.name][branch, keyframe], output)
+        visited.append(call.site.name)
         return result
 
-    seen: list[str] = []
-    model.predict(latents, timestep, branches, strategy=compared)
-    assert seen == [site.name for site in model.sites]
+    visited: list[str] = []
+    model.predict(latents, level(500), branches, attention=compared)
+    assert visited == [site.name for site in model.sites]
 
 
-def test_keyframes_see_each_other_at_all_levels_or_at_all_but_the_finest() -> None:
+def test_keyframes_attend_to_each_other_at_all_levels_or_at_all_but_the_finest() -> None:
     sites = Site("fine", 2), Site("coarse", 4), Site("coarsest", 8), Site("fine again", 2)
     assert extended_sites("all", sites) == {"fine", "coarse", "coarsest", "fine again"}
     assert extended_sites("coarse", sites) == {"coarse", "coarsest"}
 
 
-def test_where_there_is_but_one_level_keyframes_see_each_other_there() -> None:
+def test_in_a_network_of_one_level_keyframes_attend_to_each_other_there() -> None:
     assert extended_sites("coarse", [Site("only", 2)]) == {"only"}

@@ -8,29 +8,31 @@ import torch
 from torch import Tensor
 
 from tests.propagation.conftest import STEPS
-from tests.tiny import save_tiny_controlnet, whole
+from tests.tiny import level, save_tiny_controlnet, whole
 from tokenflow import config as settings
 from tokenflow.correspondence.base import Correspondence, identity
 from tokenflow.correspondence.features import FeatureCorrespondence
 from tokenflow.correspondence.flow import FlowCorrespondence
+from tokenflow.diffusion.guidance import Guidance
 from tokenflow.diffusion.sampling import Predict
 from tokenflow.diffusion.sampling import sample as sampling_loop
-from tokenflow.diffusion.schedules import CLEAN, Step
-from tokenflow.models.attention import Features
-from tokenflow.modes.controlnet import ControlNet
-from tokenflow.modes.mode import Call, InvertedClip, Mode
-from tokenflow.modes.pnp import PnP
-from tokenflow.modes.sdedit import SDEdit
-from tokenflow.propagation import EditDenoiser, Guidance, PerFrame, TokenFlow
-from tokenflow.propagation.extended_attention import Levels
+from tokenflow.diffusion.schedules import Step
+from tokenflow.modes.controlnet import ControlNetMode
+from tokenflow.modes.mode import Call, Mode
+from tokenflow.modes.pnp import PnPMode
+from tokenflow.modes.sdedit import SDEditMode
+from tokenflow.modes.source import InvertedClip
+from tokenflow.propagation import EditDenoiser, PerFrame, TokenFlow
+from tokenflow.propagation.extended_attention import Levels, extended_sites
 from tokenflow.propagation.feature_bank import FeatureBank
 from tokenflow.propagation.keyframes import draw_keyframes, windows
+from tokenflow.propagation.tokenflow import Propagation, keyframe_per_interval
 
 ROUNDING = 2e-4
 """Float32 through four steps of the network, guidance 5 included; batches of another size sum in another order."""
 
 
-def noise_of_all(predict: Predict, latents: Tensor, step: Step) -> Tensor:
+def prediction_of_all(predict: Predict, latents: Tensor, step: Step) -> Tensor:
     """The noise of every frame in its place."""
     noise = torch.full_like(latents, torch.nan)
     for frames, part in predict(latents, step):
@@ -39,52 +41,64 @@ def noise_of_all(predict: Predict, latents: Tensor, step: Step) -> Tensor:
 
 
 def guidance(source: InvertedClip, prompt: str = "a golden tiger", scale: float = 5.0) -> Guidance:
-    return Guidance(source.model.encode_prompt(prompt), source.model.encode_prompt(""), scale)
+    return Guidance(source.model.condition(prompt), source.model.condition(""), scale)
 
 
 def flow(source: InvertedClip) -> Correspondence:
-    return FlowCorrespondence(source.frames, *source.latents(CLEAN, [0]).shape[-2:])
+    return FlowCorrespondence(source.frames, *source.latents(source.model.schedule.clean, [0]).shape[-2:])
 
 
-def tokenflow(source: InvertedClip, mode: Mode, guided: Guidance, **changes: object) -> TokenFlow:
-    options: dict = {
-        "batch_size": 3,
-        "correspondence": flow(source),
-        "interval": 4,
-        "window": 8,
-        "extended": "coarse",
-        "seed": 0,
-        "carry_guidance": True,
-        "carried_until": 0.0,
-        **changes,
-    }
-    return TokenFlow(EditDenoiser(source.model, mode, guided), options.pop("batch_size"), **options)
+def clean(source: InvertedClip) -> Tensor:
+    return source.latents(source.model.schedule.clean)
 
 
-def pnp(source: InvertedClip, features: float = 0.8, attention: float = 0.5) -> PnP:
-    return PnP(source, settings.PnP(features_until=features, attention_until=attention))
+def tokenflow(
+    source: InvertedClip,
+    mode: Mode,
+    guided: Guidance,
+    *,
+    batch_size: int = 3,
+    correspondence: Correspondence | None = None,
+    interval: int = 4,
+    window: int = 8,
+    extended: Levels = "coarse",
+    propagate_guidance: bool = True,
+    propagate_edit_until: float = 0.0,
+) -> TokenFlow:
+    options = Propagation(
+        draw_keyframes=keyframe_per_interval(interval, seed=0),
+        window=window,
+        extended=extended_sites(extended, source.model.sites),
+        is_edit_propagated=lambda step: step.ends_by(propagate_edit_until),
+        propagate_guidance=propagate_guidance,
+    )
+    return TokenFlow(EditDenoiser(source.model, mode, guided), batch_size, correspondence or flow(source), options)
+
+
+def pnp(source: InvertedClip, features: float = 0.8, attention: float = 0.5) -> PnPMode:
+    return PnPMode(source, settings.PnP(features_until=features, attention_until=attention))
 
 
 def sample(source: InvertedClip, mode: Mode, predict: Predict) -> Tensor:
     start, steps = mode.initial_latents(source.model.schedule.steps(STEPS))
-    *_, latents = sampling_loop(start, steps, predict, source.model.schedule)
+    *_, latents = sampling_loop(start, steps, predict, source.model.schedule.parametrisation)
     return latents
 
 
 MODES: dict[str, Callable[[InvertedClip, Path], Mode]] = {
     "pnp": lambda source, _: pnp(source),
-    "sdedit": lambda source, _: SDEdit(source, settings.SDEdit(strength=0.5, noise="shared"), 0),
-    "controlnet": lambda source, folder: ControlNet(
+    "sdedit": lambda source, _: SDEditMode(source, settings.SDEdit(strength=0.5, noise="shared"), 0),
+    "controlnet": lambda source, folder: ControlNetMode(
         source, settings.ControlNet(path=str(save_tiny_controlnet(folder))), 0
     ),
 }
 
 
 CARRIED: dict[str, dict[str, object]] = {
-    "features": {"carry_guidance": False},
-    "guidance": {"carry_guidance": True},
-    "the whole edit, for a while": {"carried_until": 0.5},
-    "the whole edit": {"carried_until": 1.0},
+    "features": {"propagate_guidance": False},
+    "guidance": {"propagate_guidance": True},
+    "the whole edit, for a while": {"propagate_edit_until": 0.5},
+    "the whole edit": {"propagate_edit_until": 1.0},
 }
 
 
@@ -116,7 +130,7 @@ def test_per_frame_guidance_1_with_the_sources_prompt_and_full_injection_returns
     mode = pnp(moving, 1.0, 1.0)
     predict = PerFrame(EditDenoiser(moving.model, mode, guidance(moving, "a dog on grass", 1.0)), 4)
     # What remains is the fixed-point iteration's last correction.
-    torch.testing.assert_close(sample(moving, mode, predict), moving.latents(CLEAN), rtol=0, atol=1e-3)
+    torch.testing.assert_close(sample(moving, mode, predict), clean(moving), rtol=0, atol=1e-3)
 
 
 @pytest.mark.parametrize("levels", ["coarse", "all"])
@@ -126,15 +140,15 @@ def test_with_propagation_a_still_clip_at_guidance_1_with_full_injection_returns
     """The same tokens several times change no softmax."""
     mode = pnp(still, 1.0, 1.0)
     predict = tokenflow(still, mode, guidance(still, "a dog on grass", 1.0), extended=levels)
-    torch.testing.assert_close(sample(still, mode, predict), still.latents(CLEAN), rtol=0, atol=1e-3)
+    torch.testing.assert_close(sample(still, mode, predict), clean(still), rtol=0, atol=1e-3)
 
 
 def test_an_edit_that_changes_nothing_returns_a_moving_source_where_it_is_carried_whole(moving: InvertedClip) -> None:
     """One keyframe, so that it attends to itself alone, and what it adds to its source is nothing."""
     mode = pnp(moving, 1.0, 1.0)
     unchanged = guidance(moving, "a dog on grass", 1.0)
-    predict = tokenflow(moving, mode, unchanged, interval=len(moving.frames), carried_until=1.0)
-    torch.testing.assert_close(sample(moving, mode, predict), moving.latents(CLEAN), rtol=0, atol=1e-3)
+    predict = tokenflow(moving, mode, unchanged, interval=len(moving.frames), propagate_edit_until=1.0)
+    torch.testing.assert_close(sample(moving, mode, predict), clean(moving), rtol=0, atol=1e-3)
 
 
 @pytest.mark.parametrize("name", MODES)
@@ -143,9 +157,12 @@ def test_where_the_whole_edit_is_carried_every_frame_adds_the_same_to_its_own_so
 ) -> None:
     mode = MODES[name](moving, tmp_path)
     start, steps = mode.initial_latents(moving.model.schedule.steps(STEPS))
-    predict = tokenflow(moving, mode, guidance(moving), correspondence=IdentityMaps(), interval=11, carried_until=1.0)
-    added = noise_of_all(predict, whole(start), steps[0])
-    added -= predict._denoiser.source_noise(range(len(added)), steps[0])
+    predict = tokenflow(
+        moving, mode, guidance(moving), correspondence=IdentityMaps(), interval=11, propagate_edit_until=1.0
+    )
+    added = prediction_of_all(predict, whole(start), steps[0])
+    denoiser = EditDenoiser(moving.model, mode, guidance(moving))
+    added -= denoiser.source_prediction(range(len(added)), steps[0])
     assert added.abs().mean() > 0.01
     torch.testing.assert_close(added, added[:1].expand_as(added), rtol=0, atol=ROUNDING)
 
@@ -155,12 +172,12 @@ def test_where_the_whole_edit_is_carried_the_network_sees_keyframes_alone(
 ) -> None:
     mode = pnp(moving)
     start, steps = mode.initial_latents(moving.model.schedule.steps(STEPS))
-    predict = tokenflow(moving, mode, guidance(moving), carried_until=0.5)
-    inject, seen = mode.inject, list[int]()
-    monkeypatch.setattr(mode, "inject", lambda call: seen.extend(call.frames) or inject(call))
+    predict = tokenflow(moving, mode, guidance(moving), propagate_edit_until=0.5)
+    residuals, seen = mode.residuals, list[int]()
+    monkeypatch.setattr(mode, "residuals", lambda call: seen.extend(call.indices) or residuals(call))
     for step in steps:
         seen.clear()
-        noise_of_all(predict, whole(start), step)
+        prediction_of_all(predict, whole(start), step)
         carried = step.index < 2
         assert len(seen) == (len(draw_keyframes(len(start), 4, 0, step.index)) if carried else len(start))
 
@@ -170,7 +187,7 @@ def test_with_propagation_a_moving_clip_at_guidance_1_stays_nearer_to_the_source
 ) -> None:
     # Keyframes attend to each other, flow is estimated and features are carried, so a moving clip is not returned to
     # the digit: 0.3 with this random model, whose features mean nothing.
-    source = moving.latents(CLEAN)
+    source = clean(moving)
     mode = pnp(moving, 1.0, 1.0)
     returned = sample(moving, mode, tokenflow(moving, mode, guidance(moving, "a dog on grass", 1.0)))
     edited = sample(moving, pnp(moving), tokenflow(moving, pnp(moving), guidance(moving)))
@@ -186,19 +203,21 @@ class IdentityMaps:
 
 def test_a_keyframe_gets_its_own_tokens_back(moving: InvertedClip) -> None:
     """With an interval of 1 every frame is a keyframe; a frame next to it with its latents gets the same noise."""
-    mode = SDEdit(moving, settings.SDEdit(strength=1.0), 0)
+    mode = SDEditMode(moving, settings.SDEdit(strength=1.0), 0)
     start, steps = mode.initial_latents(moving.model.schedule.steps(STEPS))
     twins = start[[0]].repeat(4, 1, 1, 1)
-    predict = tokenflow(moving, mode, guidance(moving), correspondence=IdentityMaps(), interval=4, carry_guidance=False)
+    predict = tokenflow(
+        moving, mode, guidance(moving), correspondence=IdentityMaps(), interval=4, propagate_guidance=False
+    )
     keyframe = draw_keyframes(4, 4, 0, 0)[0]
-    noise = noise_of_all(predict, twins, steps[0])
+    noise = prediction_of_all(predict, twins, steps[0])
     for frame in range(4):
         torch.testing.assert_close(noise[frame], noise[keyframe], rtol=0, atol=1e-4)
 
 
 def test_flow_and_features_map_a_frame_to_itself_by_the_identity(moving: InvertedClip) -> None:
     def features(frames: list[int]) -> Tensor:
-        return moving.model.features(moving.latents(1, frames), 1, moving.conditioning)
+        return moving.model.features(moving.latents(level(1), frames), level(1), moving.conditioning)
 
     for correspondence in (flow(moving), FeatureCorrespondence(features)):
         positions, confidence = correspondence.maps(3, 3, 8, 12)
@@ -215,16 +234,16 @@ def test_keyframes_see_each_other_the_anchors_and_the_keyframe_before(
 
     Of no others, but of those that attend to these at a later layer.
     """
-    mode = SDEdit(moving, settings.SDEdit(strength=1.0), 0)
+    mode = SDEditMode(moving, settings.SDEdit(strength=1.0), 0)
     start, steps = mode.initial_latents(moving.model.schedule.steps(STEPS))
     predict = tokenflow(moving, mode, guidance(moving), interval=1, window=window, extended=levels)
     before = whole(start)
-    noise = noise_of_all(predict, before, steps[0])
+    noise = prediction_of_all(predict, before, steps[0])
     parts = list(windows(range(11), 11, window))
     for changed in (0, 2, 5, 10):
         latents = before.clone()
         latents[changed] += 1
-        differs = (noise_of_all(predict, latents, steps[0]) - noise).abs().amax((1, 2, 3)) > 1e-5
+        differs = (prediction_of_all(predict, latents, steps[0]) - noise).abs().amax((1, 2, 3)) > 1e-5
         attending, reached = {changed}, {changed}
         for part in parts:
             seen = {*part.keyframes, *part.context}
@@ -248,10 +267,10 @@ def test_with_every_frame_a_keyframe_all_attend_to_all_and_nothing_is_carried(mo
 def test_at_guidance_1_the_negative_prompt_has_no_effect_and_carrying_changes_nothing(moving: InvertedClip) -> None:
     mode = pnp(moving)
     plain = guidance(moving, scale=1.0)
-    negative = Guidance(plain.conditional, moving.model.encode_prompt("snow"), 1.0)
+    negative = Guidance(plain.conditional, moving.model.condition("snow"), 1.0)
     results = [
-        sample(moving, mode, tokenflow(moving, mode, plain, carry_guidance=True)),
-        sample(moving, mode, tokenflow(moving, mode, plain, carry_guidance=False)),
+        sample(moving, mode, tokenflow(moving, mode, plain, propagate_guidance=True)),
+        sample(moving, mode, tokenflow(moving, mode, plain, propagate_guidance=False)),
         sample(moving, mode, tokenflow(moving, mode, negative)),
     ]
     assert torch.equal(results[0], results[2])
@@ -267,12 +286,12 @@ class NothingConfirmed(IdentityMaps):
 
 
 def test_tokens_that_no_keyframe_knows_attend_to_their_own_frame(moving: InvertedClip) -> None:
-    mode = SDEdit(moving, settings.SDEdit(strength=1.0), 0)
+    mode = SDEditMode(moving, settings.SDEdit(strength=1.0), 0)
     start, steps = mode.initial_latents(moving.model.schedule.steps(STEPS))
     guided = guidance(moving)
-    lost_in_all = tokenflow(moving, mode, guided, correspondence=NothingConfirmed(), carry_guidance=False)
-    lost = noise_of_all(lost_in_all, whole(start), steps[0])
-    alone = noise_of_all(PerFrame(EditDenoiser(moving.model, mode, guided), 4), whole(start), steps[0])
+    lost_in_all = tokenflow(moving, mode, guided, correspondence=NothingConfirmed(), propagate_guidance=False)
+    lost = prediction_of_all(lost_in_all, whole(start), steps[0])
+    alone = prediction_of_all(PerFrame(EditDenoiser(moving.model, mode, guided), 4), whole(start), steps[0])
     others = sorted(set(range(len(start))) - set(draw_keyframes(len(start), 4, 0, 0)))
     torch.testing.assert_close(lost[others], alone[others], rtol=0, atol=ROUNDING)
 
@@ -286,24 +305,29 @@ class SomeUnconfirmed(IdentityMaps):
         return positions, confidence
 
 
-@pytest.mark.parametrize("carry_guidance", [True, False])
+@pytest.mark.parametrize("propagate_guidance", [True, False])
 def test_lost_tokens_of_frames_that_go_together_are_what_they_are_alone(
-    carry_guidance: bool, moving: InvertedClip
+    propagate_guidance: bool, moving: InvertedClip
 ) -> None:
-    mode = SDEdit(moving, settings.SDEdit(strength=1.0), 0)
+    mode = SDEditMode(moving, settings.SDEdit(strength=1.0), 0)
     start, steps = mode.initial_latents(moving.model.schedule.steps(STEPS))
-    together, alone = (
-        tokenflow(moving, mode, guidance(moving), correspondence=SomeUnconfirmed(), carry_guidance=carry_guidance)
-        for _ in range(2)
-    )
-    alone._batch_size = 1
-    noise = [noise_of_all(predict, whole(start), steps[0]) for predict in (together, alone)]
+    noise = []
+    for batch_size in (3, 1):
+        predict = tokenflow(
+            moving,
+            mode,
+            guidance(moving),
+            batch_size=batch_size,
+            correspondence=SomeUnconfirmed(),
+            propagate_guidance=propagate_guidance,
+        )
+        noise.append(prediction_of_all(predict, whole(start), steps[0]))
     torch.testing.assert_close(noise[0], noise[1], rtol=0, atol=ROUNDING)
 
 
 @pytest.mark.parametrize("frames", [1, 2, 7, 11])
 def test_every_frame_comes_out_whatever_the_count_divides_by(frames: int, moving: InvertedClip) -> None:
-    mode = SDEdit(moving, settings.SDEdit(strength=1.0), 0)
+    mode = SDEditMode(moving, settings.SDEdit(strength=1.0), 0)
     start, steps = mode.initial_latents(moving.model.schedule.steps(STEPS))
     groups = list(tokenflow(moving, mode, guidance(moving), interval=5)(whole(start)[:frames], steps[0]))
     assert sorted(frame for group, _ in groups for frame in group) == list(range(frames))
@@ -312,10 +336,12 @@ def test_every_frame_comes_out_whatever_the_count_divides_by(frames: int, moving
         assert noise.isfinite().all()
 
 
-@pytest.mark.parametrize("carried_until", [0.0, 1.0])
-def test_windows_of_few_keyframes_give_about_what_one_window_gives(carried_until: float, moving: InvertedClip) -> None:
+@pytest.mark.parametrize("propagate_edit_until", [0.0, 1.0])
+def test_windows_of_few_keyframes_give_about_what_one_window_gives(
+    propagate_edit_until: float, moving: InvertedClip
+) -> None:
     mode = pnp(moving)
-    options = {"interval": 2, "carried_until": carried_until}
+    options = {"interval": 2, "propagate_edit_until": propagate_edit_until}
     whole = sample(moving, mode, tokenflow(moving, mode, guidance(moving), window=100, **options))
     cut = sample(moving, mode, tokenflow(moving, mode, guidance(moving), window=4, **options))
     alone = sample(moving, mode, PerFrame(EditDenoiser(moving.model, mode, guidance(moving)), 4))
@@ -325,7 +351,7 @@ def test_windows_of_few_keyframes_give_about_what_one_window_gives(carried_until
 def test_what_is_kept_of_keyframes_does_not_grow_with_the_clip(
     moving: InvertedClip, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    mode = SDEdit(moving, settings.SDEdit(strength=1.0), 0)
+    mode = SDEditMode(moving, settings.SDEdit(strength=1.0), 0)
     start, steps = mode.initial_latents(moving.model.schedule.steps(STEPS))
     held: list[int] = []
     joined = FeatureBank.merge
@@ -336,7 +362,7 @@ def test_what_is_kept_of_keyframes_does_not_grow_with_the_clip(
         return result
 
     monkeypatch.setattr(FeatureBank, "merge", counted)
-    noise_of_all(tokenflow(moving, mode, guidance(moving), interval=1, window=4), whole(start), steps[0])
+    prediction_of_all(tokenflow(moving, mode, guidance(moving), interval=1, window=4), whole(start), steps[0])
     # Two anchors, the keyframe before, and the one at work.
     assert max(held) == 4
 
@@ -358,32 +384,34 @@ def test_after_an_edit_and_after_one_that_raised_the_model_is_what_it_was(moving
     assert not any(module._forward_hooks for module in unet.modules())
 
 
-def test_the_source_is_read_for_keyframes_alone(moving: InvertedClip, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_source_features_are_captured_only_for_keyframes(moving: InvertedClip, monkeypatch: pytest.MonkeyPatch) -> None:
     mode = pnp(moving)
     start, steps = mode.initial_latents(moving.model.schedule.steps(STEPS))
     latents, predict = whole(start), tokenflow(moving, mode, guidance(moving))
-    asked: list[Call] = []
-    inject = mode.inject
-    monkeypatch.setattr(mode, "inject", lambda call: asked.append(call) or inject(call))
-    noise_of_all(predict, latents, steps[0])
+    captured: list[Call] = []
+    called: list[Call] = []
+    capture, residuals = mode.capture, mode.residuals
+    monkeypatch.setattr(mode, "capture", lambda call: captured.append(call) or capture(call))
+    monkeypatch.setattr(mode, "residuals", lambda call: called.append(call) or residuals(call))
+    prediction_of_all(predict, latents, steps[0])
     keyframes = draw_keyframes(len(latents), 4, 0, 0)
-    assert [list(call.frames) for call in asked if not call.carried] == [keyframes]
-    assert sorted(frame for call in asked if call.carried for frame in call.frames) == sorted(
-        set(range(len(latents))) - set(keyframes)
-    )
+    assert [list(call.indices) for call in captured] == [keyframes]
+    assert sorted(index for call in called for index in call.indices) == list(range(len(latents)))
 
 
 @pytest.mark.parametrize("features", ["block", "residual"])
-def test_injected_features_are_carried_to_the_frames_between(features: Features, moving: InvertedClip) -> None:
+def test_injected_features_are_carried_to_the_frames_between(features: str, moving: InvertedClip) -> None:
     """Still correspondences and one frame's features for all: every frame gets them as its own."""
-    mode = PnP(moving, settings.PnP(features=features, attention_until=0.0))
+    mode = PnPMode(moving, settings.PnP(features=features, attention_until=0.0))
     start, steps = mode.initial_latents(moving.model.schedule.steps(STEPS))
     twins = start[[0]].repeat(4, 1, 1, 1)
-    predict = tokenflow(moving, mode, guidance(moving), correspondence=IdentityMaps(), carry_guidance=False)
+    predict = tokenflow(moving, mode, guidance(moving), correspondence=IdentityMaps(), propagate_guidance=False)
     keyframe = draw_keyframes(4, 4, 0, 0)[0]
-    noise = noise_of_all(predict, twins, steps[0])
-    without = noise_of_all(
-        tokenflow(moving, pnp(moving, 0.0, 0.0), guidance(moving), correspondence=IdentityMaps(), carry_guidance=False),
+    noise = prediction_of_all(predict, twins, steps[0])
+    without = prediction_of_all(
+        tokenflow(
+            moving, pnp(moving, 0.0, 0.0), guidance(moving), correspondence=IdentityMaps(), propagate_guidance=False
+        ),
         twins,
         steps[0],
     )

@@ -33,9 +33,9 @@ class Moved:
 def sampled(tokens: Tensor, positions: Tensor, grid: tuple[int, int]) -> Tensor:
     """Tokens n c at positions (n 2), read by torch: n c."""
     height, width = grid
-    picture = tokens.T.unflatten(1, grid)[None]
+    image = tokens.T.unflatten(1, grid)[None]
     normalised = (2 * positions + 1) / torch.tensor([width, height]) - 1
-    values = F.grid_sample(picture, normalised[None, None], mode="bicubic", padding_mode="border", align_corners=False)
+    values = F.grid_sample(image, normalised[None, None], mode="bicubic", padding_mode="border", align_corners=False)
     return values[0, :, 0].T
 
 
@@ -94,8 +94,11 @@ def test_lost_tokens_are_listed_frame_by_frame() -> None:
             confidence[: {2: 0, 3: 3, 0: 1}[frame]] = 0
             return positions, confidence
 
-    lost = Warp([2, 3, 0], KEYFRAMES, HalfKnown(0, 1.0), {(2, 3)}, CPU).fields[2, 3].lost
-    assert lost is not None
-    assert lost.frames.tolist() == [1, 2]
-    assert [tokens[real].tolist() for tokens, real in zip(lost.tokens, lost.real, strict=True)] == [[0, 1, 2], [0]]
-    assert Warp([2], KEYFRAMES, HalfKnown(0, 1.0), {(2, 3)}, CPU).fields[2, 3].lost is None
+    occluded = Warp([2, 3, 0], KEYFRAMES, HalfKnown(0, 1.0), {(2, 3)}, CPU).grids[2, 3].occluded
+    assert occluded is not None
+    assert occluded.frames.tolist() == [1, 2]
+    assert [tokens[real].tolist() for tokens, real in zip(occluded.tokens, occluded.real, strict=True)] == [
+        [0, 1, 2],
+        [0],
+    ]
+    assert Warp([2], KEYFRAMES, HalfKnown(0, 1.0), {(2, 3)}, CPU).grids[2, 3].occluded is None

@@ -9,70 +9,83 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tokenflow.diffusion.schedules import CLEAN
+from tokenflow.diffusion.levels import CLEAN_TIME, Level
 from tokenflow.errors import ClipNotFoundError, OutputError, TrajectoryError
+from tokenflow.store.files import LOCK
 from tokenflow.store.inversions import StoredInversion
-from tokenflow.store.locking import LOCK
 
+CLEAN = Level(0.9995, 0.0305, CLEAN_TIME)
+NOISY = Level(0.6, 0.8, 41)
+NOISIER = Level(0.3, 0.9539392014169456, 81)
 MADE_FROM = {"clip": "abc", "model": "def"}
 LATENTS = torch.randn(5, 4, 3, 2)
 
 
 def filled(folder: Path) -> StoredInversion:
-    trajectory = StoredInversion(folder, MADE_FROM)
+    inversion = StoredInversion(folder, MADE_FROM)
     frames = np.arange(5 * 6 * 4 * 3, dtype=np.uint8).reshape(5, 6, 4, 3)
-    trajectory.write_frames((frame, Fraction(index, 30), Fraction(1, 7)) for index, frame in enumerate(frames))
-    trajectory.write_latents(CLEAN, [LATENTS])
-    trajectory.write_latents(41, [LATENTS + 1])
-    return trajectory
+    inversion.write_frames((frame, Fraction(index, 30), Fraction(1, 7)) for index, frame in enumerate(frames))
+    inversion.write_latents(CLEAN, [LATENTS])
+    inversion.write_latents(NOISY, [LATENTS + 1])
+    return inversion
 
 
 def test_what_was_written_is_read_back_by_another_process(tmp_path: Path) -> None:
     filled(tmp_path)
-    trajectory = StoredInversion(tmp_path, MADE_FROM)
-    assert torch.equal(trajectory.latents(CLEAN), LATENTS)
-    assert torch.equal(trajectory.latents(41), LATENTS + 1)
-    assert trajectory.times == tuple(Fraction(index, 30) for index in range(5))
-    assert trajectory.end == Fraction(4, 30) + Fraction(1, 7)
-    assert trajectory.frames().shape == (5, 6, 4, 3)
-    assert trajectory.frames()[1][0, 0, 0] == 72
-    assert not trajectory.complete
+    inversion = StoredInversion(tmp_path, MADE_FROM)
+    assert torch.equal(inversion.latents(CLEAN), LATENTS)
+    assert torch.equal(inversion.latents(NOISY), LATENTS + 1)
+    assert inversion.times == tuple(Fraction(index, 30) for index in range(5))
+    assert inversion.end == Fraction(4, 30) + Fraction(1, 7)
+    assert inversion.frames().shape == (5, 6, 4, 3)
+    assert inversion.frames()[1][0, 0, 0] == 72
+    assert not inversion.complete
+
+
+def test_levels_are_read_back_exactly_from_the_cleanest_on(tmp_path: Path) -> None:
+    inversion = filled(tmp_path)
+    inversion.write_latents(NOISIER, [LATENTS])
+    assert StoredInversion(tmp_path, MADE_FROM).levels == [CLEAN, NOISY, NOISIER]
+
+
+def test_an_inversion_without_a_reconstruction_check_has_no_report(tmp_path: Path) -> None:
+    assert filled(tmp_path).report() is None
 
 
 def test_some_frames_latents_are_read_in_the_order_asked_for(tmp_path: Path) -> None:
     assert torch.equal(filled(tmp_path).latents(CLEAN, [3, 0]), LATENTS[[3, 0]])
 
 
-def test_a_trajectory_is_complete_once_it_was_finished(tmp_path: Path) -> None:
-    filled(tmp_path).finish({})
+def test_an_inversion_is_complete_once_it_was_finished(tmp_path: Path) -> None:
+    filled(tmp_path).finish()
     assert StoredInversion(tmp_path, MADE_FROM).complete
 
 
 def test_a_step_that_is_missing_is_named(tmp_path: Path) -> None:
-    with pytest.raises(TrajectoryError, match=r"no latents of time step 81.*t0041"):
-        filled(tmp_path).latents(81)
+    with pytest.raises(TrajectoryError, match=r"no latents at level s0\.76\d+.*s0\.571429"):
+        filled(tmp_path).latents(NOISIER)
 
 
-@pytest.mark.parametrize("name", ["clean.safetensors", "t0041.safetensors", "frames.rgb"])
+@pytest.mark.parametrize("name", ["clean.safetensors", "s0.571429.safetensors", "frames.rgb"])
 @pytest.mark.parametrize("place", [3, -1])
 def test_a_flipped_byte_is_noticed_and_the_file_named(name: str, place: int, tmp_path: Path) -> None:
     filled(tmp_path)
     content = bytearray((tmp_path / name).read_bytes())
     content[place] ^= 1
     (tmp_path / name).write_bytes(content)
-    trajectory = StoredInversion(tmp_path, MADE_FROM)
+    inversion = StoredInversion(tmp_path, MADE_FROM)
     with pytest.raises(TrajectoryError, match=rf"{name} is damaged.*delete the folder"):
-        trajectory.frames() if name == "frames.rgb" else trajectory.latents(CLEAN if name[0] == "c" else 41)
+        inversion.frames() if name == "frames.rgb" else inversion.latents(CLEAN if name[0] == "c" else NOISY)
 
 
 def test_a_file_that_is_gone_is_named(tmp_path: Path) -> None:
     filled(tmp_path)
-    (tmp_path / "t0041.safetensors").unlink()
-    with pytest.raises(TrajectoryError, match=r"t0041\.safetensors cannot be read"):
-        StoredInversion(tmp_path, MADE_FROM).latents(41)
+    (tmp_path / "s0.571429.safetensors").unlink()
+    with pytest.raises(TrajectoryError, match=r"s0\.571429\.safetensors cannot be read"):
+        StoredInversion(tmp_path, MADE_FROM).latents(NOISY)
 
 
-def test_a_trajectory_of_another_model_is_refused(tmp_path: Path) -> None:
+def test_an_inversion_of_another_model_is_refused(tmp_path: Path) -> None:
     filled(tmp_path)
     with pytest.raises(TrajectoryError, match="made from another model"):
         StoredInversion(tmp_path, {**MADE_FROM, "model": "xyz"})
@@ -95,7 +108,7 @@ def test_a_manifest_of_another_format_or_damaged_is_refused(tmp_path: Path) -> N
 def test_any_flipped_bit_in_the_manifest_is_noticed(tmp_path: Path, data: st.DataObject) -> None:
     path = tmp_path / "manifest.json"
     if not path.exists():
-        filled(tmp_path).finish({"figure": 1})
+        filled(tmp_path).write_report({"figure": 1})
     whole = path.read_bytes()
     flipped = bytearray(whole)
     flipped[data.draw(st.integers(0, len(whole) - 1))] ^= 1 << data.draw(st.integers(0, 7))
@@ -120,7 +133,7 @@ def _json(content: bytes | bytearray) -> object:
 
 
 def test_the_report_is_read_back_and_verified(tmp_path: Path) -> None:
-    filled(tmp_path).finish({"figure": 1})
+    filled(tmp_path).write_report({"figure": 1})
     assert StoredInversion(tmp_path, MADE_FROM).report() == {"figure": 1}
     (tmp_path / "report.json").write_text('{"figure": 2}')
     with pytest.raises(TrajectoryError, match=r"report\.json is damaged.*delete the folder"):
@@ -128,25 +141,24 @@ def test_the_report_is_read_back_and_verified(tmp_path: Path) -> None:
 
 
 def test_what_a_killed_run_had_not_finished_writing_is_cleared_away(tmp_path: Path) -> None:
-    trajectory = filled(tmp_path)
+    inversion = filled(tmp_path)
     whole = {path.name for path in tmp_path.iterdir()}
-    (tmp_path / ".t0081.safetensors.4711").touch()
+    (tmp_path / ".s0.760756.safetensors.4711").touch()
     (tmp_path / ".reconstruction.mp4.0123abcd.part").touch()
     (tmp_path / ".reconstruction.mkv.89abcdef.part").touch()
     (tmp_path / ".manifest.json.4711").touch()
     (tmp_path / ".frames.rgb.4711").touch()
-    with trajectory.locked():
+    with inversion.locked():
         assert {path.name for path in tmp_path.iterdir()} == whole | {LOCK}
-    assert {path.name for path in tmp_path.iterdir()} == whole
 
 
 def test_hidden_files_and_folders_of_somebody_else_stay(tmp_path: Path) -> None:
-    trajectory = filled(tmp_path)
+    inversion = filled(tmp_path)
     (tmp_path / ".notes").mkdir()
-    (tmp_path / ".t0081.safetensors.4711").mkdir()
+    (tmp_path / ".s0.760756.safetensors.4711").mkdir()
     (tmp_path / ".directory").write_text("the desktop's")
     before = {path.name for path in tmp_path.iterdir()}
-    with trajectory.locked():
+    with inversion.locked():
         pass
     assert {path.name for path in tmp_path.iterdir()} == before
 
@@ -165,10 +177,10 @@ def test_frames_that_break_off_leave_nothing(tmp_path: Path) -> None:
         yield np.zeros((2, 2, 3), np.uint8), Fraction(0), Fraction(1)
         raise RuntimeError("the clip is damaged")
 
-    trajectory = StoredInversion(tmp_path, MADE_FROM)
+    inversion = StoredInversion(tmp_path, MADE_FROM)
     with pytest.raises(RuntimeError, match="the clip is damaged"):
-        trajectory.write_frames(frames())
-    assert not trajectory.has_frames
+        inversion.write_frames(frames())
+    assert not inversion.has_frames
     assert list(tmp_path.iterdir()) == []
 
 

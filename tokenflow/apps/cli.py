@@ -1,37 +1,24 @@
-"""The command line: reads arguments, calls the package, prints where results are. Knows nothing of how they are made.
+"""The commands of the command line: they read arguments, call the package, and print where results are."""
 
-Exit status 0 means done, 1 that some jobs of a batch failed, 2 that the user can mend something (one line says what),
-130 that Ctrl-C was pressed.
-"""
-
-import atexit
 import re
-import signal
 import sys
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from enum import StrEnum
 from glob import glob
 from pathlib import Path
-from types import FrameType
-from typing import TYPE_CHECKING, Annotated, TextIO
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tokenflow.apps.exit_status import JOBS_FAILED, exit_status
+from tokenflow.apps.image_files import image_files, write_images
 from tokenflow.apps.stdio import standard_streams
-from tokenflow.errors import TokenflowError, TokenflowWarning
-from tokenflow.events import Listener, TerminalBars
+from tokenflow.apps.terminal import one_line_warnings, print_lines, terminal_listener
 
 if TYPE_CHECKING:
     from tokenflow.batch import Record
 
-SOME_FAILED = 1
-NOT_UNDERSTOOD = 2
-INTERRUPTED = 130
-
 app = typer.Typer(
-    help="Edit a video by a sentence, consistently over time.",
+    help="Edit videos with a text prompt, consistently over time.",
     epilog="With --traceback, any command shows where an error came from.",
     no_args_is_help=True,
     add_completion=False,
@@ -39,14 +26,36 @@ app = typer.Typer(
 )
 
 OVERRIDE = re.compile(r"[a-z_]+(\.[a-z_]+)*=")
-"""Tells a setting from the name of a file, where there is none of that name."""
+"""How a setting begins; a source of that name, where there is one, comes first."""
+
+TAKE_SETTINGS = ("preprocess", "edit", "batch", "config")
+"""Commands with settings among their arguments."""
+
+SIZE = re.compile(r"([1-9]\d{0,4})[x×]([1-9]\d{0,4})")
 
 ConfigPath = Annotated[Path, typer.Argument(help="A YAML file; see configs/ for examples.", metavar="CONFIG")]
-Overrides = Annotated[list[str] | None, typer.Argument(help="Settings over the file's.", metavar="[KEY=VALUE]...")]
+Overrides = Annotated[list[str] | None, typer.Argument(help="Settings that override the file's.", metavar="KEY=VALUE")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Draw no progress bars.")]
 
 
-# The package is imported inside the commands, since torch and diffusers take seconds and `--help` should not.
+# The package is imported inside the commands, as torch and diffusers take seconds, which `--help` should not.
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        import tokenflow
+
+        print_lines(f"tokenflow {tokenflow.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Options that come before a command."""
 
 
 @app.command()
@@ -55,7 +64,7 @@ def preprocess(config: ConfigPath, overrides: Overrides = None, quiet: Quiet = F
     import tokenflow
 
     settings = tokenflow.load_config(config, overrides or ())
-    with _listener(quiet) as on_event:
+    with terminal_listener(quiet) as on_event:
         result = tokenflow.preprocess(settings, on_event=on_event)
     lines = [f"frames          {result.frame_count}"]
     if result.report is None:
@@ -67,16 +76,16 @@ def preprocess(config: ConfigPath, overrides: Overrides = None, quiet: Quiet = F
             f"inversion       {figures['inversion_psnr']:.2f} dB PSNR, {figures['inversion_ssim']:.3f} SSIM",
             f"reconstruction  {result.reconstruction}",
         ]
-    _say(*lines)
+    print_lines(*lines)
 
 
 @app.command()
 def edit(config: ConfigPath, overrides: Overrides = None, quiet: Quiet = False) -> None:
-    """Stage 2: edit the clip (runs stage 1 first where it is missing)."""
+    """Both stages: edit the clip; runs stage 1 first if its result is missing."""
     import tokenflow
 
     settings = tokenflow.load_config(config, overrides or ())
-    with _listener(quiet) as on_event:
+    with terminal_listener(quiet) as on_event:
         result = tokenflow.run(settings, on_event=on_event)
     written = {
         "edited": result.video,
@@ -84,10 +93,10 @@ def edit(config: ConfigPath, overrides: Overrides = None, quiet: Quiet = False) 
         "contact sheet": result.contact_sheet,
         "report": result.page,
     }
-    _say(*(f"{name:<15} {path}" for name, path in written.items() if path is not None))
+    print_lines(*(f"{name:<15} {path}" for name, path in written.items() if path is not None))
 
 
-class EngineName(StrEnum):
+class EngineChoice(StrEnum):
     """Where a batch runs."""
 
     local = "local"
@@ -99,36 +108,39 @@ def batch(
     sources: Annotated[
         list[str],
         typer.Argument(
-            help="Configurations, matrices (a YAML with clips: and edits:) or patterns of their names; with --edit, "
-            "clips and folders of clips. And settings over all of them.",
+            help="Configurations, matrices (YAML files with clips: and edits:) or patterns of file names; with --edit, "
+            "clips and folders of clips. Then settings that override those of all.",
             metavar="SOURCE... [KEY=VALUE]...",
         ),
     ],
-    edit: Annotated[Path | None, typer.Option(help="Give every clip the edit of this YAML file.")] = None,
+    edit: Annotated[Path | None, typer.Option(help="Apply the edit of this YAML file to every clip.")] = None,
     run_dir: Annotated[
-        Path | None, typer.Option(help="Where records and index.html go; by default in runs/, named after the source.")
+        Path | None,
+        typer.Option(help="Folder for records and index.html; by default in runs/, named after the source."),
     ] = None,
-    workers: Annotated[int | None, typer.Option(help="How many jobs at once.", min=1)] = None,
-    engine: Annotated[EngineName, typer.Option(help="This machine, or Ray.")] = EngineName.local,
-    address: Annotated[str | None, typer.Option(help="Ray: of a cluster to join; else one is started here.")] = None,
-    gpus: Annotated[float | None, typer.Option(help="Ray: GPUs a worker, also a fraction.", min=0)] = None,
+    workers: Annotated[int | None, typer.Option(help="Maximum number of jobs at once.", min=1)] = None,
+    engine: Annotated[EngineChoice, typer.Option(help="This machine, or Ray.")] = EngineChoice.local,
+    address: Annotated[
+        str | None, typer.Option(help="Ray: the cluster to join; by default Ray is started on this machine.")
+    ] = None,
+    gpus: Annotated[float | None, typer.Option(help="Ray: GPUs per worker, may be a fraction.", min=0)] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print what would be done, and the disk it takes.")
+        bool, typer.Option("--dry-run", help="Print what would be done, and the disk space it takes.")
     ] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Edit many clips; run again, it does what is missing or failed."""
+    """Edit many clips. Run again, it does what is missing or failed."""
     import tokenflow
     from tokenflow.batch.plan import plan, plan_lines
-    from tokenflow.batch.run import RETRIES, open_engine
+    from tokenflow.batch.run import DEFAULT_RETRIES, open_engine
 
     overrides = [word for word in sources if OVERRIDE.match(word) and not glob(word)]
-    places = [word for word in sources if word not in overrides]
-    folder = run_dir or Path("runs") / (Path(places[0]).stem if len(places) == 1 and "*" not in places[0] else "batch")
-    configs = tokenflow.read_configs(places, overrides, edit=edit)
+    names = [word for word in sources if word not in overrides]
+    folder = run_dir or Path("runs") / (Path(names[0]).stem if len(names) == 1 and "*" not in names[0] else "batch")
+    configs = tokenflow.read_configs(names, overrides, edit=edit)
     if dry_run:
-        open_engine(engine.value, workers, address, gpus, RETRIES)
-        _say(*plan_lines(plan(configs, folder)))
+        open_engine(engine.value, workers, address, gpus, DEFAULT_RETRIES)
+        print_lines(*plan_lines(plan(configs, folder)))
         return
     records = tokenflow.edit_many(
         configs,
@@ -139,13 +151,13 @@ def batch(
         run_dir=folder,
         progress=not quiet,
     )
-    _say(*_table(records), f"overview  {folder / 'index.html'}")
+    print_lines(*_table(records), f"overview  {folder / 'index.html'}")
     if any(record.state != "done" for record in records):
-        raise typer.Exit(SOME_FAILED)
+        raise typer.Exit(JOBS_FAILED)
 
 
 def _table(records: "list[Record]") -> list[str]:
-    """A line a job, and what it warned of below."""
+    """A line per job, each followed by its warnings, and a summary."""
     from tokenflow.batch.index import summary
 
     width = max(len(record.output) for record in records)
@@ -157,12 +169,67 @@ def _table(records: "list[Record]") -> list[str]:
     return [*lines, summary(records)]
 
 
+@app.command()
+def generate(
+    model: Annotated[
+        str, typer.Argument(help="A folder in diffusers' layout, a .safetensors file, or a Hub id.", metavar="MODEL")
+    ],
+    prompt: Annotated[str, typer.Argument(help="What the image shows.", metavar="PROMPT")],
+    output: Annotated[
+        Path,
+        typer.Option(help="The PNG to write, over an earlier one; several are numbered. Its folder is created."),
+    ] = Path("image.png"),
+    size: Annotated[
+        str | None,
+        typer.Option(
+            help="In pixels, rounded to what the model accepts; by default the size it was trained at.",
+            metavar="WIDTHxHEIGHT",
+        ),
+    ] = None,
+    steps: Annotated[int, typer.Option(help="Sampling steps.", min=1)] = 25,
+    guidance_scale: Annotated[
+        float, typer.Option(help="How strongly to follow the prompt; 1 turns guidance off.", min=1)
+    ] = 4.0,
+    negative_prompt: Annotated[str, typer.Option(help="What to steer away from.", show_default=False)] = "",
+    seed: Annotated[int, typer.Option(help="Of the initial noise: same seed, same images.", min=0)] = 0,
+    count: Annotated[int, typer.Option(help="Number of images.", min=1)] = 1,
+    quiet: Quiet = False,
+) -> None:
+    """Make images from a prompt, with the sampler that edits use."""
+    import tokenflow
+
+    width_and_height = None if size is None else _read_size(size)
+    loaded = tokenflow.load_model(model)
+    files = image_files(output, count)
+    with terminal_listener(quiet) as on_event:
+        images = tokenflow.generate(
+            loaded,
+            prompt,
+            negative_prompt=negative_prompt,
+            size=width_and_height,
+            steps=steps,
+            guidance_scale=guidance_scale,
+            seed=seed,
+            count=count,
+            on_event=on_event,
+        )
+    write_images(files, images)
+    print_lines(*map(str, files))
+
+
+def _read_size(text: str) -> tuple[int, int]:
+    match = SIZE.fullmatch(text)
+    if match is None:
+        raise typer.BadParameter(f"expected WIDTHxHEIGHT, such as 512x768, got {text!r}", param_hint="--size")
+    return int(match[1]), int(match[2])
+
+
 @app.command("config")
 def show_config(config: ConfigPath, overrides: Overrides = None) -> None:
     """Print the whole resolved configuration."""
     from tokenflow.config import load_config
 
-    _say(load_config(config, overrides or ()).to_yaml().rstrip("\n"))
+    print_lines(load_config(config, overrides or ()).to_yaml().rstrip("\n"))
 
 
 @app.command()
@@ -172,108 +239,28 @@ def schema() -> None:
 
     from tokenflow.config.schema import file_schema
 
-    _say(json.dumps(file_schema(), indent=2))
-
-
-@contextmanager
-def _listener(quiet: bool) -> Iterator[Listener | None]:
-    """Bars and notices on the terminal; with `quiet`, notices alone, as warnings."""
-    if quiet:
-        yield None
-        return
-    with TerminalBars() as bars:
-        yield bars
-
-
-def _say(*lines: str) -> None:
-    """Print lines, and notice at once where they do not arrive."""
-    print("\n".join(lines), flush=True)
+    print_lines(json.dumps(file_schema(), indent=2))
 
 
 @standard_streams()
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line, by default on the process's own arguments, and exit with its status."""
+    """Run a command line, by default the arguments of the process, and exit with its status (see exit_status.py)."""
     words = sys.argv[1:] if arguments is None else arguments
-    with_traceback = "--traceback" in words
-    try:
-        with warnings.catch_warnings(), _ctrl_c_as_itself():
-            warnings.showwarning = _show_warning
+    with exit_status(with_traceback="--traceback" in words), one_line_warnings():
+        try:
             app(args=[word for word in words if word != "--traceback"], prog_name="tokenflow")
-    except TokenflowError as error:
-        if with_traceback:
+        except SystemExit as end:
+            if settings := _similar_settings(end.__context__):
+                print(f"settings are given without dashes: {settings}", file=sys.stderr)
             raise
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    except Exception as error:
-        if with_traceback or not _is_lack_of_memory(error):
-            raise
-        print(
-            "error: memory ran out; set a smaller inversion.batch_size, edit.batch_size, edit.keyframe_window or "
-            "clip.size, or take fewer clip.frames",
-            file=sys.stderr,
-        )
-        sys.exit(2)
-    except SystemExit as end:
-        if end.code == NOT_UNDERSTOOD and (settings := _settings_among_options(words)):
-            print(f"settings are given without dashes: {settings}", file=sys.stderr)
-        if end.code == INTERRUPTED:
-            print("interrupted: what was finished is kept, and the same command goes on from there", file=sys.stderr)
-        raise
-    finally:
-        # Python and torch take a moment to shut down, when there is nothing left to interrupt.
-        atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
 
 
-@contextmanager
-def _ctrl_c_as_itself() -> Iterator[None]:
-    """Ctrl-C ends in the status of Ctrl-C, though a library made an error of its own of the KeyboardInterrupt."""
-    pressed: list[int] = []
-
-    def note(number: int, frame: FrameType | None) -> None:
-        pressed.append(number)
-        signal.default_int_handler(number, frame)
-
-    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:  # somebody else sees to it
-        yield
-        return
-    signal.signal(signal.SIGINT, note)
-    try:
-        yield
-    except Exception:
-        if pressed:
-            raise SystemExit(INTERRUPTED) from None
-        raise
-    finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
-def _settings_among_options(words: list[str]) -> str:
-    """What was probably meant by options that are none."""
+def _similar_settings(error: Any) -> str:
+    """The settings that were probably meant, if a command that takes settings was given an option it does not have."""
+    if type(error).__name__ != "NoSuchOption" or error.ctx.command.name not in TAKE_SETTINGS:
+        return ""
     from tokenflow.config import Config
     from tokenflow.config.suggestions import annotation, is_section, suggest_keys
 
-    names = [word.removeprefix("--").partition("=")[0] for word in words if word.startswith("--")]
-    keys = [key for name in names for key in suggest_keys(Config, name) if not is_section(annotation(Config, key))]
-    return " or ".join(f"{key}=…" for key in keys)
-
-
-def _is_lack_of_memory(error: Exception) -> bool:
-    """Torch has a class of its own for the GPU's memory, and none for the CPU's."""
-    return (
-        isinstance(error, MemoryError)
-        or type(error).__name__ == "OutOfMemoryError"
-        or (isinstance(error, RuntimeError) and "allocate memory" in str(error))
-    )
-
-
-def _show_warning(
-    message: Warning | str,
-    category: type[Warning],
-    filename: str,
-    lineno: int,
-    file: TextIO | None = None,
-    line: str | None = None,
-) -> None:
-    """Our own warnings in one line for the user; those of libraries, meant for developers, not at all."""
-    if issubclass(category, TokenflowWarning):
-        print(f"warning: {message}", file=sys.stderr)
+    keys = suggest_keys(Config, error.option_name.lstrip("-"))
+    return " or ".join(f"{key}=…" for key in keys if not is_section(annotation(Config, key)))

@@ -1,4 +1,4 @@
-"""Many clips: from a list, a folder or a matrix to results, on one machine or on many; nothing that is done is lost."""
+"""Many edits at once: from files, folders or a matrix to results, on one machine or a cluster, resumable."""
 
 from tokenflow.batch.record import Record
 from tokenflow.batch.run import edit_many

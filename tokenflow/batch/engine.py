@@ -1,4 +1,4 @@
-"""What runs jobs, and whom it tells: the protocol of local.py and ray.py. Knows neither."""
+"""The protocols between `edit_many` and what runs its jobs: engines, and the observers they report to."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -8,21 +8,21 @@ from tokenflow.batch.worker import JobResult
 from tokenflow.events import Event
 
 PATIENCE = 10.0
-"""Seconds that workers get to end by themselves when a batch is stopped."""
+"""Seconds that busy workers get to stop by themselves before they are killed."""
 
 
 class Observer(Protocol):
-    """Is told what happens, in the process and the thread that called `Engine.run`."""
+    """Follows the jobs of a batch. Called in the thread that called `Engine.run`; an exception ends the batch."""
 
-    def started(self, job: Job, worker: int) -> None:
-        """A worker (counted from 0) begins a job, perhaps not for the first time."""
+    def on_start(self, job: Job, worker: int) -> None:
+        """A worker (counted from 0) starts a job; again, if a worker died over it."""
         ...
 
-    def progressed(self, worker: int, event: Event) -> None:
-        """A worker's job has advanced."""
+    def on_event(self, job: Job, worker: int, event: Event) -> None:
+        """An event of a running job."""
         ...
 
-    def finished(self, job: Job, worker: int, outcome: JobResult) -> None:
+    def on_finish(self, job: Job, worker: int, result: JobResult) -> None:
         """A job is done, or has failed for good."""
         ...
 
@@ -30,12 +30,12 @@ class Observer(Protocol):
 class Engine(Protocol):
     """Where jobs run."""
 
-    def run(self, jobs: Sequence[Job], watcher: Observer) -> None:
-        """Run every job, beginning in the order given, and return when each has finished or failed.
+    def run(self, jobs: Sequence[Job], observer: Observer) -> None:
+        """Start the jobs (at least one) in the order given, and return when each has finished or failed.
 
-        Whatever comes out, Ctrl-C included, no worker is left running.
+        No worker is left running, whichever exception ends the call, Ctrl-C included.
 
         Raises:
-            EngineError: jobs cannot be run this way; before any is begun, unless workers stop working later.
+            EngineError: jobs cannot run this way; before any has started, unless workers stop working later.
         """
         ...

@@ -1,4 +1,4 @@
-"""index.html: every result's picture and figures in one table that sorts by a click. Needs no server and no network.
+"""The overview page of a batch: images and figures of all results in one sortable table, without a server or network.
 
 The template is index.html beside this file.
 """
@@ -15,6 +15,7 @@ from tokenflow.batch.record import Record
 from tokenflow.errors import TokenflowError
 from tokenflow.pipeline import EditResult
 from tokenflow.report import open_template
+from tokenflow.store.files import write_text
 
 
 @dataclass(frozen=True)
@@ -22,8 +23,8 @@ class Column:
     """A column of the table.
 
     Attributes:
-        title: at its head.
-        is_number: whether it holds figures.
+        title: its heading.
+        is_number: whether it holds numbers.
     """
 
     title: str
@@ -47,7 +48,7 @@ COLUMNS = (
 
 
 def write_index(path: Path, jobs: Sequence[Job], records: Sequence[Record]) -> None:
-    """Write the overview: whole, or not at all."""
+    """Write the page atomically."""
     template = open_template(Path(__file__).with_suffix(".html"), shown=_shown)
     page = template.render(
         name=path.parent.resolve().name,
@@ -55,13 +56,11 @@ def write_index(path: Path, jobs: Sequence[Job], records: Sequence[Record]) -> N
         columns=COLUMNS,
         rows=[_row(path.parent, job, record) for job, record in zip(jobs, records, strict=True)],
     )
-    temporary = path.with_name(f".{path.name}.partial")
-    temporary.write_text(page, encoding="utf-8")
-    temporary.replace(path)
+    write_text(path, page)
 
 
 def summary(records: Sequence[Record]) -> str:
-    """How many jobs stand how, in words."""
+    """The number of jobs, and how many are in each state."""
     states = [record.state for record in records]
     counts = [f"{states.count(state)} {state}" for state in ("done", "failed", "waiting") if state in states]
     return f"{len(records)} job{'s' * (len(records) != 1)}: {', '.join(counts)}"
@@ -69,9 +68,9 @@ def summary(records: Sequence[Record]) -> str:
 
 def _row(folder: Path, job: Job, record: Record) -> dict[str, Any]:
     config = job.config
-    result, trouble = _result(record)
-    remarks = [record.reason, *record.warnings, trouble]
-    row = {
+    result, damage = _result(record)
+    remarks = [record.reason, *record.warnings, damage]
+    row: dict[str, Any] = {
         "output": record.output,
         "state": record.state,
         "clip": config.clip.path.name,
@@ -80,16 +79,25 @@ def _row(folder: Path, job: Job, record: Record) -> dict[str, Any]:
         "mode": config.edit.mode,
         "figures": _figures(record, result),
         "remarks": " · ".join(filter(None, remarks)),
+        "link": None,
         "sheet": None,
     }
-    if result:
-        links = {"sheet": result.contact_sheet, "page": result.page}
-        row |= {name: quote(relpath(path, folder)) for name, path in links.items() if path is not None}
+    if result is not None:
+        row["link"] = _url(result.page or result.video, folder)
+        row["sheet"] = result.contact_sheet and _url(result.contact_sheet, folder)
     return row
 
 
+def _url(path: Path, folder: Path) -> str:
+    """A link from a page in the folder, relative so that both can be moved together."""
+    try:
+        return quote(Path(relpath(path, folder)).as_posix())
+    except ValueError:  # on another drive of Windows
+        return path.absolute().as_uri()
+
+
 def _result(record: Record) -> tuple[EditResult | None, str | None]:
-    """What a job left if it is done; and why that cannot be read, if somebody has damaged it since."""
+    """The result of a job that is done; or why it cannot be read, if it was damaged since."""
     if record.state != "done":
         return None, None
     try:
@@ -99,16 +107,16 @@ def _result(record: Record) -> tuple[EditResult | None, str | None]:
 
 
 def _figures(record: Record, result: EditResult | None) -> list[float | None]:
-    """Frames, seconds, PSNR of the inversion, warp errors, peak memory; None for what is not known."""
+    """Frames, seconds, PSNR of the inversion, warp errors, peak memory; None for what was not measured."""
     if result is None:
         return [None, record.seconds, None, None, None, None]
     report: dict[str, Any] = result.report
-    metrics = report["metrics"]
-    warp_error = metrics.get("warp_error_e3", {})  # one frame alone has none
+    metrics = report["metrics"]  # without those that are switched off
+    warp_error = metrics.get("warp_error_e3", {})  # one frame has none
     return [
         report["frames"],
         record.seconds,
-        metrics["reconstruction"]["inversion_psnr"],
+        metrics.get("reconstruction", {}).get("inversion_psnr"),
         warp_error.get("source"),
         warp_error.get("edit"),
         report.get("peak_memory_mb"),

@@ -1,4 +1,4 @@
-"""Jobs: configurations to be edited together, what each depends on, what they share, and whether they can begin."""
+"""Jobs: configurations that run together, what each depends on, what they share, and checks before they start."""
 
 import hashlib
 import json
@@ -13,36 +13,40 @@ from tokenflow.errors import BatchError, ClipError, ClipNotFoundError, ConfigErr
 from tokenflow.models.placement import choose_device, choose_dtype
 from tokenflow.video import clip_files, probe
 
-SHOWN = 10
-"""How many mistakes an error lists; of the others it says how many there are."""
+MAX_LISTED = 10
+"""How many mistakes an error lists; the rest are counted."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """One clip and its edit."""
+    """One clip and its edit; its output folder is what identifies it."""
 
     config: Config
 
     @property
     def output(self) -> Path:
-        """The folder of the result, by which a job is known."""
+        """The folder of the result."""
         return self.config.output.dir
 
     @property
     def sources(self) -> list[Path]:
-        """What it reads: the clip, and its mask if there is one."""
+        """The clip, and its mask if there is one."""
         return [path for path in (self.config.clip.path, self.config.metrics.mask) if path]
 
     @cached_property
     def identity(self) -> str:
-        """Changes with the settings and with the files of clip and mask: tells a result from an outdated one."""
+        """Changes with the settings, and with the files of clip and mask: a result of another identity is outdated."""
         files = [file for path in self.sources for file in clip_files(path)]
         stamps = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
         return hashlib.sha256(f"{self.config.model_dump_json()} {stamps}".encode()).hexdigest()[:16]
 
     @cached_property
     def inversion(self) -> str:
-        """Equal for jobs that share an inversion: it depends on what pipeline/inversion.py stores it under."""
+        """Equal for jobs that share a stored inversion.
+
+        It changes with the settings that the name of a stored inversion depends on (pipeline/inversion.py), which
+        needs no clip or model to be read, nor the device of the workers.
+        """
         config, model = self.config, self.config.model
         try:
             precision = str(choose_dtype(model.dtype, choose_device(model.device)))
@@ -55,29 +59,29 @@ class Job:
 
 
 def as_jobs(configs: Iterable[Config]) -> list[Job]:
-    """A job for each configuration.
+    """One job per configuration.
 
     Raises:
-        BatchError: what is given are no configurations, but perhaps names of their files.
+        BatchError: expected Config objects, got e.g. file names.
     """
     configs = list(configs)
     for config in configs:
         if not isinstance(config, Config):
             raise BatchError(
-                f"expected configurations; got {config!r}: load_config reads one from its file, read_configs several"
+                f"expected Config objects, got {config!r}; read one with load_config, or several with read_configs"
             )
     return [Job(config) for config in configs]
 
 
 def check(jobs: Sequence[Job]) -> None:
-    """Look at everything that can be looked at before work begins; each clip is opened once.
+    """Check everything that can be checked before the work; each clip is opened once.
 
     Raises:
-        BatchError: naming every mistake: no jobs, an output directory of two, a clip or mask that is missing or
+        BatchError: listing every mistake: no jobs, an output directory of two jobs, a clip or mask that is missing or
             unreadable.
     """
     if not jobs:
-        raise BatchError("there is nothing to edit; give at least one configuration")
+        raise BatchError("there is nothing to run; give at least one configuration")
     refuse([*_shared_outputs(jobs), *_unreadable_sources(jobs)])
 
 
@@ -85,24 +89,24 @@ def refuse(mistakes: Sequence[str]) -> None:
     """Raise one `BatchError` for all mistakes, if there are any."""
     if not mistakes:
         return
-    more = f"; and {len(mistakes) - SHOWN} more" if len(mistakes) > SHOWN else ""
-    raise BatchError("; ".join(mistakes[:SHOWN]) + more)
+    more = f"; and {len(mistakes) - MAX_LISTED} more" if len(mistakes) > MAX_LISTED else ""
+    raise BatchError("; ".join(mistakes[:MAX_LISTED]) + more)
 
 
 def in_order(jobs: Iterable[Job]) -> list[Job]:
-    """Jobs in the order in which to begin them.
+    """Jobs in the order in which to start them.
 
-    Those of one model come together, so that a worker keeps its model; of these, first one of each clip, then the
-    second of each, so that workers seldom wait for each other's inversion.
+    Jobs with the same model come together, so that a worker keeps its model; among these, first one of each clip, then
+    the second of each, so that workers rarely wait for each other's inversion.
     """
     models: dict[str, int] = {}
-    begun: Counter[str] = Counter()
+    seen: Counter[str] = Counter()
 
-    def place(job: Job) -> tuple[int, int]:
-        begun[job.inversion] += 1
-        return models.setdefault(job.config.model.model_dump_json(), len(models)), begun[job.inversion]
+    def rank(job: Job) -> tuple[int, int]:
+        seen[job.inversion] += 1
+        return models.setdefault(job.config.model.model_dump_json(), len(models)), seen[job.inversion]
 
-    return [job for _, job in sorted(((place(job), job) for job in jobs), key=lambda pair: pair[0])]
+    return [job for _, job in sorted(((rank(job), job) for job in jobs), key=lambda pair: pair[0])]
 
 
 def _shared_outputs(jobs: Sequence[Job]) -> list[str]:
@@ -111,8 +115,8 @@ def _shared_outputs(jobs: Sequence[Job]) -> list[str]:
         jobs_of[job.output.resolve()].append(job)
     return [
         f"{len(group)} jobs have the output directory {group[0].output} "
-        f"({', '.join(_describe(job) for job in group[:2])}); give each its own output.dir, or clips and edits that "
-        "give it its name other names"
+        f"({', '.join(_describe(job) for job in group[:2])}); give each its own output.dir, or rename the clips or "
+        "edits that the folder is named after"
         for group in jobs_of.values()
         if len(group) > 1
     ]

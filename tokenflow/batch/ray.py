@@ -1,8 +1,7 @@
-"""Jobs on Ray (Moritz et al., OSDI 2018): on a local one that is started and stopped, or on a cluster that is joined.
+"""Jobs on Ray (Moritz et al., OSDI 2018): a local one that is started and stopped, or a cluster that is joined.
 
-A worker is a Ray actor, which holds its model. Where actors run, that they start again when their process or machine
-dies, and how often they begin a job again, is Ray's business. The machines of a cluster have to see the same files
-under the same paths.
+A worker is a Ray actor, which holds its model. Ray decides where actors run, restarts them when their process or
+machine dies, and repeats their job. The machines of a cluster have to see the same files under the same paths.
 """
 
 import logging
@@ -10,44 +9,45 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 from urllib.parse import urlsplit
 
-import torch
-
 from tokenflow.batch.engine import PATIENCE, Observer
 from tokenflow.batch.jobs import Job
-from tokenflow.batch.worker import JobResult, Worker
+from tokenflow.batch.throttle import throttled
+from tokenflow.batch.worker import JobResult, Worker, limit_threads
 from tokenflow.config import Config
 from tokenflow.errors import Cancelled, EngineError
-from tokenflow.events import Event, Progress
+from tokenflow.events import Event
 
-POLL = 0.5
-"""Seconds between two questions of how far the jobs are."""
+POLL_INTERVAL = 0.5
+"""Seconds between two requests for a job's events."""
 
-REACHABLE_WITHIN = 5.0
+CONNECT_TIMEOUT = 5.0
 """Seconds in which a cluster has to answer."""
 
-JOINED_WITHIN = 60.0
-"""Seconds in which a program that joins the cluster has to be let in."""
+JOIN_TIMEOUT = 60.0
+"""Seconds in which a cluster has to accept a program that joins it."""
 
-OBJECT_STORE = 100 * 2**20
-"""Bytes of memory that a local Ray sets aside for what is passed around: here, settings and figures only."""
+OBJECT_STORE_BYTES = 100 * 2**20
+"""Memory that a local Ray reserves for the values passed around: here only settings, events and figures."""
 
 
 class Ray:
     """Jobs as calls to Ray actors.
 
     Args:
-        workers: how many actors; None for one a GPU share, or one a machine where there is no GPU.
-        retries: how often Ray begins a job again when its process or machine dies.
+        workers: maximum number of actors; None for as many as the GPUs allow, or one per machine without GPUs.
+        retries: how often Ray starts a job over after its process or machine died.
         address: of a cluster (`host:port`, `ray://host:port`, or `auto` for the one this machine belongs to); None
-            starts a local Ray, or uses the one that this process has started already.
-        gpus: how many an actor takes, also a fraction; None for one where there are GPUs.
+            starts a local Ray, or uses the one that this process has already started.
+        gpus: GPUs per actor, which may be a fraction; None for one where there are GPUs.
 
     Raises:
         EngineError: Ray is not installed.
@@ -59,17 +59,17 @@ class Ray:
             import ray
         except ImportError as error:
             raise EngineError(
-                "the engine ray needs Ray, which is not installed; run `pip install 'tokenflow[ray]'`, "
-                "or use the engine local"
+                "the engine ray needs Ray, which is not installed; run `pip install 'tokenflow[ray]'`, or use the "
+                "engine local"
             ) from error
         self._ray = ray
 
-    def run(self, jobs: Sequence[Job], watcher: Observer) -> None:
+    def run(self, jobs: Sequence[Job], observer: Observer) -> None:
         """Run every job (see `Engine.run`)."""
         with self._connected():
-            actors = self._actors(len(jobs))
+            actors = self._create_actors(len(jobs))
             try:
-                _Calls(self._ray, actors, watcher).run(jobs)
+                _Calls(self._ray, actors, observer).run(jobs)
             finally:
                 for actor in actors:
                     self._ray.kill(actor)
@@ -79,11 +79,11 @@ class Ray:
         if self._ray.is_initialized():
             yield
             return
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray would tell its makers of every local start
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # by default Ray reports every local start to its makers
         options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
         if self._address is None:
             options |= {"num_cpus": max(os.cpu_count() or 1, self._workers or 1), "include_dashboard": False}
-            options |= {"object_store_memory": OBJECT_STORE, "address": "local"}  # else it joins what was here before
+            options |= {"object_store_memory": OBJECT_STORE_BYTES, "address": "local"}  # else it joins a running one
         else:
             _check_reachable(self._address)
             _check_joinable(self._address)
@@ -100,16 +100,16 @@ class Ray:
         finally:
             self._ray.shutdown()
 
-    def _actors(self, job_count: int) -> list[Any]:
-        """Workers for the jobs, each with its part of the cluster; those that do not fit yet are waited for by Ray."""
+    def _create_actors(self, job_count: int) -> list[Any]:
+        """Workers for the jobs, each with its share of the cluster; Ray starts those that do not fit yet later."""
         nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
         if not nodes:
             raise EngineError("the Ray cluster has no machine with a CPU for workers; add one with `ray start`")
-        there = sum(node.get("GPU", 0.0) for node in nodes)
-        gpus = self._gpus if self._gpus is not None else float(there > 0)
+        available = sum(node.get("GPU", 0.0) for node in nodes)
+        gpus = self._gpus if self._gpus is not None else float(available > 0)
         if gpus > max(node.get("GPU", 0.0) for node in nodes):
             raise EngineError(f"no machine of the Ray cluster has {gpus:g} GPUs for a worker; ask for fewer")
-        count = min(job_count, self._workers or (int(there / gpus) if gpus else len(nodes)))
+        count = min(job_count, self._workers or (int(available / gpus) if gpus else len(nodes)))
         cpus = max(1, int(min(node["CPU"] for node in nodes)) // -(-count // len(nodes)))
         options = {"num_cpus": cpus, "num_gpus": gpus, "max_restarts": -1, "max_task_retries": self._retries}
         actor_class = self._ray.remote(**options, max_concurrency=2)(_Actor)
@@ -117,34 +117,35 @@ class Ray:
 
 
 class _Calls:
-    """The calls to actors that are under way, and what to do when one returns."""
+    """The calls to actors in progress, and what to do when one returns."""
 
-    def __init__(self, ray: Any, actors: Sequence[Any], watcher: Observer) -> None:
-        self._ray, self._actors, self._watcher = ray, actors, watcher
+    def __init__(self, ray: Any, actors: Sequence[Any], observer: Observer) -> None:
+        self._ray, self._actors, self._observer = ray, actors, observer
         self._starting = {actor.ready.remote(): index for index, actor in enumerate(actors)}
         self._running: dict[Any, tuple[int, Job]] = {}
-        self._asked: dict[Any, int] = {}
+        self._requests: dict[int, Any] = {}
+        """Pending requests for events, by actor."""
 
     def run(self, jobs: Sequence[Job]) -> None:
         """Give each actor that is ready the next job, until all are done."""
         waiting = deque(jobs)
         try:
             while waiting or self._running:
-                for index in self._free():
+                for index in self._wait_for_free():
                     if waiting:
-                        self._begin(waiting.popleft(), index)
-                self._ask()
+                        self._start(waiting.popleft(), index)
+                self._poll()
         finally:
             self._stop()
 
-    def _begin(self, job: Job, index: int) -> None:
-        self._watcher.started(job, index)
+    def _start(self, job: Job, index: int) -> None:
+        self._observer.on_start(job, index)
         self._running[self._actors[index].run.remote(job.config)] = index, job
 
-    def _free(self) -> list[int]:
-        """Wait a little, and give the actors that have started or finished a job since."""
+    def _wait_for_free(self) -> list[int]:
+        """Wait for a moment, and return the actors that have since started up or finished a job."""
         calls = [*self._starting, *self._running]
-        returned, _ = self._ray.wait(calls, num_returns=1, timeout=POLL)
+        returned, _ = self._ray.wait(calls, num_returns=1, timeout=POLL_INTERVAL)
         free = []
         for call in returned:
             if call in self._starting:
@@ -152,7 +153,7 @@ class _Calls:
                 self._check_start(call)
             else:
                 index, job = self._running.pop(call)
-                self._watcher.finished(job, index, self._outcome(call))
+                self._finish(job, index, call)
             free.append(index)
         return free
 
@@ -162,32 +163,44 @@ class _Calls:
         except self._ray.exceptions.RayError as error:
             raise EngineError(
                 f"a Ray worker could not start ({_last_line(error)}); every machine of the cluster needs tokenflow "
-                f"installed, and to see {Path.cwd()} as this one does"
+                f"installed, and the same folder {Path.cwd()} as this one"
             ) from error
 
-    def _outcome(self, call: Any) -> JobResult:
+    def _finish(self, job: Job, index: int, call: Any) -> None:
+        """Report the last events of a job, and how it ended."""
+        if index in self._requests:
+            self._report(job, index)
         try:
-            return self._ray.get(call)
+            result, events = self._ray.get(call)
         except self._ray.exceptions.RayError as error:
-            return JobResult(
+            events = ()
+            result = JobResult(
                 reason=f"its Ray worker died each time ({_last_line(error)}); if memory ran out, try fewer workers "
                 "or a smaller batch_size"
             )
+        for event in events:
+            self._observer.on_event(job, index, event)
+        self._observer.on_finish(job, index, result)
 
-    def _ask(self) -> None:
-        """Pass on how far jobs are, as far as the actors have answered, and ask those that have."""
-        answered = self._ray.wait(list(self._asked), num_returns=len(self._asked), timeout=0)[0] if self._asked else []
-        for call in answered:
-            index = self._asked.pop(call)
-            with suppress(self._ray.exceptions.RayError):  # it has died; Ray starts it again
-                if event := self._ray.get(call):
-                    self._watcher.progressed(index, event)
-        for index, _ in self._running.values():
-            if index not in self._asked.values():
-                self._asked[self._actors[index].progress.options(max_task_retries=0).remote()] = index
+    def _poll(self) -> None:
+        """Report the events that actors have answered with, and request more."""
+        for index, job in list(self._running.values()):
+            request = self._requests.get(index)
+            if request is not None and self._ray.wait([request], timeout=0)[0]:
+                self._report(job, index)
+            if index not in self._requests:
+                self._requests[index] = self._actors[index].events.options(max_task_retries=0).remote()
+
+    def _report(self, job: Job, index: int) -> None:
+        """Report the events of a request."""
+        events: Sequence[Event] = ()
+        with suppress(self._ray.exceptions.RayError):  # the actor has died or does not answer; Ray sees to it
+            events = self._ray.get(self._requests.pop(index), timeout=POLL_INTERVAL)
+        for event in events:
+            self._observer.on_event(job, index, event)
 
     def _stop(self) -> None:
-        """Let actors end what they are at without leaving anything half done."""
+        """Stop running jobs before their next network call, so that nothing is left half done."""
         for index, _ in self._running.values():
             self._actors[index].stop.remote()
         if self._running:
@@ -195,72 +208,70 @@ class _Calls:
 
 
 class _Actor:
-    """A worker in a process of Ray's: one call runs, another may ask how far it is, or stop it."""
+    """A worker in a process of Ray's. While one call runs a job, others fetch its events or stop it."""
 
     def __init__(self, directory: Path, threads: int) -> None:
         os.chdir(directory)  # paths in configurations are relative to it
         self._threads = threads
         self._worker = Worker()
-        self._told: Progress | None = None
+        self._events: SimpleQueue[Event] = SimpleQueue()
+        self._stopped = threading.Event()
 
     def ready(self) -> None:
         """Returns once the actor is there."""
 
-    def run(self, config: Config) -> JobResult:
-        """Do a job."""
-        torch.set_num_threads(self._threads)  # of this call's thread, of which Ray keeps several
+    def run(self, config: Config) -> tuple[JobResult, list[Event]]:
+        """Run a job; also returns the events that `events` has not returned yet."""
+        limit_threads(self._threads)  # of this call's thread, one of several that Ray keeps
         try:
-            return self._worker.run(config, self._listen)
-        except Cancelled:  # by `stop`; nobody waits for the outcome
-            return JobResult(reason="interrupted")
+            result = self._worker.run(config, throttled(self._events.put), cancel=self._stopped.is_set)
+        except Cancelled:  # by `stop`, whose caller ignores the result
+            result = JobResult(reason="interrupted")
+        return result, self.events()
 
-    def progress(self) -> Progress | None:
-        """How far the job is."""
-        return self._told
+    def events(self) -> list[Event]:
+        """The events since the last call."""
+        return [self._events.get() for _ in range(self._events.qsize())]
 
     def stop(self) -> None:
-        """End the job at its next step."""
-        self._worker.stop()
-
-    def _listen(self, event: Event) -> None:
-        if isinstance(event, Progress):
-            self._told = event
+        """Stop the job before its next network call."""
+        self._stopped.set()
 
 
 def _check_reachable(address: str) -> None:
-    """Ray itself tries an address for minutes."""
+    """Connect once, as Ray itself tries for minutes."""
     if address in ("auto", "local"):
         return
-    place = urlsplit(address if "://" in address else f"//{address}")
+    parts = urlsplit(address if "://" in address else f"//{address}")
     try:
-        if place.hostname is None or place.port is None:
+        if parts.hostname is None or parts.port is None:
             raise ValueError("not of the form host:port")
-        socket.create_connection((place.hostname, place.port), REACHABLE_WITHIN).close()
+        socket.create_connection((parts.hostname, parts.port), CONNECT_TIMEOUT).close()
     except (OSError, ValueError) as error:
         raise EngineError(
             f"the Ray cluster at {address!r} cannot be reached ({error}); expected host:port, ray://host:port or auto: "
-            "check the address, and that `ray start --head` runs there"
+            "check the address, and that `ray start --head` is running there"
         ) from error
 
 
 def _check_joinable(address: str) -> None:
-    """Join in another process and leave again: Ray has no deadline for it, and only prints why it failed."""
+    """Join and leave in another process: Ray has no timeout for it, and only prints why it failed."""
     join = "import sys, ray; ray.init(sys.argv[1], log_to_driver=False)"
     try:
         tried = subprocess.run(
-            [sys.executable, "-c", join, address], capture_output=True, text=True, timeout=JOINED_WITHIN
+            [sys.executable, "-c", join, address], capture_output=True, text=True, timeout=JOIN_TIMEOUT
         )
     except subprocess.TimeoutExpired as error:
         raise EngineError(
-            f"what is at {address!r} does not answer as a Ray cluster does, within {JOINED_WITHIN:g} s; check the "
-            "address: its port is that of `ray start --head`, not of the dashboard"
+            f"there was no answer from a Ray cluster at {address!r} within {JOIN_TIMEOUT:g} s; check the address: its "
+            "port is that of `ray start --head`, not of the dashboard"
         ) from error
     if not tried.returncode:
         return
     if "InvalidAuthToken" in tried.stderr or "AuthenticationError" in tried.stderr:
         raise EngineError(
-            f"the Ray cluster at {address!r} asks for a token; set RAY_AUTH_MODE=token, and have the token that its "
-            "machine has in ~/.ray/auth_token"
+            f"the Ray cluster at {address!r} requires a token; set RAY_AUTH_MODE=token, and copy the token from its "
+            "machine to ~/.ray/auth_token"
         )
     raise EngineError(
         f"the Ray cluster at {address!r} cannot be joined ({_last_line(tried.stderr)}); check the address, or "

@@ -1,6 +1,5 @@
-"""The run directory: one record a job, each written whole or not at all. Knows no engine and no model."""
+"""The run directory: one record per job, written atomically, and a lock."""
 
-import fcntl
 import hashlib
 import json
 from collections.abc import Iterator
@@ -10,32 +9,34 @@ from pathlib import Path
 from typing import Literal
 
 from tokenflow.batch.jobs import Job
-from tokenflow.errors import BatchError, OutputError
+from tokenflow.errors import BatchError
 from tokenflow.pipeline import EditResult, open_result
-from tokenflow.report import write_json
-from tokenflow.store.results import is_whole, report_checksum
+from tokenflow.store.files import locked, write_json
+from tokenflow.store.results import is_complete, report_digest
 
 LOCK = ".tokenflow-batch.lock"
-"""Not that of a result, which may go into the same folder."""
+"""A name of its own, since results may go into the same folder."""
+
+REMEDY = "set another run directory"
 
 State = Literal["waiting", "running", "done", "failed"]
 
 
 @dataclass(frozen=True)
 class Record:
-    """How a job stands.
+    """The state of a job.
 
     Attributes:
         output: the folder of its result.
-        identity: of the settings and the clip it was begun with (see `Job.identity`).
+        identity: of its settings and clip when it was started (see `Job.identity`).
         state: waiting, running, done or failed.
-        reason: why it failed, or why it is waiting again; in one line.
+        reason: why it failed, or why it is waiting again; one line.
         started, finished: times, ISO 8601 in UTC.
-        seconds: that the edit took, waiting for a shared inversion included.
-        inverted: whether this job made its clip's inversion; it found it otherwise.
-        report: SHA-256 of the report of the result, so that another edit's in the same folder is told from it.
-        warnings: what tokenflow warned of.
-        traceback: where a failure came from, if not from something that the user can mend.
+        seconds: duration of the edit, including the wait for a shared inversion.
+        inverted: whether this job made its clip's inversion, rather than found it.
+        report: SHA-256 of the result's report, which tells it from another edit's in the same folder.
+        warnings: messages of the notices.
+        traceback: of a failure that is not an error of the user's.
     """
 
     output: str
@@ -51,28 +52,28 @@ class Record:
     traceback: str | None = None
 
     def result(self) -> EditResult:
-        """What the edit left.
+        """The result of the edit.
 
         Raises:
             BatchError: the job is not done.
         """
         if self.state != "done":
             raise BatchError(
-                f"the edit of {self.output} has no result: it is {self.state} ({self.reason or 'not run'})"
+                f"{self.output} has no result: the job is {self.state} ({self.reason or 'not run'}); run it again"
             )
         return open_result(Path(self.output))
 
 
 def is_done(job: Job, record: Record) -> bool:
-    """Whether there is nothing left to do: the record says so, and the result is still there, whole and its own."""
-    return record.state == "done" and record.report == report_checksum(job.output) and is_whole(job.output)
+    """Whether nothing is left to do: the record says so, and the job's own result is still there and complete."""
+    return record.state == "done" and record.report == report_digest(job.output) and is_complete(job.output)
 
 
 class RunFolder:
-    """Where the records of a batch are kept, and its overview.
+    """The folder of a batch's records and overview.
 
     Args:
-        path: the folder; made when something is written.
+        path: the folder; created when something is written.
     """
 
     def __init__(self, path: Path) -> None:
@@ -91,22 +92,15 @@ class RunFolder:
             BatchError: another process holds it.
             OutputError: the folder cannot be written to.
         """
-        try:
-            (self.path / "jobs").mkdir(parents=True, exist_ok=True)
-            lock = (self.path / LOCK).open("wb")
-        except OSError as error:
-            raise OutputError(f"cannot write to {self.path} ({error.strerror}); set another run directory") from error
-        with lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise BatchError(
-                    f"another batch is running in {self.path}; wait for it, or set another run directory"
-                ) from error
+
+        def refuse() -> None:
+            raise BatchError(f"another batch is running in {self.path}; wait for it, or set another run directory")
+
+        with locked(self.path, refuse, REMEDY, LOCK):
             yield
 
     def read(self, job: Job) -> Record:
-        """The job's record; a waiting one where there is none, or one of other settings or of another clip.
+        """The job's record; a waiting one if there is none, or only one of other settings or of another clip.
 
         Raises:
             BatchError: the record is damaged.
@@ -119,12 +113,12 @@ class RunFolder:
             content = json.loads(path.read_text(encoding="utf-8"))
             stored = Record(**{**content, "warnings": tuple(content["warnings"])})
         except (ValueError, TypeError, KeyError) as error:
-            raise BatchError(f"{path} is damaged ({error}); delete it, and its job will be done again") from error
+            raise BatchError(f"{path} is damaged ({error}); delete it, and its job will run again") from error
         return stored if stored.identity == job.identity else fresh
 
     def write(self, job: Job, record: Record) -> None:
         """Store the job's record."""
-        write_json(self._file(job), asdict(record))
+        write_json(self._file(job), asdict(record), REMEDY)
 
     def _file(self, job: Job) -> Path:
         digest = hashlib.sha256(str(job.output.resolve()).encode()).hexdigest()[:8]

@@ -1,8 +1,7 @@
-"""What a batch is asked for, as configurations: files, patterns, folders of clips, matrices. Starts nothing."""
+"""From sources to configurations: YAML files, patterns, folders of clips, and matrices of clips and edits."""
 
 import glob
 import re
-import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,23 +11,25 @@ from omegaconf import DictConfig, OmegaConf
 
 from tokenflow.batch.jobs import refuse
 from tokenflow.config import WORDS, Config, read_settings, rename_layer, resolve
-from tokenflow.errors import BatchError, ConfigError, TokenflowWarning
+from tokenflow.errors import BatchError, ConfigError
+from tokenflow.events import notice
 from tokenflow.video import clip_files
 
 CLIP_SUFFIXES = frozenset(
     {".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".ogv", ".wmv", ".flv"}
     | {".3gp", ".3g2", ".mxf", ".vob", ".gif", ".webp", ".apng", ".avif"}
 )
-"""Endings of the files that are taken for clips in a folder, in small letters."""
+"""Extensions of the files in a folder that count as clips, in lower case."""
 
 
 @dataclass(frozen=True)
 class _Draft:
-    """Settings of a job before they are validated.
+    """Settings of a job before validation.
 
     Attributes:
         name: what errors call it.
-        folder: its own folder in the `output.dir` that it shares with others; None if it does not share one.
+        settings: unresolved.
+        folder: its subfolder of an `output.dir` shared with other jobs; None if it has one to itself.
     """
 
     name: str
@@ -37,23 +38,27 @@ class _Draft:
 
 
 def read_configs(sources: Iterable[str], overrides: Iterable[str] = (), *, edit: Path | None = None) -> list[Config]:
-    """One configuration for each clip and edit that is asked for.
+    """One configuration per clip and edit.
 
     Args:
-        sources: YAML files, each of one edit or a matrix with `clips:` and `edits:`; or, with `edit`, clips and
-            folders of clips, where a folder of numbered pictures is a clip. Patterns (`*`, `?`, `**`) stand for the
-            files they match.
-        overrides: `key=value` over every configuration. An `output.dir` shared by several jobs gets a folder for each.
-        edit: a YAML file whose edit every clip gets.
+        sources: YAML files, each with one edit or a matrix of `clips:` and `edits:`; or, with `edit`, clips and
+            folders of clips, where a folder of images counts as a clip. Patterns (`*`, `?`, `**`) stand for the files
+            they match.
+        overrides: `key=value` strings, applied to every configuration. In an `output.dir` shared by several jobs each
+            gets a subfolder.
+        edit: a YAML file whose edit is applied to every clip.
 
     Raises:
-        BatchError: naming every mistake in every file.
+        BatchError: listing every mistake in every file.
+
+    Warns:
+        TokenflowWarning: files in a folder of clips are skipped.
     """
     if isinstance(sources, str):
-        raise BatchError(f"expected a list of files or patterns; got {sources!r} alone, which goes into a list of one")
+        raise BatchError(f"expected a list of files or patterns, got {sources!r}; put it in a list")
     overrides = list(overrides)
     configs: list[Config] = []
-    mistakes: dict[str, list[str]] = {}  # what is wrong, and with what
+    mistakes: dict[str, list[str]] = {}  # message -> the drafts it is about
     for pattern in sources:
         try:
             for draft in (draft for source in _matching(pattern) for draft in _all_drafts(source, edit)):
@@ -63,12 +68,12 @@ def read_configs(sources: Iterable[str], overrides: Iterable[str] = (), *, edit:
                     mistakes.setdefault(str(error).removeprefix(draft.name), []).append(draft.name)
         except (ConfigError, BatchError) as error:
             mistakes.setdefault(str(error), [""])
-    refuse([_of_all(names) + said for said, names in mistakes.items()])
+    refuse([_summarise(names) + message for message, names in mistakes.items()])
     return configs
 
 
-def _of_all(names: list[str]) -> str:
-    """The first name, and how many there are besides."""
+def _summarise(names: list[str]) -> str:
+    """The first name, and the number of others."""
     return names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
 
 
@@ -77,7 +82,7 @@ def _all_drafts(source: Path, edit: Path | None) -> Iterator[_Draft]:
 
 
 def _matching(pattern: str) -> list[Path]:
-    """The files of a pattern in the order of their names; what is no pattern stands for itself."""
+    """The files that match a pattern, sorted by name; any other text is taken as a path."""
     if Path(pattern).exists() or not re.search(r"[*?[]", pattern):
         return [Path(pattern)]
     found = [Path(name) for name in sorted(glob.glob(pattern, recursive=True))]
@@ -107,7 +112,7 @@ def _drafts(path: Path) -> Iterator[_Draft]:
 
 
 def _drafts_of_matrix(path: Path, settings: DictConfig) -> Iterator[_Draft]:
-    """Every clip with every edit: their sections merged over the file's own, `words` of both beside them."""
+    """Every clip with every edit: their sections merged over the file's own, and the `words` of both."""
     clips, edits = (_section(path, settings.pop(key, None), key) for key in ("clips", "edits"))
     for clip_name, clip in clips.items():
         for edit_name, edit in edits.items():
@@ -123,14 +128,16 @@ def _drafts_of_matrix(path: Path, settings: DictConfig) -> Iterator[_Draft]:
 def _section(path: Path, section: Any, key: str) -> dict[str, DictConfig]:
     """The `clips` or the `edits` of a matrix, by name."""
     if not isinstance(section, DictConfig) or not section:
-        raise BatchError(f"{path}: expected `{key}:` with names and what belongs to each, such as {_EXAMPLES[key]}")
+        raise BatchError(f"{path}: expected `{key}:` with a section of settings per name, such as {_EXAMPLES[key]}")
     entries: dict[str, Any] = {str(name): section._get_node(name) for name in section}
     for name, entry in entries.items():
         if not isinstance(entry, DictConfig):
-            raise BatchError(f"{path}: {key}.{name} holds {entry}; expected settings, such as {_EXAMPLES[key]}")
+            raise BatchError(
+                f"{path}: {key}.{name} is {entry}; expected a section of settings, such as {_EXAMPLES[key]}"
+            )
         if not name.isprintable() or "/" in name or name.startswith(".") or not name.strip():
             raise BatchError(
-                f"{path}: {key}.{name!r} names a folder of results; expected a name in one line, without / or leading ."
+                f"{path}: {key}.{name!r} cannot name a folder of results; expected one line without / or leading dot"
             )
     return entries
 
@@ -153,25 +160,23 @@ def _merged(*settings: DictConfig | dict[str, Any]) -> DictConfig:
 
 
 def _drafts_of_clips(source: Path, edit: Path) -> Iterator[_Draft]:
-    """Each clip with the settings of one edit; its results in a folder of the clip's name."""
+    """Each clip with the settings of one edit; results go to a folder named after the clip."""
     settings = read_settings(edit)
     if "clips" in settings or "edits" in settings:
-        raise BatchError(f"{edit} is a matrix, with clips and edits of its own; expected the configuration of one edit")
-    beneath = {"output": {"dir": f"outputs/{edit.stem}"}}
+        raise BatchError(f"{edit} is a matrix with clips and edits of its own; expected the configuration of one edit")
+    defaults = {"output": {"dir": f"outputs/{edit.stem}"}}
     for clip in _clips_in(source) if source.is_dir() else [source]:
-        yield _Draft(str(edit), _merged(beneath, settings, {"clip": {"path": str(clip)}}), clip.stem)
+        yield _Draft(str(edit), _merged(defaults, settings, {"clip": {"path": str(clip)}}), clip.stem)
 
 
 def _clips_in(folder: Path) -> list[Path]:
-    """The clips in a folder, folders of pictures among them; or it alone, if it is such a folder itself."""
-    there = [path for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
-    clips = [path for path in there if (clip_files(path) if path.is_dir() else path.suffix.lower() in CLIP_SUFFIXES)]
+    """The clips in a folder, including folders of images; or the folder itself, if it is one of images."""
+    entries = [path for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
+    clips = [path for path in entries if (clip_files(path) if path.is_dir() else path.suffix.lower() in CLIP_SUFFIXES)]
     if not clips and clip_files(folder):
         return [folder]
     if not clips:
-        raise BatchError(f"there are no clips in {folder}; expected files such as {', '.join(sorted(CLIP_SUFFIXES))}")
-    if others := [path.name for path in there if path not in clips]:
-        warnings.warn(
-            f"left out of {folder}, being no clips by their names: {', '.join(others)}", TokenflowWarning, stacklevel=2
-        )
+        raise BatchError(f"found no clips in {folder}; expected files such as {', '.join(sorted(CLIP_SUFFIXES))}")
+    if skipped := [path.name for path in entries if path not in clips]:
+        notice(f"skipped in {folder}, as their extensions are not those of clips: {', '.join(skipped)}")
     return clips

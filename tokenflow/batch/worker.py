@@ -1,14 +1,16 @@
-"""A worker: runs jobs one after another and keeps its model, in this process, in another, or on a cluster."""
+"""A worker: runs jobs one after another, and keeps the model of the last for the next."""
 
 import time
 import traceback
 from dataclasses import dataclass
-from threading import Event as Flag
+
+import cv2
+import torch
 
 from tokenflow.config import Config
 from tokenflow.config import Model as ModelSettings
 from tokenflow.errors import Cancelled, TokenflowError, WaitingWarning
-from tokenflow.events import Event, Listener, Notice, Progress, listening
+from tokenflow.events import Cancel, Event, Listener, Notice, Progress, listening
 from tokenflow.models.model import Model
 from tokenflow.pipeline.job import open_model, run
 
@@ -30,62 +32,91 @@ class JobResult:
 
 
 class Worker:
-    """Runs jobs, and keeps the model of the last one for the next."""
+    """Runs jobs one at a time, and keeps the model of the last for the next."""
 
     def __init__(self) -> None:
         self._settings: ModelSettings | None = None
         self._model: Model | None = None
-        self._stop = Flag()
 
-    def run(self, config: Config, listener: Listener) -> JobResult:
-        """Run one job. Errors are in its result; only Ctrl-C and `stop` come out, as KeyboardInterrupt and Cancelled.
+    def run(self, config: Config, on_event: Listener, cancel: Cancel | None = None) -> JobResult:
+        """Run one job. Its errors are in the result; an exception of the listener is raised unchanged.
 
         Args:
             config: of the job.
-            listener: receives progress.
+            on_event: called with each event.
+            cancel: asked before every network call; returning True stops this job, and none after it.
+
+        Raises:
+            Cancelled: `cancel` returned True.
         """
-        self._stop.clear()
-        stages: set[str] = set()
-        notices: list[str] = []
-
-        def on_event(event: Event) -> None:
-            match event:
-                case Progress():
-                    stages.add(event.stage)
-                    listener(event)
-                case Notice() if event.category is not WaitingWarning:  # another job makes the inversion they share
-                    notices.append(event.message)
-
+        events = _Events(on_event)
         begin = time.perf_counter()
         reason = trace = None
         try:
-            with listening(on_event):
-                model = self._model_for(config)
-            run(config, model=model, on_event=on_event, cancel=self._stop.is_set)
-        except TokenflowError as error:
-            reason = str(error)
+            with listening(events):
+                model = self._model_for(config.model)
+            run(config, model=model, on_event=events, cancel=cancel)
         except Cancelled:
             raise
         except Exception as error:
-            reason, trace = _in_one_line(error), traceback.format_exc()
+            if events.listener_error is not None:
+                raise events.listener_error  # noqa: B904 - whatever was made of it on its way here
+            if isinstance(error, TokenflowError):
+                reason = str(error)
+            else:
+                reason, trace = _in_one_line(error), traceback.format_exc()
         return JobResult(
             seconds=round(time.perf_counter() - begin, 3),
             reason=reason,
-            inverted="invert" in stages,
-            warnings=tuple(notices),
+            inverted="invert" in events.stages,
+            warnings=tuple(events.warnings),
             traceback=trace,
         )
 
-    def stop(self) -> None:
-        """Stop the current job before its next network call, leaving nothing half done; from any thread."""
-        self._stop.set()
-
-    def _model_for(self, config: Config) -> Model:
-        if self._model is None or self._settings != config.model:
+    def _model_for(self, settings: ModelSettings) -> Model:
+        if self._model is None or self._settings != settings:
             self._model = None  # so that two models are never in memory at once
-            self._model = open_model(config.model)
-            self._settings = config.model
+            self._model = open_model(settings)
+            self._settings = settings
         return self._model
+
+
+class _Events:
+    """Passes the events of a job on, and keeps what its result reports.
+
+    Attributes:
+        stages: those that the job went through.
+        warnings: its notices, except of waiting for another job that makes the inversion they share.
+        listener_error: what the listener raised.
+    """
+
+    def __init__(self, listener: Listener) -> None:
+        self._listener = listener
+        self.stages: set[str] = set()
+        self.warnings: list[str] = []
+        self.listener_error: Exception | None = None
+
+    def __call__(self, event: Event) -> None:
+        match event:
+            case Progress():
+                self.stages.add(event.stage)
+            case Notice() if not issubclass(event.category, WaitingWarning):
+                self.warnings.append(event.message)
+        try:
+            self._listener(event)
+        except Exception as error:
+            self.listener_error = error
+            raise
+
+
+def limit_threads(count: int) -> None:
+    """Limit the threads of torch, OpenCV and FFmpeg's decoders (which follow OpenCV's), each to this many.
+
+    Encoders keep all cores: with another number of threads they write other bytes. For torch, the limit applies to the
+    calling thread.
+    """
+    torch.set_num_threads(count)
+    cv2.setNumThreads(count)
 
 
 def _in_one_line(error: Exception) -> str:

@@ -133,7 +133,7 @@ def _read(path: Path, seen: tuple[Path, ...]) -> DictConfig:
         raise ConfigError(f"configuration files extend each other in a circle: {chain}; remove one `extends:`")
     if not path.is_file():
         by = f" (named by `extends:` in {seen[-1]})" if seen else ""
-        raise ConfigError(f"there is no configuration file {str(path)!r}{by}; see configs/ for examples")
+        raise ConfigError(f"configuration file {str(path)!r} not found{by}; see configs/ for examples")
     try:
         own = OmegaConf.load(path)
     except (OSError, UnicodeDecodeError) as error:

@@ -150,7 +150,8 @@ class Inversion(_Section):
     """Stage 1: DDIM inversion of the clip, and the check of its reconstruction."""
 
     steps: PositiveCount = Field(
-        25, description="Inversion steps. More reconstruct the source better; time and disk space grow in proportion."
+        25,
+        description="Inversion steps. More reconstruct the source better, and take time and disk space in proportion.",
     )
     batch_size: PositiveCount = Field(
         8, description="Frames per network call. Sets speed and memory; changes the result by rounding only."
@@ -159,13 +160,13 @@ class Inversion(_Section):
         1,
         ge=1,
         le=10,
-        description="Fixed-point iterations per step, one network call each, 1 to 10. More make the inversion closer "
-        "to exact.",
+        description="Fixed-point iterations per step, one network call each, 1 to 10. More bring the inversion "
+        "closer to exact.",
     )
     check: bool = Field(
         True,
-        description="Sample the inversion back without an edit, and compare it with the source: a network call per "
-        "frame and step. Without it there is no reconstruction video, and reports lack its figures.",
+        description="Sample the inversion back without an edit, and compare it with the source: one network call per "
+        "frame and step. If off, the reconstruction video and its figures in reports are missing.",
     )
     warn_below_psnr: float = Field(
         22.0,
@@ -213,7 +214,7 @@ class SDEdit(_Section):
     """
 
     strength: float = Field(
-        0.75,
+        0.76,
         gt=0,
         le=1,
         allow_inf_nan=False,
@@ -285,7 +286,7 @@ class Edit(_Section):
         "colours; controlnet, outlines.",
     )
     steps: PositiveCount = Field(
-        25, description="Sampling steps; may differ from inversion.steps. More give finer detail and take longer."
+        25, description="Sampling steps; may differ from inversion.steps. More steps give finer detail and take longer."
     )
     guidance_scale: float = Field(
         4.0,
@@ -304,7 +305,8 @@ class Edit(_Section):
     propagate_edit_until: FractionOfSteps = Field(
         0.76,
         description="Fraction of the steps, 0 to 1, in which frames between keyframes take the whole edit from the "
-        "keyframes, without a network call. Lower is slower; at 1 artefacts are left at disocclusions.",
+        "keyframes, without a network call. Counted over all steps, including those that sdedit skips. Lower is "
+        "slower; 1 leaves artefacts at disocclusions.",
     )
     seed: int = Field(
         0, ge=0, le=2**63 - 1, description="Seed of the keyframe draw and of shared noise: same seed, same result."
@@ -333,7 +335,7 @@ class Edit(_Section):
         8,
         ge=2,
         description="Maximum number of keyframes, 2 or more, that attend to each other and go through the network in "
-        "one call. More look more alike; memory grows with it, whatever the clip's length.",
+        "one call. Larger windows keep distant frames more alike and need more memory, whatever the clip's length.",
     )
     extended_attention: Literal["coarse", "all"] = Field(
         "coarse",
@@ -372,7 +374,9 @@ class Metrics(_Section):
     """What is measured on the edit."""
 
     enabled: bool = Field(
-        True, description="Measure warp error, flicker, detail and change of every edit (see docs/metrics.md)."
+        True,
+        description="Measure every edit: warp error, flicker, detail, change, and what clip and mask add "
+        "(docs/metrics.md).",
     )
     clip: PathOrHubId | None = Field(
         None,
@@ -382,7 +386,7 @@ class Metrics(_Section):
     mask: LocalPath | None = Field(
         None,
         description="White where the edit is meant to change something: one image for all frames, or a clip with as "
-        "many frames as the source, at the same times. Splits the change into inside and outside; null if unknown.",
+        "many frames as the source. Splits the change into inside and outside; null if unknown.",
     )
 
 

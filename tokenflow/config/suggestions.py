@@ -119,4 +119,5 @@ def _expected(message: str) -> str:
     message = re.sub("^Input should be (?=greater|less)", "expected a number ", message)
     message = re.sub("^Input should (be )?", "expected ", message)
     message = re.sub("^Input is not a valid path.*", "expected a path", message)
+    message = re.sub("^(expected a valid [a-z]+), .*", r"\1", message)  # the value itself follows
     return message[:1].lower() + message[1:]

@@ -9,7 +9,7 @@ import numpy as np
 
 from tokenflow.correspondence.pairwise import Pairwise
 from tokenflow.diffusion.latents import Frames
-from tokenflow.store.pair_file import PairFile
+from tokenflow.store.arrays import PairFile
 
 MIN_RESOLUTION = 4
 """Flow is kept at this many samples along each side of a latent, or at one per two pixels if that is more."""
@@ -25,8 +25,8 @@ SMOOTHNESS = 40.0
 class FlowCorrespondence(Pairwise):
     """Token maps from dense optical flow (DIS: Kroeger et al., ECCV 2016), chained from frame to frame.
 
-    Flow is estimated only between neighbours, which differ little, and chained to frames further away. This follows fast
-    motion that direct estimation loses after a few frames (docs/speed.md).
+    Flow is estimated only between neighbours, which differ little, and chained to frames further away. This follows
+    fast motion that direct estimation loses after a few frames (docs/speed.md).
 
     The confidence of a pixel is 1 where the flow there and back returns to it and falls to 0 where it misses by more
     than the tolerance of Sundaram et al. (ECCV 2010, equation 5), as it does at occlusions.

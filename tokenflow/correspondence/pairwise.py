@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from tokenflow.correspondence.base import Map, identity
-from tokenflow.store.pair_file import PairFile
+from tokenflow.store.arrays import PairFile
 
 
 class Pairwise(ABC):

@@ -91,7 +91,7 @@ def _predictions_before(
     return [
         (parametrisation.coordinate(to), parametrisation.between(cleaner, noisier, at, to))
         for (at, cleaner), (to, noisier) in pairwise(levels)
-        if not at.has_noise_of(to)  # the clean level may be that of the first time step
+        if not at.has_noise_of(to)  # the clean level may have the noise of the first time step
     ]
 
 

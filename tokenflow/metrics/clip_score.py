@@ -24,7 +24,7 @@ class ClipScore:
         device: where to run.
 
     Raises:
-        ModelNotFoundError: there is no model at `path`.
+        ModelNotFoundError: no model was found at `path`.
         ModelError: the model is not a CLIP model, or weights are missing.
     """
 
@@ -73,7 +73,7 @@ def _load(path: str) -> tuple[CLIPModel, CLIPProcessor]:
         if Path(path).is_dir():
             raise _unreadable(path, str(error).splitlines()[0]) from error
         raise ModelNotFoundError(
-            f"there is no CLIP model at {path!r}; expected a Hub id such as openai/clip-vit-base-patch32, or a folder "
+            f"no CLIP model at {path!r}; expected a Hub id such as openai/clip-vit-base-patch32, or a folder "
             "with its weights, preprocessor and tokenizer: set metrics.clip, or leave it out"
         ) from error
     if loaded["missing_keys"]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from tokenflow.store.checksum import checksum
+from tokenflow.store.files import sha256
 
 DIGITS = 16
 SUFFIXES = (".json", ".safetensors", ".txt")
@@ -62,4 +62,4 @@ def _files(root: Path) -> Iterator[Path]:
 @lru_cache(maxsize=4096)
 def _cached_checksum(file: Path, _size: int, _changed: int) -> str:
     """A file's checksum, computed once while size and modification time stay the same: gigabytes take seconds."""
-    return checksum(file)
+    return sha256(file)

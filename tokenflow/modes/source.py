@@ -9,7 +9,7 @@ from typing import Literal
 from torch import Tensor
 
 from tokenflow.diffusion.conditioning import Conditioning
-from tokenflow.diffusion.latents import Frames, Latents, ReadLatents
+from tokenflow.diffusion.latents import Frames, Latents, LazyLatents
 from tokenflow.diffusion.levels import Level, at_level, shared_noise
 from tokenflow.models.model import Model
 from tokenflow.store.memory import Inversion
@@ -77,13 +77,13 @@ class InvertedClip:
 
     def latents_at(self, level: Level) -> Latents:
         """The source's latents at a level, read when asked for."""
-        return ReadLatents(self.frame_count, partial(self.latents, level))
+        return LazyLatents(self.frame_count, partial(self.latents, level))
 
     def noised(self, level: Level, noise: Noise, seed: int) -> Latents:
         """The source's latents at a level, with the inversion's noise or one Gaussian for all frames."""
         if noise == "inversion":
             return self.latents_at(level)
-        return ReadLatents(self.frame_count, self._with_shared_noise(level, seed))
+        return LazyLatents(self.frame_count, self._with_shared_noise(level, seed))
 
     def _with_shared_noise(self, level: Level, seed: int) -> Callable[[list[int]], Tensor]:
         def read(indices: list[int]) -> Tensor:

@@ -17,7 +17,7 @@ from tokenflow import config
 from tokenflow.diffusion.batches import as_tensor, batches
 from tokenflow.diffusion.conditioning import Conditioning
 from tokenflow.diffusion.inversion import LEVELS_READ, invert_latents
-from tokenflow.diffusion.latents import ReadLatents
+from tokenflow.diffusion.latents import LazyLatents
 from tokenflow.diffusion.levels import Level
 from tokenflow.diffusion.schedules import Step
 from tokenflow.errors import ClipError
@@ -152,6 +152,7 @@ def complete_inversion(
         on_event: called with each event.
     """
     watch = watch or Stopwatch(model.device)
+    model.schedule.steps(options.steps, tokens=1)  # says what is wrong with them before the work
     conditioning: Conditioning | None = None
     if not inversion.complete:
         with inversion.locked():
@@ -230,7 +231,7 @@ def _invert_missing(
     count, stored = len(inversion.times), inversion.levels
     missing = [step for step in steps if step.at not in stored]
     levels = invert_latents(
-        [(level, ReadLatents(count, partial(inversion.latents, level))) for level in stored[-LEVELS_READ:]],
+        [(level, LazyLatents(count, partial(inversion.latents, level))) for level in stored[-LEVELS_READ:]],
         missing,
         lambda latents, level: model.predict(latents, level, conditioning)[0],
         model.schedule.parametrisation,
@@ -258,4 +259,4 @@ def _file_name(text: str) -> str:
 
 def level_reader(inverted: InvertedClip, level: Level) -> Any:
     """The stored latents of a level, read when asked for."""
-    return ReadLatents(inverted.frame_count, partial(inverted.inversion.latents, level))
+    return LazyLatents(inverted.frame_count, partial(inverted.inversion.latents, level))

@@ -10,7 +10,7 @@ import numpy as np
 from tokenflow import report
 from tokenflow.config import Config, load_config
 from tokenflow.config import Model as ModelSettings
-from tokenflow.diffusion.latents import Latents, on_disk
+from tokenflow.diffusion.latents import Latents
 from tokenflow.errors import ConfigError
 from tokenflow.events import Cancel, Listener, listening
 from tokenflow.metrics import EditMetrics
@@ -22,7 +22,13 @@ from tokenflow.modes.source import InvertedClip
 from tokenflow.pipeline import output as results
 from tokenflow.pipeline.checks import frame_count_check
 from tokenflow.pipeline.editing import decode, sample_edit
-from tokenflow.pipeline.inversion import InversionOptions, complete_inversion, open_inversion, open_stored
+from tokenflow.pipeline.inversion import (
+    InversionOptions,
+    complete_inversion,
+    open_inversion,
+    open_stored,
+    working_size,
+)
 from tokenflow.pipeline.metrics_setup import open_metrics, open_score
 from tokenflow.pipeline.reconstruction import (
     LOSSLESS,
@@ -32,6 +38,7 @@ from tokenflow.pipeline.reconstruction import (
 )
 from tokenflow.pipeline.wiring import build_guidance
 from tokenflow.profiling import Stopwatch
+from tokenflow.store.arrays import on_disk
 from tokenflow.store.inversions import StoredInversion
 from tokenflow.video import Video, read_frames
 
@@ -125,9 +132,13 @@ def run(
     watch = Stopwatch(choose_device(config.model.device) if model is None else model.device)
     with listening(on_event), results.open_output(config) as folder:
         clip = _open_clip(config)
-        results.check_encoding(config.output, clip, config.clip.start, config.clip.resize, folder)
+        results.check_encoding(config.output, clip, clip.size, folder)
         with watch.stage("load"):
             model = model or open_model(config.model)
+        working = working_size(clip, model.native_size, model.size_multiple, config.clip.size)
+        written = results.written_size(clip, working, config.clip.resize)
+        if written != clip.size:
+            results.check_encoding(config.output, clip, written, folder)
         model.schedule.steps(config.edit.steps, tokens=1)
         if config.edit.mode == "controlnet":
             model.load_control(config.edit.controlnet.path)  # says what is wrong with it before the inversion
@@ -135,10 +146,7 @@ def run(
         with watch.stage("preprocess"):
             source, stored, content = _invert(config, clip, model, Stopwatch(model.device), on_event, cancel)
         metrics = open_metrics(config, source, None if content is None else stored.folder / LOSSLESS, score)
-        with watch.stage("edit"):
-            latents = _sample(config, source, folder, on_event)
-        with watch.stage("decode"):
-            _write_frames(config, source, latents, folder, metrics, on_event)
+        _edit(config, source, folder, metrics, watch, on_event)
         reported = _report(config, source, content, metrics) | watch.figures()
         reported = results.write_reports(folder, config, reported)
     return _result(config, reported)
@@ -218,6 +226,21 @@ def _invert(
     content = checked_reconstruction(source, inversion, options.batch_size, watch, on_event)
     notice_poor_reconstruction(content["reconstruction"], config.inversion.warn_below_psnr)
     return source, inversion, content
+
+
+def _edit(
+    config: Config,
+    source: InvertedClip,
+    folder: Path,
+    metrics: EditMetrics | None,
+    watch: Stopwatch,
+    on_event: Listener | None,
+) -> None:
+    """Sample, decode, write and measure; the scratch files in the folder are closed when this returns."""
+    with watch.stage("edit"):
+        latents = _sample(config, source, folder, on_event)
+    with watch.stage("decode"):
+        _write_frames(config, source, latents, folder, metrics, on_event)
 
 
 def _sample(config: Config, source: InvertedClip, folder: Path, on_event: Listener | None) -> Latents:

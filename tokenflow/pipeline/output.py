@@ -15,8 +15,9 @@ from PIL import Image
 from tokenflow.config import Config, Output
 from tokenflow.diffusion.latents import Frames
 from tokenflow.errors import EncodingError, OutputError, TokenflowWarning
-from tokenflow.report import contact_sheet, sheet_frames, side_by_side, write_json, write_page
-from tokenflow.store.results import FILES, REPORT, checksums, replace_atomically
+from tokenflow.report import contact_sheet, sheet_frames, side_by_side, write_page
+from tokenflow.store.files import output_errors, write_json, write_text
+from tokenflow.store.results import FILES, REMEDY, REPORT, file_digests, replace_atomically
 from tokenflow.video import ResizeMode, Sound, Video, VideoWriter, clip_files, holds, restore
 
 CONTACT_SHEET = "contact_sheet.png"
@@ -64,30 +65,43 @@ def _sources(config: Config) -> list[Path]:
     return sources
 
 
-def check_encoding(output: Output, clip: Video, start: float, resize: ResizeMode, folder: Path) -> None:
+def check_encoding(output: Output, clip: Video, size: tuple[int, int], folder: Path) -> None:
     """Write one frame as the edit will be written, so that an impossible encoding is known before the work.
 
     Its sound is tried, too; notices about it are given when it is written.
+
+    Args:
+        output: in which form.
+        clip: the source.
+        size: width and height in pixels of the frames that will be written.
+        folder: where to.
 
     Raises:
         OutputError: codec, quality, size, rate and container do not go together.
         ClipError, ClipNotFoundError: the clip cannot be read.
     """
-    black = np.zeros((*reversed(clip.size), 3), np.uint8)
-    height, width = black.shape[:2]
+    width, height = size
     path = folder / edited_name(output)
-    sound = Sound(clip.part.path, Fraction(start)) if clip.part and clip.info and clip.info.has_audio else None
+    part = clip.part
+    sound = Sound(part.path, Fraction(part.start)) if part and clip.info and clip.info.has_audio else None
     try:
         with (
             warnings.catch_warnings(action="ignore", category=TokenflowWarning),
             _writer(path, output, width, height, sound, rate=clip.rate) as video,
         ):
-            video.write(black)
+            video.write(np.zeros((height, width, 3), np.uint8))
     except EncodingError:
         _refuse_mismatch(output)
         _refuse_frames(output, clip, width, height)
         raise
     path.unlink()
+
+
+def written_size(clip: Video, working: tuple[int, int], resize: ResizeMode) -> tuple[int, int]:
+    """Width and height of edited frames at the source's scale: the source's, but for `fill`, which crops it."""
+    width, height = working
+    rows, columns = restore(np.zeros((height, width, 3), np.uint8), *clip.size, resize).shape[:2]
+    return columns, rows
 
 
 def _refuse_mismatch(output: Output) -> None:
@@ -132,13 +146,14 @@ def write_reports(folder: Path, config: Config, content: dict[str, Any]) -> dict
         The content of report.json: what was given, and a list of all other files.
     """
     output = config.output
-    (folder / CONFIG).write_text(config.to_yaml(), encoding="utf-8")
+    write_text(folder / CONFIG, config.to_yaml(), REMEDY)
     if output.page:
         comparison = folder / comparison_name(output) if output.comparison else None
         sheet = folder / CONTACT_SHEET if output.contact_sheet else None
-        write_page(folder / PAGE, content, comparison, sheet)
-    content = content | {FILES: checksums(folder)}
-    write_json(folder / REPORT, content)
+        with output_errors(folder, REMEDY):
+            write_page(folder / PAGE, content, comparison, sheet)
+    content = content | {FILES: file_digests(folder)}
+    write_json(folder / REPORT, content, REMEDY)
     return content
 
 
@@ -180,7 +195,8 @@ class ResultWriter:
         self._open = ExitStack()
         self._comparison: VideoWriter | None = None
         if output.pngs:
-            (folder / PNGS).mkdir()
+            with output_errors(folder, REMEDY):
+                (folder / PNGS).mkdir()
 
     def __enter__(self) -> Self:
         output = self._output
@@ -202,7 +218,8 @@ class ResultWriter:
         if error is None and self._shown:
             source = [self._frames[index] for index in self._shown]
             rows = dict(zip(self._labels, (source, self._sheet), strict=True))
-            contact_sheet(rows).save(self._folder / CONTACT_SHEET)
+            with output_errors(self._folder, REMEDY):
+                contact_sheet(rows).save(self._folder / CONTACT_SHEET)
 
     def write(self, image: np.ndarray) -> None:
         """The next edited frame, H W 3 uint8 at the working size."""
@@ -211,7 +228,8 @@ class ResultWriter:
         if self._comparison is not None:
             self._comparison.write(side_by_side(self._frames[self._count], image))
         if self._output.pngs:
-            Image.fromarray(restored).save(self._folder / PNGS / f"frame_{self._count:05d}.png")
+            with output_errors(self._folder, REMEDY):
+                Image.fromarray(restored).save(self._folder / PNGS / f"frame_{self._count:05d}.png")
         if self._count in self._shown:
             self._sheet.append(image)
         self._count += 1

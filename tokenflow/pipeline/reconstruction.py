@@ -18,7 +18,7 @@ from tokenflow.metrics import psnr, ssim
 from tokenflow.modes.source import InvertedClip
 from tokenflow.pipeline.inversion import level_reader, sampling_steps
 from tokenflow.profiling import Stopwatch
-from tokenflow.store.checksum import checksum
+from tokenflow.store.files import sha256
 from tokenflow.store.inversions import StoredInversion
 from tokenflow.video import VideoWriter
 
@@ -129,4 +129,4 @@ def _sample_back(source: InvertedClip, batch_size: int, on_event: Listener | Non
 def _videos(folder: Path) -> dict[str, str]:
     """Checksums of the reconstruction's videos that exist, by name."""
     paths = [folder / name for name in (RECONSTRUCTION, LOSSLESS)]
-    return {path.name: checksum(path) for path in paths if path.is_file()}
+    return {path.name: sha256(path) for path in paths if path.is_file()}

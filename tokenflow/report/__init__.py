@@ -1,7 +1,7 @@
 """What a run shows its user: report.json, report.html and the contact sheet."""
 
 from tokenflow.report.page import write_page
-from tokenflow.report.provenance import versions, write_json
+from tokenflow.report.provenance import versions
 from tokenflow.report.sheet import contact_sheet, sheet_frames, side_by_side
 from tokenflow.report.template import open_template
 
@@ -11,6 +11,5 @@ __all__ = [
     "sheet_frames",
     "side_by_side",
     "versions",
-    "write_json",
     "write_page",
 ]

@@ -1,12 +1,9 @@
-"""The record of a run: package versions, and writing it as JSON."""
+"""The versions of the packages that a result was made with."""
 
 import importlib.metadata
-import json
 import platform
 from contextlib import suppress
 from importlib import import_module
-from pathlib import Path
-from typing import Any
 
 PACKAGES = {
     "tokenflow": "tokenflow",
@@ -35,10 +32,3 @@ def _version(distribution: str, module: str) -> str:
             if found := read():
                 return str(found)
     return UNKNOWN
-
-
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write JSON atomically: the file is complete, or as it was before."""
-    temporary = path.with_name(f".{path.name}.partial")
-    temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    temporary.replace(path)

@@ -9,32 +9,33 @@ it. Reading some frames of a level reads no others. No pickle.
 import hashlib
 import json
 import math
-import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, astuple, dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from torch import Tensor
 
-from tokenflow.diffusion.latents import Frames, RowFile, Scratch, on_disk
+from tokenflow.diffusion.latents import Frames, Scratch
 from tokenflow.diffusion.levels import Level
-from tokenflow.errors import OutputError, TokenflowError, TrajectoryError, WaitingWarning
+from tokenflow.errors import TrajectoryError, WaitingWarning
 from tokenflow.events import notice
-from tokenflow.store.checksum import checksum
-from tokenflow.store.locking import locked
+from tokenflow.store.arrays import ArrayFile, on_disk
+from tokenflow.store.files import locked, output_errors, sha256, write_atomically, write_json
 from tokenflow.store.memory import in_order
 
 FORMAT = 4
 MANIFEST = "manifest.json"
 FRAMES = "frames.rgb"
 REPORT = "report.json"
+
+REMEDY = "free some space, or set trajectories.dir to a writable folder"
 
 _UNFINISHED = r"\.(.+\.(safetensors|rgb|json)\.\d+|reconstruction\.(mp4|mkv)\.[0-9a-f]{8}\.part)"
 """Names of files while they are written: our own, and those of the video writer."""
@@ -102,7 +103,7 @@ class StoredInversion:
         """The frames at the working size, f H W 3 uint8, read when asked for."""
         self._verify(FRAMES)
         shape = len(self._manifest.times), *self._manifest.frame_shape
-        return RowFile((self.folder / FRAMES).open("rb"), shape, np.uint8)
+        return ArrayFile((self.folder / FRAMES).open("rb"), shape, np.uint8)
 
     def latents(self, level: Level, indices: Sequence[int] | None = None) -> Tensor:
         """Latents f c h w float32 at a level, of all frames or of those listed.
@@ -128,7 +129,7 @@ class StoredInversion:
         times: list[str] = []
         end = Fraction(0)
         shape: list[int] = []
-        with _atomic(self.folder / FRAMES) as temporary, temporary.open("wb") as file:
+        with self._writing(FRAMES) as file:
             for image, time, duration in frames:
                 times.append(str(time))
                 end = time + duration
@@ -143,9 +144,9 @@ class StoredInversion:
         The file is in safetensors' format, whose own writer would need all of it in memory.
         """
         name = _part(level)
-        with _atomic(self.folder / name) as temporary, temporary.open("wb") as file:
+        with self._writing(name) as file:
             for group in groups:
-                if not file.tell():
+                if file.is_empty:
                     file.write(_header((len(self._manifest.times), *group.shape[1:])))
                 file.write(group.detach().float().cpu().contiguous().numpy().data)
         self._manifest.levels.append(astuple(level))
@@ -158,8 +159,7 @@ class StoredInversion:
 
     def write_report(self, report: dict[str, Any]) -> None:
         """Store the report of the reconstruction check, as JSON values."""
-        with _atomic(self.folder / REPORT) as temporary:
-            temporary.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        write_json(self.folder / REPORT, report, REMEDY)
         self._add(REPORT)
 
     def report(self) -> dict[str, Any] | None:
@@ -183,16 +183,10 @@ class StoredInversion:
         Raises:
             OutputError: nothing can be written there.
         """
-        with ExitStack() as stack:
-            try:
-                stack.enter_context(locked(self.folder, self._notice_waiting))
+        with locked(self.folder, self._notice_waiting, REMEDY):
+            with output_errors(self.folder, REMEDY):
                 for unfinished in filter(_is_unfinished, self.folder.iterdir()):
                     unfinished.unlink()
-            except OSError as error:
-                raise OutputError(
-                    f"cannot write to {self.folder} ({error.strerror or error}); set trajectories.dir to a writable "
-                    "folder"
-                ) from error
             self._manifest = self._load(self._manifest.made_from)
             yield
 
@@ -228,14 +222,27 @@ class StoredInversion:
         return manifest
 
     def _add(self, name: str) -> None:
-        self._manifest.parts[name] = checksum(self.folder / name)
+        self._manifest.parts[name] = sha256(self.folder / name)
         self._verified.add(name)
         self._save()
 
     def _save(self) -> None:
         content = asdict(self._manifest)
-        with _atomic(self.folder / MANIFEST) as temporary:
-            temporary.write_text(json.dumps({**content, "checksum": _checksum_of(content)}, indent=1), encoding="utf-8")
+        write_json(self.folder / MANIFEST, {**content, "checksum": _checksum_of(content)}, REMEDY)
+
+    @contextmanager
+    def _writing(self, name: str) -> "Iterator[_Writer]":
+        """A part to write to, which is there once the block has ended."""
+        with write_atomically(self.folder / name, REMEDY) as temporary:
+            with output_errors(self.folder, REMEDY):
+                file = temporary.open("wb")
+            try:
+                yield _Writer(file, self.folder)
+                with output_errors(self.folder, REMEDY):
+                    file.flush()
+            finally:
+                with suppress(OSError):  # of a full disk, which the flush has reported
+                    file.close()
 
     def _verify(self, name: str) -> None:
         """Compare a part with its checksum the first time it is read."""
@@ -243,7 +250,7 @@ class StoredInversion:
             return
         path = self.folder / name
         try:
-            sound = checksum(path) == self._manifest.parts.get(name)
+            sound = sha256(path) == self._manifest.parts.get(name)
         except OSError as error:
             raise TrajectoryError(f"{path} cannot be read ({error}); {self._remedy()}") from error
         if not sound:
@@ -261,7 +268,25 @@ class StoredInversion:
                 raise TrajectoryError(f"{self.folder / name} is missing; {self._remedy()}")
 
     def _remedy(self) -> str:
-        return f"delete the folder {self.folder} and run the preprocessing again"
+        return f"delete the folder {self.folder} and run again"
+
+
+class _Writer:
+    """Writes to an open file; only its own failures become an `OutputError`, not those of what produces the data."""
+
+    def __init__(self, file: BinaryIO, folder: Path) -> None:
+        self._file = file
+        self._folder = folder
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing was written yet."""
+        return self._file.tell() == 0
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Append some bytes."""
+        with output_errors(self._folder, REMEDY):
+            self._file.write(data)
 
 
 def _is_unfinished(path: Path) -> bool:
@@ -283,25 +308,3 @@ def _header(shape: tuple[int, ...]) -> bytes:
     text = json.dumps({"latents": {"dtype": "F32", "shape": shape, "data_offsets": [0, size]}})
     text += " " * (-len(text) % 8)
     return len(text).to_bytes(8, "little") + text.encode()
-
-
-@contextmanager
-def _atomic(path: Path) -> Iterator[Path]:
-    """A temporary path that replaces `path` once it is written and on disk, and is removed if anything fails."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except (OSError, SafetensorError) as error:
-        if isinstance(error, TokenflowError):  # a clip that cannot be read further
-            raise
-        raise OutputError(
-            f"cannot write {path} ({getattr(error, 'strerror', None) or error}); free some space, or set another "
-            "trajectories.dir"
-        ) from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)

@@ -1,8 +1,8 @@
-"""New results in the place of earlier ones, whole or not there, and over nothing else.
+"""Atomically replace an earlier run's results without touching the user's files.
 
-The report.json of an edit lists the files it left, with their checksums. What is listed there and still the same may
-be replaced or deleted by the next edit; everything else belongs to the user. A report that lists a name which no result
-has is somebody else's, and so is a folder for unfinished results without our mark. Knows folders; knows no video.
+Results are written to a hidden folder in the output folder, and moved over one by one once they are complete. The next
+run resumes an interrupted move. report.json lists the other files with their SHA-256: those may be replaced or deleted
+as long as they are unchanged; every other file is the user's.
 """
 
 import json
@@ -11,212 +11,179 @@ import re
 import shutil
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from functools import partial
 from pathlib import Path
 
-from tokenflow.errors import OutputError, TokenflowError
-from tokenflow.store.checksum import checksum
-from tokenflow.store.locking import locked
+from tokenflow.errors import OutputError
+from tokenflow.store.files import locked, output_errors, sha256
 
 REPORT = "report.json"
 FILES = "files"
-"""Where report.json lists the other files, as `checksums` gives them."""
+"""The key of report.json that lists the other files, as `file_digests` gives them."""
 
-_EARLIER = "earlier.json"
-"""What the report of the results that are replaced is called meanwhile."""
+UNFINISHED = ".tokenflow-partial"
+"""The folder that results are written to. It is ours if there is `EARLIER`, which is created first and removed last."""
 
-MARK = ".made-by-tokenflow"
-"""An empty file by which a folder for unfinished results is known to be ours."""
+EARLIER = ".tokenflow-earlier.json"
+"""Lists the files of the earlier results, report.json included, until they are replaced."""
+
+COMPLETE = ".complete.json"
+"""In the unfinished folder: the new report.json, so called once all results are written and until all are moved."""
+
+REMEDY = "make room, or set output.dir to another place"
 
 
 @contextmanager
 def replace_atomically(
     folder: Path, patterns: Collection[str], sources: Collection[Path], names: re.Pattern[str]
 ) -> Iterator[Path]:
-    """A folder to write results into, which move to `folder` once all are written; else nothing is left of them.
+    """A folder to write results to, which replace those in `folder` when the block ends; if it raises, nothing is left.
 
-    From the moment they are whole they are bound to arrive: a run that is killed while they move leaves some files of
-    each result and no report.json, and the next run completes the move before all else.
+    The block writes report.json, with the digests of all other files under `FILES`. Its errors pass unchanged.
 
     Args:
-        folder: where results go.
-        patterns: of the names that these results can have in it, such as `frames/frame_*.png`.
-        sources: files that are to stay, and folders in which nothing is to come or go.
-        names: what the files that a report lists can be called, whatever was asked for.
+        folder: the output folder.
+        patterns: for the names of these results, such as `frames/frame_*.png`.
+        sources: files that must stay, and folders that must stay as they are.
+        names: matches every name that any report may list.
 
     Raises:
-        OutputError: nothing can be written there, another run is at it, or something would be lost. Entered before
-            the work, it says so before the work.
+        OutputError: before the block if `folder` cannot be written to, another run is writing to it, or files of the
+            user's would be lost; after it if the results cannot be moved. Complete results are then moved by the next
+            run.
     """
-    temporary, whole = folder / ".tokenflow-partial", folder / ".tokenflow-whole"
-    try:
-        with locked(folder, partial(_refuse, folder)):
-            _move_all(whole, folder, names)
-            _refuse_to_lose(folder, patterns, sources, names)
-            _remove(temporary)  # of a run that was killed
-            try:
-                temporary.mkdir()
-                (temporary / MARK).touch()
-                yield temporary
-                temporary.rename(whole)
-                _move_all(whole, folder, names)
-            finally:
-                with suppress(OSError):
-                    _remove(temporary)
-    except OSError as error:
-        if isinstance(error, TokenflowError):  # a missing clip or model is a FileNotFoundError, and no matter of output
+    unfinished = folder / UNFINISHED
+
+    def refuse() -> None:
+        raise OutputError(f"another run is writing to {folder}; wait until it is done, or choose another output.dir")
+
+    with locked(folder, refuse, REMEDY):
+        with output_errors(folder, REMEDY):
+            _settle(folder, names)
+            earlier = _earlier_files(folder, names)
+            _refuse_to_lose(folder, patterns, sources, earlier)
+        try:
+            with output_errors(folder, REMEDY):
+                (folder / EARLIER).write_text(json.dumps({FILES: earlier}), encoding="utf-8")
+                unfinished.mkdir()
+            yield unfinished
+            with output_errors(folder, REMEDY):
+                (unfinished / REPORT).replace(unfinished / COMPLETE)
+        except BaseException:
+            with suppress(OSError):
+                _settle(folder, names)
             raise
-        if isinstance(error, FileExistsError | NotADirectoryError):
-            raise OutputError(
-                f"cannot write to {folder} (it, or what it lies in, is no folder); set output.dir to another place"
-            ) from error
-        raise OutputError(
-            f"cannot write to {folder} ({error.strerror or error}); make room, or set output.dir to another place"
-        ) from error
+        with output_errors(folder, REMEDY):
+            _settle(folder, names)
 
 
-def checksums(folder: Path) -> dict[str, str]:
-    """SHA-256 of every file in a folder and below, by its name from there."""
-    return {name: checksum(folder / name) for name in _names(folder)}
+def file_digests(folder: Path) -> dict[str, str]:
+    """SHA-256 of every file in a folder and its subfolders, by relative path; hidden files are left out."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
+    return {path.relative_to(folder).as_posix(): sha256(path) for path in paths}
 
 
-def report_checksum(folder: Path) -> str | None:
-    """SHA-256 of the report of the results in a folder; None if there is none."""
-    return _checksum_or_none(folder / REPORT)
+def report_digest(folder: Path) -> str | None:
+    """SHA-256 of the report.json in a folder; None if there is none."""
+    return _digest(folder / REPORT)
 
 
-def is_whole(folder: Path) -> bool:
-    """Whether there are results in a folder, and every file that their report lists; none of these is read."""
+def is_complete(folder: Path) -> bool:
+    """Whether a folder has a report.json and every file that it lists. Contents are not compared."""
     try:
         return all((folder / name).is_file() for name in json.loads((folder / REPORT).read_bytes())[FILES])
     except (OSError, ValueError, TypeError, LookupError):
         return False
 
 
-def _refuse(folder: Path) -> None:
-    raise OutputError(f"another run is writing to {folder}; wait until it is done, or set another output.dir")
+def _settle(folder: Path, names: re.Pattern[str]) -> None:
+    """Move results that are complete, and remove those that are not; every step may be the last before a kill."""
+    unfinished, earlier = folder / UNFINISHED, folder / EARLIER
+    if not earlier.exists():
+        return
+    if (unfinished / COMPLETE).exists():
+        _move(unfinished, folder, _listed(earlier, names), _listed(unfinished / COMPLETE, names))
+    shutil.rmtree(unfinished, ignore_errors=True)
+    if not unfinished.exists():  # on Windows it stays while a file in it is open
+        earlier.unlink()
 
 
-def _refuse_to_lose(folder: Path, patterns: Collection[str], sources: Collection[Path], names: re.Pattern[str]) -> None:
-    earlier = {folder / name for name in _left_by_an_edit(folder, names)}
-    named = {folder / pattern for pattern in patterns if os.path.lexists(folder / pattern)}  # a link to nothing, too
-    there = named | {path for pattern in patterns for path in folder.glob(pattern)}
-    into = {(folder / pattern).parent for pattern in patterns}
-    kept = set(map(_place, sources))
-    for path in sorted(there | earlier | into):
-        if _place(path) in kept:
+def _move(unfinished: Path, folder: Path, old: Mapping[str, str], new: Mapping[str, str]) -> None:
+    """Replace old results. As long as files of both are mixed, there is no report.json."""
+    ours = _unchanged(folder, old) | _unchanged(folder, new)
+    _refuse_foreign({folder / name for name in {REPORT, *new} - ours})
+    (folder / REPORT).unlink(missing_ok=True)
+    for path in (folder / name for name in ours - {REPORT, *new}):
+        path.unlink()
+        with suppress(OSError):  # its folder has other files
+            path.parent.rmdir()
+    for name in new:
+        if (unfinished / name).exists():  # else it has been moved already
+            (folder / name).parent.mkdir(exist_ok=True)
+            (unfinished / name).replace(folder / name)
+    (unfinished / COMPLETE).replace(folder / REPORT)
+
+
+def _refuse_to_lose(
+    folder: Path, patterns: Collection[str], sources: Collection[Path], earlier: Mapping[str, str]
+) -> None:
+    ours = {folder / name for name in earlier}
+    targets = {folder / UNFINISHED, *(folder / pattern for pattern in patterns)}
+    targets |= {path for pattern in patterns for path in folder.glob(pattern)}
+    parents = {path.parent for path in targets}
+    kept = set(map(_entry, sources))
+    for path in sorted({*filter(os.path.lexists, targets), *ours, *parents}):
+        if _entry(path) in kept:
             raise OutputError(
-                f"{path} belongs to the clip or to its mask, and would be replaced, deleted or added to by results in "
-                f"{folder}; set another output.dir"
+                f"{path} belongs to the clip or its mask, and results in {folder} would replace it, delete it or add "
+                "to it; choose another output.dir"
             )
-    for path in sorted(into):
-        if os.path.lexists(path) and not path.is_dir():
-            raise OutputError(
-                f"{path} is no folder, and results would go into it; move it away, or set another output.dir"
-            )
-    for path in sorted(there - earlier):
+    _refuse_foreign({*(targets - ours), *(path for path in parents if not path.is_dir())})
+
+
+def _refuse_foreign(paths: Collection[Path]) -> None:
+    for path in sorted(filter(os.path.lexists, paths)):
         raise OutputError(
-            f"{path} is not what an edit left there (report.json lists that), and would be replaced; move it away, or "
-            "set another output.dir"
+            f"{path} was not written by tokenflow, or has been changed since, and would be overwritten; move it or "
+            "choose another output.dir"
         )
 
 
-def _place(path: Path) -> Path:
-    """Where a folder is, or the entry of a file, be that a link."""
+def _entry(path: Path) -> Path:
+    """An absolute path without links, except that a link to a file stays itself."""
     return path.resolve() if path.is_dir() else path.parent.resolve() / path.name
 
 
-def _left_by_an_edit(folder: Path, names: re.Pattern[str]) -> set[str]:
-    """The names of an edit's files in a folder that nobody has changed, its report.json among them."""
+def _earlier_files(folder: Path, names: re.Pattern[str]) -> dict[str, str]:
+    """The unchanged files of the results in a folder with their SHA-256, report.json included."""
     listed = _listed(folder / REPORT, names)
-    return {REPORT, *_unchanged(folder, listed)} if listed else set()
+    listed |= {REPORT: sha256(folder / REPORT)} if listed else {}
+    return {name: listed[name] for name in _unchanged(folder, listed)}
 
 
 def _listed(report: Path, names: re.Pattern[str]) -> dict[str, str]:
-    """The files that a report lists, with their checksums; none where it lists nothing.
+    """The files that a report lists, with their SHA-256; none if it lists nothing.
 
     Raises:
-        OutputError: it lists a file that no edit leaves.
+        OutputError: it lists a file that no edit writes.
     """
     try:
         listed = dict(json.loads(report.read_bytes())[FILES])
     except (OSError, ValueError, TypeError, LookupError):
         return {}
     for name in listed:
-        if not names.fullmatch(str(name)):
+        if name != REPORT and not names.fullmatch(str(name)):
             raise OutputError(
-                f"{report} is no edit's: it lists {name!r}, which no edit leaves, and what it lists would be replaced "
-                "or deleted; move it away, or set another output.dir"
+                f"{report} was not written by tokenflow: it lists {name!r}, which would be replaced or deleted; move "
+                "it or choose another output.dir"
             )
     return listed
 
 
-def _unchanged(folder: Path, listed: Mapping[str, str]) -> list[str]:
-    return [name for name, checksum in listed.items() if _checksum_or_none(folder / name) == checksum]
+def _unchanged(folder: Path, listed: Mapping[str, str]) -> set[str]:
+    return {name for name, digest in listed.items() if _digest(folder / name) == digest}
 
 
-def _move_all(whole: Path, folder: Path, names: re.Pattern[str]) -> None:
-    """Put new results in the place of earlier ones, or go on with that; nothing is done where there are none.
-
-    The earlier report goes first and the new one comes last, so that report.json vouches for the rest.
-    """
-    report, earlier = whole / REPORT, whole / _EARLIER
-    if _is_ours(whole) and report.exists():
-        new, old = _listed(report, names), _listed(folder / REPORT, names) or _listed(earlier, names)
-        with suppress(FileNotFoundError):
-            (folder / REPORT).replace(earlier)
-        for name in _unchanged(folder, old):
-            if name not in new:
-                _delete(folder / name)
-        for name in new:
-            with suppress(FileNotFoundError):  # it has moved already
-                (folder / name).parent.mkdir(exist_ok=True)
-                (whole / name).replace(folder / name)
-        report.replace(folder / REPORT)
-    _remove(whole)
-
-
-def _remove(folder: Path) -> None:
-    """Remove a folder for unfinished results, its mark at the last: a run that is killed meanwhile leaves it marked.
-
-    Raises:
-        OutputError: it is not ours.
-    """
-    if not os.path.lexists(folder):
-        return
-    if not _is_ours(folder):
-        raise OutputError(
-            f"{folder} is not what an unfinished edit left there, and would be removed; move it away, or set another "
-            "output.dir"
-        )
-    for path in set(folder.iterdir()) - {folder / MARK}:
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
-    (folder / MARK).unlink(missing_ok=True)
-    folder.rmdir()
-
-
-def _is_ours(folder: Path) -> bool:
-    """Whether a folder has our mark; one with nothing in it was left before or after that."""
-    if folder.is_symlink() or not folder.is_dir():
-        return False
-    return (folder / MARK).exists() or not any(folder.iterdir())
-
-
-def _delete(path: Path) -> None:
-    path.unlink()
-    with suppress(OSError):  # there is something else in its folder
-        path.parent.rmdir()
-
-
-def _names(folder: Path) -> list[str]:
-    paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != MARK)
-    return [str(path.relative_to(folder)) for path in paths]
-
-
-def _checksum_or_none(path: Path) -> str | None:
+def _digest(path: Path) -> str | None:
     with suppress(OSError):
-        return checksum(path)
+        return sha256(path)
     return None

@@ -11,6 +11,7 @@ from itertools import chain
 from pathlib import Path
 
 import av
+import cv2
 from av.codec.context import CodecContext
 from av.container import InputContainer
 from av.packet import Packet
@@ -26,6 +27,9 @@ from tokenflow.video.deinterlace import deinterlace
 
 _MAX_PIXELS = 2**27
 """More than a 16K frame has; damaged headers can ask for more than there is memory."""
+
+_MAX_THREADS = 16
+"""Of a decoder, as in FFmpeg's own default: each keeps frames in memory."""
 
 _SEEKABLE_FORMATS = {"mov", "matroska"}
 """Formats with an index of key frames, in which seeking is reliable."""
@@ -238,6 +242,7 @@ def _create_decoder(stream: VideoStream) -> VideoCodecContext:
         if isinstance(created, VideoCodecContext):
             decoder = created
     decoder.thread_type = "AUTO"
+    decoder.thread_count = min(cv2.getNumThreads(), _MAX_THREADS)  # a batch divides OpenCV's among its workers
     decoder.options = {"max_pixels": str(_MAX_PIXELS)}
     return decoder
 

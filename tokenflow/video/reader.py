@@ -87,6 +87,16 @@ def probe(path: str | PathLike[str]) -> ClipInfo:
     )
 
 
+def has_audio(path: str | PathLike[str]) -> bool:
+    """Whether a clip has sound; no frame is decoded.
+
+    Raises:
+        ClipNotFoundError: there is nothing at `path`.
+        ClipError: what is there cannot be read.
+    """
+    return _open(Path(path)).has_audio
+
+
 def clip_files(path: str | PathLike[str]) -> list[Path]:
     """The files of a clip, in order: the file itself, or the images of a sequence; empty if there is no clip.
 

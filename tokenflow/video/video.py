@@ -12,7 +12,7 @@ from typing import Any, Self
 import numpy as np
 
 from tokenflow.errors import ClipError
-from tokenflow.store.checksum import checksum
+from tokenflow.store.files import sha256
 from tokenflow.video.reader import ClipInfo, Frame, clip_files, probe, read_frames
 from tokenflow.video.writer import VideoWriter
 
@@ -189,7 +189,7 @@ class Video:
         digest = hashlib.sha256()
         if self._part is not None:
             for file in clip_files(self._part.path):
-                digest.update(bytes.fromhex(checksum(file)))
+                digest.update(bytes.fromhex(sha256(file)))
         else:
             digest.update(repr((self.frames.shape, self._timing())).encode())
             digest.update(np.ascontiguousarray(self.frames).data)

@@ -30,7 +30,7 @@ from tokenflow.video.encoders import (
     matrix_and_range,
 )
 from tokenflow.video.frame_clock import FrameClock
-from tokenflow.video.reader import probe
+from tokenflow.video.reader import has_audio
 
 _MIN_REORDERED_FRAMES = 8
 """Shorter clips are encoded in presentation order: x265 may otherwise reorder more frames than there are."""
@@ -111,7 +111,7 @@ class VideoWriter:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             self._output = av.open(f"file:{self._temporary}", "w", format=self._container)
             self._stream = self._add_stream(self._output)
-            if self._audio_source and probe(self._audio_source[0]).has_audio:
+            if self._audio_source and has_audio(self._audio_source[0]):
                 self._audio = AudioMuxer(self._output, *self._audio_source)
             self._write_header()
         return self

@@ -1,0 +1,54 @@
+"""Observers that serve others: several at once, or a listener to events."""
+
+from collections.abc import Callable, Sequence
+
+from tokenflow.batch.engine import Observer
+from tokenflow.batch.jobs import Job
+from tokenflow.batch.worker import JobResult
+from tokenflow.events import Event, Listener
+
+
+class Observers:
+    """Several observers as one, called in order."""
+
+    def __init__(self, observers: Sequence[Observer]) -> None:
+        self._observers = observers
+
+    def on_start(self, job: Job, worker: int) -> None:
+        """See `Observer`."""
+        for observer in self._observers:
+            observer.on_start(job, worker)
+
+    def on_event(self, job: Job, worker: int, event: Event) -> None:
+        """See `Observer`."""
+        for observer in self._observers:
+            observer.on_event(job, worker, event)
+
+    def on_finish(self, job: Job, worker: int, result: JobResult) -> None:
+        """See `Observer`."""
+        for observer in self._observers:
+            observer.on_finish(job, worker, result)
+
+
+class EventRelay:
+    """Passes the events of all jobs to a listener.
+
+    Args:
+        listener: receives the events.
+        advance: called with 1 after each job.
+    """
+
+    def __init__(self, listener: Listener, advance: Callable[[int], None]) -> None:
+        self._listener = listener
+        self._advance = advance
+
+    def on_start(self, job: Job, worker: int) -> None:
+        """Nothing to tell: the job's own events follow."""
+
+    def on_event(self, job: Job, worker: int, event: Event) -> None:
+        """Pass it on."""
+        self._listener(event)
+
+    def on_finish(self, job: Job, worker: int, result: JobResult) -> None:
+        """Count it."""
+        self._advance(1)
