@@ -116,12 +116,18 @@ def test_closed_streams_act_as_the_null_device(settings: str) -> None:
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
 
 
+OPEN = "file = open(sys.argv[1], 'w'); file.write(str(file.fileno())); file.close()"
+"""Writes the number of a file into it."""
+
+
 @needs_shell
-def test_no_file_gets_the_number_of_a_closed_stream(tmp_path: Path) -> None:
-    script = (
-        "import sys; from tokenflow.apps.stdio import standard_streams\n"
-        "with standard_streams(), open(sys.argv[1], 'w') as file: file.write(str(file.fileno()))"
-    )
+@pytest.mark.parametrize(
+    "body",
+    [OPEN, f'import subprocess; subprocess.run([sys.executable, "-c", "import sys; {OPEN}", sys.argv[1]])'],
+    ids=["in this process", "in a worker"],
+)
+def test_no_file_gets_the_number_of_a_closed_stream(body: str, tmp_path: Path) -> None:
+    script = f"import sys; from tokenflow.apps.stdio import standard_streams\nwith standard_streams():\n    {body}"
     shell = ["sh", "-c", '"$@" <&- >&- 2>&-', "sh", sys.executable, "-c", script, str(tmp_path / "file")]
     subprocess.run(shell, check=True)
     assert int((tmp_path / "file").read_text()) > 2

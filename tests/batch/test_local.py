@@ -100,7 +100,7 @@ def test_events_of_a_job_reach_the_observer_in_order(
 
 @pytest.mark.parametrize(
     ("status", "description"),
-    [(1, "exit status 1"), (-9, "killed by SIGKILL"), (-15, "killed by SIGTERM"), (-99, "killed by signal 99")],
+    [(1, "exit status 1"), (-15, "killed by SIGTERM"), (-99, "killed by signal 99")],
 )
 def test_a_job_whose_process_keeps_dying_fails_with_how_it_died(
     status: int, description: str, processes: type[FakeProcess], monkeypatch: pytest.MonkeyPatch

@@ -22,7 +22,7 @@ from tokenflow import Record
 from tokenflow.batch import worker
 from tokenflow.batch.plan import BYTES_PER_PIXEL, plan, plan_lines
 from tokenflow.config import Config
-from tokenflow.errors import BatchError
+from tokenflow.errors import BatchError, Cancelled
 from tokenflow.events import Event, Notice, Progress
 from tokenflow.pipeline.job import open_model
 
@@ -284,6 +284,24 @@ def test_an_error_of_the_listener_ends_the_batch_unchanged(configure: Configure,
     assert raised.value is error
     records = [json.loads(path.read_text()) for path in (tmp_path / "run" / "jobs").iterdir()]
     assert {record["state"] for record in records} == {"waiting"}
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_cancelled_batch_keeps_finished_jobs_and_leaves_the_others_waiting(
+    workers: int, configure: Configure, tmp_path: Path
+) -> None:
+    configs = configure(1, 3)
+    finished = threading.Event()
+
+    def note_the_first(event: Event) -> None:
+        if isinstance(event, Progress) and event.stage == "jobs" and event.done == 1:
+            finished.set()
+
+    with pytest.raises(Cancelled):
+        run(configs, tmp_path, workers=workers, on_event=note_the_first, cancel=finished.is_set)
+    records = [json.loads(path.read_text()) for path in sorted((tmp_path / "run" / "jobs").iterdir())]
+    assert sorted(record["state"] for record in records) == ["done", "waiting", "waiting"]
+    assert states(run(configs, tmp_path)) == ["done"] * 3
 
 
 @pytest.mark.parametrize(

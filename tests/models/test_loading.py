@@ -252,7 +252,7 @@ def test_a_hub_model_is_identified_by_the_commit_that_was_downloaded(
         hub_with(monkeypatch, index)
         model = load_model("someone/model", device="cpu", dtype="float32")
         fingerprints.add(model.fingerprint)
-        monkeypatch.setattr(loading, "try_to_load_from_cache", lambda *_, index=index: str(index))
+        monkeypatch.setattr(loading, "try_to_load_from_cache", lambda *_, index=index, **__: str(index))
         assert stored_fingerprint("someone/model", device="cpu", dtype="float32") == model.fingerprint
     assert len(fingerprints) == 2
 

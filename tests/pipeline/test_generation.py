@@ -68,5 +68,6 @@ def test_the_seed_decides_the_image() -> None:
 
 
 def test_values_out_of_range_are_refused() -> None:
-    with pytest.raises(ConfigError, match="guidance_scale"):
-        tokenflow.generate(StableDiffusion(tiny_pipeline()), "a dog", guidance_scale=0)
+    for name in ("guidance_scale", "count", "steps"):
+        with pytest.raises(ConfigError, match=name):
+            tokenflow.generate(StableDiffusion(tiny_pipeline()), "a dog", **{name: 0})

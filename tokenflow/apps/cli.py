@@ -26,7 +26,7 @@ app = typer.Typer(
 )
 
 OVERRIDE = re.compile(r"[a-z_]+(\.[a-z_]+)*=")
-"""How a setting begins; a source of that name, where there is one, comes first."""
+"""How a setting begins. A file of that name counts as a source."""
 
 TAKE_SETTINGS = ("preprocess", "edit", "batch", "config")
 """Commands with settings among their arguments."""
@@ -38,7 +38,7 @@ Overrides = Annotated[list[str] | None, typer.Argument(help="Settings that overr
 Quiet = Annotated[bool, typer.Option("--quiet", help="Draw no progress bars.")]
 
 
-# The package is imported inside the commands, as torch and diffusers take seconds, which `--help` should not.
+# The commands import the package themselves: torch and diffusers take seconds, and `--help` should not.
 
 
 def _print_version(wanted: bool) -> None:

@@ -29,7 +29,7 @@ def exit_status(*, with_traceback: bool) -> Iterator[None]:
     """End the process with the status that fits how the block ends, after one line about an error.
 
     Args:
-        with_traceback: let errors pass, so that Python prints their traceback. Other errors than those above always do.
+        with_traceback: let errors pass, so that Python prints a traceback. Bugs always pass.
     """
     try:
         with _ctrl_c_wins():

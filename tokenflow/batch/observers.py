@@ -1,11 +1,12 @@
-"""Observers that serve others: several at once, or a listener to events."""
+"""Observers that serve others: several at once, a listener to events, a request to stop."""
 
 from collections.abc import Callable, Sequence
 
 from tokenflow.batch.engine import Observer
 from tokenflow.batch.jobs import Job
 from tokenflow.batch.worker import JobResult
-from tokenflow.events import Event, Listener
+from tokenflow.errors import Cancelled
+from tokenflow.events import Cancel, Event, Listener
 
 
 class Observers:
@@ -52,3 +53,29 @@ class EventRelay:
     def on_finish(self, job: Job, worker: int, result: JobResult) -> None:
         """Count it."""
         self._advance(1)
+
+
+class CancelCheck:
+    """Ends the batch with `Cancelled` at the next event once `cancel` returns True; the engine stops its workers.
+
+    Args:
+        cancel: asked at every event.
+    """
+
+    def __init__(self, cancel: Cancel) -> None:
+        self._cancel = cancel
+
+    def on_start(self, job: Job, worker: int) -> None:
+        """Ask before a job begins."""
+        self._ask()
+
+    def on_event(self, job: Job, worker: int, event: Event) -> None:
+        """Ask whenever a job has advanced."""
+        self._ask()
+
+    def on_finish(self, job: Job, worker: int, result: JobResult) -> None:
+        """A finished job is kept."""
+
+    def _ask(self) -> None:
+        if self._cancel():
+            raise Cancelled("stopped; the same batch later runs what is missing")

@@ -11,12 +11,12 @@ from tokenflow.batch.engine import Engine, Observer
 from tokenflow.batch.jobs import as_jobs, check, in_order
 from tokenflow.batch.local import InProcess, Processes
 from tokenflow.batch.log import BatchLog
-from tokenflow.batch.observers import EventRelay, Observers
+from tokenflow.batch.observers import CancelCheck, EventRelay, Observers
 from tokenflow.batch.ray import Ray
 from tokenflow.batch.record import Record, RunFolder
 from tokenflow.config import Config
 from tokenflow.errors import BatchError
-from tokenflow.events import Listener
+from tokenflow.events import Cancel, Listener
 from tokenflow.events import progress as report_progress
 
 EngineName = Literal["local", "ray"]
@@ -36,6 +36,7 @@ def edit_many(
     run_dir: str | Path = "runs/batch",
     progress: bool = True,
     on_event: Listener | None = None,
+    cancel: Cancel | None = None,
 ) -> list[Record]:
     """Run many configurations. Each clip is inverted once; each worker loads its model once.
 
@@ -58,6 +59,7 @@ def edit_many(
         progress: draw progress bars.
         on_event: called with the events of all jobs, and with `Progress` of the stage `jobs` as jobs finish. With
             several workers the events of several jobs alternate.
+        cancel: asked at every event; returning True stops all workers and raises `Cancelled`.
 
     Returns:
         One record per job, in the order of `configs`; `record.result()` is what `run` would have returned.
@@ -66,6 +68,7 @@ def edit_many(
         BatchError: jobs that cannot run together, each named, before any work.
         EngineError: the engine cannot run.
         OutputError: the run directory cannot be written.
+        Cancelled: `cancel` returned True.
     """
     jobs = as_jobs(configs)
     runner = open_engine(engine, workers, address, gpus, retries)
@@ -79,6 +82,8 @@ def edit_many(
         if on_event is not None:
             advance = stack.enter_context(report_progress("jobs", total, on_event, initial=done))
             observers.append(EventRelay(on_event, advance))
+        if cancel is not None:
+            observers.append(CancelCheck(cancel))
         if log.open_jobs:
             runner.run(in_order(log.open_jobs), Observers(observers))
     return log.records()

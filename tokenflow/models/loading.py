@@ -111,7 +111,13 @@ def load_model(
 
 
 def stored_fingerprint(
-    path: str, *, device: str = "auto", dtype: str = "auto", base: str | None = None, tiling: bool = False
+    path: str,
+    *,
+    device: str = "auto",
+    dtype: str = "auto",
+    base: str | None = None,
+    revision: str | None = None,
+    tiling: bool = False,
 ) -> str:
     """The fingerprint of the model that `load_model` would load from the same arguments, without loading it.
 
@@ -122,7 +128,7 @@ def stored_fingerprint(
     """
     name = WITHDRAWN.get(path, path) if not Path(path).exists() else path
     is_id = HUB_ID.fullmatch(name) and not Path(name).exists()
-    cached = try_to_load_from_cache(name, INDEX) if is_id else None
+    cached = try_to_load_from_cache(name, INDEX, revision=revision) if is_id else None
     commit = Path(cached).parent.name if isinstance(cached, str) else None
     return _fingerprint(name, commit, choose_dtype(dtype, choose_device(device)), base, tiling)
 

@@ -11,6 +11,7 @@ from tokenflow.diffusion.batches import as_images, batches
 from tokenflow.diffusion.latents import Latents
 from tokenflow.diffusion.sampling import sample
 from tokenflow.diffusion.schedules import Step
+from tokenflow.errors import ConfigError
 from tokenflow.events import Cancel, Listener, listening, track
 from tokenflow.models.interruptible import interruptible
 from tokenflow.models.model import Model
@@ -60,6 +61,8 @@ def generate(
     settings = validated(
         Edit, prompt=prompt, steps=steps, guidance_scale=guidance_scale, seed=seed, batch_size=batch_size
     )
+    if count < 1:
+        raise ConfigError(f"count: expected 1 or more, got {count}")
     width, height = fit_size(*(size or (model.native_size, model.native_size)), None, model.size_multiple)
     with listening(on_event):
         model = interruptible(model, cancel)

@@ -185,7 +185,12 @@ def find_inversion(config: Config) -> StoredInversion:
     """The stored inversion that a configuration would use, complete or not, without loading its model."""
     model = config.model
     fingerprint = stored_fingerprint(
-        model.path, device=model.device, dtype=model.dtype, base=model.base, tiling=model.tiling
+        model.path,
+        device=model.device,
+        dtype=model.dtype,
+        base=model.base,
+        revision=model.revision,
+        tiling=model.tiling,
     )
     return open_stored(_open_clip(config), fingerprint, inversion_options(config), config.trajectories.dir)
 
