@@ -4,7 +4,8 @@
 
 Both sides run the same edits of a clip that ships, in processes of their own that alternate: each pair runs one after
 the other, in turning order, so that a machine that is busy for a while slows both. Network calls have to be equal and
-are asserted. Times and peak memory are ratios within a pair, this tree's to the other's; tables give their medians.
+are asserted. Times and peak memory are ratios within a pair, this tree's to the other's; tables give their medians. CPU
+time, that of all threads, says more than wall time on a machine that is shared.
 Stage 1 is `preprocess` with its check; stage 2 is `run` after it, with metrics and reports. The model is loaded before.
 """
 
@@ -29,7 +30,7 @@ PAIRS = 7
 """Fewer say little about time on a shared machine."""
 
 Figures = dict[str, dict[str, float]]
-"""By stage: seconds, calls, samples and peak_mb."""
+"""By stage: seconds, cpu_seconds, calls, samples and peak_mb."""
 
 Pair = tuple[Figures, Figures]
 """This tree's figures, and the other's."""
@@ -88,8 +89,9 @@ def ratio_rows(pairs: Sequence[Pair]) -> list[dict[str, Any]]:
     """A row per stage: network calls, medians of this tree's figures, and of the ratios to the other's."""
     rows = []
     for stage in pairs[0][0]:
-        times, peaks = (
-            [ours[stage][key] / theirs[stage][key] for ours, theirs in pairs] for key in ("seconds", "peak_mb")
+        times, cpu_times, peaks = (
+            [ours[stage][key] / theirs[stage][key] for ours, theirs in pairs]
+            for key in ("seconds", "cpu_seconds", "peak_mb")
         )
         rows.append(
             {
@@ -99,6 +101,7 @@ def ratio_rows(pairs: Sequence[Pair]) -> list[dict[str, Any]]:
                 "time_ratio": median(times),
                 "lowest": min(times),
                 "highest": max(times),
+                "cpu_time_ratio": median(cpu_times),
                 "peak_mb": median(ours[stage]["peak_mb"] for ours, _ in pairs),
                 "peak_ratio": median(peaks),
             }

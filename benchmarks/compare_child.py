@@ -72,13 +72,13 @@ def load_stages_of_first_edition() -> Stages:
 
 @contextmanager
 def measured(figures: dict[str, Any], calls: Calls) -> Iterator[None]:
-    """Fill in the seconds, the network calls and the peak memory (MiB) of the body."""
+    """Fill in the seconds, CPU seconds, network calls and peak memory (MiB) of the body."""
     before = list(calls.counts)
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # restarts the peak on Linux
-    begin = time.perf_counter()
+    begin, begin_cpu = time.perf_counter(), time.process_time()
     yield
-    figures["seconds"] = time.perf_counter() - begin
+    figures["seconds"], figures["cpu_seconds"] = time.perf_counter() - begin, time.process_time() - begin_cpu
     figures["calls"], figures["samples"] = (now - then for now, then in zip(calls.counts, before, strict=True))
     figures["peak_mb"] = peak_mb()
 

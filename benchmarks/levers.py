@@ -315,10 +315,10 @@ def with_warp(**options: object) -> Method:
     return with_options(warp=WarpOptions(**options))
 
 
-AS_IT_IS = "as it is"
+UNCHANGED = "the defaults"
 LEVERS: dict[str, Method] = {
     "per frame": Method(per_frame),
-    AS_IT_IS: Method(),
+    UNCHANGED: Method(),
     "the whole edit never propagated": with_settings(propagate_edit_until=0.0),
     "the whole edit propagated for half of the steps": with_settings(propagate_edit_until=0.5),
     "the whole edit propagated at every step": with_settings(propagate_edit_until=1.0),
@@ -328,34 +328,34 @@ LEVERS: dict[str, Method] = {
     "guidance for every frame, the whole edit never propagated": with_settings(
         guidance="per_frame", propagate_edit_until=0.0
     ),
-    "residual injected, not the block": Method(with_residual),
-    "bilinear sampling": with_warp(kernel=bilinear),
+    "residual injected instead of the block": Method(with_residual),
+    "propagated bilinearly": with_warp(kernel=bilinear),
     "flow estimated directly, not chained": Method(with_direct_flow),
     "flow half as smooth": Method(partial(with_smoothness, weight=20)),
     "flow twice as smooth": Method(partial(with_smoothness, weight=80)),
-    "exact flow, which no edit has": Method(with_exact_flow),
+    "exact flow, unknown to any edit": Method(with_exact_flow),
     "matched features instead of flow": Method(with_matching),
-    "matched features, single tokens": Method(partial(with_matching, neighbourhood=1)),
-    "matched features, at any distance": Method(partial(with_matching, distance_cost=0.0)),
+    "matched features, of single tokens": Method(partial(with_matching, neighbourhood=1)),
+    "matched features, regardless of distance": Method(partial(with_matching, distance_cost=0.0)),
     "occluded where the way back misses by a quarter of a latent": with_warp(occluded_below=0.2),
     "occluded where the way back misses by a latent": with_warp(occluded_below=0.001),
     "never occluded": with_warp(occluded_below=0.0),
-    "nearest-token sampling": with_warp(kernel=nearest_token),
+    "propagated from the nearest token": with_warp(kernel=nearest_token),
     "nearest keyframe only": with_warp(blend=nearest_keyframe),
-    "extended attention at the finest level too": with_settings(extended_attention="all"),
-    "extended attention to means of tokens": with_options(extended_attention=attention_to_means),
-    "no extended attention": with_options(extended=frozenset()),
-    "the first and last interval halved": with_options(draw_keyframes=draw_with_ends_halved),
-    "inverted noise along the flow, the whole edit never propagated": Method(
+    "keyframes see each other at the finest level too": with_settings(extended_attention="all"),
+    "keyframes see means of each other's tokens": with_options(extended_attention=attention_to_means),
+    "keyframes do not see each other": with_options(extended=frozenset()),
+    "the first and last part of a clip halved": with_options(draw_keyframes=draw_with_ends_halved),
+    "noise of the inversion along the flow, the whole edit never propagated": Method(
         partial(build_tokenflow, settings=Edit(prompt="", propagate_edit_until=0.0)), start=start_along_flow
     ),
     "the same keyframes at each step": with_options(draw_keyframes=draw_once),
-    "one keyframe per 2 frames": with_settings(keyframe_interval=2),
-    "one keyframe per 6 frames": with_settings(keyframe_interval=6),
-    "one keyframe per 12 frames": with_settings(keyframe_interval=12),
-    "guidance in the middle 60 % of the steps": Method(partial(guided_between, first=0.2, last=0.8)),
-    "guidance in the first 60 % of the steps": Method(partial(guided_between, first=0.0, last=0.6)),
-    "predictions reused at every 2nd step": Method(PredictionsReused),
+    "1 keyframe per 2 frames": with_settings(keyframe_interval=2),
+    "1 keyframe per 6 frames": with_settings(keyframe_interval=6),
+    "1 keyframe per 12 frames": with_settings(keyframe_interval=12),
+    "guidance in the middle 60 % of steps": Method(partial(guided_between, first=0.2, last=0.8)),
+    "guidance in the first 60 % of steps": Method(partial(guided_between, first=0.0, last=0.6)),
+    "predictions of frames reused every 2nd step": Method(PredictionsReused),
     "15 steps": Method(steps=15),
     "10 steps": Method(steps=10),
     "8 steps": Method(steps=8),

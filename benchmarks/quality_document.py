@@ -4,6 +4,7 @@ Everything in docs/quality.md from `## Notes` on is written by hand, and kept.
 """
 
 import platform
+import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -221,13 +222,14 @@ def design_text(rows: Sequence[Row]) -> str:
         propagation: ", ".join(f"{len(pairs(rows, mode, propagation))} by {mode}" for mode in MODES)
         for propagation in ("flow", "nearest")
     }
-    return f"""Plug-and-Play makes every edit, the other modes the first of each kind: {edits["flow"]}. Each is made per
+    text = f"""Plug-and-Play makes every edit, the other modes the first of each kind: {edits["flow"]}. Each is made per
 frame and by TokenFlow with flow. Only some are made with nearest features ({edits["nearest"]}); they are left out of
 the means, and goals are for TokenFlow with flow only. A mean is over the edits that have the figure: *outside* and
 *preserved* leave out edits of style and light, which are meant to change everything. "× per-frame" is a ratio of two
 means, "× floor" the mean of each edit's own ratio. The JSON also has `agreement_kept`: the fraction of frames in which
 the classifier sees a word that the edit leaves, averaged over these words. All edits together took
 {minutes(rows):.0f} minutes, with the inversions."""
+    return textwrap.fill(" ".join(text.split()), 120)
 
 
 def page(rows: Sequence[Row], references: References, strips: Sequence[tuple[list[Row], Path]]) -> str:

@@ -133,7 +133,7 @@ def gpu_tests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
     """A folder of tests in place of the project's."""
     folder = tmp_path / "tests"
     folder.mkdir()
-    (folder / "pytest.ini").write_text("[pytest]\nmarkers = gpu\n")
+    (folder / "pytest.ini").write_text("[pytest]\naddopts = -q\nmarkers = gpu\n")
     monkeypatch.setattr(gpu, "TESTS", str(folder))
     return folder
 
