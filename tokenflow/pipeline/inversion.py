@@ -90,7 +90,8 @@ def invert(
         store: a folder that keeps inversions. The same clip, model and settings are then not inverted again, and an
             interrupted inversion continues after its last complete level. None keeps everything in memory.
         on_event: called with each event (see `tokenflow.events`).
-        cancel: asked before every network call; returning True raises `Cancelled`.
+        cancel: asked before every network call, and while another call makes the same inversion; returning True
+            raises `Cancelled`.
 
     Raises:
         ClipError: the clip cannot be used.
@@ -103,7 +104,7 @@ def invert(
     options = InversionOptions(prompt, size, resize, values.steps, values.iterations, values.batch_size)
     with listening(on_event):
         inversion = open_inversion(clip, model, options, None if store is None else Path(store))
-        return complete_inversion(inversion, clip, interruptible(model, cancel), options, on_event=on_event)
+        return complete_inversion(inversion, clip, model, options, on_event=on_event, cancel=cancel)
 
 
 def open_inversion(clip: Video, model: Model, options: InversionOptions, store: Path | None) -> Inversion:
@@ -141,6 +142,7 @@ def complete_inversion(
     check_frame_count: Callable[[int], None] = lambda count: None,
     watch: Stopwatch | None = None,
     on_event: Listener | None = None,
+    cancel: Cancel | None = None,
 ) -> InvertedClip:
     """Add to an inversion whatever it lacks.
 
@@ -150,12 +152,15 @@ def complete_inversion(
         check_frame_count: called with the number of frames before the network is; it may raise.
         watch: times the stages.
         on_event: called with each event.
+        cancel: asked before every network call, also those made later with the result, and while waiting for another
+            call that makes the same inversion.
     """
+    model = interruptible(model, cancel)
     watch = watch or Stopwatch(model.device)
     model.schedule.steps(options.steps, tokens=1)  # says what is wrong with them before the work
     conditioning: Conditioning | None = None
     if not inversion.complete:
-        with inversion.locked():
+        with inversion.locked(cancel):
             if not inversion.complete:  # another process may have finished it by now
                 if not inversion.has_frames:
                     with watch.stage("read"):
