@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import resource
 import shutil
 import signal
 import subprocess
@@ -574,6 +573,7 @@ def test_files_that_cannot_grow_are_a_full_disk_too(
     setting: str, room: int, place: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """Where nothing can be mounted: the system refuses to let files grow past a limit, as it refuses on a full disk."""
+    resource = pytest.importorskip("resource", reason="POSIX only")
     before = tree(place)
     limit = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

@@ -50,7 +50,7 @@ class EngineError(TokenflowError, RuntimeError):
 
 
 class Cancelled(Exception):  # noqa: N818 - a signal, not an error
-    """The call was stopped by its `cancel`; the same call later continues from what is stored."""
+    """The call was stopped by its `cancel`; a stored inversion keeps its finished levels."""
 
 
 class TokenflowWarning(UserWarning):

@@ -1,7 +1,8 @@
 """Events of a long call and the terminal bars that show them.
 
 Every long call takes `on_event`, which is called with each event in the thread of the call, and `cancel`, which is
-asked before every network call. An exception raised by a listener ends the call and reaches the caller unchanged.
+asked before every network call and while another run makes the same inversion. An exception raised by a listener ends
+the call and reaches the caller unchanged.
 """
 
 import sys
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Self, TextIO, TypeVar, cast
 
 from tqdm import tqdm
 
-from tokenflow.errors import TokenflowWarning
+from tokenflow.errors import Cancelled, TokenflowWarning
 
 if TYPE_CHECKING:
     import numpy as np
@@ -77,6 +78,16 @@ Listener = Callable[[Event], object]
 Cancel = Callable[[], bool]
 
 _listener: ContextVar[Listener | None] = ContextVar("listener", default=None)
+
+
+def raise_if_cancelled(cancel: Cancel | None) -> None:
+    """Ask `cancel`, if there is one.
+
+    Raises:
+        Cancelled: it returned True.
+    """
+    if cancel is not None and cancel():
+        raise Cancelled("cancelled")
 
 
 @contextmanager

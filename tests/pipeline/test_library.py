@@ -1,5 +1,6 @@
 """The library as a Python user calls it: values in, values out, events on the way."""
 
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
@@ -273,6 +274,27 @@ def test_a_cancelled_inversion_continues_from_what_is_stored(tmp_path: Path) -> 
     (first,), (second,) = (list((tmp_path / name).iterdir()) for name in ("whole", "cut"))
     for path in first.glob("*.safetensors"):
         assert (second / path.name).read_bytes() == path.read_bytes()
+
+
+@pytest.mark.filterwarnings("ignore::tokenflow.errors.WaitingWarning")
+def test_a_call_that_waits_for_the_same_inversion_can_be_cancelled(model: StableDiffusion, tmp_path: Path) -> None:
+    holding, done = threading.Event(), threading.Event()
+
+    def hold(event: Any) -> None:
+        if event == Progress("encode", 0, FRAMES):
+            holding.set()
+            assert done.wait(30)
+
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(tokenflow.invert, CLIP, model, "a dog", steps=STEPS, store=tmp_path, on_event=hold)
+        assert holding.wait(30)
+        try:
+            with pytest.raises(Cancelled):
+                tokenflow.invert(CLIP, model, "a dog", steps=STEPS, store=tmp_path, cancel=StopAfter(2))
+            assert not first.done()
+        finally:
+            done.set()
+        assert first.result().inversion.complete
 
 
 def test_one_model_serves_several_threads_and_stopping_one_does_not_stop_the_others(model: StableDiffusion) -> None:

@@ -23,6 +23,7 @@ from tests.tiny import (
 from tests.video.making import write_pngs
 from tokenflow.config import Config
 from tokenflow.errors import (
+    Cancelled,
     ClipNotFoundError,
     ConfigError,
     OutputError,
@@ -37,6 +38,7 @@ from tokenflow.pipeline import output as results
 from tokenflow.pipeline.job import find_inversion
 from tokenflow.pipeline.reconstruction import notice_poor_reconstruction
 from tokenflow.propagation.keyframes import draw_keyframes
+from tokenflow.store.files import locked
 from tokenflow.video import VideoWriter, read_frames
 
 FRAMES = 7
@@ -183,6 +185,13 @@ def test_stage_1_does_nothing_the_second_time(material: Path, tmp_path: Path, mo
     model = load_model(config.model.path, device="cpu")
     monkeypatch.setattr(model, "predict", lambda *_, **__: pytest.fail("the network was called again"))
     assert tokenflow.preprocess(config, model=model) == first
+
+
+@pytest.mark.filterwarnings("ignore::tokenflow.errors.WaitingWarning")
+def test_waiting_for_the_check_of_the_reconstruction_can_be_cancelled(material: Path, tmp_path: Path) -> None:
+    folder = tokenflow.preprocess(configured(material, tmp_path, "inversion.check=false")).folder
+    with locked(folder, pytest.fail), pytest.raises(Cancelled):
+        tokenflow.preprocess(configured(material, tmp_path), cancel=lambda: True)
 
 
 def test_stage_2_reports_source_reconstruction_and_edit_side_by_side(

@@ -19,6 +19,8 @@ from tokenflow.apps.cli import main
 from tokenflow.store.inversions import StoredInversion
 from tokenflow.video import read_frames
 
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="POSIX only")
+
 STEPS = 6
 
 INTERRUPTIONS = 3

@@ -1,6 +1,9 @@
-"""What one edit of a configuration does once: probing and hashing the clip, opening the inversion."""
+"""What one edit of a configuration does once: decoding, probing and hashing the clip, opening the inversion."""
 
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import closing
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +13,9 @@ import tokenflow
 from tests.tiny import moving_square, save_tiny_setup
 from tests.video.making import make
 from tokenflow.store.inversions import StoredInversion
-from tokenflow.video import reader, video
+from tokenflow.video import container, reader, video
+
+FRAMES = 12
 
 SWITCHES = [
     "inversion.check=false",
@@ -23,7 +28,7 @@ SWITCHES = [
 
 @pytest.fixture(scope="module")
 def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_tiny_setup(tmp_path_factory.mktemp("setup"), frames=4, steps=2)
+    return save_tiny_setup(tmp_path_factory.mktemp("setup"), frames=FRAMES, steps=2)
 
 
 def counted(monkeypatch: pytest.MonkeyPatch, counts: Counter[str], owner: Any, name: str) -> None:
@@ -36,11 +41,26 @@ def counted(monkeypatch: pytest.MonkeyPatch, counts: Counter[str], owner: Any, n
     monkeypatch.setattr(owner, name, count)
 
 
+def counted_frames(monkeypatch: pytest.MonkeyPatch, clip: Path) -> list[object]:
+    """A list to which every frame that is decoded of a clip is added."""
+    decode, decoded = container._decode, []
+
+    def count(path: Path, start: Fraction) -> Iterator[object]:
+        with closing(decode(path, start)) as frames:
+            for frame in frames:
+                if path == clip:
+                    decoded.append(frame)
+                yield frame
+
+    monkeypatch.setattr(container, "_decode", count)
+    return decoded
+
+
 @pytest.mark.parametrize("inverted", [False, True])
-def test_one_edit_probes_the_clip_at_most_twice_and_hashes_it_and_opens_its_inversion_once(
+def test_one_edit_reads_probes_and_hashes_the_clip_and_opens_its_inversion_no_more_than_it_must(
     inverted: bool, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    make(tmp_path / "clip.mkv", moving_square(4), sound="aac")
+    make(tmp_path / "clip.mkv", moving_square(FRAMES), sound="aac")
     places = [f"output.dir={tmp_path / 'out'}", f"trajectories.dir={tmp_path / 'trajectories'}"]
     config = tokenflow.load_config(path, [*places, f"clip.path={tmp_path / 'clip.mkv'}"], {})
     if inverted:
@@ -53,10 +73,12 @@ def test_one_edit_probes_the_clip_at_most_twice_and_hashes_it_and_opens_its_inve
         monkeypatch.setattr(
             f"tokenflow.video.{module}.probe", lambda clip: probed.append(Path(clip)) or probe(clip), raising=False
         )
+    decoded = counted_frames(monkeypatch, config.clip.path)
     tokenflow.run(config)
     assert video.probe is not probe
     assert counts == {"__init__": 1, "digest": 1}
     assert probed.count(config.clip.path) <= 2
+    assert len(decoded) <= (0 if inverted else FRAMES) + 4  # at two probes, and where the sound starts
 
 
 def test_check_metrics_comparison_sheet_and_page_can_be_switched_off(path: Path, tmp_path: Path) -> None:

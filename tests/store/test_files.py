@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tokenflow.errors import ClipNotFoundError, OutputError, TokenflowWarning
+from tokenflow.errors import Cancelled, ClipNotFoundError, OutputError, TokenflowWarning
 from tokenflow.store import files
 from tokenflow.store.files import LOCK, locked, output_errors, sha256, write_atomically, write_json, write_text
 
@@ -218,6 +218,22 @@ def test_those_who_wait_hold_it_one_after_another(used: bool, tmp_path: Path) ->
         list(pool.map(take, range(4)))
     assert len(turns) == 80
     assert not used or names(tmp_path / "a") == {LOCK}
+
+
+def test_whoever_waits_may_give_up(tmp_path: Path) -> None:
+    asked: list[int] = []
+
+    def cancel() -> bool:
+        asked.append(1)
+        return len(asked) == 3
+
+    with locked(tmp_path, refuse):
+        with pytest.raises(Cancelled, match=r"^cancelled$"), locked(tmp_path, lambda: None, cancel=cancel):
+            pytest.fail("two hold the lock")
+        assert len(asked) == 3
+        assert_taken(tmp_path)
+    with locked(tmp_path, refuse, cancel=cancel):
+        assert len(asked) == 3
 
 
 @pytest.mark.parametrize(

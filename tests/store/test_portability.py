@@ -63,6 +63,11 @@ def test_every_module_can_be_imported(tmp_path: Path) -> None:
     assert {"tokenflow.store.results", "tokenflow.batch.ray", "tokenflow.apps.cli"} <= set(done.stdout.split())
 
 
+def test_every_test_can_be_collected(tmp_path: Path) -> None:
+    done = run("-m", "pytest", "-p", "no:cacheprovider", "--collect-only", str(ROOT / "tests"), folder=ROOT)
+    assert done.returncode == 0, done.stdout
+
+
 def test_the_tests_of_the_store_pass(tmp_path: Path) -> None:
     """All but those that kill many processes: one of them is enough, since here each is spawned."""
     tests = [str(path) for path in HERE.glob("test_*.py") if path != Path(__file__)]

@@ -43,6 +43,15 @@ def test_a_part_keeps_the_clips_clock_and_takes_its_sound_from_there(path: Path)
     assert part.sound == Sound(path, part.times[0])
 
 
+def test_where_the_sound_starts_is_known_from_the_first_frame(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[dict[str, object]] = []
+    monkeypatch.setattr(video, "read_frames", lambda *a, **k: asked.append(k) or read_frames(*a, **k))
+    clip = Video.read(path, start=0.2, every=2)
+    asked.clear()
+    assert clip.sound == clip.sound == Sound(path, Fraction(1, 5))
+    assert asked == [{"start": 0.2, "frames": 1}]
+
+
 def test_frames_are_decoded_only_when_they_are_asked_for(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[Path] = []
     monkeypatch.setattr(video, "read_frames", lambda *a, **k: opened.append(a[0]) or read_frames(*a, **k))

@@ -7,8 +7,7 @@ from torch import Tensor
 
 from tokenflow.diffusion.conditioning import Conditioning
 from tokenflow.diffusion.levels import Level
-from tokenflow.errors import Cancelled
-from tokenflow.events import Cancel
+from tokenflow.events import Cancel, raise_if_cancelled
 from tokenflow.models.injection import Injection
 from tokenflow.models.model import Control, Model
 
@@ -64,8 +63,7 @@ class Interruptible:
         return asked
 
     def _ask(self) -> None:
-        if self._cancel():
-            raise Cancelled("stopped; the same call continues from what is stored")
+        raise_if_cancelled(self._cancel)
 
 
 def interruptible(model: Model, cancel: Cancel | None) -> Model:

@@ -89,7 +89,8 @@ def invert(
         store: a folder that keeps inversions. The same clip, model and settings are then not inverted again, and an
             interrupted inversion continues after its last complete level. None keeps everything in memory.
         on_event: called with each event (see `tokenflow.events`).
-        cancel: asked before every network call; returning True raises `Cancelled`.
+        cancel: asked before every network call, and while another call makes the same inversion; returning True
+            raises `Cancelled`.
 
     Raises:
         TypeError: `clip` is not a `Video`, or `model` is not loaded.
@@ -106,7 +107,7 @@ def invert(
     options = InversionOptions(prompt, source.size, resize, values.steps, values.iterations, values.batch_size)
     with listening(on_event):
         inversion = open_inversion(clip, model, options, None if store is None else Path(store))
-        inverted = complete_inversion(inversion, clip, interruptible(model, cancel), options, on_event=on_event)
+        inverted = complete_inversion(inversion, clip, model, options, on_event=on_event, cancel=cancel)
     return replace(inverted, model=model)  # `cancel` stops this call, and none that uses its result
 
 
@@ -145,6 +146,7 @@ def complete_inversion(
     check_frame_count: Callable[[int], None] = lambda count: None,
     watch: Stopwatch | None = None,
     on_event: Listener | None = None,
+    cancel: Cancel | None = None,
 ) -> InvertedClip:
     """Add to an inversion whatever it lacks.
 
@@ -154,12 +156,15 @@ def complete_inversion(
         check_frame_count: called with the number of frames before the network is; it may raise.
         watch: times the stages.
         on_event: called with each event.
+        cancel: asked before every network call, also those made later with the result, and while waiting for another
+            call that makes the same inversion.
     """
+    model = interruptible(model, cancel)
     watch = watch or Stopwatch(model.device)
     model.schedule.steps(options.steps, tokens=1)  # says what is wrong with them before the work
     conditioning: Conditioning | None = None
     if not inversion.complete:
-        with inversion.locked():
+        with inversion.locked(cancel):
             if not inversion.complete:  # another process may have finished it by now
                 if not inversion.has_frames:
                     with watch.stage("read"):

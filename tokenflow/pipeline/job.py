@@ -14,7 +14,6 @@ from tokenflow.diffusion.latents import Latents
 from tokenflow.errors import ConfigError
 from tokenflow.events import Cancel, Listener, listening
 from tokenflow.metrics import EditMetrics
-from tokenflow.models.interruptible import interruptible
 from tokenflow.models.loading import load_model, stored_fingerprint
 from tokenflow.models.model import Model
 from tokenflow.models.placement import choose_device
@@ -96,7 +95,8 @@ def preprocess(
         config: of the clip and its edit.
         model: the model that `config.model` names, if it is loaded already.
         on_event: called with each event (see `tokenflow.events`).
-        cancel: asked before every network call; returning True raises `Cancelled`.
+        cancel: asked before every network call, and while another call makes the same inversion; returning True
+            raises `Cancelled`.
 
     Raises:
         ClipError, ClipNotFoundError: the clip cannot be used.
@@ -123,7 +123,8 @@ def run(
         config: of the clip and its edit.
         model: the model that `config.model` names, if it is loaded already.
         on_event: called with each event (see `tokenflow.events`).
-        cancel: asked before every network call; returning True raises `Cancelled`.
+        cancel: asked before every network call, and while another call makes the same inversion; returning True
+            raises `Cancelled`.
 
     Raises:
         ConfigError: settings that contradict each other or the clip.
@@ -220,15 +221,16 @@ def _invert(
     source = complete_inversion(
         inversion,
         clip,
-        interruptible(model, cancel),
+        model,
         options,
         check_frame_count=frame_count_check(config),
         watch=watch,
         on_event=on_event,
+        cancel=cancel,
     )
     if not config.inversion.check:
         return source, inversion, None
-    content = checked_reconstruction(source, inversion, options.batch_size, watch, on_event)
+    content = checked_reconstruction(source, inversion, options.batch_size, watch, on_event, cancel)
     notice_poor_reconstruction(content["reconstruction"], config.inversion.warn_below_psnr)
     return source, inversion, content
 

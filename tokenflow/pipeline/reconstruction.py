@@ -13,7 +13,7 @@ from tokenflow.diffusion.latents import Latents
 from tokenflow.diffusion.sampling import sample
 from tokenflow.diffusion.schedules import Step
 from tokenflow.errors import ReconstructionWarning
-from tokenflow.events import Listener, notice, progress, track
+from tokenflow.events import Cancel, Listener, notice, progress, track
 from tokenflow.metrics import psnr, ssim
 from tokenflow.modes.source import InvertedClip
 from tokenflow.pipeline.inversion import sampling_steps
@@ -33,12 +33,16 @@ def checked_reconstruction(
     batch_size: int,
     watch: Stopwatch,
     on_event: Listener | None,
+    cancel: Cancel | None,
 ) -> dict[str, Any]:
-    """The report of the reconstruction check; made now if it is missing, or if its videos were deleted or damaged."""
+    """The report of the reconstruction check; made now if it is missing, or if its videos were deleted or damaged.
+
+    `cancel` is asked while another call makes it; the source's model asks its own.
+    """
     stored = inversion.report()
     if stored is not None and stored.get("videos") == _videos(inversion.folder):
         return stored
-    with inversion.locked():
+    with inversion.locked(cancel):
         with watch.stage("reconstruct"):
             figures = reconstruct(source, inversion.folder, batch_size, on_event)
         content = {

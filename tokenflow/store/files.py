@@ -4,6 +4,7 @@ import errno
 import hashlib
 import json
 import os
+import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any, BinaryIO
 from filelock import lock_descriptor
 
 from tokenflow.errors import OutputError, TokenflowError
-from tokenflow.events import notice
+from tokenflow.events import Cancel, notice, raise_if_cancelled
 
 LOCK = ".tokenflow.lock"
 """The file that locks a folder."""
@@ -22,6 +23,9 @@ MAKE_ROOM = "make room, or choose another place"
 
 MAX_ATTEMPTS = 100
 """How often to make a folder that other processes keep removing."""
+
+POLL_SECONDS = 0.05
+"""How long to wait before asking again for a lock that another process holds."""
 
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 """What the system reports where the file system has no locks."""
@@ -104,7 +108,13 @@ def write_json(path: Path, content: dict[str, Any], remedy: str = MAKE_ROOM) -> 
 
 
 @contextmanager
-def locked(folder: Path, on_wait: Callable[[], object], remedy: str = MAKE_ROOM, name: str = LOCK) -> Iterator[None]:
+def locked(
+    folder: Path,
+    on_wait: Callable[[], object],
+    remedy: str = MAKE_ROOM,
+    name: str = LOCK,
+    cancel: Cancel | None = None,
+) -> Iterator[None]:
     """Lock a folder against other processes and threads until the block ends or the process dies.
 
     The lock file stays in the folder, unless nothing else was added to it: then no trace is left.
@@ -114,9 +124,11 @@ def locked(folder: Path, on_wait: Callable[[], object], remedy: str = MAKE_ROOM,
         on_wait: called once when another process holds the lock. It raises to give up, or returns to wait.
         remedy: what to do when nothing can be written to the folder.
         name: of the lock file.
+        cancel: asked again and again while waiting; returning True gives up.
 
     Raises:
         OutputError: the lock file cannot be created.
+        Cancelled: `cancel` returned True.
 
     Warns:
         TokenflowWarning: the file system has no locks, and the work goes on without one.
@@ -127,9 +139,11 @@ def locked(folder: Path, on_wait: Callable[[], object], remedy: str = MAKE_ROOM,
             before = _names(folder)
             file, created = _open_lock(path)
         with file:
-            if not _acquire(file, folder, remedy, blocking=False):
+            if not _acquire(file, folder, remedy):
                 on_wait()
-                _acquire(file, folder, remedy, blocking=True)
+                while not _acquire(file, folder, remedy):
+                    raise_if_cancelled(cancel)
+                    time.sleep(POLL_SECONDS)
             if not _is_at(path, file):
                 continue  # its last holder removed it, so it excludes no other process
             try:
@@ -155,11 +169,11 @@ def _open_lock(path: Path) -> tuple[BinaryIO, set[Path]]:
     raise last
 
 
-def _acquire(file: BinaryIO, folder: Path, remedy: str, *, blocking: bool) -> bool:
+def _acquire(file: BinaryIO, folder: Path, remedy: str) -> bool:
     """Whether the lock is ours now."""
     with output_errors(folder, remedy):
         try:
-            return lock_descriptor(file.fileno(), blocking=blocking)
+            return lock_descriptor(file.fileno(), blocking=False)
         except OSError as error:
             if error.errno not in _NO_LOCKS:
                 raise

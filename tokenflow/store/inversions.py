@@ -25,7 +25,7 @@ from torch import Tensor
 from tokenflow.diffusion.latents import Frames, Scratch
 from tokenflow.diffusion.levels import Level
 from tokenflow.errors import TrajectoryError, WaitingWarning
-from tokenflow.events import notice
+from tokenflow.events import Cancel, notice
 from tokenflow.store.arrays import ArrayFile, on_disk
 from tokenflow.store.files import locked, output_errors, sha256, write_atomically, write_json
 from tokenflow.store.memory import in_order
@@ -174,16 +174,20 @@ class StoredInversion:
         return json.loads((self.folder / REPORT).read_text(encoding="utf-8"))
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self, cancel: Cancel | None = None) -> Iterator[None]:
         """Hold the folder for writing; a second process waits, with a notice, until the first has finished or died.
 
         The manifest is read again once the lock is held, since the first process may have finished the work, and what a
         killed process had not finished writing is removed.
 
+        Args:
+            cancel: asked while waiting.
+
         Raises:
             OutputError: nothing can be written there.
+            Cancelled: `cancel` returned True.
         """
-        with locked(self.folder, self._notice_waiting, REMEDY):
+        with locked(self.folder, self._notice_waiting, REMEDY, cancel=cancel):
             with output_errors(self.folder, REMEDY):
                 for unfinished in filter(_is_unfinished, self.folder.iterdir()):
                     unfinished.unlink()

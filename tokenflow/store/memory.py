@@ -11,6 +11,7 @@ from torch import Tensor
 
 from tokenflow.diffusion.latents import Frames, Scratch, in_memory
 from tokenflow.diffusion.levels import Level
+from tokenflow.events import Cancel
 
 
 class Inversion(Protocol):
@@ -66,8 +67,8 @@ class Inversion(Protocol):
         """Mark the inversion complete."""
         ...
 
-    def locked(self) -> AbstractContextManager[None]:
-        """Hold the inversion for writing."""
+    def locked(self, cancel: Cancel | None = None) -> AbstractContextManager[None]:
+        """Hold the inversion for writing; `cancel` is asked while another call holds it."""
         ...
 
 
@@ -119,7 +120,7 @@ class MemoryInversion:
         self.complete = True
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self, cancel: Cancel | None = None) -> Iterator[None]:
         """Nothing to hold: only its maker has it."""
         yield
 

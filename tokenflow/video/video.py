@@ -159,7 +159,7 @@ class Video:
         """What is heard with it; None if it is silent."""
         if self._part is None or self.info is None:
             return self._sound
-        return Sound(self._part.path, self.times[0]) if self.info.has_audio else None
+        return Sound(self._part.path, self._begin) if self.info.has_audio else None
 
     def __len__(self) -> int:
         return len(self.times)
@@ -206,6 +206,13 @@ class Video:
             digest.update(repr((self.frames.shape, self._timing())).encode())
             digest.update(np.ascontiguousarray(self.frames).data)
         return digest.hexdigest()
+
+    @cached_property
+    def _begin(self) -> Fraction:
+        """Seconds at which the first frame is shown, on the clock of the clip; the others are not decoded for it."""
+        if self._clock is not None or self._part is None:
+            return self.times[0]
+        return next(read_frames(self._part.path, start=self._part.start, frames=1)).source_time
 
     def _decode(self) -> Iterator[Frame]:
         part = self._part
