@@ -15,6 +15,7 @@ pytestmark = pytest.mark.skipif(IS_MISSING, reason=WHY_NOT)
 
 FRAMES = 5
 SIDE = 32
+SETTINGS = {**CONTENT["settings"], "clip": {"prompt": "a-prompt-without-spaces-" * 10}}
 
 
 def level(index: int) -> int:
@@ -33,7 +34,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 image = np.full((SIDE, 2 * SIDE, 3), level(index), np.uint8)
                 image[:, SIDE:, 1:] = 0
                 writer.write(image)
-        write_page(folder / f"{name}.html", {**CONTENT, "frames": count}, video)
+        write_page(folder / f"{name}.html", {**CONTENT, "settings": SETTINGS, "frames": count}, video)
     return folder
 
 
@@ -131,7 +132,15 @@ def test_a_single_frame_has_the_line_only(browser: Tab, pages: Path) -> None:
     assert browser.errors == []
 
 
+def test_the_clip_stands_still_where_the_user_prefers_less_motion(browser: Tab, pages: Path) -> None:
+    browser.open(pages / "report.html", motion="reduce")
+    wait_for_frame(browser, 1)
+    assert browser.evaluate("video.paused")
+    assert browser.evaluate("document.querySelector('.play').textContent") == "Play"
+
+
 @pytest.mark.parametrize("width", [1280, 500, 320])
 def test_nothing_is_cut(width: int, browser: Tab, pages: Path) -> None:
     browser.open(pages / "report.html", width)
+    browser.evaluate("document.querySelectorAll('details').forEach(each => each.open = true)")
     assert browser.evaluate("document.documentElement.scrollWidth") == width
