@@ -15,7 +15,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.tiny import moving_square
-from tokenflow.report import contact_sheet, page, write_page
+from tokenflow.report import contact_sheet, embedding, write_page
 from tokenflow.report.plot import MAX_POINTS, line_plot
 from tokenflow.video import VideoWriter, probe, read_frames
 
@@ -33,6 +33,7 @@ CONTENT: dict[str, Any] = {
             "guidance_scale": 7.5,
             "seed": 3,
         },
+        "output": {"dir": "out puts/tiger"},
     },
     "frames": 5,
     "metrics": {
@@ -80,7 +81,7 @@ def embedded(text: str, kind: str) -> bytes:
 class Tags(HTMLParser):
     """Collects all tags with their attributes, and checks that every opened tag is closed."""
 
-    EMPTY = frozenset({"meta", "img"})
+    EMPTY = frozenset({"meta", "img", "input"})
 
     def __init__(self) -> None:
         super().__init__()
@@ -100,18 +101,39 @@ class Tags(HTMLParser):
 
 
 def test_the_page_is_self_contained(tmp_path: Path) -> None:
+    text = write(tmp_path)
     tags = Tags()
-    tags.feed(write(tmp_path))
+    tags.feed(text)
     assert tags.open == []
-    assert not {tag for tag, _ in tags.seen} & {"script", "link", "iframe"}
-    sources = [value for _, attributes in tags.seen for name, value in attributes.items() if name in ("src", "href")]
+    assert not {tag for tag, _ in tags.seen} & {"link", "iframe"}
+    sources = [attributes["src"] for _, attributes in tags.seen if "src" in attributes]
     assert len(sources) == 2
     assert all(source and source.startswith("data:") for source in sources)
+    assert "://" not in re.sub(r"data:[^\"]+", "", text)
+
+
+def test_the_files_beside_the_page_are_linked_by_relative_names(tmp_path: Path) -> None:
+    (tmp_path / "result").mkdir()
+    names = ["edited.webm", "comparison.mp4", "contact_sheet.png", "config.yaml"]
+    for name in [*names, "notes.txt"]:
+        (tmp_path / "result" / name).touch()
+    write_page(tmp_path / "result" / "report.html", CONTENT)
+    tags = Tags()
+    tags.feed((tmp_path / "result" / "report.html").read_text(encoding="utf-8"))
+    # report.json is written after the page
+    assert [attributes["href"] for tag, attributes in tags.seen if tag == "a"] == [*names, "report.json"]
+
+
+def test_the_command_that_repeats_the_run_is_shown_if_its_settings_are_there(tmp_path: Path) -> None:
+    assert "Run it again" not in write(tmp_path)
+    (tmp_path / "config.yaml").touch()
+    (shown,) = re.findall("<code>(.*)</code>", write(tmp_path))
+    assert html.unescape(shown) == "tokenflow edit 'out puts/tiger/config.yaml'"
 
 
 def test_user_input_is_escaped(tmp_path: Path) -> None:
     text = write(tmp_path)
-    assert "<script>" not in text
+    assert text.count("<script>") == 1  # the page's own
     assert html.escape(CONTENT["settings"]["clip"]["prompt"]) in text
 
 
@@ -149,8 +171,8 @@ def test_a_video_that_browsers_cannot_play_is_embedded_as_a_playable_copy(
 
 
 def test_a_large_video_is_embedded_as_a_smaller_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(page, "MAX_BYTES", 100)
-    monkeypatch.setattr(page, "PREVIEW", (24, 24))
+    monkeypatch.setattr(embedding, "MAX_BYTES", 100)
+    monkeypatch.setattr(embedding, "PREVIEW", (24, 24))
     (tmp_path / "copy.mp4").write_bytes(embedded(write(tmp_path), "video/mp4"))
     assert (probe(tmp_path / "copy.mp4").width, probe(tmp_path / "copy.mp4").height) == (24, 8)
 
@@ -194,23 +216,30 @@ def test_the_reconstruction_has_psnr_and_ssim(tmp_path: Path) -> None:
     assert bars(card) == {"autoencoder": (71.0, "35.5 (0.938)"), "inversion": (61.0, "30.5 (0.875)")}
 
 
-def test_bars_are_proportional_to_their_values(tmp_path: Path) -> None:
-    card = figures(write(tmp_path))["Flicker"]
-    assert bars(card) == {"source": (50.0, "2"), "edit": (100.0, "4")}
-
-
-def test_a_negative_value_has_an_empty_bar(tmp_path: Path) -> None:
-    card = figures(write(tmp_path))["CLIP frame consistency"]
-    assert bars(card) == {"source": (100.0, "0.8"), "edit": (0.0, "-0.2")}
+@pytest.mark.parametrize(
+    ("title", "expected", "scale"),
+    [
+        ("Flicker", {"source": (50.0, "2"), "edit": (100.0, "4")}, "4"),
+        ("Warp error", {"source": (6.2, "0.123"), "reconstruction": (11.7, "0.234"), "edit": (78.3, "1.57")}, "2"),
+        ("Change", {"whole": (0.0, "0")}, "0.25"),
+        ("CLIP frame consistency", {"source": (100.0, "0.8"), "edit": (0.0, "-0.2")}, "0.8"),  # negative: an empty bar
+    ],
+)
+def test_bars_of_a_figure_are_on_one_scale_that_ends_at_a_round_number(
+    title: str, expected: dict[str, tuple[float, str]], scale: str, tmp_path: Path
+) -> None:
+    card = figures(write(tmp_path))[title]
+    assert bars(card) == expected
+    assert [end.text for end in card.findall("div/div/span")] == ["0", scale]
 
 
 @pytest.mark.parametrize(
     ("key", "title", "first"),
     [
-        ("warp_error_e3", "Warp error", 1),  # a pair belongs to its later frame
-        ("clip_consistency", "CLIP frame consistency", 1),
-        ("flicker", "Flicker", 1),  # a triple belongs to its middle frame
-        ("change", "Change", 0),
+        ("warp_error_e3", "Warp error", 2),  # a pair belongs to its later frame
+        ("clip_consistency", "CLIP frame consistency", 2),
+        ("flicker", "Flicker", 2),  # a triple belongs to its middle frame
+        ("change", "Change", 1),
     ],
 )
 def test_each_plot_shows_its_metric_at_the_right_frames(key: str, title: str, first: int, tmp_path: Path) -> None:
@@ -224,18 +253,39 @@ def test_each_plot_shows_its_metric_at_the_right_frames(key: str, title: str, fi
     assert plot.attrib["aria-label"].startswith(f"{title} of ")
 
 
-def test_the_sides_of_the_video_are_labelled(tmp_path: Path) -> None:
-    text = write(tmp_path)
-    assert "<span>source</span><span>edit</span>" in text
-    assert 'aria-label="source on the left, edit on the right"' in text
-
-
-def test_the_video_does_not_start_by_itself(tmp_path: Path) -> None:
+def attributes(text: str, tag: str, **given: str) -> dict[str, str | None]:
+    """The attributes of the only such element that has the given ones."""
     tags = Tags()
-    tags.feed(write(tmp_path))
-    video = dict(tags.seen)["video"]
-    assert "controls" in video
-    assert "autoplay" not in video
+    tags.feed(text)
+    (found,) = (found for name, found in tags.seen if name == tag and given.items() <= found.items())
+    return found
+
+
+def test_the_video_plays_by_itself_silently_and_in_a_loop(tmp_path: Path) -> None:
+    assert {"autoplay", "muted", "loop", "playsinline"} <= attributes(write(tmp_path), "video").keys()
+
+
+def test_player_and_controls_are_labelled_for_screen_readers(tmp_path: Path) -> None:
+    text = write(tmp_path)
+    assert attributes(text, "video")["aria-label"] == "source on the left, edit on the right"
+    labels = re.findall(r'<(?:input|button)[^>]* aria-label="([^"]+)"', text)
+    assert labels == ["source on the left, edit on the right of this line", "frame", "previous frame", "next frame"]
+
+
+def test_the_player_has_the_size_of_one_side_and_the_times_of_all_frames(tmp_path: Path) -> None:
+    player = attributes(write(tmp_path), "div", **{"class": "player"})
+    assert player["style"] == "--width: 24; --height: 16"
+    assert player["data-times"] == "[0.0, 0.1429, 0.2857, 0.4286, 0.5714, 0.7143]"
+
+
+def test_the_contact_sheet_is_at_most_twice_its_own_size(tmp_path: Path) -> None:
+    sheet = attributes(write(tmp_path), "img")
+    assert sheet["style"] == f"max-width: {2 * int(str(sheet['width']))}px"
+
+
+def test_a_single_frame_has_no_controls(tmp_path: Path) -> None:
+    assert 'class="controls"' in write(tmp_path)
+    assert 'class="controls"' not in write(tmp_path, {**CONTENT, "frames": 1})
 
 
 def test_an_edit_of_one_frame_has_no_plots(tmp_path: Path) -> None:
@@ -264,15 +314,15 @@ def headings(text: str) -> list[str]:
 
 
 def test_sections_without_content_are_left_out(tmp_path: Path) -> None:
-    assert headings(write(tmp_path)) == ["Metrics", "Over time", "Frames", "Cost", "Made with"]
+    assert headings(write(tmp_path)) == ["Files", "Metrics", "Over time", "Frames", "Cost", "Made with"]
     content = {key: value for key, value in CONTENT.items() if key not in ("metrics", "over_time")}
     write_page(tmp_path / "bare.html", content)
     text = (tmp_path / "bare.html").read_text(encoding="utf-8")
-    assert headings(text) == ["Cost", "Made with"]
+    assert headings(text) == ["Files", "Cost", "Made with"]
     tags = Tags()
     tags.feed(text)
     assert tags.open == []
-    assert not {tag for tag, _ in tags.seen} & {"video", "img", "svg"}
+    assert not {tag for tag, _ in tags.seen} & {"video", "img", "svg", "script"}
 
 
 @pytest.mark.parametrize("missing", ["comparison", "contact_sheet", "metrics", "over_time", "reconstruction"])
@@ -355,6 +405,6 @@ def test_missing_values_leave_a_gap_in_the_line() -> None:
     assert [part.count("L") for part in inside.split("M")[1:]] == [1, 1]
     assert [part.count("L") for part in whole.split("M")[1:]] == [5]
     titles = [title.text for title in plot.iter(f"{SVG}title")]
-    assert titles[:4] == ["inside, frame 1: 1", "inside, frame 2: 2", "inside, frame 4: 4", "inside, frame 5: 3"]
+    assert titles[:4] == ["inside, frame 2: 1", "inside, frame 3: 2", "inside, frame 5: 4", "inside, frame 6: 3"]
     nothing = drawn(line_plot("Change", {"inside": [None] * 400}))
     assert next(nothing.iter(f"{SVG}path")).attrib["d"] == ""

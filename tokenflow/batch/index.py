@@ -1,8 +1,9 @@
-"""The overview page of a batch: images and figures of all results in one sortable table, without a server or network.
+"""The overview page of a batch: the videos of every clip's edits, and their figures in one sortable table.
 
-The template is index.html beside this file.
+It needs neither server nor network. The template is index.html beside this file.
 """
 
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from os.path import relpath
@@ -47,14 +48,51 @@ COLUMNS = (
 )
 
 
+@dataclass(frozen=True)
+class Cell:
+    """A job as the page shows it. Links are relative to the page, and None for what the result does not have.
+
+    Attributes:
+        output: the folder of its result.
+        state: waiting, running, done, failed; or damaged, if the result can no longer be read.
+        clip, source: the clip and its prompt.
+        edit, mode: the prompt and the mode of the edit.
+        note: what tells it from other edits of the clip with the same prompt: mode, and folder if they share that too.
+        figures: one per column of numbers; None for what was not measured.
+        remarks: reasons and warnings.
+        video, comparison, sheet, page: links to files of the result.
+    """
+
+    output: str
+    state: str
+    clip: str
+    source: str
+    edit: str
+    mode: str
+    note: str
+    figures: Sequence[float | None]
+    remarks: str
+    video: str | None = None
+    comparison: str | None = None
+    sheet: str | None = None
+    page: str | None = None
+
+
 def write_index(path: Path, jobs: Sequence[Job], records: Sequence[Record]) -> None:
     """Write the page atomically."""
+    notes = _notes(jobs)
+    clips: defaultdict[str, list[Cell]] = defaultdict(list)
+    for job, record, note in zip(jobs, records, notes, strict=True):
+        clips[_clip(job)].append(_cell(path.parent, job, record, note))
     template = open_template(Path(__file__).with_suffix(".html"), shown=_shown)
     page = template.render(
         name=path.parent.resolve().name,
         summary=summary(records),
         columns=COLUMNS,
-        rows=[_row(path.parent, job, record) for job, record in zip(jobs, records, strict=True)],
+        zip=zip,
+        measured=[column.title for column in COLUMNS if column.is_number],
+        clips=list(clips.values()),
+        cells=[cell for cells in clips.values() for cell in cells],
     )
     write_text(path, page)
 
@@ -66,26 +104,49 @@ def summary(records: Sequence[Record]) -> str:
     return f"{len(records)} job{'s' * (len(records) != 1)}: {', '.join(counts)}"
 
 
-def _row(folder: Path, job: Job, record: Record) -> dict[str, Any]:
+def _clip(job: Job) -> str:
+    """Equal for jobs with the same part of the same clip and the same prompt for it."""
+    return job.config.clip.model_dump_json()
+
+
+def _notes(jobs: Sequence[Job]) -> list[str]:
+    """For each job, what tells it from those of its clip with the same prompt."""
+    prompts = [(_clip(job), job.config.edit.prompt) for job in jobs]
+    modes = [(*prompt, job.config.edit.mode) for prompt, job in zip(prompts, jobs, strict=True)]
+    with_prompt, with_mode = Counter(prompts), Counter(modes)
+    return [
+        " · ".join([mode[-1]] * (with_prompt[prompt] > 1) + [job.output.name] * (with_mode[mode] > 1))
+        for job, prompt, mode in zip(jobs, prompts, modes, strict=True)
+    ]
+
+
+def _cell(folder: Path, job: Job, record: Record, note: str) -> Cell:
     config = job.config
     result, damage = _result(record)
-    remarks = [record.reason, *record.warnings, damage]
-    row: dict[str, Any] = {
-        "output": record.output,
-        "state": record.state,
-        "clip": config.clip.path.name,
-        "source": config.clip.prompt,
-        "edit": config.edit.prompt,
-        "mode": config.edit.mode,
-        "figures": _figures(record, result),
-        "remarks": " · ".join(filter(None, remarks)),
-        "link": None,
-        "sheet": None,
+    files = {} if result is None else _links(folder, result)
+    return Cell(
+        output=record.output,
+        state=record.state if damage is None else "damaged",
+        clip=config.clip.path.name,
+        source=config.clip.prompt,
+        edit=config.edit.prompt,
+        mode=config.edit.mode,
+        note=note,
+        figures=_figures(record, result),
+        remarks=" · ".join(filter(None, [record.reason, *record.warnings, damage])),
+        **files,
+    )
+
+
+def _links(folder: Path, result: EditResult) -> dict[str, str | None]:
+    """Links from a page in the folder to the files that a result has."""
+    files = {
+        "video": result.video,
+        "comparison": result.comparison,
+        "sheet": result.contact_sheet,
+        "page": result.page,
     }
-    if result is not None:
-        row["link"] = _url(result.page or result.video, folder)
-        row["sheet"] = result.contact_sheet and _url(result.contact_sheet, folder)
-    return row
+    return {name: None if file is None else _url(file, folder) for name, file in files.items()}
 
 
 def _url(path: Path, folder: Path) -> str:

@@ -1,7 +1,6 @@
 """report.html: a run as one self-contained page. Its template is page.html beside this file."""
 
-import base64
-import tempfile
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,20 +8,21 @@ from typing import Any
 
 from markupsafe import Markup
 
-from tokenflow.report.plot import line_plot
+from tokenflow.report.embedding import embed_comparison, embed_image
+from tokenflow.report.plot import line_plot, round_ticks
 from tokenflow.report.template import open_template
-from tokenflow.video import VideoWriter, fit_size, probe, read_frames, resize
 
-PLAYABLE = {".mp4": "h264", ".mov": "h264", ".webm": "vp9"}
-"""Container -> the codec that all browsers play in it. Safari plays AV1 only where the hardware decodes it."""
-PLAYABLE_PROFILES = {"Constrained Baseline", "Main", "High", "Profile 0"}
-"""The profiles of these that they play: 8 bits, 4:2:0. Some browsers show nothing for lossless H.264."""
-MAX_BYTES = 24 * 2**20
-"""Larger videos are embedded as a smaller copy."""
-PREVIEW = 960, 540
-"""Maximum width and height of such a copy, in pixels."""
-PREVIEW_QUALITY = 28
-"""Constant rate factor of such a copy."""
+FILES = {
+    "edited.*": "edited video",
+    "comparison.*": "source and edit side by side",
+    "contact_sheet.png": "frames of both in one image",
+    "config.yaml": "all settings",
+}
+"""The files of a result that the page links to, and what they are."""
+REPORT = "report.json"
+"""Written after the page, as it holds the page's checksum."""
+MAX_PSNR = 50
+"""Where the bars of PSNR end, in dB."""
 
 
 @dataclass(frozen=True)
@@ -34,14 +34,15 @@ class Metric:
         title: its name on the page.
         unit: shown after the title.
         meaning: what it is and what to look for, for a reader who has not met it.
-        first: index of the frame that its first value over time belongs to: the later of a pair, the middle of three.
+        first: the frame, counted from 1, that its first value over time belongs to: the later of a pair, the middle of
+            three.
     """
 
     key: str
     title: str
     unit: str
     meaning: str
-    first: int = 0
+    first: int = 1
 
 
 METRICS = (
@@ -50,14 +51,14 @@ METRICS = (
         "Warp error",
         "× 10⁻³",
         "Squared change along the source's motion. Lower is steadier; should be close to the reconstruction's.",
-        first=1,
+        first=2,
     ),
     Metric(
         "flicker",
         "Flicker",
         "of 255",
         "Distance of a pixel from the mean of its temporal neighbours, along the motion. Lower is steadier.",
-        first=1,
+        first=2,
     ),
     Metric(
         "detail",
@@ -82,7 +83,7 @@ METRICS = (
         "CLIP frame consistency",
         "cosine",
         "How similar neighbouring frames are. Should be close to the source's.",
-        first=1,
+        first=2,
     ),
 )
 
@@ -105,7 +106,8 @@ class Memory:
 def write_page(
     path: Path, content: Mapping[str, Any], comparison: Path | None = None, contact_sheet: Path | None = None
 ) -> None:
-    """Write a run as a page with everything embedded. Sections for which there is nothing are left out.
+    """Write a run as a page with everything embedded, and links to the files beside it. Sections for which there is
+    nothing are left out.
 
     Args:
         path: the page.
@@ -121,12 +123,17 @@ def write_page(
         settings=settings,
         chips=list(_chips(settings, content["frames"])),
         reconstruction=metrics.get("reconstruction"),
-        metrics=[(metric, metrics[metric.key]) for metric in METRICS if metric.key in metrics],
+        max_psnr=MAX_PSNR,
+        metrics=[
+            (metric, metrics[metric.key], _scale(metrics[metric.key])) for metric in METRICS if metric.key in metrics
+        ],
         plots=[(metric, over_time[metric.key], plot) for metric, plot in _plots(over_time)],
         memories=list(_memories(content)),
         flat=dict(_flattened(settings)),
-        video=comparison and _video(comparison),
-        sheet=contact_sheet and _data_uri("image/png", contact_sheet),
+        video=comparison and embed_comparison(comparison),
+        sheet=contact_sheet and embed_image(contact_sheet),
+        files=_files(path.parent),
+        command=_command(settings),
     )
     path.write_text(page, encoding="utf-8")
 
@@ -147,9 +154,25 @@ def _counted(count: int, name: str) -> str:
     return f"{count} {name}{'s' * (count != 1)}"
 
 
+def _files(folder: Path) -> dict[str, str]:
+    """The files of the result beside the page: what they are, by name."""
+    present = {path.name: title for pattern, title in FILES.items() for path in sorted(folder.glob(pattern))}
+    return present | {REPORT: "figures as data"}
+
+
+def _command(settings: Mapping[str, Any]) -> str:
+    """The command that repeats the run, in the folder where it was started."""
+    return f"tokenflow edit {shlex.quote((Path(settings['output']['dir']) / 'config.yaml').as_posix())}"
+
+
+def _scale(values: Mapping[str, float]) -> float:
+    """A round number that none of the values exceeds: where their bars end."""
+    return round_ticks(0.0, max(0.0, *values.values()))[-1]
+
+
 def _percent(value: float, most: float) -> str:
-    """A value in percent of the largest, for the length of a bar: from 0 for negative values to 100."""
-    return f"{min(max(value / most, 0.0), 1.0) * 100 if most > 0 else 0.0:.1f}"
+    """A value in percent of a larger one, for the length of a bar: from 0 for negative values to 100."""
+    return f"{min(max(value / most, 0.0), 1.0) * 100:.1f}"
 
 
 def _plots(over_time: Mapping[str, Mapping[str, Sequence[float | None]]]) -> Iterator[tuple[Metric, Markup]]:
@@ -174,29 +197,3 @@ def _flattened(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[
             yield from _flattened(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", "null" if value is None else value
-
-
-def _video(comparison: Path) -> Markup:
-    """The comparison as a data URI: as it is if small enough and playable anywhere, otherwise as a smaller copy."""
-    info, suffix = probe(comparison), comparison.suffix
-    is_playable = info.codec == PLAYABLE.get(suffix) and info.profile in PLAYABLE_PROFILES
-    if is_playable and comparison.stat().st_size <= MAX_BYTES:
-        return _data_uri("video/webm" if suffix == ".webm" else "video/mp4", comparison)
-    with tempfile.TemporaryDirectory() as folder:
-        copy = Path(folder) / "preview.mp4"
-        _write_preview(comparison, copy)
-        return _data_uri("video/mp4", copy)
-
-
-def _write_preview(video: Path, copy: Path) -> None:
-    info = probe(video)
-    box = min(PREVIEW[0], info.width), min(PREVIEW[1], info.height)
-    width, height = fit_size(info.width, info.height, box, 2)
-    times, ends = zip(*((frame.time, frame.time + frame.duration) for frame in read_frames(video)), strict=True)
-    with VideoWriter(copy, width=width, height=height, times=times, end=ends[-1], quality=PREVIEW_QUALITY) as writer:
-        for frame in read_frames(video):
-            writer.write(resize(frame.image, width, height))
-
-
-def _data_uri(kind: str, path: Path) -> Markup:
-    return Markup(f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode()}")

@@ -17,16 +17,16 @@ _FLAT = 1e-300
 """Spans up to this are treated as 0: numbers this small cannot be divided into round steps."""
 
 
-def line_plot(title: str, series: Mapping[str, Sequence[float | None]], first: int = 0) -> Markup:
+def line_plot(title: str, series: Mapping[str, Sequence[float | None]], first: int = 1) -> Markup:
     """Lines of several series over the same frames, on an axis from 0 (or their minimum, if negative) to their maximum.
 
     Args:
         title: what is plotted, for screen readers.
         series: values by name, which also gives the CSS class of the line (`series-<name>`). None leaves a gap.
-        first: index of the frame that the first value belongs to.
+        first: the frame, counted from 1, that the first value belongs to.
     """
     values = [value for each in series.values() for value in each if value is not None]
-    ticks = _ticks(min([0.0, *values]), max(values, default=0.0))
+    ticks = round_ticks(min([0.0, *values]), max(values, default=0.0))
     count = max(len(each) for each in series.values())
     parts = [_axes(ticks, first, count)]
     for name, each in series.items():
@@ -44,7 +44,7 @@ def _frames(first: int, count: int) -> str:
     return f"frame {first}" if count == 1 else f"frames {first} to {first + count - 1}"
 
 
-def _ticks(low: float, high: float) -> list[float]:
+def round_ticks(low: float, high: float) -> list[float]:
     """Four or five round values, from at most `low` to at least `high`."""
     span = high - low
     step = _step((span if span > _FLAT else 1.0) / 4)
