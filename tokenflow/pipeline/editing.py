@@ -18,6 +18,7 @@ from tokenflow.errors import ConfigError
 from tokenflow.events import Cancel, Listener, listening, progress, track
 from tokenflow.models.interruptible import interruptible
 from tokenflow.modes.source import InvertedClip
+from tokenflow.pipeline.checkpoint import Checkpoint
 from tokenflow.pipeline.checks import check_interval
 from tokenflow.pipeline.inversion import sampling_steps
 from tokenflow.pipeline.preview import Previewed
@@ -143,6 +144,7 @@ def sample_edit(
     *,
     scratch: Scratch = in_memory,
     folder: Path | None = None,
+    checkpoint: Checkpoint | None = None,
     preview_every: int | None = None,
     on_event: Listener | None = None,
 ) -> Latents:
@@ -154,6 +156,7 @@ def sample_edit(
         settings: of the edit.
         scratch: allocates latents.
         folder: where correspondences rest; by default in a temporary file.
+        checkpoint: keeps the latents of each step, and has those from which to continue.
         preview_every: steps between previews; None for none.
         on_event: called with each event.
     """
@@ -163,8 +166,13 @@ def sample_edit(
     predict = build_propagation(EditDenoiser(source.model, mode, guidance), source, settings, folder)
     if preview_every is not None and on_event is not None:
         predict = Previewed(predict, source, preview_every, on_event)
-    loop = sample(start, taken, predict, source.model.schedule.parametrisation, scratch)
-    *_, latents = track(loop, "edit", on_event, total=len(taken))
+    kept = None if checkpoint is None else checkpoint.load(scratch)
+    done, latents = kept or (0, start)
+    loop = sample(latents, taken[done:], predict, source.model.schedule.parametrisation, scratch)
+    for latents in track(loop, "edit", on_event, total=len(taken), initial=done):
+        done += 1
+        if checkpoint is not None:
+            checkpoint.save(done, latents)
     return latents
 
 

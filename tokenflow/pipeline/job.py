@@ -20,6 +20,7 @@ from tokenflow.models.model import Model
 from tokenflow.models.placement import choose_device
 from tokenflow.modes.source import InvertedClip
 from tokenflow.pipeline import output as results
+from tokenflow.pipeline.checkpoint import Checkpoint, digest_of
 from tokenflow.pipeline.checks import frame_count_check
 from tokenflow.pipeline.editing import decode, sample_edit
 from tokenflow.pipeline.inversion import (
@@ -118,6 +119,8 @@ def run(
 ) -> EditResult:
     """Edit a clip from a configuration to a result folder; inverts it first if that is missing.
 
+    Continues after the last finished sampling step if the same edit was interrupted, with the same result to the bit.
+
     Args:
         config: of the clip and its edit.
         model: the model that `config.model` names, if it is loaded already.
@@ -146,9 +149,11 @@ def run(
         with watch.stage("preprocess"):
             source, stored, content = _invert(config, clip, model, Stopwatch(model.device), on_event, cancel)
         metrics = open_metrics(config, source, None if content is None else stored.folder / LOSSLESS, score)
-        _edit(config, source, folder, metrics, watch, on_event)
+        checkpoint = Checkpoint(config.output.dir, folder, digest_of(config.edit, stored, model))
+        _edit(config, source, folder, checkpoint, metrics, watch, on_event)
         reported = _report(config, source, content, metrics) | watch.figures()
         reported = results.write_reports(folder, config, reported)
+        checkpoint.clear()
     return _result(config, reported)
 
 
@@ -232,21 +237,25 @@ def _edit(
     config: Config,
     source: InvertedClip,
     folder: Path,
+    checkpoint: Checkpoint,
     metrics: EditMetrics | None,
     watch: Stopwatch,
     on_event: Listener | None,
 ) -> None:
     """Sample, decode, write and measure; the scratch files in the folder are closed when this returns."""
     with watch.stage("edit"):
-        latents = _sample(config, source, folder, on_event)
+        latents = _sample(config, source, folder, checkpoint, on_event)
     with watch.stage("decode"):
         _write_frames(config, source, latents, folder, metrics, on_event)
 
 
-def _sample(config: Config, source: InvertedClip, folder: Path, on_event: Listener | None) -> Latents:
+def _sample(
+    config: Config, source: InvertedClip, folder: Path, checkpoint: Checkpoint, on_event: Listener | None
+) -> Latents:
     edit = config.edit
     guidance = build_guidance(source.model, edit.prompt, edit.negative_prompt, edit.guidance_scale, source.size)
-    return sample_edit(source, guidance, edit, scratch=on_disk(folder), folder=folder, on_event=on_event)
+    scratch = on_disk(folder)
+    return sample_edit(source, guidance, edit, scratch=scratch, folder=folder, checkpoint=checkpoint, on_event=on_event)
 
 
 def _write_frames(
