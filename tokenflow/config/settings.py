@@ -309,7 +309,19 @@ class Edit(_Section):
         "slower; 1 leaves artefacts at disocclusions.",
     )
     seed: int = Field(
-        0, ge=0, le=2**63 - 1, description="Seed of the keyframe draw and of shared noise: same seed, same result."
+        0,
+        ge=0,
+        le=2**63 - 1,
+        description="Seed of the keyframe draw, of shared noise and of edit.variation: same seed, same result. Where "
+        "the noise is the inversion's, as always in pnp, another seed changes little unless edit.variation is above 0.",
+    )
+    variation: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        allow_inf_nan=False,
+        description="Share of fresh noise in the initial latents, 0 to 1, drawn from edit.seed and the same in all "
+        "frames. Higher makes the results of two seeds differ more, and follows the source less.",
     )
     batch_size: PositiveCount = Field(
         8,

@@ -69,6 +69,7 @@ def edit(
     guidance: Literal["propagated", "per_frame"] = DEFAULTS.guidance,
     propagate_edit_until: float = DEFAULTS.propagate_edit_until,
     seed: int = DEFAULTS.seed,
+    variation: float = DEFAULTS.variation,
     batch_size: int = DEFAULTS.batch_size,
     propagation: Literal["tokenflow", "none"] = DEFAULTS.propagation,
     correspondence: Literal["flow", "nearest"] = DEFAULTS.correspondence,
@@ -91,7 +92,9 @@ def edit(
         guidance: propagated from the keyframes, or computed for every frame that the network sees.
         propagate_edit_until: fraction of the steps, noisiest first, in which frames between keyframes take the whole
             edit from these, without a network call.
-        seed: of the keyframes that are drawn and of shared noise.
+        seed: of the keyframes that are drawn, of shared noise and of `variation`.
+        variation: share of fresh noise in the initial latents, in [0, 1]. At 0 a seed changes little where the noise is
+            the inversion's, as always in Plug-and-Play.
         batch_size: frames per network call, keyframes aside, of which a whole window goes in.
         propagation: `tokenflow`, or `none` for every frame by itself.
         correspondence: by optical `flow`, or by the `nearest` diffusion features.
@@ -120,6 +123,7 @@ def edit(
         guidance=guidance,
         propagate_edit_until=propagate_edit_until,
         seed=seed,
+        variation=variation,
         batch_size=batch_size,
         propagation=propagation,
         correspondence=correspondence,

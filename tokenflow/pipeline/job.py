@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from tokenflow import report
-from tokenflow.config import Config, load_config
+from tokenflow.config import Config, Edit, load_config
 from tokenflow.config import Model as ModelSettings
 from tokenflow.diffusion.latents import Latents
 from tokenflow.errors import ConfigError
@@ -107,9 +107,9 @@ def preprocess(
         ConfigError: the edit's settings do not fit the number of frames.
     """
     with listening(on_event):
-        clip = _open_clip(config)
+        clip = open_clip(config)
         model = model or open_model(config.model)
-        source, stored, content = _invert(config, clip, model, Stopwatch(model.device), on_event, cancel)
+        source, stored, content = invert_stored(config, clip, model, Stopwatch(model.device), on_event, cancel)
     made = None if content is None else stored.folder / RECONSTRUCTION
     return PreprocessResult(stored.folder, source.frame_count, made, content)
 
@@ -134,7 +134,7 @@ def run(
     """
     watch = Stopwatch(choose_device(config.model.device) if model is None else model.device)
     with listening(on_event), results.open_output(config) as folder:
-        clip = _open_clip(config)
+        clip = open_clip(config)
         results.check_encoding(config.output, clip, clip.size, folder)
         with watch.stage("load"):
             model = model or open_model(config.model)
@@ -142,12 +142,10 @@ def run(
         written = results.written_size(clip, working, config.clip.resize)
         if written != clip.size:
             results.check_encoding(config.output, clip, written, folder)
-        model.schedule.steps(config.edit.steps, tokens=1)
-        if config.edit.mode == "controlnet":
-            model.load_control(config.edit.controlnet.path)  # says what is wrong with it before the inversion
+        check_edit(config.edit, model)
         score = open_score(config, model.device)
         with watch.stage("preprocess"):
-            source, stored, content = _invert(config, clip, model, Stopwatch(model.device), on_event, cancel)
+            source, stored, content = invert_stored(config, clip, model, Stopwatch(model.device), on_event, cancel)
         metrics = open_metrics(config, source, None if content is None else stored.folder / LOSSLESS, score)
         checkpoint = Checkpoint(config.output.dir, folder, digest_of(config.edit, stored, model))
         _edit(config, source, folder, checkpoint, metrics, watch, on_event)
@@ -192,7 +190,7 @@ def find_inversion(config: Config) -> StoredInversion:
     fingerprint = stored_fingerprint(
         model.path, device=model.device, dtype=model.dtype, base=model.base, tiling=model.tiling
     )
-    return open_stored(_open_clip(config), fingerprint, inversion_options(config), config.trajectories.dir)
+    return open_stored(open_clip(config), fingerprint, inversion_options(config), config.trajectories.dir)
 
 
 def inversion_options(config: Config) -> InversionOptions:
@@ -203,12 +201,25 @@ def inversion_options(config: Config) -> InversionOptions:
     )
 
 
-def _open_clip(config: Config) -> Video:
+def open_clip(config: Config) -> Video:
+    """The part of a clip that a configuration edits."""
     clip = config.clip
     return Video.read(clip.path, start=clip.start, frames=clip.frames, every=clip.every)
 
 
-def _invert(
+def check_edit(edit: Edit, model: Model) -> None:
+    """Check before the inversion that a model can make an edit.
+
+    Raises:
+        ConfigError: it has fewer noise levels than the edit has steps.
+        ModelError, ModelNotFoundError: the ControlNet cannot be used.
+    """
+    model.schedule.steps(edit.steps, tokens=1)
+    if edit.mode == "controlnet":
+        model.load_control(edit.controlnet.path)
+
+
+def invert_stored(
     config: Config, clip: Video, model: Model, watch: Stopwatch, on_event: Listener | None, cancel: Cancel | None
 ) -> tuple[InvertedClip, StoredInversion, dict[str, Any] | None]:
     """The inverted clip, where it is stored, and the report of its check."""
