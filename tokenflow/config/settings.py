@@ -163,6 +163,11 @@ class Inversion(_Section):
         description="Fixed-point iterations per step, one network call each, 1 to 10. More bring the inversion "
         "closer to exact.",
     )
+    reuse: bool = Field(
+        False,
+        description="If this inversion is not stored but one that differs only in more steps or iterations is, use the "
+        "finest of these instead. The result then depends on what is stored; report.json says which one was used.",
+    )
     check: bool = Field(
         True,
         description="Sample the inversion back without an edit, and compare it with the source: one network call per "

@@ -149,7 +149,7 @@ def run(
         metrics = open_metrics(config, source, None if content is None else stored.folder / LOSSLESS, score)
         checkpoint = Checkpoint(config.output.dir, folder, digest_of(config.edit, stored, model))
         _edit(config, source, folder, checkpoint, metrics, watch, on_event)
-        reported = _report(config, source, content, metrics) | watch.figures()
+        reported = _report(config, source, stored, content, metrics) | watch.figures()
         reported = results.write_reports(folder, config, reported)
         checkpoint.clear()
     return _result(config, reported)
@@ -197,7 +197,13 @@ def inversion_options(config: Config) -> InversionOptions:
     """How a configuration inverts its clip."""
     clip, inversion = config.clip, config.inversion
     return InversionOptions(
-        clip.prompt, clip.size, clip.resize, inversion.steps, inversion.iterations, inversion.batch_size
+        clip.prompt,
+        clip.size,
+        clip.resize,
+        inversion.steps,
+        inversion.iterations,
+        inversion.batch_size,
+        inversion.reuse,
     )
 
 
@@ -290,7 +296,11 @@ def _write_frames(
 
 
 def _report(
-    config: Config, source: InvertedClip, reconstruction: dict[str, Any] | None, metrics: EditMetrics | None
+    config: Config,
+    source: InvertedClip,
+    stored: StoredInversion,
+    reconstruction: dict[str, Any] | None,
+    metrics: EditMetrics | None,
 ) -> dict[str, Any]:
     """Everything of report.json but the times and memory."""
     figures: dict[str, Any] = {} if metrics is None else metrics.figures()
@@ -299,6 +309,7 @@ def _report(
     return {
         "settings": config.model_dump(mode="json"),
         "frames": source.frame_count,
+        "inversion": {"folder": stored.folder.name, "steps": source.steps},
         "metrics": figures,
         "over_time": {} if metrics is None else metrics.over_time(),
         "versions": report.versions(),

@@ -277,6 +277,15 @@ class StoredInversion:
         return f"delete the folder {self.folder} and run again"
 
 
+def finished_inversions(store: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """The folder of each complete inversion in a store, and what it was made from; skips what cannot be read."""
+    for path in sorted(store.glob(f"*/{MANIFEST}")):
+        with suppress(OSError, ValueError, TypeError, LookupError):
+            content = json.loads(path.read_bytes())
+            if content["format"] == FORMAT and content["complete"]:
+                yield path.parent, dict(content["made_from"])
+
+
 class _Writer:
     """Writes to an open file; only its own failures become an `OutputError`, not those of what produces the data."""
 
