@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         open_result,
         preprocess,
         run,
+        seed_sheet,
     )
     from tokenflow.video import Video
 
@@ -62,6 +63,7 @@ __all__ = [
     "preprocess",
     "read_configs",
     "run",
+    "seed_sheet",
 ]
 
 _MODULES = {

@@ -211,6 +211,16 @@ def test_results_that_are_switched_off_are_not_printed(settings: str, capsys: py
     assert [line.split()[0] for line in shown] == ["edited"]
 
 
+@pytest.mark.usefixtures("material")
+def test_several_seeds_give_an_image_and_no_result(
+    settings: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [settings, "clip.size=16", "inversion.steps=2", "inversion.check=false", "edit.steps=2", "--quiet"]
+    assert status("edit", *arguments, "edit.variation=0.5", "--seeds", "2") == 0
+    assert capsys.readouterr().out == f"seeds           {tmp_path / 'out' / 'seeds.png'}\n"
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["seeds.png"]
+
+
 @pytest.fixture
 def matrix(material: Path) -> str:
     """A clip with two edits, the second with more steps than the model was trained with."""

@@ -39,6 +39,7 @@ SHARE = [
     "model.dtype=float32",
     "inversion.batch_size=2",
     "inversion.check=false",
+    "inversion.reuse=true",
     "inversion.warn_below_psnr=30",
     "edit.prompt=a lion",
     "edit.steps=3",

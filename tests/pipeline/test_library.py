@@ -329,3 +329,18 @@ def test_the_package_lists_its_names_and_version() -> None:
     assert tokenflow.errors.TokenflowError is tokenflow.TokenflowError
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         tokenflow.nothing  # noqa: B018 - the access is what is tested
+
+
+@pytest.mark.parametrize("mode", [PnP(), SDEdit()])
+def test_a_seed_changes_more_with_variation_and_nothing_changes_without(
+    mode: Any, inverted: tokenflow.InvertedClip
+) -> None:
+    def edited(**options: Any) -> np.ndarray:
+        return tokenflow.edit(inverted, "a tiger", mode=mode, keyframe_interval=1, **options).decoded.astype(int)
+
+    assert np.array_equal(edited(), edited(variation=0.0))
+    differences = [np.abs(edited(seed=0, variation=v) - edited(seed=1, variation=v)).mean() for v in (0.0, 0.3, 0.9)]
+    assert differences[0] == 0  # every frame is a keyframe, so that the draw of keyframes changes nothing
+    assert 0 < differences[1] < differences[2]
+    with pytest.raises(ConfigError, match="variation"):
+        edited(variation=1.5)

@@ -33,12 +33,12 @@ from tokenflow.errors import (
 )
 from tokenflow.models.loading import load_model
 from tokenflow.models.stable_diffusion import StableDiffusion
-from tokenflow.pipeline import job, wiring
+from tokenflow.pipeline import checkpoint, job, wiring
 from tokenflow.pipeline import output as results
 from tokenflow.pipeline.job import find_inversion
 from tokenflow.pipeline.reconstruction import notice_poor_reconstruction
 from tokenflow.propagation.keyframes import draw_keyframes
-from tokenflow.store.files import locked
+from tokenflow.store.files import LOCK, locked
 from tokenflow.video import VideoWriter, read_frames
 
 FRAMES = 7
@@ -370,7 +370,7 @@ def test_a_failed_edit_leaves_nothing_that_looks_finished(
     monkeypatch.setattr(results, "contact_sheet", fail)
     with pytest.raises(RuntimeError, match="in the middle"):
         tokenflow.run(configured(material, tmp_path, trajectories=shared_trajectories))
-    assert list(tmp_path.iterdir()) == []
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {LOCK, checkpoint.NAME}
 
 
 def test_a_damaged_step_stops_the_edit_and_is_named(material: Path, tmp_path: Path) -> None:

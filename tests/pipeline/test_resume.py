@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,8 +15,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import tokenflow
 from tests.tiny import save_tiny_setup
+from tokenflow import Progress
 from tokenflow.apps.cli import main
+from tokenflow.diffusion.latents import Latents
+from tokenflow.events import Event
+from tokenflow.pipeline import checkpoint
 from tokenflow.store.inversions import StoredInversion
 from tokenflow.video import read_frames
 
@@ -38,13 +44,17 @@ def arguments(config: Path, folder: Path) -> list[str]:
 class Run:
     """Both stages in a process of their own. It is forked, since starting afresh costs seconds of imports."""
 
-    def __init__(self, config: Path, folder: Path, *overrides: str, parts: int | None = None) -> None:
-        """Begin it; with a number of parts, it is killed as soon as the trajectory has so many."""
+    def __init__(
+        self, config: Path, folder: Path, *overrides: str, parts: int | None = None, steps: int | None = None
+    ) -> None:
+        """Begin it; with a number of parts or sampling steps, it is killed as soon as so many are stored."""
         self._said = folder.with_suffix(".said")
         self._process = os.fork()
         if self._process == 0:
             if parts is not None:
                 die_with(parts)
+            if steps is not None:
+                die_after(steps)
             self._work([*arguments(config, folder), *overrides])
 
     def _work(self, words: list[str]) -> None:
@@ -79,6 +89,18 @@ def die_with(parts: int) -> None:
         add(trajectory, name)
 
     StoredInversion._add = add_or_die  # type: ignore[method-assign]
+
+
+def die_after(steps: int) -> None:
+    """End this process by kill -9 while the latents of the next step are written."""
+
+    def write_or_die(latents: Latents, indices: list[int]) -> np.ndarray:
+        if next(written) >= 2 * steps:  # each step's are read for their checksum, and to be written
+            os.kill(os.getpid(), signal.SIGKILL)
+        return rows(latents, indices)
+
+    written, rows = count(-1), checkpoint._rows
+    checkpoint._rows = write_or_die
 
 
 @pytest.fixture(scope="module")
@@ -147,6 +169,25 @@ def test_after_a_kill_at_any_part_of_the_inversion_the_next_run_ends_with_the_sa
     status, said = Run(config, folder).end()
     assert status == 0, said
     assert len(parts(folder)) == STEPS + 3
+    assert_the_same(folder, whole)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_after_kills_at_random_sampling_steps_the_next_run_continues_there_with_the_same_bits(
+    seed: int, config: Path, undisturbed: tuple[Path, float], tmp_path: Path
+) -> None:
+    whole, _ = undisturbed
+    folder = tmp_path / "run"
+    shutil.copytree(whole / "trajectories", folder / "trajectories")
+    stored = 0
+    for steps in random.Random(seed).choices(range(1, STEPS // 2), k=2):
+        assert Run(config, folder, steps=steps).end() == (-9, "")
+        stored += steps
+    progress: list[Event] = []
+    settings = tokenflow.load_config(config, [*arguments(config, folder)[2:-1]], {})
+    tokenflow.run(settings, on_event=progress.append)
+    steps_done = [event.done for event in progress if isinstance(event, Progress) and event.stage == "edit"]
+    assert steps_done == list(range(stored, STEPS + 1))
     assert_the_same(folder, whole)
 
 

@@ -22,6 +22,7 @@ from tokenflow.modes.mode import Call, Mode
 from tokenflow.modes.pnp import PnPMode
 from tokenflow.modes.sdedit import SDEditMode
 from tokenflow.modes.source import InvertedClip
+from tokenflow.modes.variation import Varied
 from tokenflow.propagation import EditDenoiser, PerFrame, TokenFlow
 from tokenflow.propagation.extended_attention import Levels, extended_sites
 from tokenflow.propagation.feature_bank import FeatureBank
@@ -91,6 +92,7 @@ MODES: dict[str, Callable[[InvertedClip, Path], Mode]] = {
     "controlnet": lambda source, folder: ControlNetMode(
         source, settings.ControlNet(path=str(save_tiny_controlnet(folder))), 0
     ),
+    "pnp, varied": lambda source, _: Varied(pnp(source), source, 0.5, 0),
 }
 
 

@@ -80,12 +80,25 @@ def preprocess(config: ConfigPath, overrides: Overrides = None, quiet: Quiet = F
 
 
 @app.command()
-def edit(config: ConfigPath, overrides: Overrides = None, quiet: Quiet = False) -> None:
+def edit(
+    config: ConfigPath,
+    overrides: Overrides = None,
+    seeds: Annotated[
+        int | None,
+        typer.Option(
+            help="Edit from so many seeds, edit.seed and up, and write only an image of all, seeds.png.", min=1
+        ),
+    ] = None,
+    quiet: Quiet = False,
+) -> None:
     """Both stages: edit the clip; runs stage 1 first if its result is missing."""
     import tokenflow
 
     settings = tokenflow.load_config(config, overrides or ())
     with terminal_listener(quiet) as on_event:
+        if seeds is not None:
+            print_lines(f"{'seeds':<15} {tokenflow.seed_sheet(settings, seeds, on_event=on_event)}")
+            return
         result = tokenflow.run(settings, on_event=on_event)
     written = {
         "edited": result.video,

@@ -163,6 +163,11 @@ class Inversion(_Section):
         description="Fixed-point iterations per step, one network call each, 1 to 10. More bring the inversion "
         "closer to exact.",
     )
+    reuse: bool = Field(
+        False,
+        description="If this inversion is not stored but one that differs only in more steps or iterations is, use the "
+        "finest of these instead. The result then depends on what is stored; report.json says which one was used.",
+    )
     check: bool = Field(
         True,
         description="Sample the inversion back without an edit, and compare it with the source: one network call per "
@@ -309,7 +314,19 @@ class Edit(_Section):
         "slower; 1 leaves artefacts at disocclusions.",
     )
     seed: int = Field(
-        0, ge=0, le=2**63 - 1, description="Seed of the keyframe draw and of shared noise: same seed, same result."
+        0,
+        ge=0,
+        le=2**63 - 1,
+        description="Seed of the keyframe draw, of shared noise and of edit.variation: same seed, same result. Where "
+        "the noise is the inversion's, as always in pnp, another seed changes little unless edit.variation is above 0.",
+    )
+    variation: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        allow_inf_nan=False,
+        description="Share of fresh noise in the initial latents, 0 to 1, drawn from edit.seed and the same in all "
+        "frames. Higher makes the results of two seeds differ more, and follows the source less.",
     )
     batch_size: PositiveCount = Field(
         8,

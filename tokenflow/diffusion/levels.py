@@ -52,11 +52,12 @@ def at_level(clean: Tensor, noise: Tensor, level: Level) -> Tensor:
     return level.signal * clean + level.noise * noise
 
 
-def shared_noise(latents: Tensor, seed: int) -> Tensor:
+def shared_noise(latents: Tensor, seed: int, draw: int = 0) -> Tensor:
     """One Gaussian for every frame (f c h w), so that the noise itself does not flicker.
 
-    Drawn on the CPU, so that a seed means the same on every device.
+    Drawn on the CPU, so that a seed means the same on every device; `draw` counts the samples of one seed, which are
+    independent.
     """
     generator = torch.Generator("cpu").manual_seed(seed)
-    noise = torch.randn(1, *latents.shape[1:], generator=generator)
+    noise = torch.randn(draw + 1, *latents.shape[1:], generator=generator)[draw:]
     return noise.to(latents).expand_as(latents)

@@ -127,10 +127,20 @@ def stored_fingerprint(
         ConfigError: this machine has no such device, or there is no such precision.
     """
     name = WITHDRAWN.get(path, path) if not Path(path).exists() else path
-    is_id = HUB_ID.fullmatch(name) and not Path(name).exists()
-    cached = try_to_load_from_cache(name, INDEX, revision=revision) if is_id else None
-    commit = Path(cached).parent.name if isinstance(cached, str) else None
+    commit = _cached_commit(name, INDEX, revision)
     return _fingerprint(name, commit, choose_dtype(dtype, choose_device(device)), base, tiling)
+
+
+def control_fingerprint(path: str) -> str:
+    """The fingerprint of the ControlNet at a folder or Hub id, once it has been loaded."""
+    return path_fingerprint(path, _cached_commit(path, "config.json"))
+
+
+def _cached_commit(name: str, file: str, revision: str | None = None) -> str | None:
+    """The commit of a file in the local cache of the Hub; None for a path, and for an id that is not cached."""
+    is_id = HUB_ID.fullmatch(name) and not Path(name).exists()
+    cached = try_to_load_from_cache(name, file, revision=revision) if is_id else None
+    return Path(cached).parent.name if isinstance(cached, str) else None
 
 
 def _fingerprint(path: str, commit: str | None, dtype: torch.dtype, base: str | None, tiling: bool) -> str:

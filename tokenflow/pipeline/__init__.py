@@ -4,6 +4,7 @@ from tokenflow.pipeline.editing import Edited, edit
 from tokenflow.pipeline.generation import generate
 from tokenflow.pipeline.inversion import invert
 from tokenflow.pipeline.job import EditResult, PreprocessResult, open_result, preprocess, run
+from tokenflow.pipeline.seeds import seed_sheet
 
 __all__ = [
     "EditResult",
@@ -15,4 +16,5 @@ __all__ = [
     "open_result",
     "preprocess",
     "run",
+    "seed_sheet",
 ]

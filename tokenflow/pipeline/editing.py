@@ -18,6 +18,7 @@ from tokenflow.errors import ConfigError
 from tokenflow.events import Cancel, Listener, listening, progress, track
 from tokenflow.models.interruptible import interruptible
 from tokenflow.modes.source import InvertedClip
+from tokenflow.pipeline.checkpoint import Checkpoint
 from tokenflow.pipeline.checks import check_interval
 from tokenflow.pipeline.inversion import sampling_steps
 from tokenflow.pipeline.preview import Previewed
@@ -85,6 +86,7 @@ def edit(
     guidance: Literal["propagated", "per_frame"] = DEFAULTS.guidance,
     propagate_edit_until: float = DEFAULTS.propagate_edit_until,
     seed: int = DEFAULTS.seed,
+    variation: float = DEFAULTS.variation,
     batch_size: int = DEFAULTS.batch_size,
     propagation: Literal["tokenflow", "none"] = DEFAULTS.propagation,
     correspondence: Literal["flow", "nearest"] = DEFAULTS.correspondence,
@@ -107,7 +109,9 @@ def edit(
         guidance: propagated from the keyframes, or computed for every frame that the network sees.
         propagate_edit_until: fraction of the steps, noisiest first, in which frames between keyframes take the whole
             edit from these, without a network call.
-        seed: of the keyframes that are drawn and of shared noise.
+        seed: of the keyframes that are drawn, of shared noise and of `variation`.
+        variation: share of fresh noise in the initial latents, in [0, 1]. At 0 a seed changes little where the noise is
+            the inversion's, as always in Plug-and-Play.
         batch_size: frames per network call; a window of keyframes always goes in whole.
         propagation: `tokenflow`, or `none` for every frame by itself.
         correspondence: by optical `flow`, or by the `nearest` diffusion features.
@@ -135,6 +139,7 @@ def edit(
         guidance=guidance,
         propagate_edit_until=propagate_edit_until,
         seed=seed,
+        variation=variation,
         batch_size=batch_size,
         propagation=propagation,
         correspondence=correspondence,
@@ -161,6 +166,7 @@ def sample_edit(
     *,
     scratch: Scratch = in_memory,
     folder: Path | None = None,
+    checkpoint: Checkpoint | None = None,
     preview_every: int | None = None,
     on_event: Listener | None = None,
 ) -> Latents:
@@ -172,6 +178,7 @@ def sample_edit(
         settings: of the edit.
         scratch: allocates latents.
         folder: where correspondences are cached; by default in a temporary file.
+        checkpoint: keeps the latents of each step, and has those from which to continue.
         preview_every: steps between previews; None for none.
         on_event: called with each event.
     """
@@ -181,8 +188,13 @@ def sample_edit(
     predict = build_propagation(EditDenoiser(source.model, mode, guidance), source, settings, folder)
     if preview_every is not None and on_event is not None:
         predict = Previewed(predict, source, preview_every, on_event)
-    loop = sample(start, taken, predict, source.model.schedule.parametrisation, scratch)
-    *_, latents = track(loop, "edit", on_event, total=len(taken))
+    kept = None if checkpoint is None else checkpoint.load(scratch)
+    done, latents = kept or (0, start)
+    loop = sample(latents, taken[done:], predict, source.model.schedule.parametrisation, scratch)
+    for latents in track(loop, "edit", on_event, total=len(taken), initial=done):
+        done += 1
+        if checkpoint is not None:
+            checkpoint.save(done, latents)
     return latents
 
 

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+import unicodedata
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -26,7 +27,7 @@ from tokenflow.models.model import Model, token_count
 from tokenflow.modes.source import InvertedClip
 from tokenflow.pipeline.validation import check_model, check_type, validated
 from tokenflow.profiling import Stopwatch
-from tokenflow.store.inversions import StoredInversion
+from tokenflow.store.inversions import StoredInversion, finished_inversions
 from tokenflow.store.memory import Inversion, MemoryInversion
 from tokenflow.video import ResizeMode, Video, fit_size, resize
 
@@ -35,6 +36,9 @@ MAX_PIXELS = 4096**2
 
 MAX_SIDE = 8192
 """Pixels of its longer side: the shorter one may have been brought to `size` from next to nothing."""
+
+MAX_CLIP_BYTES, MAX_PROMPT_BYTES = 36, 50
+"""Of the clip's name and prompt in the name of a folder."""
 
 DEFAULTS = config.Inversion()
 
@@ -50,6 +54,7 @@ class InversionOptions:
         steps: of sampling.
         iterations: fixed-point iterations per step.
         batch_size: frames per network call.
+        reuse: take a finer inversion that is stored instead.
     """
 
     prompt: str
@@ -58,6 +63,7 @@ class InversionOptions:
     steps: int
     iterations: int
     batch_size: int
+    reuse: bool = False
 
 
 def invert(
@@ -71,6 +77,7 @@ def invert(
     iterations: int = DEFAULTS.iterations,
     batch_size: int = DEFAULTS.batch_size,
     store: str | Path | None = None,
+    reuse: bool = DEFAULTS.reuse,
     on_event: Listener | None = None,
     cancel: Cancel | None = None,
 ) -> InvertedClip:
@@ -88,6 +95,8 @@ def invert(
         batch_size: frames per network call.
         store: a folder that keeps inversions. The same clip, model and settings are then not inverted again, and an
             interrupted inversion continues after its last complete level. None keeps everything in memory.
+        reuse: take the finest inversion in `store` that differs only in more steps or iterations, if this one is not
+            there; `steps` of the result says how many it took.
         on_event: called with each event (see `tokenflow.events`).
         cancel: asked before every network call, and while another call makes the same inversion; returning True
             raises `Cancelled`.
@@ -104,7 +113,7 @@ def invert(
     check_model("invert", model)
     values = validated(config.Inversion, steps=steps, iterations=iterations, batch_size=batch_size)
     source = validated(config.Clip, path="in memory", prompt=prompt, size=size, resize=resize)
-    options = InversionOptions(prompt, source.size, resize, values.steps, values.iterations, values.batch_size)
+    options = InversionOptions(prompt, source.size, resize, values.steps, values.iterations, values.batch_size, reuse)
     with listening(on_event):
         inversion = open_inversion(clip, model, options, None if store is None else Path(store))
         inverted = complete_inversion(inversion, clip, model, options, on_event=on_event, cancel=cancel)
@@ -119,7 +128,8 @@ def open_inversion(clip: Video, model: Model, options: InversionOptions, store: 
 
 
 def open_stored(clip: Video, fingerprint: str, options: InversionOptions, store: Path) -> StoredInversion:
-    """The stored inversion of a clip with the model of a fingerprint, complete or not."""
+    """The stored inversion of a clip with the model of a fingerprint, complete or not; or, if it may be reused, a finer
+    one that is complete."""
     part = clip.part
     made_from: dict[str, Any] = {
         "clip": clip.digest(),
@@ -132,9 +142,30 @@ def open_stored(clip: Video, fingerprint: str, options: InversionOptions, store:
         "iterations": options.iterations,
     }
     made_from = json.loads(json.dumps(made_from))  # tuples as lists, as they are read back
+    if options.reuse and (finest := _finest(store, made_from)) is not None:
+        return StoredInversion(*finest)
     digest = hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:12]
-    name = "clip" if part is None else _file_name(part.path.stem)
-    return StoredInversion(store / f"{name}-{digest}", made_from)
+    folder = store / folder_name("clip" if part is None else part.path.stem, options.prompt, digest)
+    if not folder.exists():  # it may be there under an earlier name of the clip
+        folder = min(store.glob(f"*-{digest}"), default=folder)
+    return StoredInversion(folder, made_from)
+
+
+def _finest(store: Path, made_from: dict[str, Any]) -> tuple[Path, dict[str, Any]] | None:
+    """The complete inversion that was made from just this; or the finest that differs only in more steps or iterations;
+    or None."""
+    at_least = {key: made_from[key] for key in ("steps", "iterations")}
+    candidates = [
+        (folder, each)
+        for folder, each in finished_inversions(store)
+        if each | at_least == made_from and all(each[key] >= count for key, count in at_least.items())
+    ]
+
+    def rank(candidate: tuple[Path, dict[str, Any]]) -> tuple[bool, int, int]:
+        _, each = candidate
+        return each == made_from, each["steps"], each["iterations"]
+
+    return max(candidates, key=rank, default=None)
 
 
 def complete_inversion(
@@ -178,7 +209,8 @@ def complete_inversion(
     else:
         check_frame_count(len(inversion.times))
     conditioning = conditioning or _conditioning(inversion, model, options)
-    return InvertedClip(model, inversion, conditioning, options.prompt, clip, options.resize, options.steps)
+    steps = len(inversion.levels) - 1  # of the inversion that is stored, which may have taken more than the options say
+    return InvertedClip(model, inversion, conditioning, options.prompt, clip, options.resize, steps)
 
 
 def _conditioning(inversion: Inversion, model: Model, options: InversionOptions) -> Conditioning:
@@ -260,6 +292,12 @@ def sampling_steps(model: Model, inversion: Inversion, count: int) -> tuple[Step
     return model.schedule.steps(count, tokens=token_count(model, (width, height)))
 
 
-def _file_name(text: str) -> str:
-    """A clip's name as part of a folder name, even if it is a pattern of file names."""
-    return re.sub(r"[^\w.-]+", "_", text)[:64]
+def folder_name(clip: str, prompt: str, digest: str) -> str:
+    """The name of a stored inversion: clip, prompt and digest, at most 100 bytes that any file system takes."""
+    return "-".join(filter(None, (_slug(clip, MAX_CLIP_BYTES), _slug(prompt, MAX_PROMPT_BYTES), digest)))
+
+
+def _slug(text: str, max_bytes: int) -> str:
+    """Words joined by underscores, cut to a number of bytes of UTF-8."""
+    words = re.sub(r"\W+", "_", unicodedata.normalize("NFC", text)).strip("_")
+    return words.encode()[:max_bytes].decode(errors="ignore").rstrip("_")

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from tokenflow import report
-from tokenflow.config import Config, load_config
+from tokenflow.config import Config, Edit, load_config
 from tokenflow.config import Model as ModelSettings
 from tokenflow.diffusion.latents import Latents
 from tokenflow.errors import ConfigError
@@ -19,6 +19,7 @@ from tokenflow.models.model import Model
 from tokenflow.models.placement import choose_device
 from tokenflow.modes.source import InvertedClip
 from tokenflow.pipeline import output as results
+from tokenflow.pipeline.checkpoint import Checkpoint, digest_of
 from tokenflow.pipeline.checks import frame_count_check
 from tokenflow.pipeline.editing import decode, sample_edit
 from tokenflow.pipeline.inversion import (
@@ -107,9 +108,9 @@ def preprocess(
     """
     check_type("preprocess", config, Config, "load_config(path) reads one from a file")
     with listening(on_event):
-        clip = _open_clip(config)
+        clip = open_clip(config)
         model = model or open_model(config.model)
-        source, stored, content = _invert(config, clip, model, Stopwatch(model.device), on_event, cancel)
+        source, stored, content = invert_stored(config, clip, model, Stopwatch(model.device), on_event, cancel)
     made = None if content is None else stored.folder / RECONSTRUCTION
     return PreprocessResult(stored.folder, source.frame_count, made, content)
 
@@ -118,6 +119,8 @@ def run(
     config: Config, *, model: Model | None = None, on_event: Listener | None = None, cancel: Cancel | None = None
 ) -> EditResult:
     """Edit a clip from a configuration to a result folder; inverts it first if that is missing.
+
+    Continues after the last finished sampling step if the same edit was interrupted, with the same result to the bit.
 
     Args:
         config: of the clip and its edit.
@@ -134,7 +137,7 @@ def run(
     check_type("run", config, Config, "load_config(path) reads one from a file")
     watch = Stopwatch(choose_device(config.model.device) if model is None else model.device)
     with listening(on_event), results.open_output(config) as folder:
-        clip = _open_clip(config)
+        clip = open_clip(config)
         results.check_encoding(config.output, clip, clip.size, folder)
         with watch.stage("load"):
             model = model or open_model(config.model)
@@ -142,16 +145,16 @@ def run(
         written = results.written_size(clip, working, config.clip.resize)
         if written != clip.size:
             results.check_encoding(config.output, clip, written, folder)
-        model.schedule.steps(config.edit.steps, tokens=1)
-        if config.edit.mode == "controlnet":
-            model.load_control(config.edit.controlnet.path)  # says what is wrong with it before the inversion
+        check_edit(config.edit, model)
         score = open_score(config, model.device)
         with watch.stage("preprocess"):
-            source, stored, content = _invert(config, clip, model, Stopwatch(model.device), on_event, cancel)
+            source, stored, content = invert_stored(config, clip, model, Stopwatch(model.device), on_event, cancel)
         metrics = open_metrics(config, source, None if content is None else stored.folder / LOSSLESS, score)
-        _edit(config, source, folder, metrics, watch, on_event)
-        reported = _report(config, source, content, metrics) | watch.figures()
+        checkpoint = Checkpoint(config.output.dir, folder, digest_of(config.edit, stored, model))
+        _edit(config, source, folder, checkpoint, metrics, watch, on_event)
+        reported = _report(config, source, stored, content, metrics) | watch.figures()
         reported = results.write_reports(folder, config, reported)
+        checkpoint.clear()
     return _result(config, reported)
 
 
@@ -195,23 +198,42 @@ def find_inversion(config: Config) -> StoredInversion:
         revision=model.revision,
         tiling=model.tiling,
     )
-    return open_stored(_open_clip(config), fingerprint, inversion_options(config), config.trajectories.dir)
+    return open_stored(open_clip(config), fingerprint, inversion_options(config), config.trajectories.dir)
 
 
 def inversion_options(config: Config) -> InversionOptions:
     """How a configuration inverts its clip."""
     clip, inversion = config.clip, config.inversion
     return InversionOptions(
-        clip.prompt, clip.size, clip.resize, inversion.steps, inversion.iterations, inversion.batch_size
+        clip.prompt,
+        clip.size,
+        clip.resize,
+        inversion.steps,
+        inversion.iterations,
+        inversion.batch_size,
+        inversion.reuse,
     )
 
 
-def _open_clip(config: Config) -> Video:
+def open_clip(config: Config) -> Video:
+    """The part of a clip that a configuration edits."""
     clip = config.clip
     return Video.read(clip.path, start=clip.start, frames=clip.frames, every=clip.every)
 
 
-def _invert(
+def check_edit(edit: Edit, model: Model) -> None:
+    """Check before the inversion that a model can make an edit.
+
+    Raises:
+        ConfigError: it has fewer noise levels than the edit has steps.
+        ModelError, ModelNotFoundError: the ControlNet cannot be used.
+    """
+    model.schedule.steps(edit.steps, tokens=1)
+    if edit.mode == "controlnet":
+        model.load_control(edit.controlnet.path)
+
+
+def invert_stored(
     config: Config, clip: Video, model: Model, watch: Stopwatch, on_event: Listener | None, cancel: Cancel | None
 ) -> tuple[InvertedClip, StoredInversion, dict[str, Any] | None]:
     """The inverted clip, where it is stored, and the report of its check."""
@@ -239,21 +261,25 @@ def _edit(
     config: Config,
     source: InvertedClip,
     folder: Path,
+    checkpoint: Checkpoint,
     metrics: EditMetrics | None,
     watch: Stopwatch,
     on_event: Listener | None,
 ) -> None:
     """Sample, decode, write and measure; the scratch files in the folder are closed when this returns."""
     with watch.stage("edit"):
-        latents = _sample(config, source, folder, on_event)
+        latents = _sample(config, source, folder, checkpoint, on_event)
     with watch.stage("decode"):
         _write_frames(config, source, latents, folder, metrics, on_event)
 
 
-def _sample(config: Config, source: InvertedClip, folder: Path, on_event: Listener | None) -> Latents:
+def _sample(
+    config: Config, source: InvertedClip, folder: Path, checkpoint: Checkpoint, on_event: Listener | None
+) -> Latents:
     edit = config.edit
     guidance = build_guidance(source.model, edit.prompt, edit.negative_prompt, edit.guidance_scale, source.size)
-    return sample_edit(source, guidance, edit, scratch=on_disk(folder), folder=folder, on_event=on_event)
+    scratch = on_disk(folder)
+    return sample_edit(source, guidance, edit, scratch=scratch, folder=folder, checkpoint=checkpoint, on_event=on_event)
 
 
 def _write_frames(
@@ -277,7 +303,11 @@ def _write_frames(
 
 
 def _report(
-    config: Config, source: InvertedClip, reconstruction: dict[str, Any] | None, metrics: EditMetrics | None
+    config: Config,
+    source: InvertedClip,
+    stored: StoredInversion,
+    reconstruction: dict[str, Any] | None,
+    metrics: EditMetrics | None,
 ) -> dict[str, Any]:
     """Everything of report.json but the times and memory."""
     figures: dict[str, Any] = {} if metrics is None else metrics.figures()
@@ -286,6 +316,7 @@ def _report(
     return {
         "settings": config.model_dump(mode="json"),
         "frames": source.frame_count,
+        "inversion": {"folder": stored.folder.name, "steps": source.steps},
         "metrics": figures,
         "over_time": {} if metrics is None else metrics.over_time(),
         "versions": report.versions(),

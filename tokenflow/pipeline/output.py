@@ -1,9 +1,10 @@
 """The result folder of an edit: file names, a check of the encoding, and writers of videos, images and reports."""
 
+import os
 import re
 import warnings
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, suppress
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -24,6 +25,9 @@ CONTACT_SHEET = "contact_sheet.png"
 CONFIG = "config.yaml"
 PAGE = "report.html"
 PNGS = "frames"
+SEEDS = "seeds.png"
+SIGNATURE = "Software", "tokenflow"
+"""A text in the PNGs that may be replaced without being listed in report.json: `SEEDS`."""
 
 _CODECS = get_args(Output.model_fields["codec"].annotation)
 _CONTAINERS = get_args(Output.model_fields["container"].annotation)
@@ -54,6 +58,29 @@ def open_output(config: Config) -> AbstractContextManager[Path]:
     names = [edited_name(output), comparison_name(output), CONTACT_SHEET, CONFIG, REPORT, PAGE]
     images = [f"{PNGS}/frame_[0-9]*.png"] if output.pngs else []
     return replace_atomically(output.dir, [*names, *images], _sources(config), _NAMES)
+
+
+def sheet_path(config: Config) -> Path:
+    """Where the sheet of seeds goes.
+
+    Raises:
+        OutputError: it would replace a file that is not tokenflow's, or be added to the clip or its mask.
+    """
+    path = config.output.dir / SEEDS
+    if path.parent.resolve() in [source.resolve() for source in _sources(config)]:
+        raise OutputError(f"{path} would be added to the clip or its mask; choose another output.dir")
+    if os.path.lexists(path) and not _is_signed(path):
+        raise OutputError(
+            f"{path} was not written by tokenflow and would be overwritten; move it or choose another output.dir"
+        )
+    return path
+
+
+def _is_signed(path: Path) -> bool:
+    name, value = SIGNATURE
+    with suppress(OSError, ValueError, SyntaxError), Image.open(path) as image:
+        return bool(image.info.get(name) == value)
+    return False
 
 
 def _sources(config: Config) -> list[Path]:

@@ -17,6 +17,7 @@ from tokenflow.modes.mode import Mode
 from tokenflow.modes.pnp import PnPMode
 from tokenflow.modes.sdedit import SDEditMode
 from tokenflow.modes.source import InvertedClip
+from tokenflow.modes.variation import Varied
 from tokenflow.pipeline.inversion import sampling_steps
 from tokenflow.propagation import EditDenoiser, PerFrame, TokenFlow
 from tokenflow.propagation.extended_attention import extended_sites
@@ -44,8 +45,9 @@ def build_guidance(
 
 
 def build_mode(source: InvertedClip, edit: Edit) -> Mode:
-    """The mode that an edit names."""
-    return MODES[edit.mode](source, edit)
+    """The mode that an edit names, varied if it asks for variation."""
+    mode = MODES[edit.mode](source, edit)
+    return Varied(mode, source, edit.variation, edit.seed) if edit.variation else mode
 
 
 def build_propagation(denoiser: EditDenoiser, source: InvertedClip, edit: Edit, scratch: Path | None) -> Predict:

@@ -75,6 +75,12 @@ class StoredInversion:
         return self._manifest.complete
 
     @property
+    def digest(self) -> str:
+        """SHA-256 of what it was made from, its frames and its levels; that of the reconstruction check is left out."""
+        parts = {name: checksum for name, checksum in self._manifest.parts.items() if name != REPORT}
+        return _checksum_of({"made_from": self._manifest.made_from, "parts": parts})
+
+    @property
     def times(self) -> tuple[Fraction, ...]:
         """Seconds at which each frame is shown, on the clock of the clip."""
         return tuple(Fraction(time) for time in self._manifest.times)
@@ -273,6 +279,15 @@ class StoredInversion:
 
     def _remedy(self) -> str:
         return f"delete the folder {self.folder} and run again"
+
+
+def finished_inversions(store: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """The folder of each complete inversion in a store, and what it was made from; skips what cannot be read."""
+    for path in sorted(store.glob(f"*/{MANIFEST}")):
+        with suppress(OSError, ValueError, TypeError, LookupError):
+            content = json.loads(path.read_bytes())
+            if content["format"] == FORMAT and content["complete"]:
+                yield path.parent, dict(content["made_from"])
 
 
 class _Writer:

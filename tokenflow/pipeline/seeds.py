@@ -1,0 +1,81 @@
+"""seed_sheet(): the same edit from several seeds, on one inversion, as one image."""
+
+from pathlib import Path
+
+import numpy as np
+from PIL.PngImagePlugin import PngInfo
+
+from tokenflow.config import Config, Edit
+from tokenflow.diffusion.latents import LazyLatents
+from tokenflow.events import Cancel, Listener, listening, notice
+from tokenflow.models.model import Model
+from tokenflow.modes.source import InvertedClip
+from tokenflow.pipeline.editing import decode, sample_edit
+from tokenflow.pipeline.job import check_edit, invert_stored, open_clip, open_model
+from tokenflow.pipeline.output import SIGNATURE, sheet_path
+from tokenflow.pipeline.wiring import build_guidance
+from tokenflow.profiling import Stopwatch
+from tokenflow.report import contact_sheet, sheet_frames
+from tokenflow.store.files import output_errors, write_atomically
+from tokenflow.store.results import REMEDY
+
+
+def seed_sheet(
+    config: Config,
+    count: int,
+    *,
+    model: Model | None = None,
+    on_event: Listener | None = None,
+    cancel: Cancel | None = None,
+) -> Path:
+    """Edit a clip from `count` seeds, `edit.seed` and those that follow, and write `seeds.png` to `output.dir`.
+
+    The image has a row of frames of the source and one of each edit. The clip is inverted at most once, and the rest of
+    `output.dir` stays as it is.
+
+    Args:
+        config: of the clip and its edit.
+        count: how many seeds.
+        model: the model that `config.model` names, if it is loaded already.
+        on_event: called with each event (see `tokenflow.events`).
+        cancel: asked before every network call; returning True raises `Cancelled`.
+
+    Raises:
+        OutputError: nothing can be written to `output.dir`, or something of the user's there would be lost.
+        Everything else that `run` raises.
+    """
+    with listening(on_event):
+        path = sheet_path(config)
+        clip = open_clip(config)
+        model = model or open_model(config.model)
+        check_edit(config.edit, model)
+        source, _, _ = invert_stored(config, clip, model, Stopwatch(model.device), on_event, cancel)
+        _notice_alike(config.edit)
+        shown = sheet_frames(source.frame_count)
+        rows = {f"source: {config.clip.prompt}": list(source.frames[shown])}
+        for seed in range(config.edit.seed, config.edit.seed + count):
+            edit = config.edit.model_copy(update={"seed": seed})
+            rows[f"seed {seed}: {edit.prompt}"] = _edited_frames(source, edit, shown, on_event)
+        signed = PngInfo()
+        signed.add_text(*SIGNATURE)
+        with write_atomically(path, REMEDY) as temporary, output_errors(path, REMEDY):
+            contact_sheet(rows).save(temporary, "PNG", pnginfo=signed)
+    return path
+
+
+def _edited_frames(source: InvertedClip, edit: Edit, shown: list[int], on_event: Listener | None) -> list[np.ndarray]:
+    """Some frames of an edit at the working size, H W 3 uint8; only these are decoded."""
+    guidance = build_guidance(source.model, edit.prompt, edit.negative_prompt, edit.guidance_scale, source.size)
+    latents = sample_edit(source, guidance, edit, on_event=on_event)
+    chosen = LazyLatents(len(shown), lambda indices: latents[[shown[index] for index in indices]])
+    return list(decode(source, chosen, edit.batch_size, on_event))
+
+
+def _notice_alike(edit: Edit) -> None:
+    """Say so if all seeds start from the same noise."""
+    noise = {"sdedit": edit.sdedit.noise, "controlnet": edit.controlnet.noise}.get(edit.mode, "inversion")
+    if noise == "inversion" and not edit.variation:
+        notice(
+            "seeds hardly differ, since every edit starts from the inversion's noise; set edit.variation above 0, such "
+            "as 0.5"
+        )
