@@ -11,11 +11,14 @@ import typer
 
 from tokenflow.apps.exit_status import JOBS_FAILED, exit_status
 from tokenflow.apps.image_files import image_files, write_images
+from tokenflow.apps.init import write_configuration
+from tokenflow.apps.one_line import one_line_config, refuse_clip
 from tokenflow.apps.stdio import standard_streams
 from tokenflow.apps.terminal import one_line_warnings, print_lines, terminal_listener
 
 if TYPE_CHECKING:
     from tokenflow.batch import Record
+    from tokenflow.config import Config
 
 app = typer.Typer(
     help="Edit videos with a text prompt, consistently over time.",
@@ -35,6 +38,8 @@ SIZE = re.compile(r"([1-9]\d{0,4})[x×]([1-9]\d{0,4})")
 
 ConfigPath = Annotated[Path, typer.Argument(help="A YAML file; see configs/ for examples.", metavar="CONFIG")]
 Overrides = Annotated[list[str] | None, typer.Argument(help="Settings that override the file's.", metavar="KEY=VALUE")]
+SourcePrompt = Annotated[str | None, typer.Option("--from", help="What the clip shows.", metavar="SENTENCE")]
+Prompt = Annotated[str | None, typer.Option("--to", help="What the edited clip shows.", metavar="SENTENCE")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Draw no progress bars.")]
 
 
@@ -80,11 +85,17 @@ def preprocess(config: ConfigPath, overrides: Overrides = None, quiet: Quiet = F
 
 
 @app.command()
-def edit(config: ConfigPath, overrides: Overrides = None, quiet: Quiet = False) -> None:
+def edit(
+    source: Annotated[str, typer.Argument(help="A YAML file; or a clip, with --from and --to.", metavar="CONFIG|CLIP")],
+    overrides: Overrides = None,
+    source_prompt: SourcePrompt = None,
+    prompt: Prompt = None,
+    quiet: Quiet = False,
+) -> None:
     """Both stages: edit the clip; runs stage 1 first if its result is missing."""
     import tokenflow
 
-    settings = tokenflow.load_config(config, overrides or ())
+    settings = _settings(source, source_prompt, prompt, overrides or [])
     with terminal_listener(quiet) as on_event:
         result = tokenflow.run(settings, on_event=on_event)
     written = {
@@ -94,6 +105,31 @@ def edit(config: ConfigPath, overrides: Overrides = None, quiet: Quiet = False) 
         "report": result.page,
     }
     print_lines(*(f"{name:<15} {path}" for name, path in written.items() if path is not None))
+
+
+def _settings(source: str, source_prompt: str | None, prompt: str | None, overrides: list[str]) -> "Config":
+    """The configuration of an edit: from a file, or from a clip and two sentences."""
+    from tokenflow.config import load_config
+
+    if source_prompt is not None or prompt is not None:
+        return one_line_config(source, source_prompt, prompt, overrides)
+    refuse_clip(source, overrides)
+    return load_config(source, overrides)
+
+
+@app.command()
+def init(
+    clip: Annotated[str, typer.Argument(help="A video, an image, a folder of images, or a pattern.", metavar="CLIP")],
+    source_prompt: SourcePrompt = None,
+    prompt: Prompt = None,
+    output: Annotated[
+        Path | None, typer.Option(help="The YAML file to write; by default named after the clip.", show_default=False)
+    ] = None,
+) -> None:
+    """Write a commented configuration for a clip, to be filled in."""
+    path = output or Path(f"{Path(clip).stem}.yaml")
+    write_configuration(path, clip, source_prompt, prompt)
+    print_lines(str(path))
 
 
 class EngineChoice(StrEnum):

@@ -421,13 +421,13 @@ class Config(_Section):
 
     def to_yaml(self) -> str:
         """All settings, defaults included, as YAML that `load_config` reads back to an equal `Config`."""
-        return OmegaConf.to_yaml(OmegaConf.create(_escape_references(self.model_dump(mode="json"))))
+        return OmegaConf.to_yaml(OmegaConf.create(escape_references(self.model_dump(mode="json"))))
 
 
-def _escape_references(value: Any) -> Any:
+def escape_references(value: Any) -> Any:
     """Nested settings in which every `${` is escaped, so that OmegaConf reads it literally."""
     if isinstance(value, dict):
-        return {key: _escape_references(each) for key, each in value.items()}
+        return {key: escape_references(each) for key, each in value.items()}
     if isinstance(value, str):  # backslashes count only before a reference
         return re.sub(r"(\\*)\$\{", lambda found: 2 * found[1] + "\\${", value)
     return value
