@@ -193,9 +193,12 @@ def test_both_stages_print_their_results_and_draw_bars_unless_quiet(
     assert re.search(r"edit: 100%.* 2/2 .*step", shown.err)
     assert re.search(r"decode: 100%.* 2/2 .*frame", shown.err)
     results = dict(re.findall(r"^(\w[\w ]*?)  +(.*)$", shown.out, re.MULTILINE))
-    assert list(results) == ["edited", "comparison", "contact sheet", "report"]
+    files = ["edited", "comparison", "contact sheet", "report"]
+    assert list(results) == ["autoencoder", "reconstruction", "warp error", "detail", "change", "time", *files]
+    assert re.fullmatch(r"[\d.]+ \(reconstruction [\d.]+, source [\d.e-]+\) × 10⁻³", results["warp error"])
+    assert re.fullmatch(r"\d+ s", results["time"])
     assert len(list(read_frames(results["edited"]))) == len(list(read_frames(results["comparison"]))) == 2
-    assert all(Path(path).is_file() for path in results.values())
+    assert all(Path(results[name]).is_file() for name in files)
 
 
 @pytest.mark.usefixtures("material")
@@ -206,9 +209,9 @@ def test_results_that_are_switched_off_are_not_printed(settings: str, capsys: py
     shown = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in shown] == ["frames", "inversion"]
     assert Path(shown[1].split()[1]).is_dir()
-    assert status("edit", *arguments) == 0
+    assert status("edit", *arguments, "metrics.enabled=false") == 0
     shown = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in shown] == ["edited"]
+    assert [line.split()[0] for line in shown] == ["time", "edited"]
 
 
 @pytest.fixture
@@ -236,7 +239,7 @@ def test_a_batch_prints_a_table_with_warnings_and_reasons_of_failure_and_is_stat
     assert shown.err == ""
     first, warning, second, *_ = shown.out.splitlines()
     assert first.startswith("done")
-    assert warning.strip().startswith("warning: the inversion reconstructs the source")
+    assert warning.strip().startswith("warning: the autoencoder alone reaches")
     assert second.startswith("failed")
     assert "steps is 5000; expected 1 to 1000" in second
     assert "2 jobs: 1 done, 1 failed" in shown.out

@@ -13,6 +13,7 @@ from tokenflow.apps.exit_status import JOBS_FAILED, exit_status
 from tokenflow.apps.image_files import image_files, write_images
 from tokenflow.apps.init import write_configuration
 from tokenflow.apps.one_line import one_line_config, refuse_clip
+from tokenflow.apps.result_lines import edit_lines, preprocess_lines
 from tokenflow.apps.stdio import standard_streams
 from tokenflow.apps.terminal import one_line_warnings, print_lines, terminal_listener
 
@@ -71,17 +72,7 @@ def preprocess(config: ConfigPath, overrides: Overrides = None, quiet: Quiet = F
     settings = tokenflow.load_config(config, overrides or ())
     with terminal_listener(quiet) as on_event:
         result = tokenflow.preprocess(settings, on_event=on_event)
-    lines = [f"frames          {result.frame_count}"]
-    if result.report is None:
-        lines.append(f"inversion       {result.folder}")
-    else:
-        figures = result.report["reconstruction"]
-        lines += [
-            f"autoencoder     {figures['autoencoder_psnr']:.2f} dB PSNR, {figures['autoencoder_ssim']:.3f} SSIM",
-            f"inversion       {figures['inversion_psnr']:.2f} dB PSNR, {figures['inversion_ssim']:.3f} SSIM",
-            f"reconstruction  {result.reconstruction}",
-        ]
-    print_lines(*lines)
+    print_lines(*preprocess_lines(result))
 
 
 @app.command()
@@ -98,13 +89,7 @@ def edit(
     settings = _settings(source, source_prompt, prompt, overrides or [])
     with terminal_listener(quiet) as on_event:
         result = tokenflow.run(settings, on_event=on_event)
-    written = {
-        "edited": result.video,
-        "comparison": result.comparison,
-        "contact sheet": result.contact_sheet,
-        "report": result.page,
-    }
-    print_lines(*(f"{name:<15} {path}" for name, path in written.items() if path is not None))
+    print_lines(*edit_lines(result))
 
 
 def _settings(source: str, source_prompt: str | None, prompt: str | None, overrides: list[str]) -> "Config":

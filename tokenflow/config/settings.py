@@ -169,10 +169,12 @@ class Inversion(_Section):
         "frame and step. If off, the reconstruction video and its figures in reports are missing.",
     )
     warn_below_psnr: float = Field(
-        22.0,
+        26.0,
         ge=0,
         allow_inf_nan=False,
-        description="Warn if the reconstruction's PSNR is below this, in dB: no edit can be better than it.",
+        description="Warn if the autoencoder alone stays below this PSNR, in dB: the model cannot represent the clip, "
+        "and no edit can be better. A reconstruction below 30 dB is warned of, too, if the inversion is more than 3 dB "
+        "below the autoencoder. 0 for no warning.",
     )
 
 
