@@ -95,6 +95,13 @@ def test_what_is_missing_is_shown_in_a_command_to_copy(
     assert shown.endswith(f"; write: {command}\n")
 
 
+def test_sentences_without_quotes_are_told_to_be_quoted(capsys: pytest.CaptureFixture[str]) -> None:
+    assert status("edit", "dog.mp4", "--from", "a", "dog", "--to", "a", "tiger") == 2
+    assert capsys.readouterr().err == (
+        'error: expected key=value, got \'dog\'; quote sentences of several words: --from "a …" --to "a …"\n'
+    )
+
+
 def test_a_folder_of_images_is_a_clip_and_another_folder_is_not(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

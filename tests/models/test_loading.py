@@ -155,7 +155,7 @@ def test_a_pickle_is_refused_and_never_opened(name: str, tmp_path: Path) -> None
 
 
 def test_a_missing_file() -> None:
-    with pytest.raises(ModelNotFoundError, match=r"there is no model file 'none\.safetensors'; set model\.path"):
+    with pytest.raises(ModelNotFoundError, match=r"there is no model file 'none\.safetensors' in /.*; set model\.path"):
         load_model("none.safetensors", device="cpu")
 
 

@@ -4,11 +4,13 @@ import re
 import sys
 from enum import StrEnum
 from glob import glob
+from itertools import compress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tokenflow.apps.examples import examples
 from tokenflow.apps.exit_status import JOBS_FAILED, exit_status
 from tokenflow.apps.image_files import image_files, write_images
 from tokenflow.apps.init import write_configuration
@@ -16,6 +18,7 @@ from tokenflow.apps.one_line import one_line_config, refuse_clip
 from tokenflow.apps.result_lines import edit_lines, preprocess_lines
 from tokenflow.apps.stdio import standard_streams
 from tokenflow.apps.terminal import one_line_warnings, print_lines, terminal_listener
+from tokenflow.apps.words import refuse_stray_sources, refuse_stray_words
 
 if TYPE_CHECKING:
     from tokenflow.batch import Record
@@ -23,9 +26,13 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     help="Edit videos with a text prompt, consistently over time.",
-    epilog="With --traceback, any command shows where an error came from.",
+    epilog=examples(
+        'tokenflow edit clip.mp4 --from "a dog on grass" --to "a tiger on grass"',
+        "tokenflow init clip.mp4",
+        "tokenflow settings seed",
+        after="With --traceback, any command shows where an error came from.",
+    ),
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 
@@ -64,18 +71,30 @@ def options(
     """Options that come before a command."""
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        "tokenflow preprocess configs/dog_to_tiger.yaml",
+        "tokenflow preprocess configs/dog_to_tiger.yaml inversion.steps=50",
+    )
+)
 def preprocess(config: ConfigPath, overrides: Overrides = None, quiet: Quiet = False) -> None:
     """Stage 1: read the clip, invert it, check the reconstruction."""
     import tokenflow
 
+    refuse_stray_words(overrides or [])
     settings = tokenflow.load_config(config, overrides or ())
     with terminal_listener(quiet) as on_event:
         result = tokenflow.preprocess(settings, on_event=on_event)
     print_lines(*preprocess_lines(result))
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        "tokenflow edit configs/dog_to_tiger.yaml",
+        'tokenflow edit configs/dog_to_tiger.yaml "edit.prompt=a jade dog on grass, 3d style" output.dir=outputs/jade',
+        'tokenflow edit clip.mp4 --from "a dog on grass" --to "a tiger on grass" edit.mode=sdedit',
+    )
+)
 def edit(
     source: Annotated[str, typer.Argument(help="A YAML file; or a clip, with --from and --to.", metavar="CONFIG|CLIP")],
     overrides: Overrides = None,
@@ -99,10 +118,16 @@ def _settings(source: str, source_prompt: str | None, prompt: str | None, overri
     if source_prompt is not None or prompt is not None:
         return one_line_config(source, source_prompt, prompt, overrides)
     refuse_clip(source, overrides)
+    refuse_stray_words(overrides)
     return load_config(source, overrides)
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        "tokenflow init clip.mp4",
+        'tokenflow init clip.mp4 --from "a dog on grass" --to "a tiger on grass" --output tiger.yaml',
+    )
+)
 def init(
     clip: Annotated[str, typer.Argument(help="A video, an image, a folder of images, or a pattern.", metavar="CLIP")],
     source_prompt: SourcePrompt = None,
@@ -124,7 +149,13 @@ class EngineChoice(StrEnum):
     ray = "ray"
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        "tokenflow batch configs/batch/three_clips.yaml --dry-run",
+        "tokenflow batch first.yaml second.yaml edit.steps=50 --workers 2",
+        "tokenflow batch shots/ --edit tiger.yaml",
+    )
+)
 def batch(
     sources: Annotated[
         list[str],
@@ -155,7 +186,9 @@ def batch(
     from tokenflow.batch.plan import plan, plan_lines
     from tokenflow.batch.run import DEFAULT_RETRIES, open_engine
 
-    overrides = [word for word in sources if OVERRIDE.match(word) and not glob(word)]
+    is_setting = [bool(OVERRIDE.match(word)) and not glob(word) for word in sources]
+    refuse_stray_sources(sources, is_setting)
+    overrides = list(compress(sources, is_setting))
     names = [word for word in sources if word not in overrides]
     folder = run_dir or Path("runs") / (Path(names[0]).stem if len(names) == 1 and "*" not in names[0] else "batch")
     configs = tokenflow.read_configs(names, overrides, edit=edit)
@@ -190,7 +223,12 @@ def _table(records: "list[Record]") -> list[str]:
     return [*lines, summary(records)]
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        'tokenflow generate data/models/mini-sd "a tiger on grass, 3d style"',
+        'tokenflow generate data/models/mini-sd "a bus on a road" --count 4 --seed 7 --output buses.png',
+    )
+)
 def generate(
     model: Annotated[
         str, typer.Argument(help="A folder in diffusers' layout, a .safetensors file, or a Hub id.", metavar="MODEL")
@@ -245,15 +283,33 @@ def _read_size(text: str) -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
-@app.command("config")
+@app.command(
+    "config",
+    epilog=examples(
+        "tokenflow config configs/dog_to_tiger.yaml", "tokenflow config configs/dog_to_tiger.yaml preset=fast"
+    ),
+)
 def show_config(config: ConfigPath, overrides: Overrides = None) -> None:
     """Print the whole resolved configuration."""
     from tokenflow.config import load_config
 
+    refuse_stray_words(overrides or [])
     print_lines(load_config(config, overrides or ()).to_yaml().rstrip("\n"))
 
 
-@app.command()
+@app.command(epilog=examples("tokenflow settings", "tokenflow settings mask", "tokenflow settings edit.pnp"))
+def settings(
+    word: Annotated[
+        str | None, typer.Argument(help="Only settings with this in their name or description.", metavar="WORD")
+    ] = None,
+) -> None:
+    """List all settings: values, default and description of each."""
+    from tokenflow.apps.settings_list import settings_lines
+
+    print_lines(*settings_lines(word))
+
+
+@app.command(epilog=examples("tokenflow schema > tokenflow.schema.json"))
 def schema() -> None:
     """Print the JSON Schema of configuration files, for completion in editors."""
     import json

@@ -74,7 +74,10 @@ def _setting(key: str, values: Mapping[str, Any]) -> Iterator[str]:
 
     section, _, name = key.rpartition(".")
     indent = "  " if section else ""
-    yield from wrap(description(Config, key), WIDTH, initial_indent=f"{indent}# ", subsequent_indent=f"{indent}# ")
+    start = f"{indent}# "
+    yield from wrap(
+        description(Config, key), WIDTH, initial_indent=start, subsequent_indent=start, break_on_hyphens=False
+    )
     if key not in values:
         yield f"{indent}{name}: {_yaml(default(Config, key))}"
     elif values[key] is None:

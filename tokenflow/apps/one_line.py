@@ -1,10 +1,11 @@
 """The one-line form of `tokenflow edit`: a clip and two sentences instead of a configuration file."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tokenflow.apps.words import refuse_stray_words
 from tokenflow.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ MAX_NAME = 80
 """Characters of a folder's name that come from the prompt."""
 
 
-def one_line_config(clip: str, source_prompt: str | None, prompt: str | None, overrides: Iterable[str]) -> "Config":
+def one_line_config(clip: str, source_prompt: str | None, prompt: str | None, overrides: Sequence[str]) -> "Config":
     """The configuration of an edit of a clip.
 
     Args:
@@ -40,6 +41,12 @@ def one_line_config(clip: str, source_prompt: str | None, prompt: str | None, ov
         )
     if source_prompt is None or prompt is None:
         raise ConfigError(f"expected both --from and --to; write: {example(clip, source_prompt, prompt)}")
+    if overrides and "=" not in overrides[0]:
+        raise ConfigError(
+            f"expected key=value, got {overrides[0]!r}; quote sentences of several words: "
+            f'--from "{source_prompt} …" --to "{prompt} …"'
+        )
+    refuse_stray_words(overrides)
     return resolve(_settings(clip, source_prompt, prompt), overrides, name=clip)
 
 

@@ -16,7 +16,7 @@ from huggingface_hub import hf_hub_download, try_to_load_from_cache
 from torch import nn
 from transformers.utils import logging as transformers_logging
 
-from tokenflow.errors import ModelError, ModelNotFoundError
+from tokenflow.errors import ModelError, ModelNotFoundError, looked_in
 from tokenflow.events import notice
 from tokenflow.models.identity import path_fingerprint
 from tokenflow.models.model import Model
@@ -160,14 +160,14 @@ def _has_only_half_precision(folder: Path) -> bool:
 def _from_hub(name: str, revision: str | None, options: dict[str, Any]) -> tuple[Any, str]:
     """The pipeline of a Hub id, and the commit that it was loaded from."""
     if not HUB_ID.fullmatch(name):
-        raise ModelNotFoundError(f"there is no folder {name!r}; {PLACES}")
+        raise ModelNotFoundError(f"there is no folder {name!r}{looked_in(name)}; {PLACES}")
     try:
         index = Path(hf_hub_download(name, INDEX, revision=revision))
         _check_family(name, index)
         return _download(name, revision, options), index.parent.name
     except OSError as error:
         raise ModelNotFoundError(
-            f"there is no model {name!r}: there is no such folder, and {hub_reason(error)}; {PLACES}"
+            f"there is no model {name!r}: there is no such folder{looked_in(name)}, and {hub_reason(error)}; {PLACES}"
         ) from error
     except UNUSABLE as error:
         if isinstance(error, ModelError):
@@ -186,7 +186,7 @@ def _download(name: str, revision: str | None, options: dict[str, Any]) -> Any:
 
 def _single_file(path: str, base: str | None, options: dict[str, Any]) -> Any:
     if not Path(path).is_file():
-        raise ModelNotFoundError(f"there is no model file {path!r}; set model.path")
+        raise ModelNotFoundError(f"there is no model file {path!r}{looked_in(path)}; set model.path")
     settings = {key: value for key, value in options.items() if key != "use_safetensors"}
     try:
         return StableDiffusionPipeline.from_single_file(path, config=base, **settings)
