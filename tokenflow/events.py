@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 Item = TypeVar("Item")
 
 FRAME_STAGES = frozenset({"read", "encode", "compare", "decode"})
-"""Stages that count frames; all others count sampling steps."""
+"""Stages that count frames; `load` counts models, and all others count sampling steps."""
 
 
 @dataclass(frozen=True)
@@ -32,16 +32,18 @@ class Progress:
     """How far a stage is.
 
     Attributes:
-        stage: such as `encode`, `invert`, `edit` or `decode`.
+        stage: such as `load`, `encode`, `invert`, `edit` or `decode`.
         done: finished steps or frames, starting at those an earlier run had finished.
         total: how many there are; None if unknown.
         seconds_left: until the stage ends, at its average speed so far; None if unknown.
+        label: what the stage works on, such as the model that is loaded, where and in which precision; mostly empty.
     """
 
     stage: str
     done: int
     total: int | None
     seconds_left: float | None = None
+    label: str = ""
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,7 @@ def notice(message: str, category: type[TokenflowWarning] = TokenflowWarning) ->
 
 @contextmanager
 def progress(
-    stage: str, total: int | None, on_event: Listener | None, *, initial: int = 0
+    stage: str, total: int | None, on_event: Listener | None, *, initial: int = 0, label: str = ""
 ) -> Iterator[Callable[[int], None]]:
     """Give a function that advances a stage by some units and reports it."""
     done, start = initial, time.monotonic()
@@ -109,7 +111,8 @@ def progress(
         nonlocal done
         done += units
         if on_event is not None:
-            on_event(Progress(stage, done, total, _seconds_left(time.monotonic() - start, done - initial, done, total)))
+            left = _seconds_left(time.monotonic() - start, done - initial, done, total)
+            on_event(Progress(stage, done, total, left, label))
 
     advance(0)
     yield advance
@@ -160,7 +163,10 @@ class TerminalBars:
             self._close()
             self._stage = event.stage
             self._bar = terminal_bar(
-                total=event.total, desc=event.stage, initial=event.done, unit=stage_unit(event.stage)
+                total=event.total,
+                desc=f"{event.stage} {event.label}".strip(),
+                initial=event.done,
+                unit=stage_unit(event.stage),
             )
         elif self._bar is not None:
             self._bar.update(event.done - self._bar.n)
@@ -181,7 +187,9 @@ class TerminalBars:
 
 
 def stage_unit(stage: str) -> str:
-    """What a stage counts: frames or sampling steps."""
+    """What a stage counts: models, frames or sampling steps."""
+    if stage == "load":
+        return "model"
     return "frame" if stage in FRAME_STAGES else "step"
 
 

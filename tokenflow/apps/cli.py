@@ -2,6 +2,7 @@
 
 import re
 import sys
+from contextlib import nullcontext
 from enum import StrEnum
 from glob import glob
 from itertools import compress
@@ -17,7 +18,7 @@ from tokenflow.apps.init import write_configuration
 from tokenflow.apps.one_line import one_line_config, refuse_clip
 from tokenflow.apps.result_lines import edit_lines, preprocess_lines
 from tokenflow.apps.stdio import standard_streams
-from tokenflow.apps.terminal import one_line_warnings, print_lines, terminal_listener
+from tokenflow.apps.terminal import no_download_bars, one_line_warnings, print_lines, terminal_listener
 from tokenflow.apps.words import refuse_stray_sources, refuse_stray_words
 
 if TYPE_CHECKING:
@@ -196,15 +197,16 @@ def batch(
         open_engine(engine.value, workers, address, gpus, DEFAULT_RETRIES)
         print_lines(*plan_lines(plan(configs, folder)))
         return
-    records = tokenflow.edit_many(
-        configs,
-        workers=workers,
-        engine=engine.value,
-        address=address,
-        gpus=gpus,
-        run_dir=folder,
-        progress=not quiet,
-    )
+    with no_download_bars() if quiet else nullcontext():
+        records = tokenflow.edit_many(
+            configs,
+            workers=workers,
+            engine=engine.value,
+            address=address,
+            gpus=gpus,
+            run_dir=folder,
+            progress=not quiet,
+        )
     print_lines(*_table(records), f"overview  {folder / 'index.html'}")
     if any(record.state != "done" for record in records):
         raise typer.Exit(JOBS_FAILED)
@@ -258,9 +260,9 @@ def generate(
     import tokenflow
 
     width_and_height = None if size is None else _read_size(size)
-    loaded = tokenflow.load_model(model)
-    files = image_files(output, count)
     with terminal_listener(quiet) as on_event:
+        loaded = tokenflow.load_model(model, on_event=on_event)
+        files = image_files(output, count)
         images = tokenflow.generate(
             loaded,
             prompt,

@@ -107,7 +107,7 @@ def preprocess(
     """
     with listening(on_event):
         clip = _open_clip(config)
-        model = model or open_model(config.model)
+        model = model or open_model(config.model, on_event)
         source, stored, content = _invert(config, clip, model, Stopwatch(model.device), on_event, cancel)
     made = None if content is None else stored.folder / RECONSTRUCTION
     return PreprocessResult(stored.folder, source.frame_count, made, content)
@@ -134,7 +134,7 @@ def run(
         clip = _open_clip(config)
         results.check_encoding(config.output, clip, clip.size, folder)
         with watch.stage("load"):
-            model = model or open_model(config.model)
+            model = model or open_model(config.model, on_event)
         working = working_size(clip, model.native_size, model.size_multiple, config.clip.size)
         written = results.written_size(clip, working, config.clip.resize)
         if written != clip.size:
@@ -168,7 +168,7 @@ def open_result(folder: str | Path) -> EditResult:
     return _result(config.model_copy(update={"output": output}), content)
 
 
-def open_model(settings: ModelSettings) -> Model:
+def open_model(settings: ModelSettings, on_event: Listener | None = None) -> Model:
     """The model that a configuration names."""
     return load_model(
         settings.path,
@@ -178,6 +178,7 @@ def open_model(settings: ModelSettings) -> Model:
         revision=settings.revision,
         offload=settings.offload,
         tiling=settings.tiling,
+        on_event=on_event,
     )
 
 
