@@ -37,6 +37,9 @@ class Progress:
         total: how many there are; None if unknown.
         seconds_left: until the stage ends, at its average speed so far; None if unknown.
         label: what the stage works on, such as the model that is loaded, where and in which precision; mostly empty.
+        number: of the stage among those of the run, from 1; None where only the call of one stage is known.
+        stages: how many stages the run has.
+        run_seconds_left: until the last stage ends, roughly; None if unknown.
     """
 
     stage: str
@@ -44,6 +47,9 @@ class Progress:
     total: int | None
     seconds_left: float | None = None
     label: str = ""
+    number: int | None = None
+    stages: int | None = None
+    run_seconds_left: float | None = None
 
 
 @dataclass(frozen=True)
@@ -164,11 +170,13 @@ class TerminalBars:
             self._stage = event.stage
             self._bar = terminal_bar(
                 total=event.total,
-                desc=f"{event.stage} {event.label}".strip(),
+                desc=_title(event),
                 initial=event.done,
                 unit=stage_unit(event.stage),
             )
         elif self._bar is not None:
+            if event.run_seconds_left is not None:
+                self._bar.set_postfix_str(f"{tqdm.format_interval(event.run_seconds_left)} to the end", refresh=False)
             self._bar.update(event.done - self._bar.n)
 
     def _print(self, line: str) -> None:
@@ -184,6 +192,12 @@ class TerminalBars:
         if self._bar is not None:
             self._bar.close()
         self._bar = self._stage = None
+
+
+def _title(event: Progress) -> str:
+    """A stage's name on its bar."""
+    number = "" if event.number is None else f"{event.number} of {event.stages} "
+    return f"{number}{event.stage} {event.label}".strip()
 
 
 def stage_unit(stage: str) -> str:

@@ -36,6 +36,7 @@ from tokenflow.pipeline.reconstruction import (
     checked_reconstruction,
     notice_poor_reconstruction,
 )
+from tokenflow.pipeline.stages import NumberedStages, stage_1, work
 from tokenflow.pipeline.wiring import build_guidance
 from tokenflow.profiling import Stopwatch
 from tokenflow.store.arrays import on_disk
@@ -108,7 +109,9 @@ def preprocess(
     with listening(on_event):
         clip = _open_clip(config)
         model = model or open_model(config.model, on_event)
-        source, stored, content = _invert(config, clip, model, Stopwatch(model.device), on_event, cancel)
+        stored = _open_inversion(config, clip, model)
+        on_event = _numbered(config, stored, model, [], on_event)
+        source, content = _invert(config, clip, model, stored, Stopwatch(model.device), on_event, cancel)
     made = None if content is None else stored.folder / RECONSTRUCTION
     return PreprocessResult(stored.folder, source.frame_count, made, content)
 
@@ -143,8 +146,10 @@ def run(
         if config.edit.mode == "controlnet":
             model.load_control(config.edit.controlnet.path)  # says what is wrong with it before the inversion
         score = open_score(config, model.device)
+        stored = _open_inversion(config, clip, model)
+        on_event = _numbered(config, stored, model, ["edit", "decode"], on_event)
         with watch.stage("preprocess"):
-            source, stored, content = _invert(config, clip, model, Stopwatch(model.device), on_event, cancel)
+            source, content = _invert(config, clip, model, stored, Stopwatch(model.device), on_event, cancel)
         metrics = open_metrics(config, source, None if content is None else stored.folder / LOSSLESS, score)
         _edit(config, source, folder, metrics, watch, on_event)
         reported = _report(config, source, content, metrics) | watch.figures()
@@ -204,15 +209,36 @@ def _open_clip(config: Config) -> Video:
     return Video.read(clip.path, start=clip.start, frames=clip.frames, every=clip.every)
 
 
-def _invert(
-    config: Config, clip: Video, model: Model, watch: Stopwatch, on_event: Listener | None, cancel: Cancel | None
-) -> tuple[InvertedClip, StoredInversion, dict[str, Any] | None]:
-    """The inverted clip, where it is stored, and the report of its check."""
-    options = inversion_options(config)
-    inversion = open_inversion(clip, model, options, config.trajectories.dir)
+def _open_inversion(config: Config, clip: Video, model: Model) -> StoredInversion:
+    """The stored inversion of a clip, complete or not."""
+    inversion = open_inversion(clip, model, inversion_options(config), config.trajectories.dir)
     if not isinstance(inversion, StoredInversion):
         raise TypeError(f"expected a stored inversion, got {type(inversion).__name__}")
     inversion.check_parts()
+    return inversion
+
+
+def _numbered(
+    config: Config, inversion: StoredInversion, model: Model, after: list[str], on_event: Listener | None
+) -> Listener | None:
+    """The listener, with stages numbered: those that stage 1 still needs, and those after it."""
+    if on_event is None:
+        return None
+    stages = stage_1(inversion, model.schedule.clean, config.inversion.check) + after
+    return NumberedStages(stages, work(config.inversion, config.edit), on_event)
+
+
+def _invert(
+    config: Config,
+    clip: Video,
+    model: Model,
+    inversion: StoredInversion,
+    watch: Stopwatch,
+    on_event: Listener | None,
+    cancel: Cancel | None,
+) -> tuple[InvertedClip, dict[str, Any] | None]:
+    """The inverted clip, and the report of its check."""
+    options = inversion_options(config)
     source = complete_inversion(
         inversion,
         clip,
@@ -223,10 +249,10 @@ def _invert(
         on_event=on_event,
     )
     if not config.inversion.check:
-        return source, inversion, None
+        return source, None
     content = checked_reconstruction(source, inversion, options.batch_size, watch, on_event)
     notice_poor_reconstruction(content["reconstruction"], config.inversion.warn_below_psnr)
-    return source, inversion, content
+    return source, content
 
 
 def _edit(

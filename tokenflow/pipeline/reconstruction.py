@@ -43,7 +43,7 @@ def checked_reconstruction(
 ) -> dict[str, Any]:
     """The report of the reconstruction check; made now if it is missing, or if its videos were deleted or damaged."""
     stored = inversion.report()
-    if stored is not None and stored.get("videos") == _videos(inversion.folder):
+    if stored is not None and is_checked(inversion):
         return stored
     with inversion.locked():
         with watch.stage("reconstruct"):
@@ -57,6 +57,12 @@ def checked_reconstruction(
         }
         inversion.write_report(content)
     return content
+
+
+def is_checked(inversion: StoredInversion) -> bool:
+    """Whether an inversion has a report of its check, and its videos as they were written."""
+    stored = inversion.report()
+    return stored is not None and stored.get("videos") == _videos(inversion.folder)
 
 
 def reconstruct(source: InvertedClip, folder: Path, batch_size: int, on_event: Listener | None) -> dict[str, float]:
