@@ -1,20 +1,27 @@
 # Every target that CI runs is here, and CI runs nothing else (.ci/run).
 PYTHON ?= python3
 BIN := .venv/bin
+DEMO_INSTALLED := .venv/.installed-demo
 INSTALLED := .venv/.installed
 CONFIG ?= configs/dog_to_tiger.yaml
 COMMIT ?= HEAD
 
-.PHONY: demo test lint type docs install bench bench-compare bench-length bench-full-size gpu levers quality quality-quick sweep mini-sd mini-sd-eval clean
+.PHONY: demo install-demo test lint type docs install bench bench-compare bench-length bench-full-size gpu levers quality quality-quick sweep mini-sd mini-sd-eval clean
 
-install: $(INSTALLED)
+install: $(INSTALLED)  ## all that the targets below need: linters, tests and Ray, too
 
-$(INSTALLED): pyproject.toml constraints.txt
+install-demo: $(DEMO_INSTALLED)  ## tokenflow and what it needs to run
+
+$(DEMO_INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable .
+	touch $@
+
+$(INSTALLED): $(DEMO_INSTALLED)
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dev,ray]"
 	touch $@
 
-demo: $(INSTALLED)  ## a clip in, an edited clip out, on the model that ships
+demo: $(DEMO_INSTALLED)  ## a clip in, an edited clip out, on the model that ships
 	$(BIN)/python run_preprocess.py $(CONFIG)
 	$(BIN)/python run_edit.py $(CONFIG)
 

@@ -286,7 +286,7 @@ def too_fast_for_av1(place: Path) -> list[str]:
 PLACES = ["clip.path", "model.path", "metrics.clip", "metrics.mask", "output.dir", "trajectories.dir"]
 
 ROWS = {
-    "missing clip": Row(settings("clip.path=no.mp4"), r"there is no clip at no\.mp4; check the path"),
+    "missing clip": Row(settings("clip.path=no.mp4"), r"there is no clip at no\.mp4 in /.*; check the path"),
     "directory": Row(directory, r"folder is a folder without images; expected a video"),
     "empty file": Row(clip("empty.mp4", b""), r"empty\.mp4 cannot be read .*expected a video"),
     "truncated": Row(truncated, r"cut\.mp4 cannot be read .*expected a video"),
@@ -345,7 +345,7 @@ ROWS = {
     "quality of none": Row(
         settings("output.codec=ffv1", "output.quality=3", "output.container=mkv"), r"no quality setting"
     ),
-    "no model": Row(settings("model.path=./nowhere"), r"there is no folder '\./nowhere'; set model\.path"),
+    "no model": Row(settings("model.path=./nowhere"), r"there is no folder '\./nowhere' in /.*; set model\.path"),
     "not a model": Row(settings("model.path=out"), r"'out' has no model_index\.json.*set model\.path"),
     "model without a UNet": Row(without_unet, r"needs safetensors weights in unet/ and has none; download"),
     "pickle in the model": Row(

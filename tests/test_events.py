@@ -101,6 +101,15 @@ def test_bars_of_a_second_call_start_anew(capsys: pytest.CaptureFixture[str]) ->
     assert capsys.readouterr().err.count("2/2") == 2
 
 
+def test_bars_show_the_number_of_a_stage_and_the_time_left_of_all(capsys: pytest.CaptureFixture[str]) -> None:
+    with TerminalBars() as bars:
+        for done in range(3):
+            bars(Progress("invert", done, 2, number=3, stages=6, run_seconds_left=done and 125.0))
+    last = capsys.readouterr().err.replace("\r", "\n").splitlines()[-1]
+    assert last.startswith("3 of 6 invert: 100%|")
+    assert last.endswith(", 02:05 to the end]")
+
+
 def test_without_standard_error_bars_draw_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stderr", None)
     with warnings.catch_warnings(), TerminalBars() as bars:

@@ -4,6 +4,8 @@ Each error is also the builtin that fits, so callers may catch `ValueError` or `
 this module. A message says in one line what was expected, what was found, and what to do.
 """
 
+from pathlib import Path
+
 
 class TokenflowError(Exception):
     """Base of all errors that the user can fix."""
@@ -63,3 +65,8 @@ class WaitingWarning(TokenflowWarning):
 
 class ReconstructionWarning(TokenflowWarning):
     """The inversion does not reproduce its source well."""
+
+
+def looked_in(path: str | Path) -> str:
+    """Where a relative path was looked for, as a suffix to its name in an error; empty for an absolute one."""
+    return "" if Path(path).is_absolute() else f" in {Path.cwd()}"

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 Item = TypeVar("Item")
 
 FRAME_STAGES = frozenset({"read", "encode", "compare", "decode"})
-"""Stages that count frames; all others count sampling steps."""
+"""Stages that count frames; `load` counts models, and all others count sampling steps."""
 
 
 @dataclass(frozen=True)
@@ -33,16 +33,24 @@ class Progress:
     """How far a stage is.
 
     Attributes:
-        stage: such as `encode`, `invert`, `edit` or `decode`.
+        stage: such as `load`, `encode`, `invert`, `edit` or `decode`.
         done: finished steps or frames, starting at those an earlier run had finished.
         total: how many there are; None if unknown.
         seconds_left: until the stage ends, at its average speed so far; None if unknown.
+        label: what the stage works on, such as the model that is loaded, where and in which precision; mostly empty.
+        number: of the stage among those of the run, from 1; None where only the call of one stage is known.
+        stages: how many stages the run has.
+        run_seconds_left: until the last stage ends, roughly; None if unknown.
     """
 
     stage: str
     done: int
     total: int | None
     seconds_left: float | None = None
+    label: str = ""
+    number: int | None = None
+    stages: int | None = None
+    run_seconds_left: float | None = None
 
 
 @dataclass(frozen=True)
@@ -111,7 +119,7 @@ def notice(message: str, category: type[TokenflowWarning] = TokenflowWarning) ->
 
 @contextmanager
 def progress(
-    stage: str, total: int | None, on_event: Listener | None, *, initial: int = 0
+    stage: str, total: int | None, on_event: Listener | None, *, initial: int = 0, label: str = ""
 ) -> Iterator[Callable[[int], None]]:
     """Give a function that advances a stage by some units and reports it."""
     done, start = initial, time.monotonic()
@@ -120,7 +128,8 @@ def progress(
         nonlocal done
         done += units
         if on_event is not None:
-            on_event(Progress(stage, done, total, _seconds_left(time.monotonic() - start, done - initial, done, total)))
+            left = _seconds_left(time.monotonic() - start, done - initial, done, total)
+            on_event(Progress(stage, done, total, left, label))
 
     advance(0)
     yield advance
@@ -171,9 +180,14 @@ class TerminalBars:
             self._close()
             self._stage = event.stage
             self._bar = terminal_bar(
-                total=event.total, desc=event.stage, initial=event.done, unit=stage_unit(event.stage)
+                total=event.total,
+                desc=_title(event),
+                initial=event.done,
+                unit=stage_unit(event.stage),
             )
         else:
+            if event.run_seconds_left is not None:
+                self._bar.set_postfix_str(f"{tqdm.format_interval(event.run_seconds_left)} to the end", refresh=False)
             self._bar.update(event.done - self._bar.n)
 
     def _is_another(self, event: Progress) -> bool:
@@ -197,8 +211,16 @@ class TerminalBars:
         self._bar = self._stage = None
 
 
+def _title(event: Progress) -> str:
+    """A stage's name on its bar."""
+    number = "" if event.number is None else f"{event.number} of {event.stages} "
+    return f"{number}{event.stage} {event.label}".strip()
+
+
 def stage_unit(stage: str) -> str:
-    """What a stage counts: frames or sampling steps."""
+    """What a stage counts: models, frames or sampling steps."""
+    if stage == "load":
+        return "model"
     return "frame" if stage in FRAME_STAGES else "step"
 
 

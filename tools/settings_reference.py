@@ -5,18 +5,13 @@
 `make docs` runs this. A test checks that the committed file is up to date.
 """
 
-import json
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from tokenflow.config import Config
+from tokenflow.config.reference import SectionReference, SettingReference, all_sections
 from tokenflow.config.renamed import RENAMED_KEYS, RENAMED_VALUES
 
 DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "settings.md"
-
-UNBOUNDED = 10**6
-"""Maxima from here on only guard against typing errors and are not shown."""
 
 INTRODUCTION = """\
 # Settings
@@ -37,66 +32,20 @@ This page is generated from `tokenflow/config/settings.py` by `make docs`.
 
 def document() -> str:
     """The whole page, in Markdown."""
-    schema = Config.model_json_schema()
-    parts = [INTRODUCTION, *_sections(schema, schema, ""), _former_names()]
-    return "\n".join(parts)
+    return "\n".join([INTRODUCTION, *map(_section, all_sections(Config)), _former_names()])
 
 
-def _sections(schema: dict[str, Any], section: dict[str, Any], key: str) -> Iterator[str]:
-    """A section and those in it, each as a heading, an introduction and a table."""
-    settings = {name: each for name, each in section["properties"].items() if "$ref" not in each}
-    if settings:
-        introduction = section["description"].partition("\n")[0]
-        yield f"## {f'`{key}`' if key else 'Top level'}\n\n{introduction}\n"
-        yield _table(settings, key, section.get("required", ()))
-    for name, each in section["properties"].items():
-        if "$ref" in each:
-            yield from _sections(schema, schema["$defs"][each["$ref"].rpartition("/")[2]], f"{key}.{name}".lstrip("."))
+def _section(section: SectionReference) -> str:
+    """A section as a heading, an introduction and a table."""
+    heading = f"## {f'`{section.key}`' if section.key else 'Top level'}"
+    table = ["| setting | values | default | what it does |", "|---|---|---|---|", *map(_row, section.settings)]
+    return "\n".join([heading, "", section.description, "", *table, ""])
 
 
-def _table(settings: dict[str, Any], section: str, required: list[str]) -> str:
-    rows = ["| setting | values | default | what it does |", "|---|---|---|---|"]
-    for name, setting in settings.items():
-        key = f"{section}.{name}".lstrip(".")
-        default = "required" if name in required else f"`{_shown(setting['default'])}`"
-        description = setting["description"].replace("|", r"\|")
-        rows.append(f"| `{key}` | {_values(setting)} | {default} | {description} |")
-    return "\n".join(rows) + "\n"
-
-
-def _shown(default: Any) -> str:
-    """A default as it is written in a file."""
-    return default if default and isinstance(default, str) else json.dumps(default)
-
-
-def _values(setting: dict[str, Any]) -> str:
-    """What a setting accepts, in words."""
-    if "anyOf" in setting:
-        return " or ".join(_values(each) for each in setting["anyOf"])
-    if "enum" in setting:
-        return ", ".join(f"`{value}`" for value in setting["enum"])
-    match setting["type"]:
-        case "null":
-            return "`null`"
-        case "boolean":
-            return "`true`, `false`"
-        case "array":
-            return f"[{', '.join(_values(each) for each in setting['prefixItems'])}]"
-        case "string":
-            return "path" if setting.get("format") == "path" else "text"
-        case kind:
-            return f"{kind}{_bounds(setting)}"
-
-
-def _bounds(setting: dict[str, Any]) -> str:
-    """The range of a number."""
-    low, above, high = (setting.get(each) for each in ("minimum", "exclusiveMinimum", "maximum"))
-    if high is not None and high >= UNBOUNDED:
-        high = None
-    if low is not None and high is not None:
-        return f" from {low} to {high}"
-    bounds = {">": above, "≥": low, "≤": high}
-    return ",".join(f" {sign} {bound}" for sign, bound in bounds.items() if bound is not None)
+def _row(setting: SettingReference) -> str:
+    default = "required" if setting.default is None else f"`{setting.default}`"
+    description = setting.description.replace("|", r"\|")
+    return f"| `{setting.key}` | {setting.values} | {default} | {description} |"
 
 
 def _former_names() -> str:

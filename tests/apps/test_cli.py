@@ -18,7 +18,7 @@ from tokenflow.errors import TokenflowError
 from tokenflow.events import Listener
 from tokenflow.video import VideoWriter, read_frames
 
-COMMANDS = ["preprocess", "edit", "batch", "generate", "config", "schema"]
+COMMANDS = ["preprocess", "edit", "init", "batch", "generate", "config", "settings", "schema"]
 
 
 def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
@@ -32,7 +32,7 @@ def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert status(command, "--help") == 0
-    assert command in capsys.readouterr().out
+    assert f"tokenflow {command}" in capsys.readouterr().out.partition("Examples:")[2]
 
 
 def test_version_prints_the_version(capsys: pytest.CaptureFixture[str]) -> None:
@@ -91,12 +91,35 @@ def test_an_option_that_is_no_setting_of_its_command_gets_no_hint(
 
 @pytest.mark.parametrize("command", ["preprocess", "edit", "config"])
 def test_a_missing_configuration_is_one_line_on_stderr_and_status_2(
-    command: str, capsys: pytest.CaptureFixture[str]
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.chdir(tmp_path)
     assert status(command, "nothing-here.yaml") == 2
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert captured.err == "error: configuration file 'nothing-here.yaml' not found; see configs/ for examples\n"
+    assert captured.err == (
+        f"error: configuration file 'nothing-here.yaml' not found in {tmp_path}; see configs/ for examples\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("wrong", "right"), [("edit.yml", "edit.yaml"), ("edit.yaml", "edit.yml"), ("edit", "edit.yaml")]
+)
+def test_the_other_extension_of_yaml_is_suggested_where_there_is_such_a_file(
+    wrong: str, right: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / right).touch()
+    assert status("edit", wrong) == 2
+    assert capsys.readouterr().err.endswith(f"; did you mean {right}?\n")
+
+
+@pytest.mark.parametrize("command", ["preprocess", "edit", "config"])
+def test_a_matrix_is_sent_to_batch(command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "matrix.yaml"
+    path.write_text("clips: {dog: {path: dog.mp4}}\nedits: {tiger: {prompt: a tiger}}\n")
+    assert status(command, str(path)) == 2
+    assert f"run `tokenflow batch {path}`" in capsys.readouterr().err
 
 
 def test_all_mistakes_in_the_settings_are_listed_in_one_line(settings: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -121,6 +144,18 @@ def test_a_missing_clip_is_one_line_and_leaves_nothing_behind(
     assert "clip.mp4" in shown
     assert "output.dir" not in shown
     assert sorted(path.name for path in tmp_path.iterdir()) == ["config.yaml", "model"]
+
+
+@pytest.mark.parametrize("missing", ["clip.path=gone.mp4", "model.path=./gone"])
+def test_what_is_missing_leaves_no_empty_output_folder(
+    missing: str, settings: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with VideoWriter(tmp_path / "clip.mp4", width=24, height=16, rate=10) as video:
+        video.write(moving_square(1)[0])
+    monkeypatch.chdir(tmp_path)
+    assert status("edit", settings, missing, "output.dir=outputs/new", "--quiet") == 2
+    assert f" in {tmp_path}" in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["clip.mp4", "config.yaml"]
 
 
 def test_settings_reach_the_package(settings: str, replace_run: Callable[[Callable[..., Any]], None]) -> None:
@@ -193,9 +228,12 @@ def test_both_stages_print_their_results_and_draw_bars_unless_quiet(
     assert re.search(r"edit: 100%.* 2/2 .*step", shown.err)
     assert re.search(r"decode: 100%.* 2/2 .*frame", shown.err)
     results = dict(re.findall(r"^(\w[\w ]*?)  +(.*)$", shown.out, re.MULTILINE))
-    assert list(results) == ["edited", "comparison", "contact sheet", "report"]
+    files = ["edited", "comparison", "contact sheet", "report"]
+    assert list(results) == ["autoencoder", "reconstruction", "warp error", "detail", "change", "time", *files]
+    assert re.fullmatch(r"[\d.]+ \(reconstruction [\d.]+, source [\d.e-]+\) × 10⁻³", results["warp error"])
+    assert re.fullmatch(r"\d+ s", results["time"])
     assert len(list(read_frames(results["edited"]))) == len(list(read_frames(results["comparison"]))) == 2
-    assert all(Path(path).is_file() for path in results.values())
+    assert all(Path(results[name]).is_file() for name in files)
 
 
 @pytest.mark.usefixtures("material")
@@ -206,9 +244,9 @@ def test_results_that_are_switched_off_are_not_printed(settings: str, capsys: py
     shown = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in shown] == ["frames", "inversion"]
     assert Path(shown[1].split()[1]).is_dir()
-    assert status("edit", *arguments) == 0
+    assert status("edit", *arguments, "metrics.enabled=false") == 0
     shown = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in shown] == ["edited"]
+    assert [line.split()[0] for line in shown] == ["time", "edited"]
 
 
 @pytest.mark.usefixtures("material")
@@ -246,7 +284,7 @@ def test_a_batch_prints_a_table_with_warnings_and_reasons_of_failure_and_is_stat
     assert shown.err == ""
     first, warning, second, *_ = shown.out.splitlines()
     assert first.startswith("done")
-    assert warning.strip().startswith("warning: the inversion reconstructs the source")
+    assert warning.strip().startswith("warning: the autoencoder alone reaches")
     assert second.startswith("failed")
     assert "steps is 5000; expected 1 to 1000" in second
     assert "2 jobs: 1 done, 1 failed" in shown.out
@@ -274,7 +312,7 @@ def test_a_batch_that_cannot_start_is_one_line_and_status_2(
     shown = capsys.readouterr()
     assert shown.out == ""
     assert shown.err.startswith("error: 2 jobs have the output directory")
-    assert "there is no clip at gone.mp4" in shown.err
+    assert f"there is no clip at gone.mp4 in {Path.cwd()}" in shown.err
     assert shown.err.count("\n") == 1
 
 

@@ -77,7 +77,7 @@ def test_a_file_that_cannot_be_written_is_an_error_before_the_work(
     (tmp_path / "folder.png").mkdir()
     (tmp_path / "file").touch()
     monkeypatch.setattr(tokenflow, "generate", lambda *_, **__: pytest.fail("images were made"))
-    assert status("generate", model, "a dog", "--output", str(tmp_path / output)) == 2
+    assert status("generate", model, "a dog", "--output", str(tmp_path / output), "--quiet") == 2
     shown = capsys.readouterr().err
     assert shown.startswith("error: ")
     assert message in shown

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from huggingface_hub import utils as hub
 
 from tests.apps.conftest import status
 from tokenflow.errors import TokenflowError, TokenflowWarning
@@ -63,6 +64,35 @@ def test_quiet_prints_notices_and_no_bars(
         *(f"warning: {text}" for text in ("before", "at 0; do that", "at 1; do that", "at 2; do that")),
         "error: enough",
     ]
+
+
+@pytest.mark.parametrize("quiet", [False, True])
+def test_downloads_draw_bars_unless_quiet(quiet: bool, settings: str, replace_run: ReplaceRun) -> None:
+    drawn: list[bool] = []
+
+    def run(*_: Any, **__: Any) -> None:
+        drawn.append(not hub.are_progress_bars_disabled())
+        raise TokenflowError("enough")
+
+    replace_run(run)
+    assert status("edit", settings, *["--quiet"] * quiet) == 2
+    assert drawn == [not quiet]
+    assert not hub.are_progress_bars_disabled()
+
+
+def test_what_a_stage_works_on_is_in_its_bar(
+    settings: str, replace_run: ReplaceRun, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(*_: Any, on_event: Listener) -> None:
+        on_event(Progress("load", 0, 1, label="model on cpu, float32"))
+        on_event(Progress("load", 1, 1, label="model on cpu, float32"))
+        raise TokenflowError("enough")
+
+    replace_run(run)
+    assert status("edit", settings) == 2
+    loaded, error, _ = screen(capsys.readouterr().err)
+    assert loaded.startswith("load model on cpu, float32: 100%|")
+    assert error == "error: enough"
 
 
 @pytest.mark.filterwarnings("default")

@@ -95,7 +95,6 @@ def test_a_folder_of_images_is_a_clip_alone_and_among_others(material: Path, tmp
         configs = read_configs([str(source)], ["output.dir=out"], edit=material / "edit.yaml")
         assert configs[-1].clip.path == folder / "drawn"
         assert str(configs[-1].output.dir) == "out/drawn"
-    assert len(read_configs([str(folder)], edit=material / "edit.yaml")) == 2
 
 
 def test_results_of_single_clips_go_where_those_of_a_matrix_go(material: Path, tmp_path: Path) -> None:
@@ -104,6 +103,12 @@ def test_results_of_single_clips_go_where_those_of_a_matrix_go(material: Path, t
     edit = Path(write_yaml(tmp_path / "golden.yaml", **settings))
     (config,) = read_configs([str(material / "clips" / "clip1.mp4")], edit=edit)
     assert str(config.output.dir) == "outputs/golden/clip1"
+
+
+def test_the_output_folder_of_an_edits_own_file_is_shared_with_a_notice(material: Path) -> None:
+    with pytest.warns(TokenflowWarning, match=r"output\.dir of .*edit\.yaml is shared by its clips: .* in unset, such"):
+        configs = read_configs([str(material / "clips")], edit=material / "edit.yaml")
+    assert [str(config.output.dir) for config in configs] == [f"unset/clip{index}" for index in range(5)]
 
 
 def test_a_mistake_shared_by_many_jobs_is_listed_once(tmp_path: Path) -> None:
@@ -132,7 +137,7 @@ def test_a_mistake_in_a_matrix_is_located(content: dict[str, object], message: s
 
 def test_mistakes_in_several_files_are_listed_together(tmp_path: Path) -> None:
     wrong = write_yaml(tmp_path / "wrong.yaml", clip={"path": "x"})
-    message = r"nothing matches '.*\*'; .*clip\.prompt: missing.*; configuration file 'gone\.yaml' not found"
+    message = r"nothing matches '.*\*'; .*clip\.prompt: missing.*; configuration file 'gone\.yaml' not found in /"
     with pytest.raises(BatchError, match=message):
         read_configs([str(tmp_path / "none*"), wrong, "gone.yaml"])
 

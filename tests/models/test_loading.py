@@ -7,11 +7,13 @@ from typing import Any
 import pytest
 import torch
 from diffusers import DiffusionPipeline
+from huggingface_hub import utils as hub
 from huggingface_hub.errors import GatedRepoError
 from safetensors.torch import load_file, save_file
 
 from tests.tiny import level, save_tiny_model
 from tokenflow.errors import ModelError, ModelNotFoundError, TokenflowWarning
+from tokenflow.events import Event, Progress
 from tokenflow.models import loading
 from tokenflow.models.loading import WITHDRAWN, load_model, stored_fingerprint
 
@@ -155,7 +157,7 @@ def test_a_pickle_is_refused_and_never_opened(name: str, tmp_path: Path) -> None
 
 
 def test_a_missing_file() -> None:
-    with pytest.raises(ModelNotFoundError, match=r"there is no model file 'none\.safetensors'; set model\.path"):
+    with pytest.raises(ModelNotFoundError, match=r"there is no model file 'none\.safetensors' in /.*; set model\.path"):
         load_model("none.safetensors", device="cpu")
 
 
@@ -268,3 +270,35 @@ def test_a_folder_with_weights_in_half_precision_alone_is_loaded(model: Path, tm
     models = [load_model(folder, device="cpu", dtype="float32") for folder in (model, tmp_path / "half")]
     noise = [each.predict(torch.ones(1, 4, 8, 8), level(500), each.condition("a dog")) for each in models]
     torch.testing.assert_close(noise[1], noise[0], rtol=0, atol=2e-3)  # weights of eleven bits
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_downloads_draw_the_hubs_bars_unless_they_are_switched_off(
+    wanted: bool, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[bool] = []
+    load = DiffusionPipeline.from_pretrained
+
+    def from_pretrained(*arguments: Any, **options: Any) -> Any:
+        drawn.append(not hub.are_progress_bars_disabled())
+        return load(*arguments, **options)
+
+    monkeypatch.setattr(loading.DiffusionPipeline, "from_pretrained", from_pretrained)
+    if not wanted:
+        hub.disable_progress_bars()
+    try:
+        load_model(model, device="cpu")
+        assert drawn == [wanted]
+        assert hub.are_progress_bars_disabled() is not wanted
+    finally:
+        hub.enable_progress_bars()
+
+
+def test_progress_says_what_is_loaded_where_and_in_which_precision(model: Path) -> None:
+    heard: list[Event] = []
+    load_model(model, device="cpu", dtype="bfloat16", on_event=heard.append)
+    label = f"{model} on cpu, bfloat16"
+    assert [(event.stage, event.done, event.total, event.label) for event in heard if isinstance(event, Progress)] == [
+        ("load", 0, 1, label),
+        ("load", 1, 1, label),
+    ]

@@ -21,7 +21,7 @@ from tests.tiny import (
     tiny_pipeline,
 )
 from tests.video.making import write_pngs
-from tokenflow.config import Config
+from tokenflow.config import Config, Inversion
 from tokenflow.errors import (
     Cancelled,
     ClipNotFoundError,
@@ -325,10 +325,27 @@ def test_a_poor_reconstruction_warns_with_figure_threshold_and_remedy(material: 
         tokenflow.preprocess(config)
 
 
-def test_where_the_autoencoder_is_good_the_inversion_is_to_blame() -> None:
-    figures = {"inversion_psnr": 25.0, "autoencoder_psnr": 40.0}
-    with pytest.warns(ReconstructionWarning, match=r"the inversion loses it: try more inversion\.steps"):
-        notice_poor_reconstruction(figures, 30)
+@pytest.mark.parametrize(
+    ("autoencoder", "inversion", "remedy"),
+    [
+        (24.0, 23.9, r"24\.0 dB PSNR, below .* = 26; this model cannot represent the clip: try another model\.path"),
+        (28.0, 24.5, r"24\.5 dB PSNR, 3\.5 dB below the autoencoder; try more inversion\.steps"),
+        (40.0, 25.0, r"15\.0 dB below the autoencoder"),
+    ],
+)
+def test_model_or_inversion_is_to_blame_for_a_poor_reconstruction(
+    autoencoder: float, inversion: float, remedy: str
+) -> None:
+    figures = {"inversion_psnr": inversion, "autoencoder_psnr": autoencoder}
+    with pytest.warns(ReconstructionWarning, match=remedy):
+        notice_poor_reconstruction(figures, Inversion().warn_below_psnr)
+    notice_poor_reconstruction(figures, 0)  # a warning would be an error here
+
+
+@pytest.mark.parametrize(("autoencoder", "inversion"), [(26.1, 23.2), (38.26, 33.75), (28.0, 26.5)])
+def test_a_reconstruction_near_the_autoencoders_or_above_30_db_is_good(autoencoder: float, inversion: float) -> None:
+    figures = {"inversion_psnr": inversion, "autoencoder_psnr": autoencoder}
+    notice_poor_reconstruction(figures, Inversion().warn_below_psnr)
 
 
 def test_a_part_of_the_clip_is_edited(material: Path, tmp_path: Path) -> None:

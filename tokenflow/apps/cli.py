@@ -2,26 +2,38 @@
 
 import re
 import sys
+from contextlib import nullcontext
 from enum import StrEnum
 from glob import glob
+from itertools import compress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tokenflow.apps.examples import examples
 from tokenflow.apps.exit_status import JOBS_FAILED, exit_status
 from tokenflow.apps.image_files import image_files, write_images
+from tokenflow.apps.init import write_configuration
+from tokenflow.apps.one_line import one_line_config, refuse_clip
+from tokenflow.apps.result_lines import edit_lines, preprocess_lines
 from tokenflow.apps.stdio import standard_streams
-from tokenflow.apps.terminal import one_line_warnings, print_lines, terminal_listener
+from tokenflow.apps.terminal import no_download_bars, one_line_warnings, print_lines, terminal_listener
+from tokenflow.apps.words import refuse_stray_sources, refuse_stray_words
 
 if TYPE_CHECKING:
     from tokenflow.batch import Record
+    from tokenflow.config import Config
 
 app = typer.Typer(
     help="Edit videos with a text prompt, consistently over time.",
-    epilog="With --traceback, any command shows where an error came from.",
+    epilog=examples(
+        'tokenflow edit clip.mp4 --from "a dog on grass" --to "a tiger on grass"',
+        "tokenflow init clip.mp4",
+        "tokenflow settings seed",
+        after="With --traceback, any command shows where an error came from.",
+    ),
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 
@@ -35,6 +47,8 @@ SIZE = re.compile(r"([1-9]\d{0,4})[x×]([1-9]\d{0,4})")
 
 ConfigPath = Annotated[Path, typer.Argument(help="A YAML file; see configs/ for examples.", metavar="CONFIG")]
 Overrides = Annotated[list[str] | None, typer.Argument(help="Settings that override the file's.", metavar="KEY=VALUE")]
+SourcePrompt = Annotated[str | None, typer.Option("--from", help="What the clip shows.", metavar="SENTENCE")]
+Prompt = Annotated[str | None, typer.Option("--to", help="What the edited clip shows.", metavar="SENTENCE")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Draw no progress bars.")]
 
 
@@ -58,31 +72,35 @@ def options(
     """Options that come before a command."""
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        "tokenflow preprocess configs/dog_to_tiger.yaml",
+        "tokenflow preprocess configs/dog_to_tiger.yaml inversion.steps=50",
+    )
+)
 def preprocess(config: ConfigPath, overrides: Overrides = None, quiet: Quiet = False) -> None:
     """Stage 1: read the clip, invert it, check the reconstruction."""
     import tokenflow
 
+    refuse_stray_words(overrides or [])
     settings = tokenflow.load_config(config, overrides or ())
     with terminal_listener(quiet) as on_event:
         result = tokenflow.preprocess(settings, on_event=on_event)
-    lines = [f"frames          {result.frame_count}"]
-    if result.report is None:
-        lines.append(f"inversion       {result.folder}")
-    else:
-        figures = result.report["reconstruction"]
-        lines += [
-            f"autoencoder     {figures['autoencoder_psnr']:.2f} dB PSNR, {figures['autoencoder_ssim']:.3f} SSIM",
-            f"inversion       {figures['inversion_psnr']:.2f} dB PSNR, {figures['inversion_ssim']:.3f} SSIM",
-            f"reconstruction  {result.reconstruction}",
-        ]
-    print_lines(*lines)
+    print_lines(*preprocess_lines(result))
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        "tokenflow edit configs/dog_to_tiger.yaml",
+        'tokenflow edit configs/dog_to_tiger.yaml "edit.prompt=a jade dog on grass, 3d style" output.dir=outputs/jade',
+        'tokenflow edit clip.mp4 --from "a dog on grass" --to "a tiger on grass" edit.mode=sdedit',
+    )
+)
 def edit(
-    config: ConfigPath,
+    source: Annotated[str, typer.Argument(help="A YAML file; or a clip, with --from and --to.", metavar="CONFIG|CLIP")],
     overrides: Overrides = None,
+    source_prompt: SourcePrompt = None,
+    prompt: Prompt = None,
     seeds: Annotated[
         int | None,
         typer.Option(
@@ -94,19 +112,44 @@ def edit(
     """Both stages: edit the clip; runs stage 1 first if its result is missing."""
     import tokenflow
 
-    settings = tokenflow.load_config(config, overrides or ())
+    settings = _settings(source, source_prompt, prompt, overrides or [])
     with terminal_listener(quiet) as on_event:
         if seeds is not None:
             print_lines(f"{'seeds':<15} {tokenflow.seed_sheet(settings, seeds, on_event=on_event)}")
             return
         result = tokenflow.run(settings, on_event=on_event)
-    written = {
-        "edited": result.video,
-        "comparison": result.comparison,
-        "contact sheet": result.contact_sheet,
-        "report": result.page,
-    }
-    print_lines(*(f"{name:<15} {path}" for name, path in written.items() if path is not None))
+    print_lines(*edit_lines(result))
+
+
+def _settings(source: str, source_prompt: str | None, prompt: str | None, overrides: list[str]) -> "Config":
+    """The configuration of an edit: from a file, or from a clip and two sentences."""
+    from tokenflow.config import load_config
+
+    if source_prompt is not None or prompt is not None:
+        return one_line_config(source, source_prompt, prompt, overrides)
+    refuse_clip(source, overrides)
+    refuse_stray_words(overrides)
+    return load_config(source, overrides)
+
+
+@app.command(
+    epilog=examples(
+        "tokenflow init clip.mp4",
+        'tokenflow init clip.mp4 --from "a dog on grass" --to "a tiger on grass" --output tiger.yaml',
+    )
+)
+def init(
+    clip: Annotated[str, typer.Argument(help="A video, an image, a folder of images, or a pattern.", metavar="CLIP")],
+    source_prompt: SourcePrompt = None,
+    prompt: Prompt = None,
+    output: Annotated[
+        Path | None, typer.Option(help="The YAML file to write; by default named after the clip.", show_default=False)
+    ] = None,
+) -> None:
+    """Write a commented configuration for a clip, to be filled in."""
+    path = output or Path(f"{Path(clip).stem}.yaml")
+    write_configuration(path, clip, source_prompt, prompt)
+    print_lines(str(path))
 
 
 class EngineChoice(StrEnum):
@@ -116,7 +159,13 @@ class EngineChoice(StrEnum):
     ray = "ray"
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        "tokenflow batch configs/batch/three_clips.yaml --dry-run",
+        "tokenflow batch first.yaml second.yaml edit.steps=50 --workers 2",
+        "tokenflow batch shots/ --edit tiger.yaml",
+    )
+)
 def batch(
     sources: Annotated[
         list[str],
@@ -147,7 +196,9 @@ def batch(
     from tokenflow.batch.plan import plan, plan_lines
     from tokenflow.batch.run import DEFAULT_RETRIES, open_engine
 
-    overrides = [word for word in sources if OVERRIDE.match(word) and not glob(word)]
+    is_setting = [bool(OVERRIDE.match(word)) and not glob(word) for word in sources]
+    refuse_stray_sources(sources, is_setting)
+    overrides = list(compress(sources, is_setting))
     names = [word for word in sources if word not in overrides]
     folder = run_dir or Path("runs") / (Path(names[0]).stem if len(names) == 1 and "*" not in names[0] else "batch")
     configs = tokenflow.read_configs(names, overrides, edit=edit)
@@ -155,15 +206,16 @@ def batch(
         open_engine(engine.value, workers, address, gpus, DEFAULT_RETRIES)
         print_lines(*plan_lines(plan(configs, folder)))
         return
-    records = tokenflow.edit_many(
-        configs,
-        workers=workers,
-        engine=engine.value,
-        address=address,
-        gpus=gpus,
-        run_dir=folder,
-        progress=not quiet,
-    )
+    with no_download_bars() if quiet else nullcontext():
+        records = tokenflow.edit_many(
+            configs,
+            workers=workers,
+            engine=engine.value,
+            address=address,
+            gpus=gpus,
+            run_dir=folder,
+            progress=not quiet,
+        )
     print_lines(*_table(records), f"overview  {folder / 'index.html'}")
     if any(record.state != "done" for record in records):
         raise typer.Exit(JOBS_FAILED)
@@ -182,7 +234,12 @@ def _table(records: "list[Record]") -> list[str]:
     return [*lines, summary(records)]
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        'tokenflow generate data/models/mini-sd "a tiger on grass, 3d style"',
+        'tokenflow generate data/models/mini-sd "a bus on a road" --count 4 --seed 7 --output buses.png',
+    )
+)
 def generate(
     model: Annotated[
         str, typer.Argument(help="A folder in diffusers' layout, a .safetensors file, or a Hub id.", metavar="MODEL")
@@ -212,9 +269,9 @@ def generate(
     import tokenflow
 
     width_and_height = None if size is None else _read_size(size)
-    loaded = tokenflow.load_model(model)
-    files = image_files(output, count)
     with terminal_listener(quiet) as on_event:
+        loaded = tokenflow.load_model(model, on_event=on_event)
+        files = image_files(output, count)
         images = tokenflow.generate(
             loaded,
             prompt,
@@ -237,15 +294,33 @@ def _read_size(text: str) -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
-@app.command("config")
+@app.command(
+    "config",
+    epilog=examples(
+        "tokenflow config configs/dog_to_tiger.yaml", "tokenflow config configs/dog_to_tiger.yaml preset=fast"
+    ),
+)
 def show_config(config: ConfigPath, overrides: Overrides = None) -> None:
     """Print the whole resolved configuration."""
     from tokenflow.config import load_config
 
+    refuse_stray_words(overrides or [])
     print_lines(load_config(config, overrides or ()).to_yaml().rstrip("\n"))
 
 
-@app.command()
+@app.command(epilog=examples("tokenflow settings", "tokenflow settings mask", "tokenflow settings edit.pnp"))
+def settings(
+    word: Annotated[
+        str | None, typer.Argument(help="Only settings with this in their name or description.", metavar="WORD")
+    ] = None,
+) -> None:
+    """List all settings: values, default and description of each."""
+    from tokenflow.apps.settings_list import settings_lines
+
+    print_lines(*settings_lines(word))
+
+
+@app.command(epilog=examples("tokenflow schema > tokenflow.schema.json"))
 def schema() -> None:
     """Print the JSON Schema of configuration files, for completion in editors."""
     import json

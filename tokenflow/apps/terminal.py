@@ -17,12 +17,28 @@ def print_lines(*lines: str) -> None:
 
 @contextmanager
 def terminal_listener(quiet: bool) -> Iterator[Listener]:
-    """A listener that draws bars and prints notices; with `quiet`, notices alone."""
+    """A listener that draws bars and prints notices; with `quiet`, notices alone, and downloads draw no bars either."""
     if quiet:
-        yield _print_notice
+        with no_download_bars():
+            yield _print_notice
         return
     with TerminalBars() as bars:
         yield bars
+
+
+@contextmanager
+def no_download_bars() -> Iterator[None]:
+    """Switch off the bars of downloads from the Hub."""
+    from huggingface_hub import utils as hub
+
+    if hub.are_progress_bars_disabled():
+        yield
+        return
+    hub.disable_progress_bars()
+    try:
+        yield
+    finally:
+        hub.enable_progress_bars()
 
 
 @contextmanager

@@ -52,7 +52,8 @@ def read_configs(sources: Iterable[str], overrides: Iterable[str] = (), *, edit:
         BatchError: listing every mistake in every file.
 
     Warns:
-        TokenflowWarning: files in a folder of clips are skipped.
+        TokenflowWarning: files in a folder of clips are skipped, or the `output.dir` of `edit` becomes a folder of
+            folders.
     """
     if isinstance(sources, str):
         raise BatchError(f"expected a list of files or patterns, got {sources!r}; put it in a list")
@@ -69,7 +70,19 @@ def read_configs(sources: Iterable[str], overrides: Iterable[str] = (), *, edit:
         except (ConfigError, BatchError) as error:
             mistakes.setdefault(str(error), [""])
     refuse([_summarise(names) + message for message, names in mistakes.items()])
+    if edit is not None and configs and not any(word.startswith("output.dir=") for word in overrides):
+        _notice_shared_output(edit, configs[0])
     return configs
+
+
+def _notice_shared_output(edit: Path, first: Config) -> None:
+    """Say that results do not go to the `output.dir` that a file names, but into folders in it."""
+    if "dir" in (read_settings(edit).get("output") or {}):
+        folder = first.output.dir
+        notice(
+            f"output.dir of {edit} is shared by its clips: each has a folder in {folder.parent}, such as {folder}; "
+            "set output.dir=… on the command line to choose another"
+        )
 
 
 def _summarise(names: list[str]) -> str:

@@ -20,7 +20,7 @@ from yaml import YAMLError
 from tokenflow.config.renamed import RENAMED_KEYS, rename_dotted, rename_layer, rename_nested
 from tokenflow.config.settings import PRESETS, Config
 from tokenflow.config.suggestions import all_keys, annotation, explain, is_section, key_of, one_line, origin
-from tokenflow.errors import ConfigError
+from tokenflow.errors import ConfigError, looked_in
 
 ENVIRONMENT_PREFIX = "TOKENFLOW_"
 WORDS = "words"
@@ -40,7 +40,13 @@ def load_config(
     Raises:
         ConfigError: listing every mistake, each with its key and what to write instead.
     """
-    return resolve(read_settings(path), overrides, environment, name=str(path))
+    settings = read_settings(path)
+    if "clips" in settings or "edits" in settings:
+        raise ConfigError(
+            f"{path} is a matrix of clips and edits; expected the configuration of one edit: run `tokenflow batch "
+            f"{path}`, or read it with read_configs"
+        )
+    return resolve(settings, overrides, environment, name=str(path))
 
 
 def read_settings(path: str | Path) -> DictConfig:
@@ -133,7 +139,8 @@ def _read(path: Path, seen: tuple[Path, ...]) -> DictConfig:
         raise ConfigError(f"configuration files extend each other in a circle: {chain}; remove one `extends:`")
     if not path.is_file():
         by = f" (named by `extends:` in {seen[-1]})" if seen else ""
-        raise ConfigError(f"configuration file {str(path)!r} not found{by}; see configs/ for examples")
+        remedy = f"did you mean {twin}?" if (twin := _twin(path)).is_file() else "see configs/ for examples"
+        raise ConfigError(f"configuration file {str(path)!r} not found{looked_in(path)}{by}; {remedy}")
     try:
         own = OmegaConf.load(path)
     except (OSError, UnicodeDecodeError) as error:
@@ -149,6 +156,11 @@ def _read(path: Path, seen: tuple[Path, ...]) -> DictConfig:
     if not isinstance(merged, DictConfig):
         raise ConfigError(f"{path}: expected YAML with sections such as clip, model and edit")
     return merged
+
+
+def _twin(path: Path) -> Path:
+    """The same name with the other of YAML's two extensions."""
+    return path.with_suffix(".yml" if path.suffix == ".yaml" else ".yaml")
 
 
 def _with_preset(settings: Any, name: str) -> Any:

@@ -174,10 +174,12 @@ class Inversion(_Section):
         "frame and step. If off, the reconstruction video and its figures in reports are missing.",
     )
     warn_below_psnr: float = Field(
-        22.0,
+        26.0,
         ge=0,
         allow_inf_nan=False,
-        description="Warn if the reconstruction's PSNR is below this, in dB: no edit can be better than it.",
+        description="Warn if the autoencoder alone stays below this PSNR, in dB: the model cannot represent the clip, "
+        "and no edit can be better. A reconstruction below 30 dB is warned of, too, if the inversion is more than 3 dB "
+        "below the autoencoder. 0 for no warning.",
     )
 
 
@@ -438,13 +440,13 @@ class Config(_Section):
 
     def to_yaml(self) -> str:
         """All settings, defaults included, as YAML that `load_config` reads back to an equal `Config`."""
-        return OmegaConf.to_yaml(OmegaConf.create(_escape_references(self.model_dump(mode="json"))))
+        return OmegaConf.to_yaml(OmegaConf.create(escape_references(self.model_dump(mode="json"))))
 
 
-def _escape_references(value: Any) -> Any:
+def escape_references(value: Any) -> Any:
     """Nested settings in which every `${` is escaped, so that OmegaConf reads it literally."""
     if isinstance(value, dict):
-        return {key: _escape_references(each) for key, each in value.items()}
+        return {key: escape_references(each) for key, each in value.items()}
     if isinstance(value, str):  # backslashes count only before a reference
         return re.sub(r"(\\*)\$\{", lambda found: 2 * found[1] + "\\${", value)
     return value

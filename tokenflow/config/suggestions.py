@@ -7,6 +7,7 @@ from typing import Any
 
 from omegaconf.errors import GrammarParseError, InterpolationResolutionError
 from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 
 from tokenflow.config.renamed import former_name
 
@@ -30,7 +31,7 @@ def explain(mistake: Any, settings: Section, origins: Mapping[str, str]) -> str:
         case "extra_forbidden":
             return f"{shown}: unknown; {_suggestion(settings, key)}{source}"
         case "missing":
-            return f"{shown}: missing; it has no default"
+            return f"{shown}: missing; set {shown}=… ({_gist(settings, key)})"
         case "model_type":
             expected = f"expected a section with {', '.join(_names(settings, key))}"
         case _:
@@ -75,6 +76,16 @@ def annotation(settings: Section, key: str) -> Any:
     return found
 
 
+def description(settings: Section, key: str) -> str:
+    """What a setting does."""
+    return _field(settings, key).description or ""
+
+
+def default(settings: Section, key: str) -> Any:
+    """The default of a setting that has one."""
+    return _field(settings, key).default
+
+
 def is_section(kind: Any) -> bool:
     """Whether a type is a section of settings."""
     return isinstance(kind, type) and issubclass(kind, BaseModel)
@@ -107,6 +118,17 @@ def _names(settings: Section, section: str) -> list[str]:
 
 def _last(key: str) -> str:
     return key.rpartition(".")[2]
+
+
+def _field(settings: Section, key: str) -> FieldInfo:
+    section, _, name = key.rpartition(".")
+    return annotation(settings, section).model_fields[name]
+
+
+def _gist(settings: Section, key: str) -> str:
+    """The first sentence of a setting's description."""
+    sentence = description(settings, key).partition(". ")[0].rstrip(".")
+    return sentence[:1].lower() + sentence[1:]
 
 
 def _shown(value: Any) -> str:

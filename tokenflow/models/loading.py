@@ -13,11 +13,12 @@ from diffusers import DiffusionPipeline, StableDiffusionPipeline
 from diffusers.loaders.single_file_utils import SingleFileComponentError
 from diffusers.utils import logging as diffusers_logging
 from huggingface_hub import hf_hub_download, try_to_load_from_cache
+from huggingface_hub import utils as hub
 from torch import nn
 from transformers.utils import logging as transformers_logging
 
-from tokenflow.errors import ModelError, ModelNotFoundError
-from tokenflow.events import notice
+from tokenflow.errors import ModelError, ModelNotFoundError, looked_in
+from tokenflow.events import Listener, notice, progress
 from tokenflow.models.identity import path_fingerprint
 from tokenflow.models.model import Model
 from tokenflow.models.placement import choose_device, choose_dtype
@@ -56,6 +57,7 @@ def load_model(
     revision: str | None = None,
     offload: bool = False,
     tiling: bool = False,
+    on_event: Listener | None = None,
 ) -> Model:
     """The model in a folder in diffusers' layout, in a `.safetensors` file, or under a Hub id.
 
@@ -68,6 +70,8 @@ def load_model(
         revision: branch, tag or commit on the Hub.
         offload: keep idle parts in main memory.
         tiling: encode and decode large images in overlapping tiles, which bounds the autoencoder's memory.
+        on_event: called with `Progress` of the stage `load`, whose label says what is loaded, where and in which
+            precision. Downloads draw the Hub's own bars (`huggingface_hub.utils.disable_progress_bars` stops that).
 
     Raises:
         ModelNotFoundError: there is nothing at `path`, or it is not on the Hub, or the Hub is unreachable.
@@ -90,7 +94,8 @@ def load_model(
             f"the model {path!r} is a pickle, which can run any code when it is opened; "
             "expected .safetensors or a diffusers folder: convert it, or download the safetensors version"
         )
-    with _quiet():
+    label = f"{path} on {where}, {str(precision).removeprefix('torch.')}"
+    with progress("load", 1, on_event, label=label) as advance, _quiet():
         if path.lower().endswith(".safetensors"):
             pipeline, commit = _single_file(path, base, options), None
         else:
@@ -101,6 +106,7 @@ def load_model(
             pipeline.to(where)
         if tiling:
             pipeline.vae.enable_tiling()
+        advance(1)
     return StableDiffusion(
         pipeline,
         read_vocabulary(Path(path)),
@@ -176,14 +182,14 @@ def _has_only_half_precision(folder: Path) -> bool:
 def _from_hub(name: str, revision: str | None, options: dict[str, Any]) -> tuple[Any, str]:
     """The pipeline of a Hub id, and the commit that it was loaded from."""
     if not HUB_ID.fullmatch(name):
-        raise ModelNotFoundError(f"there is no folder {name!r}; {PLACES}")
+        raise ModelNotFoundError(f"there is no folder {name!r}{looked_in(name)}; {PLACES}")
     try:
         index = Path(hf_hub_download(name, INDEX, revision=revision))
         _check_family(name, index)
         return _download(name, revision, options), index.parent.name
     except OSError as error:
         raise ModelNotFoundError(
-            f"there is no model {name!r}: there is no such folder, and {hub_reason(error)}; {PLACES}"
+            f"there is no model {name!r}: there is no such folder{looked_in(name)}, and {hub_reason(error)}; {PLACES}"
         ) from error
     except UNUSABLE as error:
         if isinstance(error, ModelError):
@@ -202,7 +208,7 @@ def _download(name: str, revision: str | None, options: dict[str, Any]) -> Any:
 
 def _single_file(path: str, base: str | None, options: dict[str, Any]) -> Any:
     if not Path(path).is_file():
-        raise ModelNotFoundError(f"there is no model file {path!r}; set model.path")
+        raise ModelNotFoundError(f"there is no model file {path!r}{looked_in(path)}; set model.path")
     settings = {key: value for key, value in options.items() if key != "use_safetensors"}
     try:
         return StableDiffusionPipeline.from_single_file(path, config=base, **settings)
@@ -266,13 +272,15 @@ def _check_weights(path: str, pipeline: Any) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence the progress bars and the advice of the loading libraries, and restore both."""
+    """Silence the bars and the advice of the loading libraries, but not the Hub's bars; restore all of them."""
     bars = [
         (diffusers_logging, diffusers_logging.is_progress_bar_enabled()),
         (transformers_logging, transformers_logging.is_progress_bar_enabled()),
     ]
+    hub_draws = not hub.are_progress_bars_disabled()
     for library, _ in bars:
         library.disable_progress_bar()
+    _draw_hub_bars(hub_draws)  # transformers switches them with its own
     verbosity = diffusers_logging.get_verbosity()
     diffusers_logging.set_verbosity_error()
     try:
@@ -282,3 +290,11 @@ def _quiet() -> Iterator[None]:
         for library, enabled in bars:
             if enabled:
                 library.enable_progress_bar()
+        _draw_hub_bars(hub_draws)
+
+
+def _draw_hub_bars(wanted: bool) -> None:
+    if wanted:
+        hub.enable_progress_bars()
+    else:
+        hub.disable_progress_bars()

@@ -35,6 +35,7 @@ from tokenflow.pipeline.reconstruction import (
     checked_reconstruction,
     notice_poor_reconstruction,
 )
+from tokenflow.pipeline.stages import NumberedStages, stage_1, work
 from tokenflow.pipeline.validation import check_type
 from tokenflow.pipeline.wiring import build_guidance
 from tokenflow.profiling import Stopwatch
@@ -109,8 +110,10 @@ def preprocess(
     check_type("preprocess", config, Config, "load_config(path) reads one from a file")
     with listening(on_event):
         clip = open_clip(config)
-        model = model or open_model(config.model)
-        source, stored, content = invert_stored(config, clip, model, Stopwatch(model.device), on_event, cancel)
+        model = model or open_model(config.model, on_event)
+        stored = open_inversion_of(config, clip, model)
+        on_event = _numbered(config, stored, model, [], on_event)
+        source, content = invert_stored(config, clip, model, stored, Stopwatch(model.device), on_event, cancel)
     made = None if content is None else stored.folder / RECONSTRUCTION
     return PreprocessResult(stored.folder, source.frame_count, made, content)
 
@@ -140,15 +143,17 @@ def run(
         clip = open_clip(config)
         results.check_encoding(config.output, clip, clip.size, folder)
         with watch.stage("load"):
-            model = model or open_model(config.model)
+            model = model or open_model(config.model, on_event)
         working = working_size(clip, model.native_size, model.size_multiple, config.clip.size)
         written = results.written_size(clip, working, config.clip.resize)
         if written != clip.size:
             results.check_encoding(config.output, clip, written, folder)
         check_edit(config.edit, model)
         score = open_score(config, model.device)
+        stored = open_inversion_of(config, clip, model)
+        on_event = _numbered(config, stored, model, ["edit", "decode"], on_event)
         with watch.stage("preprocess"):
-            source, stored, content = invert_stored(config, clip, model, Stopwatch(model.device), on_event, cancel)
+            source, content = invert_stored(config, clip, model, stored, Stopwatch(model.device), on_event, cancel)
         metrics = open_metrics(config, source, None if content is None else stored.folder / LOSSLESS, score)
         checkpoint = Checkpoint(config.output.dir, folder, digest_of(config.edit, stored, model))
         _edit(config, source, folder, checkpoint, metrics, watch, on_event)
@@ -174,7 +179,7 @@ def open_result(folder: str | Path) -> EditResult:
     return _result(config.model_copy(update={"output": output}), content)
 
 
-def open_model(settings: ModelSettings) -> Model:
+def open_model(settings: ModelSettings, on_event: Listener | None = None) -> Model:
     """The model that a configuration names."""
     return load_model(
         settings.path,
@@ -184,6 +189,7 @@ def open_model(settings: ModelSettings) -> Model:
         revision=settings.revision,
         offload=settings.offload,
         tiling=settings.tiling,
+        on_event=on_event,
     )
 
 
@@ -233,13 +239,34 @@ def check_edit(edit: Edit, model: Model) -> None:
         model.load_control(edit.controlnet.path)
 
 
-def invert_stored(
-    config: Config, clip: Video, model: Model, watch: Stopwatch, on_event: Listener | None, cancel: Cancel | None
-) -> tuple[InvertedClip, StoredInversion, dict[str, Any] | None]:
-    """The inverted clip, where it is stored, and the report of its check."""
-    options = inversion_options(config)
-    inversion = open_stored(clip, model.fingerprint, options, config.trajectories.dir)
+def open_inversion_of(config: Config, clip: Video, model: Model) -> StoredInversion:
+    """The stored inversion of a clip, complete or not."""
+    inversion = open_stored(clip, model.fingerprint, inversion_options(config), config.trajectories.dir)
     inversion.check_parts()
+    return inversion
+
+
+def _numbered(
+    config: Config, inversion: StoredInversion, model: Model, after: list[str], on_event: Listener | None
+) -> Listener | None:
+    """The listener, with stages numbered: those that stage 1 still needs, and those after it."""
+    if on_event is None:
+        return None
+    stages = stage_1(inversion, model.schedule.clean, config.inversion.check) + after
+    return NumberedStages(stages, work(config.inversion, config.edit), on_event)
+
+
+def invert_stored(
+    config: Config,
+    clip: Video,
+    model: Model,
+    inversion: StoredInversion,
+    watch: Stopwatch,
+    on_event: Listener | None,
+    cancel: Cancel | None,
+) -> tuple[InvertedClip, dict[str, Any] | None]:
+    """The inverted clip, and the report of its check."""
+    options = inversion_options(config)
     source = complete_inversion(
         inversion,
         clip,
@@ -251,10 +278,10 @@ def invert_stored(
         cancel=cancel,
     )
     if not config.inversion.check:
-        return source, inversion, None
+        return source, None
     content = checked_reconstruction(source, inversion, options.batch_size, watch, on_event, cancel)
     notice_poor_reconstruction(content["reconstruction"], config.inversion.warn_below_psnr)
-    return source, inversion, content
+    return source, content
 
 
 def _edit(

@@ -11,7 +11,7 @@ from tokenflow.events import Cancel, Listener, listening, notice
 from tokenflow.models.model import Model
 from tokenflow.modes.source import InvertedClip
 from tokenflow.pipeline.editing import decode, sample_edit
-from tokenflow.pipeline.job import check_edit, invert_stored, open_clip, open_model
+from tokenflow.pipeline.job import check_edit, invert_stored, open_clip, open_inversion_of, open_model
 from tokenflow.pipeline.output import SIGNATURE, sheet_path
 from tokenflow.pipeline.wiring import build_guidance
 from tokenflow.profiling import Stopwatch
@@ -49,7 +49,8 @@ def seed_sheet(
         clip = open_clip(config)
         model = model or open_model(config.model)
         check_edit(config.edit, model)
-        source, _, _ = invert_stored(config, clip, model, Stopwatch(model.device), on_event, cancel)
+        stored = open_inversion_of(config, clip, model)
+        source, _ = invert_stored(config, clip, model, stored, Stopwatch(model.device), on_event, cancel)
         _notice_alike(config.edit)
         shown = sheet_frames(source.frame_count)
         rows = {f"source: {config.clip.prompt}": list(source.frames[shown])}

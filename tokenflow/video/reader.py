@@ -9,7 +9,7 @@ from itertools import chain, islice
 from os import PathLike
 from pathlib import Path
 
-from tokenflow.errors import ClipError, ClipNotFoundError, TokenflowError
+from tokenflow.errors import ClipError, ClipNotFoundError, TokenflowError, looked_in
 from tokenflow.video.colour import Converter, RGBImage
 from tokenflow.video.container import open_video
 from tokenflow.video.decoder import DecodedFrame, Decoder
@@ -169,7 +169,7 @@ def _open(path: Path) -> Decoder:
             raise ClipError(f"{path} is a folder without images; expected a video or images ({suffixes})")
         if path.exists():
             raise ClipError(f"{path} is a pipe or a device; expected a regular file (it is read more than once)")
-        raise ClipNotFoundError(f"there is no clip at {path}; check the path")
+        raise ClipNotFoundError(f"there is no clip at {path}{looked_in(path)}; check the path")
 
 
 @contextmanager

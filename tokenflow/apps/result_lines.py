@@ -1,0 +1,63 @@
+"""What `tokenflow preprocess` and `tokenflow edit` print when they are done."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tokenflow.pipeline import EditResult, PreprocessResult
+
+FIGURES = (
+    ("warp_error_e3", "warp error", "× 10⁻³"),
+    ("detail", "detail", "× the source's"),
+    ("change", "change", "grey levels of 255"),
+)
+"""Figures of an edit: name in report.json, name and unit on the terminal."""
+
+
+def preprocess_lines(result: "PreprocessResult") -> list[str]:
+    """What stage 1 found, and where it is."""
+    lines = {"frames": str(result.frame_count)}
+    if result.report is None:
+        lines["inversion"] = str(result.folder)
+    else:
+        lines |= _reconstruction(result.report["reconstruction"])
+        lines["video"] = str(result.reconstruction)
+    return _aligned(lines)
+
+
+def edit_lines(result: "EditResult") -> list[str]:
+    """What was found and how long it took, then the files."""
+    report = result.report
+    metrics = report["metrics"]
+    lines = _reconstruction(metrics["reconstruction"]) if "reconstruction" in metrics else {}
+    for key, name, unit in FIGURES:
+        if key in metrics:
+            lines[name] = f"{_beside_others(metrics[key])} {unit}"
+    lines["time"] = f"{sum(report['seconds'].values()):.0f} s"
+    files = {
+        "edited": result.video,
+        "comparison": result.comparison,
+        "contact sheet": result.contact_sheet,
+        "report": result.page,
+    }
+    return _aligned(lines | {name: str(path) for name, path in files.items() if path is not None})
+
+
+def _reconstruction(figures: Mapping[str, float]) -> dict[str, str]:
+    """How well autoencoder and inversion represent the source."""
+    return {
+        "autoencoder": f"{figures['autoencoder_psnr']:.2f} dB PSNR, {figures['autoencoder_ssim']:.3f} SSIM",
+        "reconstruction": f"{figures['inversion_psnr']:.2f} dB PSNR, {figures['inversion_ssim']:.3f} SSIM",
+    }
+
+
+def _beside_others(values: Mapping[str, Any]) -> str:
+    """A figure of the edit, with those of reconstruction and source in brackets."""
+    edit = values.get("edit", values.get("whole"))
+    others = ", ".join(f"{name} {values[name]:.3g}" for name in ("reconstruction", "source") if name in values)
+    return f"{edit:.3g} ({others})" if others else f"{edit:.3g}"
+
+
+def _aligned(lines: Mapping[str, str]) -> list[str]:
+    width = max(map(len, lines))
+    return [f"{name:<{width}}  {text}" for name, text in lines.items()]

@@ -1,0 +1,105 @@
+"""The stages of a run, known before it begins: which number each has, and how long all of them will take."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from tokenflow.config import Edit
+from tokenflow.config import Inversion as InversionSettings
+from tokenflow.diffusion.levels import Level
+from tokenflow.events import Event, Listener, Progress
+from tokenflow.pipeline.reconstruction import is_checked
+from tokenflow.pipeline.wiring import DEFAULT_INTERVAL
+from tokenflow.store.inversions import StoredInversion
+
+NETWORK, AUTOENCODER = "network", "autoencoder"
+
+STAGES = {
+    "read": None,
+    "encode": AUTOENCODER,
+    "invert": NETWORK,
+    "reconstruct": NETWORK,
+    "compare": AUTOENCODER,
+    "edit": NETWORK,
+    "decode": AUTOENCODER,
+}
+"""In their order, with what each spends its time on; reading takes next to none."""
+
+DECODING = 2.0
+"""Time to decode a frame, of that to encode it."""
+
+
+def stage_1(inversion: StoredInversion, clean: Level, check: bool) -> list[str]:
+    """The stages that an inversion and its check still need."""
+    stages = []
+    if not inversion.complete:
+        stages += [] if inversion.has_frames else ["read"]
+        stages += [] if clean in inversion.levels else ["encode"]
+        stages.append("invert")
+    if check and not is_checked(inversion):
+        stages += ["reconstruct", "compare"]
+    return stages
+
+
+def work(inversion: InversionSettings, edit: Edit) -> dict[str, float]:
+    """Work of each stage per frame: network calls, or encoded frames, of which a decoded one counts as `DECODING`."""
+    return {
+        "read": 0.0,
+        "encode": 1.0,
+        "invert": float(inversion.steps * inversion.iterations),
+        "reconstruct": float(inversion.steps),
+        "compare": 2 * DECODING,
+        "edit": edit_calls(edit),
+        "decode": DECODING,
+    }
+
+
+def edit_calls(edit: Edit) -> float:
+    """Network calls per frame of an edit: keyframes at every step, other frames where the edit is not propagated."""
+    taken = edit.sdedit.strength if edit.mode == "sdedit" else 1.0
+    # conditional and unconditional, and the source's for its features, or the ControlNet's
+    full = 2 + {"pnp": 1.0, "sdedit": 0.0, "controlnet": 1.0}[edit.mode]
+    if edit.propagation == "none":
+        return edit.steps * taken * full
+    keyframes = 1 / (edit.keyframe_interval or DEFAULT_INTERVAL)
+    late = min(1 - edit.propagate_edit_until, taken)
+    branches = 1 if edit.guidance == "propagated" else 2
+    return edit.steps * (taken * keyframes * full + late * (1 - keyframes) * branches)
+
+
+class NumberedStages:
+    """A listener that adds to `Progress` the number of its stage and the time left of the whole run.
+
+    Time per unit of work is learnt from the stages that have run; until then the time left is unknown.
+
+    Args:
+        stages: those of the run, in order. Others pass unchanged.
+        work: of each stage.
+        on_event: receives the events.
+    """
+
+    def __init__(self, stages: Sequence[str], work: Mapping[str, float], on_event: Listener) -> None:
+        self._stages = list(stages)
+        self._work = work
+        self._on_event = on_event
+        self._speed: dict[str | None, float] = {None: 0.0}
+
+    def __call__(self, event: Event) -> None:
+        """Pass an event on."""
+        if isinstance(event, Progress) and event.stage in self._stages:
+            place = self._stages.index(event.stage)
+            self._learn(event)
+            left = self._seconds_left(event, self._stages[place + 1 :])
+            event = replace(event, number=place + 1, stages=len(self._stages), run_seconds_left=left)
+        self._on_event(event)
+
+    def _learn(self, event: Progress) -> None:
+        """Seconds per unit of work, from a stage that is under way."""
+        if event.seconds_left and event.total and self._work[event.stage]:
+            seconds = event.seconds_left * event.total / (event.total - event.done)
+            self._speed[STAGES[event.stage]] = seconds / self._work[event.stage]
+
+    def _seconds_left(self, event: Progress, later: Sequence[str]) -> float | None:
+        stages = later if event.seconds_left is not None else [event.stage, *later]
+        speeds = [self._speed.get(STAGES[stage]) for stage in stages]
+        seconds = [self._work[stage] * speed for stage, speed in zip(stages, speeds, strict=True) if speed is not None]
+        return sum(seconds, event.seconds_left or 0.0) if len(seconds) == len(stages) else None
