@@ -1,6 +1,7 @@
 """What the folders promise: one direction of imports, a docstring a module, layers' names only behind models/."""
 
 import ast
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,31 @@ def imported_rooms(path: Path) -> set[str]:
     return rooms
 
 
+def module_name(path: Path) -> str:
+    return ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__")
+
+
+def imported_modules(code: str, known: set[str]) -> set[str]:
+    """The known modules that some code imports, wherever it does."""
+    modules = set()
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.ImportFrom):
+            within = [f"{node.module}.{alias.name}" for alias in node.names]
+            modules |= {name if name in known else node.module for name in within}
+        elif isinstance(node, ast.Import):
+            modules |= {alias.name for alias in node.names}
+    return modules & known
+
+
+def cycle(codes: dict[str, str]) -> list[str]:
+    """Modules of which each is imported by the next, the last again by the first; empty if there are none."""
+    try:
+        TopologicalSorter({name: imported_modules(code, set(codes)) for name, code in codes.items()}).prepare()
+    except CycleError as error:
+        return error.args[1]
+    return []
+
+
 def opens_text(call: ast.Call) -> bool:
     """Whether a call opens, reads or writes a file as text."""
     called = ast.unparse(call.func)
@@ -74,6 +100,22 @@ def test_a_file_imports_only_from_above(path: Path) -> None:
     own = ORDER.index(room(path))
     later = {name for name in imported_rooms(path) if ORDER.index(name) > own}
     assert not later, f"{path.name} imports {later} from below"
+
+
+@pytest.mark.parametrize("name", ORDER)
+def test_no_files_of_a_room_import_each_other_in_a_circle(name: str) -> None:
+    assert not cycle({module_name(path): path.read_text(encoding="utf-8") for path in MODULES if room(path) == name})
+
+
+def test_a_circle_of_imports_is_found() -> None:
+    codes = {
+        "a.b": "from a import c",
+        "a.c": "def late():\n    from a.d import D",
+        "a.d": "import a.b",
+        "a": "import a.b",
+    }
+    assert set(cycle(codes)) == {"a.b", "a.c", "a.d"}
+    assert not cycle(codes | {"a.d": "import a"} | {"a": ""})
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))

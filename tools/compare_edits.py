@@ -3,11 +3,13 @@
     python -m tools.compare_edits d62ee0e --set edit.sdedit.strength=0.76
 
 Both sides run on this machine, on the same number of threads, from their own working tree, and write lossless video.
-Exits with status 1 if any frame differs. Results are kept in `--work`, and a side that is there is not run again.
+Exits with status 1 if any frame differs. The checkout and the results of the other commit are kept in `--work`, in a
+folder named after its full hash, and not made again; this side always runs again.
 """
 
 import argparse
 import os
+import shutil
 import subprocess
 import sys
 from itertools import zip_longest
@@ -23,9 +25,14 @@ CONFIGS = ("dog_to_tiger", "dog_on_snow_controlnet", "dog_to_golden_dog_sdedit",
 LOSSLESS = ("output.codec=ffv1", "output.container=mkv")
 
 
-def checked_out(commit: str, work: Path) -> Path:
-    """A working tree of the commit."""
-    tree = work / "tree"
+def commit_hash(commit: str) -> str:
+    """The full hash of a commit, which may be named by a branch, a tag or a shorter hash."""
+    command = ["git", "rev-parse", "--verify", "--end-of-options", f"{commit}^{{commit}}"]
+    return subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
+
+
+def checked_out(commit: str, tree: Path) -> Path:
+    """A working tree of the commit, made if it is missing."""
     if not tree.exists():
         subprocess.run(["git", "worktree", "add", "--detach", str(tree), commit], cwd=ROOT, check=True)
     return tree
@@ -60,21 +67,21 @@ def _frames(path: Path) -> "list[np.ndarray]":
         return [frame.to_ndarray(format="gbrp") for frame in container.decode(video=0)]
 
 
-def main() -> None:
+def main(words: list[str] | None = None) -> None:
     """Compare each configuration and print one line per comparison."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("commit", help="what to compare with")
     parser.add_argument("--configs", nargs="+", default=CONFIGS, metavar="NAME")
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="settings of this side only")
     parser.add_argument("--work", type=Path, default=Path("runs/compare_edits"))
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(words)
     work = arguments.work.resolve()
-    tree = checked_out(arguments.commit, work)
+    commit = commit_hash(arguments.commit)
+    tree, theirs, ours = checked_out(commit, work / commit / "tree"), work / commit / "results", work / "ours"
+    shutil.rmtree(ours, ignore_errors=True)  # the code or the settings may have changed since
     failed = False
     for config in arguments.configs:
-        theirs = run_edit(tree, config, work / "theirs", [])
-        ours = run_edit(ROOT, config, work / "ours", arguments.set)
-        difference = compare(theirs, ours)
+        difference = compare(run_edit(tree, config, theirs, []), run_edit(ROOT, config, ours, arguments.set))
         failed |= bool(difference)
         print(f"{config:<30} {difference or 'identical'}", flush=True)
     sys.exit(failed)

@@ -76,7 +76,7 @@ def test_a_file_that_cannot_be_written_is_an_error_before_the_work(
 ) -> None:
     (tmp_path / "folder.png").mkdir()
     (tmp_path / "file").touch()
-    monkeypatch.setattr(tokenflow, "generate", lambda *_, **__: pytest.fail("images were made"))
+    monkeypatch.setattr(tokenflow, "load_model", lambda *_, **__: pytest.fail("the model was loaded"))
     assert status("generate", model, "a dog", "--output", str(tmp_path / output), "--quiet") == 2
     shown = capsys.readouterr().err
     assert shown.startswith("error: ")
@@ -91,7 +91,26 @@ def test_a_missing_model_is_an_error_that_leaves_no_folder(tmp_path: Path, capsy
     assert not list(tmp_path.iterdir())
 
 
+def test_device_and_precision_are_those_of_the_model(
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    load, loaded = tokenflow.load_model, []
+    monkeypatch.setattr(
+        tokenflow, "load_model", lambda *a, **k: loaded.append((k["device"], k["dtype"])) or load(*a, **k)
+    )
+    arguments = ["generate", model, "a dog", "--output", str(tmp_path / "dog.png"), "--steps", "1", "--quiet"]
+    assert status(*arguments, "--device", "cpu", "--dtype", "bfloat16") == 0
+    assert loaded == [("cpu", "bfloat16")]
+    capsys.readouterr()
+    assert status(*arguments, "--dtype", "int8") == 2
+    assert "expected auto, float32, float16, bfloat16" in capsys.readouterr().err
+
+
 def test_defaults_are_those_of_the_library() -> None:
     command, function = inspect.signature(cli.generate).parameters, inspect.signature(tokenflow.generate).parameters
     names = {"negative_prompt", "size", "steps", "guidance_scale", "seed", "count"}
     assert {name: command[name].default for name in names} == {name: function[name].default for name in names}
+    load = inspect.signature(tokenflow.load_model).parameters
+    assert {name: command[name].default for name in ("device", "dtype")} == {
+        name: load[name].default for name in ("device", "dtype")
+    }

@@ -1,6 +1,7 @@
 """Both stages on a tiny Stable Diffusion and a clip made here, as a caller uses them."""
 
 import json
+import os
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -317,6 +318,28 @@ def test_another_edit_of_the_same_clip_shares_the_inversion(material: Path, tmp_
 def test_what_an_inversion_depends_on_gives_another_one(change: str, material: Path, tmp_path: Path) -> None:
     one, other = configured(material, tmp_path), configured(material, tmp_path, change)
     assert find_inversion(one).folder != find_inversion(other).folder
+
+
+def test_a_clip_that_is_replaced_between_the_stages_is_inverted_again(material: Path, tmp_path: Path) -> None:
+    clip = tmp_path / "clip.mp4"
+
+    def write(step: int) -> None:
+        with VideoWriter(clip, width=24, height=16, rate=10, quality=0) as video:
+            for picture in moving_square(FRAMES, step=step):
+                video.write(picture)
+        os.utime(clip, (0, 0))
+
+    config = configured(material, tmp_path, f"clip.path={clip}")
+    write(1)
+    before = tokenflow.preprocess(config)
+    write(2)
+    edited = tokenflow.run(config)
+    expected = tokenflow.run(configured(material, tmp_path / "apart", f"clip.path={clip}"))
+    assert find_inversion(config).folder != before.folder
+    assert np.array_equal(edited.frames, expected.frames)
+    assert edited.report["metrics"] == expected.report["metrics"]
+    write(1)
+    assert tokenflow.preprocess(config) == before
 
 
 def test_a_poor_reconstruction_warns_with_figure_threshold_and_remedy(material: Path, tmp_path: Path) -> None:

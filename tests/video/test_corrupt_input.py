@@ -31,6 +31,15 @@ def test_files_that_are_not_videos(tmp_path, content):
             function(tmp_path / "clip.mp4")
 
 
+@pytest.mark.parametrize("suffix", ["txt", "nfo", "ans", "bin", "idf"])
+def test_a_text_is_not_a_video_of_a_terminal(tmp_path, suffix):
+    path = tmp_path / f"clip.{suffix}"
+    path.write_text("a text\n" * 200, encoding="utf-8")
+    for function in (probe, read):
+        with pytest.raises(ClipError, match=rf"clip\.{suffix} cannot be read \(.*expected a video file"):
+            function(path)
+
+
 @pytest.mark.parametrize(
     "content",
     [

@@ -20,6 +20,7 @@ from tokenflow.apps.result_lines import edit_lines, preprocess_lines
 from tokenflow.apps.stdio import standard_streams
 from tokenflow.apps.terminal import no_download_bars, one_line_warnings, print_lines, terminal_listener
 from tokenflow.apps.words import refuse_stray_sources, refuse_stray_words
+from tokenflow.config import Edit, Model
 
 if TYPE_CHECKING:
     from tokenflow.batch import Record
@@ -42,6 +43,9 @@ OVERRIDE = re.compile(r"[a-z_]+(\.[a-z_]+)*=")
 
 TAKE_SETTINGS = ("preprocess", "edit", "batch", "config")
 """Commands with settings among their arguments."""
+
+EDIT_DEFAULTS = Edit(prompt="")
+MODEL_DEFAULTS = Model(path="unset")
 
 SIZE = re.compile(r"([1-9]\d{0,4})[x×]([1-9]\d{0,4})")
 
@@ -256,22 +260,31 @@ def generate(
             metavar="WIDTHxHEIGHT",
         ),
     ] = None,
-    steps: Annotated[int, typer.Option(help="Sampling steps.", min=1)] = 25,
+    steps: Annotated[int, typer.Option(help="Sampling steps.", min=1)] = EDIT_DEFAULTS.steps,
     guidance_scale: Annotated[
         float, typer.Option(help="How strongly to follow the prompt; 1 turns guidance off.", min=1)
-    ] = 4.0,
+    ] = EDIT_DEFAULTS.guidance_scale,
     negative_prompt: Annotated[str, typer.Option(help="What to steer away from.", show_default=False)] = "",
-    seed: Annotated[int, typer.Option(help="Of the initial noise: same seed, same images.", min=0)] = 0,
+    seed: Annotated[
+        int, typer.Option(help="Of the initial noise: same seed, same images.", min=0)
+    ] = EDIT_DEFAULTS.seed,
     count: Annotated[int, typer.Option(help="Number of images.", min=1)] = 1,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:N or mps; auto takes CUDA, then MPS, then the CPU.")] = (
+        MODEL_DEFAULTS.device
+    ),
+    dtype: Annotated[
+        str,
+        typer.Option(help="float32, float16 or bfloat16; auto takes float16 on CUDA, on a CPU whichever is fast."),
+    ] = MODEL_DEFAULTS.dtype,
     quiet: Quiet = False,
 ) -> None:
     """Make images from a prompt, with the sampler that edits use."""
     import tokenflow
 
     width_and_height = None if size is None else _read_size(size)
+    files = image_files(output, count)
     with terminal_listener(quiet) as on_event:
-        loaded = tokenflow.load_model(model, on_event=on_event)
-        files = image_files(output, count)
+        loaded = tokenflow.load_model(model, device=device, dtype=dtype, on_event=on_event)
         images = tokenflow.generate(
             loaded,
             prompt,

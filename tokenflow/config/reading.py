@@ -112,7 +112,10 @@ def _resolved(settings: Any, origins: Mapping[str, str], mistakes: dict[str, str
             if not key or key in mistakes:
                 raise
             mistakes[key] = one_line(error) + origin(key, origins)
-            OmegaConf.update(settings, key, "")
+            try:
+                OmegaConf.update(settings, key, "")
+            except IndexError:  # OmegaConf cannot address keys such as "." and "[x"
+                raise error from None
 
 
 @contextmanager

@@ -40,6 +40,9 @@ _UNTIMED_FORMATS = {"h264", "hevc", "m4v", "mpegvideo", "obu"}
 _SILENTLY_TRUNCATED_FORMATS = {"matroska"}
 """Formats of which FFmpeg does not report the truncation."""
 
+_TEXT_FORMATS = {"tty", "bin", "xbin", "adf", "idf"}
+"""Text that FFmpeg renders as a terminal would; it takes any file of certain suffixes for it, such as .txt and .bin."""
+
 _DURATION_TOLERANCE = Fraction(1, 5)
 """Seconds by which the duration in a header may exceed the actual one."""
 
@@ -56,6 +59,8 @@ def open_input(path: Path) -> Iterator[InputContainer]:
     try:
         options = {"protocol_whitelist": "file"}
         with av.open(f"file:{path}", "r", container_options=options, metadata_errors="replace") as container:
+            if container.format.name in _TEXT_FORMATS:
+                raise ClipError(f"{path} cannot be read (it holds text); expected a video file")
             yield container
     except av.FFmpegError as error:
         raise ClipError(f"{path} cannot be read ({error_text(error)}); expected a video file") from error
