@@ -54,7 +54,9 @@ def disk_space(config: Config) -> DiskSpace:
     clip = config.clip
     sample = [each.image for each in islice(read_frames(clip.path, start=clip.start, every=clip.every), SAMPLE)]
     working = [resize(image, width, height, clip.resize) for image in sample]
-    edited = [restore(image, *each.shape[1::-1], clip.resize) for image, each in zip(working, sample, strict=True)]
+    edited = [
+        restore(image, each.shape[1], each.shape[0], clip.resize) for image, each in zip(working, sample, strict=True)
+    ]
     checked = (
         _video_bytes(working, frames) + _video_bytes(working, frames, codec="ffv1") if config.inversion.check else 0
     )

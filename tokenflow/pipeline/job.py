@@ -110,7 +110,7 @@ def preprocess(
         clip = _open_clip(config)
         model = model or open_model(config.model, on_event)
         stored = _open_inversion(config, clip, model)
-        on_event = _numbered(config, stored, model, [], on_event)
+        on_event = _numbered(config, stored, [], on_event)
         source, content = _invert(config, clip, model, stored, Stopwatch(model.device), on_event, cancel)
     made = None if content is None else stored.folder / RECONSTRUCTION
     return PreprocessResult(stored.folder, source.frame_count, made, content)
@@ -147,7 +147,7 @@ def run(
             model.load_control(config.edit.controlnet.path)  # says what is wrong with it before the inversion
         score = open_score(config, model.device)
         stored = _open_inversion(config, clip, model)
-        on_event = _numbered(config, stored, model, ["edit", "decode"], on_event)
+        on_event = _numbered(config, stored, ["edit", "decode"], on_event)
         with watch.stage("preprocess"):
             source, content = _invert(config, clip, model, stored, Stopwatch(model.device), on_event, cancel)
         metrics = open_metrics(config, source, None if content is None else stored.folder / LOSSLESS, score)
@@ -219,12 +219,12 @@ def _open_inversion(config: Config, clip: Video, model: Model) -> StoredInversio
 
 
 def _numbered(
-    config: Config, inversion: StoredInversion, model: Model, after: list[str], on_event: Listener | None
+    config: Config, inversion: StoredInversion, after: list[str], on_event: Listener | None
 ) -> Listener | None:
     """The listener, with stages numbered: those that stage 1 still needs, and those after it."""
     if on_event is None:
         return None
-    stages = stage_1(inversion, model.schedule.clean, config.inversion.check) + after
+    stages = stage_1(inversion, config.inversion.check) + after
     return NumberedStages(stages, work(config.inversion, config.edit), on_event)
 
 
