@@ -20,7 +20,7 @@ import tokenflow
 from tests.batch.conftest import Configure
 from tokenflow import Record
 from tokenflow.batch import worker
-from tokenflow.batch.plan import BYTES_PER_PIXEL, plan, plan_lines
+from tokenflow.batch.plan import plan, plan_lines
 from tokenflow.config import Config
 from tokenflow.errors import BatchError, Cancelled
 from tokenflow.events import Event, Notice, Progress
@@ -352,7 +352,5 @@ def test_the_disk_space_of_an_inversion_is_estimated_well(configure: Configure, 
     run(configs, tmp_path)
     kept = [path for path in (tmp_path / "trajectories").rglob("*") if path.suffix in (".safetensors", ".rgb")]
     taken = sum(path.stat().st_size for path in kept)
-    pixels = sum(path.stat().st_size for path in kept if path.suffix == ".rgb") / 3
-    estimated = new.bytes - shared.bytes - BYTES_PER_PIXEL["ffv1"] * pixels  # a rough estimate
-    # Each file of latents has a header of a hundred bytes or so, which only matters at this size.
-    assert taken - 200 * len(kept) <= estimated <= taken
+    # Each file of latents has a header of a hundred bytes or so, and videos have theirs: they matter at this size only.
+    assert taken - 200 * len(kept) <= new.bytes - shared.bytes <= taken + 10_000

@@ -111,12 +111,20 @@ def edit(
             help="Edit from so many seeds, edit.seed and up, and write only an image of all, seeds.png.", min=1
         ),
     ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print what would be done, and the time, memory and disk space it takes.")
+    ] = False,
     quiet: Quiet = False,
 ) -> None:
     """Both stages: edit the clip; runs stage 1 first if its result is missing."""
     import tokenflow
 
     settings = _settings(source, source_prompt, prompt, overrides or [])
+    if dry_run:
+        from tokenflow.apps.dry_run import dry_run_lines
+
+        print_lines(*dry_run_lines(settings))
+        return
     with terminal_listener(quiet) as on_event:
         if seeds is not None:
             print_lines(f"{'seeds':<15} {tokenflow.seed_sheet(settings, seeds, on_event=on_event)}")

@@ -22,7 +22,7 @@ def preprocess_lines(result: "PreprocessResult") -> list[str]:
     else:
         lines |= _reconstruction(result.report["reconstruction"])
         lines["video"] = str(result.reconstruction)
-    return _aligned(lines)
+    return aligned(lines)
 
 
 def edit_lines(result: "EditResult") -> list[str]:
@@ -40,7 +40,7 @@ def edit_lines(result: "EditResult") -> list[str]:
         "contact sheet": result.contact_sheet,
         "report": result.page,
     }
-    return _aligned(lines | {name: str(path) for name, path in files.items() if path is not None})
+    return aligned(lines | {name: str(path) for name, path in files.items() if path is not None})
 
 
 def _reconstruction(figures: Mapping[str, float]) -> dict[str, str]:
@@ -58,6 +58,7 @@ def _beside_others(values: Mapping[str, Any]) -> str:
     return f"{edit:.3g} ({others})" if others else f"{edit:.3g}"
 
 
-def _aligned(lines: Mapping[str, str]) -> list[str]:
+def aligned(lines: Mapping[str, str]) -> list[str]:
+    """Lines of a name and a text each, the texts one below the other."""
     width = max(map(len, lines))
     return [f"{name:<{width}}  {text}" for name, text in lines.items()]

@@ -1,6 +1,5 @@
 """The plan of a batch, for `--dry-run`: which jobs would run, which inversions they need, and how much disk space."""
 
-import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,15 +9,8 @@ from tokenflow.batch.jobs import Job, as_jobs, check
 from tokenflow.batch.record import RunFolder, is_done
 from tokenflow.config import Config
 from tokenflow.errors import TokenflowError
-from tokenflow.models.sizes import sizes_of
+from tokenflow.pipeline.disk_space import disk_space, format_bytes, free_bytes
 from tokenflow.pipeline.job import find_inversion
-from tokenflow.video import fit_size, probe, read_frames
-
-BYTES_PER_PIXEL = {"h264": 0.25, "hevc": 0.25, "vp9": 0.25, "av1": 0.25, "prores": 1.0, "ffv1": 1.5}
-"""Of encoded frames by codec, roughly, at the default quality."""
-
-PNG_BYTES_PER_PIXEL = 1.5
-"""The same of PNGs."""
 
 
 @dataclass(frozen=True)
@@ -59,8 +51,8 @@ def plan_lines(jobs: Sequence[PlannedJob]) -> list[str]:
     inversions = [sum(job.inversion == kind for job in jobs) for kind in ("new", "shared", "stored")]
     lines.append(f"{len(jobs) - kept} to edit, {kept} already done")
     lines.append("inversions: {} new, {} shared with an earlier job, {} stored".format(*inversions))
-    needed, free = sum(job.bytes for job in jobs), min(_free_bytes(job.output) for job in jobs)
-    lines.append(f"about {_format_bytes(needed)} of disk space, {_format_bytes(free)} free")
+    needed, free = sum(job.bytes for job in jobs), min(free_bytes(job.output) for job in jobs)
+    lines.append(f"about {format_bytes(needed)} of disk space, {format_bytes(free)} free")
     return lines
 
 
@@ -68,45 +60,15 @@ def _plan_job(job: Job, folder: RunFolder, seen: dict[str, Literal["shared", "st
     """Plan one job, given the inversions of the jobs before it."""
     if is_done(job, folder.read(job)):
         return PlannedJob(job.output, "keep", "", 0)
-    frames, width, height = _dimensions(job.config)
-    size = result_bytes(job.config, frames, width, height)
+    space = disk_space(job.config)
+    size = space.result
     if job.inversion in seen:
         return PlannedJob(job.output, "edit", seen[job.inversion], size)
     if _is_stored(job.config):
         seen[job.inversion] = "stored"
         return PlannedJob(job.output, "edit", "stored", size)
     seen[job.inversion] = "shared"
-    return PlannedJob(job.output, "edit", "new", size + inversion_bytes(job.config, frames, width, height))
-
-
-def inversion_bytes(config: Config, frames: int, width: int, height: int) -> int:
-    """Disk space of an inversion: raw frames at the working size, float32 latents per level, and the reconstruction."""
-    sizes = sizes_of(config.model.path)
-    latent = sizes.latent_channels * (width // sizes.latent_scale) * (height // sizes.latent_scale) * 4
-    per_pixel = 3 + (BYTES_PER_PIXEL["ffv1"] if config.inversion.check else 0)
-    return round(frames * (per_pixel * width * height + (config.inversion.steps + 1) * latent))
-
-
-def result_bytes(config: Config, frames: int, width: int, height: int) -> int:
-    """Disk space of a result, roughly: the video and PNGs at the clip's size, the comparison at twice the working
-    size."""
-    info, output = probe(config.clip.path), config.output
-    edited = info.width * info.height
-    compared = 2 * width * height if output.comparison else 0
-    pngs = edited * PNG_BYTES_PER_PIXEL if output.pngs else 0
-    return round(frames * ((edited + compared) * BYTES_PER_PIXEL[output.codec] + pngs))
-
-
-def _dimensions(config: Config) -> tuple[int, int, int]:
-    """The number of frames to edit, and the working width and height."""
-    clip, sizes = config.clip, sizes_of(config.model.path)
-    info = probe(clip.path)
-    if info.duration is None:
-        available = sum(1 for _ in read_frames(clip.path, start=clip.start, every=clip.every))
-    else:
-        available = max(1, round(max(0.0, float(info.duration) - clip.start) * float(info.rate) / clip.every))
-    frames = min(available, clip.frames or available)
-    return frames, *fit_size(info.width, info.height, clip.size or sizes.native, sizes.multiple)
+    return PlannedJob(job.output, "edit", "new", size + space.inversion)
 
 
 def _is_stored(config: Config) -> bool:
@@ -114,17 +76,3 @@ def _is_stored(config: Config) -> bool:
         return find_inversion(config).complete
     except TokenflowError:  # a device or a model that only the workers have
         return False
-
-
-def _free_bytes(folder: Path) -> int:
-    """Free space on the disk of a folder, which need not exist yet."""
-    path = folder.absolute()
-    return shutil.disk_usage(next(parent for parent in (path, *path.parents) if parent.exists())).free
-
-
-def _format_bytes(count: float) -> str:
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.3g} {unit}"
-        count /= 1000
-    return f"{count:.3g} TB"

@@ -112,7 +112,7 @@ def preprocess(
         clip = open_clip(config)
         model = model or open_model(config.model, on_event)
         stored = open_inversion_of(config, clip, model)
-        on_event = _numbered(config, stored, model, [], on_event)
+        on_event = _numbered(config, stored, [], on_event)
         source, content = invert_stored(config, clip, model, stored, Stopwatch(model.device), on_event, cancel)
     made = None if content is None else stored.folder / RECONSTRUCTION
     return PreprocessResult(stored.folder, source.frame_count, made, content)
@@ -151,7 +151,7 @@ def run(
         check_edit(config.edit, model)
         score = open_score(config, model.device)
         stored = open_inversion_of(config, clip, model)
-        on_event = _numbered(config, stored, model, ["edit", "decode"], on_event)
+        on_event = _numbered(config, stored, ["edit", "decode"], on_event)
         with watch.stage("preprocess"):
             source, content = invert_stored(config, clip, model, stored, Stopwatch(model.device), on_event, cancel)
         metrics = open_metrics(config, source, None if content is None else stored.folder / LOSSLESS, score)
@@ -247,12 +247,12 @@ def open_inversion_of(config: Config, clip: Video, model: Model) -> StoredInvers
 
 
 def _numbered(
-    config: Config, inversion: StoredInversion, model: Model, after: list[str], on_event: Listener | None
+    config: Config, inversion: StoredInversion, after: list[str], on_event: Listener | None
 ) -> Listener | None:
     """The listener, with stages numbered: those that stage 1 still needs, and those after it."""
     if on_event is None:
         return None
-    stages = stage_1(inversion, model.schedule.clean, config.inversion.check) + after
+    stages = stage_1(inversion, config.inversion.check) + after
     return NumberedStages(stages, work(config.inversion, config.edit), on_event)
 
 

@@ -5,7 +5,6 @@ from dataclasses import replace
 
 from tokenflow.config import Edit
 from tokenflow.config import Inversion as InversionSettings
-from tokenflow.diffusion.levels import Level
 from tokenflow.events import Event, Listener, Progress
 from tokenflow.pipeline.reconstruction import is_checked
 from tokenflow.pipeline.wiring import DEFAULT_INTERVAL
@@ -28,12 +27,12 @@ DECODING = 2.0
 """Time to decode a frame, of that to encode it."""
 
 
-def stage_1(inversion: StoredInversion, clean: Level, check: bool) -> list[str]:
+def stage_1(inversion: StoredInversion, check: bool) -> list[str]:
     """The stages that an inversion and its check still need."""
     stages = []
     if not inversion.complete:
         stages += [] if inversion.has_frames else ["read"]
-        stages += [] if clean in inversion.levels else ["encode"]
+        stages += [] if inversion.levels else ["encode"]  # the clean latents are the first to be stored
         stages.append("invert")
     if check and not is_checked(inversion):
         stages += ["reconstruct", "compare"]

@@ -1,0 +1,54 @@
+"""`tokenflow edit --dry-run`: what would be done, before and after the clip was inverted."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.apps.conftest import status
+from tests.tiny import moving_square, save_tiny_model
+from tokenflow.video import VideoWriter
+
+
+def test_a_dry_run_prints_what_would_be_done_and_writes_nothing(
+    settings: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_tiny_model(tmp_path / "model")
+    with VideoWriter(tmp_path / "clip.mp4", width=24, height=16, rate=10) as video:
+        for image in moving_square(5):
+            video.write(image)
+    words = [settings, "clip.size=16", "inversion.steps=2", "inversion.warn_below_psnr=0", "edit.steps=2"]
+
+    def planned() -> dict[str, str]:
+        capsys.readouterr()
+        before = sorted(tmp_path.rglob("*"))
+        assert status("edit", *words, "--dry-run") == 0
+        assert sorted(tmp_path.rglob("*")) == before
+        return dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
+
+    first = planned()
+    assert list(first) == ["frames", "stages", "time", "memory", "disk", "output"]
+    assert first["frames"] == "5 of 24×16"
+    assert first["stages"] == "read, encode, invert, reconstruct, compare, edit, decode"
+    assert first["time"] == first["memory"] == "unknown until the clip is inverted and checked"
+    assert re.fullmatch(r"about \S+ kB inversion, \S+ kB scratch while it runs, \S+ kB result; .* free", first["disk"])
+    assert first["output"] == str(tmp_path / "out")
+
+    assert status("preprocess", *words, "--quiet") == 0
+    second = planned()
+    assert second["stages"] == "edit, decode"
+    assert re.fullmatch(r"about \d+ s", second["time"])
+    assert re.fullmatch(r"about \d+ MiB, as while it was checked", second["memory"])
+    assert "inversion" not in second["disk"]
+
+
+def test_a_dry_run_finds_a_clip_that_is_missing_or_too_short(
+    settings: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert status("edit", settings, "--dry-run") == 2
+    assert "there is no clip at" in capsys.readouterr().err
+    with VideoWriter(tmp_path / "clip.mp4", width=24, height=16, rate=10) as video:
+        for image in moving_square(3):
+            video.write(image)
+    assert status("edit", settings, "edit.keyframe_interval=9", "--dry-run") == 2
+    assert "edit.keyframe_interval is 9 but the clip has 3 frames" in capsys.readouterr().err

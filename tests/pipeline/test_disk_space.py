@@ -1,0 +1,91 @@
+"""The estimate of disk space, beside what is written for the bundled clips."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tokenflow.config import Config
+from tokenflow.metrics import EditMetrics
+from tokenflow.pipeline.disk_space import dimensions, disk_space, format_bytes
+from tokenflow.pipeline.output import ResultWriter, write_reports
+from tokenflow.video import Video, resize
+
+DATA = Path(__file__).parents[2] / "data"
+EDITS = {
+    "dog_walk": "dog_walk.perfect_tiger",
+    "cat_walk": "cat_walk.perfect_marble_cat",
+    "car_drive": "car_drive.perfect_bus",
+    "wolf": "wolf",
+}
+"""Clips, and clips that are as hard to encode as their edits."""
+
+
+def configured(clip: str, tmp_path: Path, **output: object) -> Config:
+    return Config.model_validate(
+        {
+            "clip": {"path": DATA / "clips" / f"{clip}.mp4", "prompt": "a dog on grass, 3d style"},
+            "model": {"path": str(DATA / "models" / "mini-sd")},
+            "edit": {"prompt": "a tiger on grass, 3d style"},
+            "output": {"dir": tmp_path / "out", **output},
+        }
+    )
+
+
+def write_result(config: Config, edit: str, folder: Path) -> int:
+    """Bytes of a result folder in which another clip stands for the edit."""
+    video = Video.read(config.clip.path)
+    read = list(video)
+    _, width, height = dimensions(config)
+    frames = np.stack([resize(each.image, width, height) for each in read])
+    edited = [resize(each.image, width, height) for each in Video.read(DATA / "clips" / f"{edit}.mp4")]
+    metrics = EditMetrics(iter(frames))
+    times, end = [each.source_time for each in read], read[-1].source_time + read[-1].duration
+    labels = config.clip.prompt, config.edit.prompt
+    folder.mkdir()
+    with ResultWriter(folder, config.output, video, frames, times, end, "fit", labels) as writer:
+        for source, image in zip(frames, edited, strict=False):
+            writer.write(image)
+            metrics.add(source, image)
+    figures = dict.fromkeys(("autoencoder_psnr", "inversion_psnr", "autoencoder_ssim", "inversion_ssim"), 30.0)
+    content = {
+        "settings": config.model_dump(mode="json"),
+        "frames": len(frames),
+        "metrics": {"reconstruction": figures, **metrics.figures()},
+        "over_time": metrics.over_time(),
+        "versions": {"torch": "2"},
+        "seconds": {"edit": 1.0},
+        "peak_memory_mb": 1,
+        "stage_peak_memory_mb": {"edit": 1},
+    }
+    write_reports(folder, config, content)
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+@pytest.mark.parametrize("clip", EDITS)
+def test_a_result_takes_what_was_estimated_within_a_fifth(clip: str, tmp_path: Path) -> None:
+    config = configured(clip, tmp_path)
+    assert disk_space(config).result == pytest.approx(write_result(config, EDITS[clip], tmp_path / "result"), rel=0.2)
+
+
+def test_what_is_switched_off_takes_no_space(tmp_path: Path) -> None:
+    off = configured("dog_walk", tmp_path, comparison=False, contact_sheet=False, page=False)
+    taken = write_result(off, EDITS["dog_walk"], tmp_path / "result")
+    assert taken < disk_space(off).result < 4 * taken < disk_space(configured("dog_walk", tmp_path)).result
+
+
+def test_steps_add_latents_to_the_inversion(tmp_path: Path) -> None:
+    config = configured("dog_walk", tmp_path)
+    frames, width, height = dimensions(config)
+    assert (frames, width, height) == (24, 128, 128)
+    more = config.model_copy(update={"inversion": config.inversion.model_copy(update={"steps": 26})})
+    level = 24 * 4 * (128 // 4) * (128 // 4) * 4
+    assert disk_space(more).inversion - disk_space(config).inversion == level
+    assert disk_space(config).scratch == 2 * level
+
+
+@pytest.mark.parametrize(
+    ("count", "text"), [(999, "999 bytes"), (1234, "1.23 kB"), (6.14e6, "6.14 MB"), (2e12, "2 TB")]
+)
+def test_bytes_have_three_digits_and_a_unit(count: float, text: str) -> None:
+    assert format_bytes(count) == text

@@ -1,0 +1,31 @@
+"""What `tokenflow edit --dry-run` prints."""
+
+from tokenflow.apps.result_lines import aligned
+from tokenflow.config import Config
+from tokenflow.pipeline.disk_space import format_bytes, free_bytes
+from tokenflow.pipeline.outlook import outlook
+
+UNKNOWN = "unknown until the clip is inverted and checked"
+
+
+def dry_run_lines(config: Config) -> list[str]:
+    """The stages that an edit would run, and the time, memory and disk space they would take."""
+    found = outlook(config)
+    disk = found.disk
+    parts = {"inversion": disk.inversion, "scratch while it runs": disk.scratch, "result": disk.result}
+    space = ", ".join(f"{format_bytes(size)} {name}" for name, size in parts.items() if size)
+    return aligned(
+        {
+            "frames": f"{found.frames} of {found.width}×{found.height}",
+            "stages": ", ".join(found.stages),
+            "time": UNKNOWN if found.seconds is None else f"about {_duration(found.seconds)}",
+            "memory": UNKNOWN if found.memory_mb is None else f"about {found.memory_mb} MiB, as while it was checked",
+            "disk": f"about {space}; {format_bytes(free_bytes(config.output.dir))} free",
+            "output": str(config.output.dir),
+        }
+    )
+
+
+def _duration(seconds: float) -> str:
+    """Seconds, or minutes where there are two or more."""
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"

@@ -1,0 +1,57 @@
+"""What an edit would do, for `--dry-run`: its stages, and the time, memory and disk space they take."""
+
+from dataclasses import dataclass, replace
+
+from tokenflow.config import Config
+from tokenflow.pipeline.checks import check_interval
+from tokenflow.pipeline.disk_space import DiskSpace, dimensions, disk_space
+from tokenflow.pipeline.job import find_inversion
+from tokenflow.pipeline.stages import stage_1, work
+
+STAGE_2 = ["edit", "decode"]
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """What an edit would do.
+
+    Attributes:
+        frames: of the clip that are edited.
+        width: at the working size, in pixels.
+        height: at the working size, in pixels.
+        stages: those that would run, in order.
+        seconds: they take, from the time that the check of the inversion took; None if that is not known.
+        memory_mb: the process's peak in that check, in MiB; None if that is not known.
+        disk: bytes that are added.
+    """
+
+    frames: int
+    width: int
+    height: int
+    stages: tuple[str, ...]
+    seconds: float | None
+    memory_mb: int | None
+    disk: DiskSpace
+
+
+def outlook(config: Config) -> Outlook:
+    """What `run` would do. Loads no model and writes nothing.
+
+    Raises:
+        ClipError, ClipNotFoundError: the clip cannot be read.
+        ConfigError: the settings do not fit the clip or this machine.
+        TrajectoryError: the stored inversion is damaged.
+    """
+    frames, width, height = dimensions(config)
+    check_interval(config.edit, frames)
+    inversion = find_inversion(config)
+    stages = stage_1(inversion, config.inversion.check) + STAGE_2
+    space = disk_space(config)
+    if inversion.complete:
+        space = replace(space, inversion=0)
+    measured = (inversion.report() if stages == STAGE_2 else None) or {}
+    seconds = measured.get("seconds", {}).get("reconstruct")
+    if seconds is not None:  # the check decodes twice what the edit does, which makes up for what that measures
+        amounts = work(config.inversion, config.edit)
+        seconds *= amounts["edit"] / amounts["reconstruct"]
+    return Outlook(frames, width, height, tuple(stages), seconds, measured.get("peak_memory_mb"), space)
