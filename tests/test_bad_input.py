@@ -387,7 +387,8 @@ ROWS = {
     ),
     "a link to nothing where a result is to go": Row(link_to_nothing, r"out/edited\.mp4 was not written by tokenflow"),
     "trajectories is a file": Row(
-        taken("file", "trajectories.dir=file", "edit.seed=1"), r"cannot write to file/clip-\w+ .*set trajectories\.dir"
+        taken("file", "trajectories.dir=file", "edit.seed=1"),
+        r"cannot write to file/clip-[\w-]+ .*set trajectories\.dir",
     ),
     "the clip is a result": Row(
         settings("clip.path=out/edited.mp4"),
