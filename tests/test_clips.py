@@ -20,7 +20,8 @@ import tokenflow
 from tests.tiny import tiny_model
 from tests.video.making import CODECS, HEIGHT, WIDTH, flat, make, number, numbered, sound_of, write_pngs
 from tokenflow.config import Config
-from tokenflow.models.model import Conditioning
+from tokenflow.diffusion.conditioning import Conditioning
+from tokenflow.diffusion.levels import Level
 from tokenflow.pipeline import EditResult
 from tokenflow.video import VideoWriter, probe, read_frames
 
@@ -32,7 +33,9 @@ class Negative:
     """A model whose latents are pixels, whose network sees no noise, and whose decoder gives the negative."""
 
     schedule = tiny_model().schedule
-    sites = ()
+    sites = tiny_model().sites
+    pixels_per_latent = 1
+    latent_channels = 3
     native_size = HEIGHT
     size_multiple = 8
     device = torch.device("cpu")
@@ -44,10 +47,10 @@ class Negative:
     def decode(self, latents: Tensor) -> Tensor:
         return (0.5 - latents / 2).clamp(0, 1)
 
-    def encode_prompt(self, prompt: str) -> Conditioning:
+    def condition(self, prompt: str, **_: Any) -> Conditioning:
         return Conditioning(torch.zeros(1, 1, 1))
 
-    def predict(self, latents: Tensor, timestep: int, conditioning: Conditioning, **_: Any) -> Tensor:
+    def predict(self, latents: Tensor, level: Level, conditioning: Conditioning, **_: Any) -> Tensor:
         return torch.zeros(conditioning.branches, *latents.shape)
 
 
@@ -64,7 +67,7 @@ def edit(clip: Path, *overrides: str) -> EditResult:
     saved = clip.parent / "negative.yaml"
     saved.write_text(Config.model_validate(content).to_yaml())
     model: Any = Negative()
-    return tokenflow.edit(tokenflow.load_config(saved, overrides, {}), model=model, progress=False)
+    return tokenflow.run(tokenflow.load_config(saved, overrides, {}), model=model)
 
 
 def pictures(count: int = COUNT) -> list[np.ndarray]:

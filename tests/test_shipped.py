@@ -52,9 +52,9 @@ def test_an_example_runs_through_both_stages(name: str, tmp_path: Path, monkeypa
             f"trajectories.dir={tmp_path / 'trajectories'}",
         ],
     )
-    inversion = tokenflow.preprocess(config, progress=False)
+    inversion = tokenflow.preprocess(config)
     figures = inversion.report["reconstruction"]
     assert figures["inversion_psnr"] > figures["autoencoder_psnr"] - 8 > 12  # far fewer steps than the example has
-    result = tokenflow.edit(config, progress=False)
+    result = tokenflow.run(config)
     assert len(result.frames) == 3
     assert result.report["metrics"]["change"]["whole"] > 3  # grey levels of 255
