@@ -97,7 +97,7 @@ def one_line(error: Exception) -> str:
     message = " ".join(re.sub(r"\n\s*(full_key|object_type)[^\n]*", "", str(error)).split())
     if isinstance(error, GrammarParseError | InterpolationResolutionError):
         message += r"; for a literal ${, write \${"
-    return f"{where}: {message}" if where else message
+    return f"{repr(where)[1:-1]}: {message}" if where else message  # repr escapes line breaks
 
 
 def _suggestion(settings: Section, key: str) -> str:
