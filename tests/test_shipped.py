@@ -45,6 +45,7 @@ def test_an_example_runs_through_both_stages(name: str, tmp_path: Path, monkeypa
         f"configs/{name}.yaml",
         [
             "inversion.steps=4",
+            "inversion.warn_below_psnr=0",
             "edit.steps=4",
             "clip.frames=3",
             "edit.keyframe_interval=2",

@@ -161,7 +161,7 @@ def test_a_missing_mask_is_named(configure: Configure, tmp_path: Path) -> None:
 
 def test_of_many_mistakes_the_first_are_listed_and_the_others_counted(configure: Configure) -> None:
     configs = [configure(1, 1, f"clip.path=gone{index}.mp4", f"output.dir=out{index}")[0] for index in range(100)]
-    with pytest.raises(BatchError, match=r"gone9\.mp4; check the path; and 90 more$"):
+    with pytest.raises(BatchError, match=r"gone9\.mp4 in .*; check the path; and 90 more$"):
         check([Job(each) for each in configs])
 
 
