@@ -3,7 +3,7 @@ import pytest
 
 from tools.mini_sd.build_clips import CLIPS
 from tools.mini_sd.clip import Clip, Motion, sample_motion, warp
-from tools.mini_sd.scene import Camera, Pose, Scene, sample_scene
+from tools.mini_sd.scene import PICTURE, Camera, Pose, Scene, sample_scene
 from tools.mini_sd.words import Words
 
 
@@ -32,7 +32,7 @@ def test_flow_of_a_frame_to_itself_is_nothing():
 def test_flow_of_a_pan_is_the_pan():
     still_dog = Scene(Words("dog"), Pose(5.0, 0.3, 0.5), Camera())  # far outside the picture
     clip = Clip(still_dog, Motion(pan=(0.25, 0.0)), frames=8)
-    np.testing.assert_allclose(clip.flow(0, 1)[..., 0], -128 * 0.25 / 8, atol=1e-3)
+    np.testing.assert_allclose(clip.flow(0, 1)[..., 0], -PICTURE * 0.25 / 8, atol=1e-3)
     np.testing.assert_allclose(clip.flow(0, 1)[..., 1], 0, atol=1e-3)
 
 

@@ -1,8 +1,11 @@
-"""Stage: trains the autoencoder (AutoencoderKL, four times smaller on each side, 4 channels) on scenes.
+"""Stage: trains the autoencoder (AutoencoderKL, eight times smaller on each side, 16 channels) on the mix of crops.py.
 
-Every third batch is decoded from latents that were scaled down or turned, and compared with the picture scaled down
-or turned likewise (equivariance regularisation, EQ-VAE, arXiv 2502.09509). Latents get smooth by it: a diffusion
-model learns them faster, and they change less from frame to frame.
+    python -m tools.mini_sd.photographs
+    python -m tools.mini_sd.autoencoder
+
+Every third batch is decoded from latents that were scaled down, turned or moved by a part of a latent, and compared
+with the picture scaled, turned or moved likewise (equivariance regularisation, EQ-VAE, arXiv 2502.09509). Latents get
+smooth by it: a diffusion model learns them faster, and they change less from frame to frame.
 """
 
 from pathlib import Path
@@ -12,41 +15,18 @@ import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL
 from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
-from torch import Tensor, nn
+from torch import Tensor
 
+from tools.mini_sd.crops import as_batch, crops
+from tools.mini_sd.networks import COMPRESSION, LATENT_CHANNELS, build_autoencoder
+from tools.mini_sd.photographs import load_photographs
 from tools.mini_sd.scene import render, sample_scene
 from tools.mini_sd.training import Progress, Run, choose_device, load_averages, save_tensors, stage_arguments
 
-LATENT_CHANNELS = 4
-CROP = 64
+CROP = 96
 KL_WEIGHT = 1e-6  # for each number of a latent, against errors of each number of a picture
-FIRST_LOG_VARIANCE = -8.0
 NORMALISED_ON = 10**8  # seed of the pictures whose latents get variance 1
 HELD_OUT = 10**9  # seeds from here on are never trained on
-
-
-def build_autoencoder() -> AutoencoderKL:
-    """Narrow where the picture is large, for there a channel costs most.
-
-    Normalised in few, wide groups: groups of two channels forget how bright a picture is, and colours come out wrong.
-    """
-    network = AutoencoderKL(
-        in_channels=3,
-        out_channels=3,
-        latent_channels=LATENT_CHANNELS,
-        block_out_channels=(32, 64, 128),
-        down_block_types=("DownEncoderBlock2D",) * 3,
-        up_block_types=("UpDecoderBlock2D",) * 3,
-        layers_per_block=1,
-        norm_num_groups=4,
-        mid_block_add_attention=False,
-        sample_size=128,
-        scaling_factor=1.0,
-    )
-    # Latents start out almost without noise: under noise of variance 1 a channel may never be taken into use.
-    nn.init.zeros_(network.quant_conv.weight[LATENT_CHANNELS:])
-    nn.init.constant_(network.quant_conv.bias[LATENT_CHANNELS:], FIRST_LOG_VARIANCE)
-    return network
 
 
 def load_autoencoder(runs: Path, device: torch.device) -> AutoencoderKL:
@@ -56,25 +36,28 @@ def load_autoencoder(runs: Path, device: torch.device) -> AutoencoderKL:
     return network.eval().requires_grad_(False).to(device)
 
 
-def pictures(rng: np.random.Generator, count: int, side: int | None = None) -> Tensor:
-    """Random scenes, or random crops of them: count 3 side side, in [0,1]."""
-    batch = []
-    for _ in range(count):
-        picture = render(sample_scene(rng)).picture
-        if side is not None:
-            top, left = rng.integers(0, picture.shape[0] - side + 1, 2)
-            picture = picture[top : top + side, left : left + side]
-        batch.append(torch.from_numpy(picture).permute(2, 0, 1))
-    return torch.stack(batch)
+def scenes(rng: np.random.Generator, count: int) -> Tensor:
+    """Whole random scenes: count 3 H W, in [0,1]."""
+    return as_batch([render(sample_scene(rng)).picture for _ in range(count)])
 
 
 def transform(rng: np.random.Generator, latents: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """The same scaling and turning of latents (b c h w) and picture (b 3 H W)."""
+    """The same change of latents (b c h w) and picture (b 3 H W): a turn, and a smaller scale or a shift."""
     turns = int(rng.integers(4))
     latents, target = (torch.rot90(image, turns, (2, 3)) for image in (latents, target))
+    if rng.random() < 0.5:
+        return shift(latents, target, *rng.integers(COMPRESSION, size=2).tolist())
     side = int(rng.integers(latents.shape[-1] // 2, latents.shape[-1] + 1))
-    pixels = side * target.shape[-1] // latents.shape[-1]
-    return _shrink(latents, side), _shrink(target, pixels)
+    return _shrink(latents, side), _shrink(target, side * COMPRESSION)
+
+
+def shift(latents: Tensor, target: Tensor, down: int, right: int) -> tuple[Tensor, Tensor]:
+    """Both moved by less than one latent, given in pixels, and one latent smaller: b c h-1 w-1, b 3 H-8 W-8."""
+    for axis, pixels in ((2, down), (3, right)):
+        share, length = pixels / COMPRESSION, latents.shape[axis] - 1
+        latents = (1 - share) * latents.narrow(axis, 0, length) + share * latents.narrow(axis, 1, length)
+        target = target.narrow(axis, pixels, length * COMPRESSION)
+    return latents, target
 
 
 def _shrink(image: Tensor, side: int) -> Tensor:
@@ -82,8 +65,8 @@ def _shrink(image: Tensor, side: int) -> Tensor:
 
 
 def distance(output: Tensor, target: Tensor) -> Tensor:
-    """L1, L1 of the gradients, L1 at two coarser scales, and squared error, which PSNR measures."""
-    loss = F.l1_loss(output, target) + 4 * F.mse_loss(output, target)
+    """L1, L1 of the gradients, L1 at two coarser scales, and the root of the squared error, which PSNR measures."""
+    loss = F.l1_loss(output, target) + (output - target).square().flatten(1).mean(dim=1).add(1e-6).sqrt().mean()
     for axis in (2, 3):
         loss = loss + F.l1_loss(output.diff(dim=axis), target.diff(dim=axis))
     for scale in (2, 4):
@@ -100,7 +83,7 @@ def psnr(output: Tensor, target: Tensor) -> Tensor:
 @torch.no_grad()
 def held_out_psnr(network: AutoencoderKL, device: torch.device, count: int = 64) -> float:
     """Mean PSNR of whole pictures that are never trained on."""
-    target = pictures(np.random.default_rng(HELD_OUT), count).to(device)
+    target = scenes(np.random.default_rng(HELD_OUT), count).to(device)
     output = network.decode(network.encode(target * 2 - 1).latent_dist.mode()).sample / 2 + 0.5
     return float(psnr(output, target).mean())
 
@@ -146,7 +129,7 @@ def finish(run: Run, device: torch.device) -> None:
     network = build_autoencoder()
     load_averages(run.folder, {"autoencoder": network})
     network.eval().to(device)
-    normalise_latents(network, pictures(np.random.default_rng(NORMALISED_ON), 256).to(device))
+    normalise_latents(network, scenes(np.random.default_rng(NORMALISED_ON), 256).to(device))
     state = network.state_dict()
     stored = {
         f"{kind}.autoencoder.{key}": value.clone() for kind in ("network", "average") for key, value in state.items()
@@ -157,19 +140,20 @@ def finish(run: Run, device: torch.device) -> None:
 
 def main() -> None:
     """Trains until the last step, and prints PSNR on held-out scenes on the way."""
-    arguments = stage_arguments(__doc__, steps=6000, batch=16, rate=1e-3).parse_args()
+    arguments = stage_arguments(__doc__, steps=6000, batch=8, rate=1e-3).parse_args()
     device = choose_device(arguments.device)
     torch.manual_seed(arguments.seed)
     network = build_autoencoder().to(device).train()
     run = Run(
         arguments.runs / "autoencoder", {"autoencoder": network}, arguments.steps, arguments.rate, average_decay=0.995
     )
+    photographs = load_photographs(arguments.runs)
     progress = Progress(run.steps)
     for step in run.loop(arguments.save_minutes):
         # Seeded by the step, so that a resumed run sees what the run without a kill would have seen.
         rng = np.random.default_rng((arguments.seed, step))
         torch.manual_seed(arguments.seed + step)
-        target = pictures(rng, arguments.batch, CROP).to(device)
+        target = crops(rng, photographs, arguments.batch, CROP).to(device)
         loss, least_used = step_loss(network, target, rng, equivariant=step % 3 == 2)
         run.descend(loss)
         progress.report(step, loss=loss.item(), least_used=least_used.item())

@@ -1,6 +1,6 @@
-"""Stage: takes the sprites out of two npm packages of Fluent Emoji (MIT) and keeps them as small RGBA pictures.
+"""Stage: takes the sprites out of npm packages of emoji (sprites/LICENSE) and keeps them as small RGBA pictures.
 
-    npm install @iconify-json/fluent-emoji-flat @lobehub/fluent-emoji-3d
+    npm install @iconify-json/fluent-emoji-flat @lobehub/fluent-emoji-3d @iconify-json/noto @iconify-json/twemoji
     python -m tools.mini_sd.build_sprites --npm .
 
 Needs resvg-py, for the vector drawings; no other stage does.
@@ -15,10 +15,12 @@ import numpy as np
 import resvg_py
 
 from tools.mini_sd.sprites import CONTENT, FEET, SIZE, SPRITES
-from tools.mini_sd.words import OBJECTS
+from tools.mini_sd.words import OBJECTS, STYLES
 
-FLAT = Path("node_modules/@iconify-json/fluent-emoji-flat")
+VECTORS = Path("node_modules/@iconify-json")
 SOFT = Path("node_modules/@lobehub/fluent-emoji-3d/assets")
+FLAT = "fluent-emoji-flat"
+FAMILIES = {"flat": FLAT, "cartoon": "noto", "sticker": "twemoji"}
 DRAWN_AT = 512
 
 EMOJI = {
@@ -29,27 +31,42 @@ EMOJI = {
     "fire engine": "fire-engine",
     "police car": "police-car",
     "pickup truck": "pickup-truck",
+    "squirrel": "chipmunk",
+    "scooter": "motor-scooter",
+    "truck": "delivery-truck",
+    "train": "locomotive",
 }
+HEADS_ONLY = ("zebra", "rhino", "deer", "gorilla", "hedgehog")
+"""What Twemoji draws as a face; the sticker is made of the flat drawing instead."""
 
 
-def flat_picture(npm: Path, name: str) -> np.ndarray:
+def vector_picture(npm: Path, family: str, name: str) -> np.ndarray:
     """The vector drawing of an emoji as BGRA, drawn large."""
-    body = json.loads((npm / FLAT / "icons.json").read_text())["icons"][name]["body"]
-    size = f'width="{DRAWN_AT}" height="{DRAWN_AT}"'
-    svg = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32" {size}>{body}</svg>'
+    drawings = json.loads((npm / VECTORS / family / "icons.json").read_text())
+    name = drawings.get("aliases", {}).get(name, {}).get("parent", name)
+    size = f'viewBox="0 0 {drawings["width"]} {drawings["height"]}" width="{DRAWN_AT}" height="{DRAWN_AT}"'
+    svg = f'<svg xmlns="http://www.w3.org/2000/svg" {size}>{drawings["icons"][name]["body"]}</svg>'
     png = np.frombuffer(bytes(resvg_py.svg_to_bytes(svg_string=svg)), np.uint8)
     return np.asarray(cv2.imdecode(png, cv2.IMREAD_UNCHANGED))
 
 
 def soft_picture(npm: Path, name: str) -> np.ndarray:
     """The shaded picture of an emoji as BGRA."""
-    characters = json.loads((npm / FLAT / "chars.json").read_text())
+    characters = json.loads((npm / VECTORS / FLAT / "chars.json").read_text())
     codepoint = next(point for point, emoji in characters.items() if emoji == name)
-    file = npm / SOFT / f"{codepoint}.webp"
-    picture = cv2.imread(str(file), cv2.IMREAD_UNCHANGED)
-    if picture is None:
-        raise FileNotFoundError(f"{file} is missing; is the package installed under {npm}?")
-    return picture
+    names = (f"{codepoint}.webp", f"{codepoint}-fe0f.webp")
+    file = next((npm / SOFT / name for name in names if (npm / SOFT / name).exists()), None)
+    if file is None:
+        raise FileNotFoundError(f"{npm / SOFT / names[0]} is missing; is the package installed under {npm}?")
+    return np.asarray(cv2.imread(str(file), cv2.IMREAD_UNCHANGED))
+
+
+def picture_of(npm: Path, style: str, name: str) -> np.ndarray:
+    """An object in a style as BGRA, facing left as all of these families draw it."""
+    emoji = EMOJI.get(name, name)
+    if style == "3d":
+        return soft_picture(npm, emoji)
+    return vector_picture(npm, FLAT if style == "sticker" and name in HEADS_ONLY else FAMILIES[style], emoji)
 
 
 def fit(picture: np.ndarray) -> np.ndarray:
@@ -68,16 +85,16 @@ def fit(picture: np.ndarray) -> np.ndarray:
 
 
 def main() -> None:
-    """Writes every object in both styles."""
+    """Writes every object in every style."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--npm", type=Path, required=True, help="the folder where `npm install` was run")
     npm = parser.parse_args().npm
-    for style, source in (("flat", flat_picture), ("3d", soft_picture)):
+    for style in STYLES:
         (SPRITES / style).mkdir(parents=True, exist_ok=True)
         for name in OBJECTS:
             file = SPRITES / style / f"{name.replace(' ', '_')}.png"
-            cv2.imwrite(str(file), fit(source(npm, EMOJI.get(name, name))))
-    print(f"{2 * len(OBJECTS)} sprites written to {SPRITES}")
+            cv2.imwrite(str(file), fit(picture_of(npm, style, name)), [cv2.IMWRITE_PNG_COMPRESSION, 9])
+    print(f"{len(STYLES) * len(OBJECTS)} sprites written to {SPRITES}")
 
 
 if __name__ == "__main__":

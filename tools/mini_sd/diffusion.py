@@ -37,7 +37,7 @@ def load_diffusion(runs: Path, device: torch.device) -> tuple[UNet2DConditionMod
 
 
 def tokenize(tokenizer: CLIPTokenizer, captions: list[str], device: torch.device) -> Tensor:
-    """b 24, token indices padded to full length, as the pipeline does it."""
+    """b LENGTH, token indices padded to full length, as the pipeline does it."""
     tokens = tokenizer(captions, padding="max_length", truncation=True, return_tensors="pt")
     return tokens.input_ids.to(device)
 

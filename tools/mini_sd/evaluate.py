@@ -31,14 +31,16 @@ from tools.mini_sd.captions import caption
 from tools.mini_sd.classifier import agreement, labelled_scenes
 from tools.mini_sd.export import MODELS
 from tools.mini_sd.latents import find_edges
+from tools.mini_sd.networks import COMPRESSION, LATENT_CHANNELS
 from tools.mini_sd.sampling import GUIDANCE, STEPS
-from tools.mini_sd.scene import Scene, render, sample_scene
+from tools.mini_sd.scene import PICTURE, Scene, render, sample_scene
 from tools.mini_sd.scene_classifier import load_scene_classifier
 from tools.mini_sd.training import choose_device
 
 FIGURES = "figures.json"
 """Beside the models and not in one of them, whose files say which model an inversion was made with."""
 
+LATENT_SHAPE = LATENT_CHANNELS, PICTURE // COMPRESSION, PICTURE // COMPRESSION
 EDGE_TOLERANCE = 2  # pixels
 BATCH = 16
 
@@ -102,7 +104,7 @@ def reconstruct(models: Models, pictures: Tensor) -> Tensor:
 
 
 def encode(models: Models, pictures: Tensor) -> Tensor:
-    """b 3 H W in [0,1] to scaled latents b 4 h w."""
+    """b 3 H W in [0,1] to scaled latents b c h w."""
     autoencoder = models.pipeline.vae
     latents = autoencoder.encode(pictures.to(models.device) * 2 - 1).latent_dist.mode()
     return latents * autoencoder.config.scaling_factor
@@ -231,7 +233,7 @@ def controlnet_figures(models: Models, count: int) -> dict[str, float]:
 def cost_figures(models: Models) -> dict[str, float]:
     """Seconds of a UNet call, and megabytes of everything that ships."""
     backbone = load_backbone(str(models.folder / "mini-sd"), str(models.device))
-    latents, conditioning, seconds = torch.randn(8, 4, 32, 32), backbone.embed("a dog"), []
+    latents, conditioning, seconds = torch.randn(8, *LATENT_SHAPE), backbone.embed("a dog"), []
     for _ in range(10):
         start = time.perf_counter()
         backbone.predict(latents, 500, conditioning)

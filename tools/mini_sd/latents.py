@@ -1,7 +1,7 @@
 """Stage: encodes scenes with the trained autoencoder and keeps latents, words and edges on disk.
 
-A shard is one safetensors file of SHARD scenes: latents n 4 32 32 (not yet scaled), words n 5 (indices into KINDS),
-edges n 2048 (Canny, one bit a pixel). Shard i holds the scenes of seed i, so that more can be made at any time;
+A shard is one safetensors file of SHARD scenes: latents n c h w (not yet scaled), words n 6 (indices into KINDS),
+edges n H·W/8 (Canny, one bit a pixel). Shard i holds the scenes of seed i, so that more can be made at any time;
 what the present autoencoder made is kept. Captions are not stored: training draws a fresh one each time a scene is
 seen.
 """
@@ -30,7 +30,7 @@ CANNY_THRESHOLDS = 100, 200
 
 @dataclass(frozen=True)
 class EncodedScenes:
-    """latents n c h w in unit variance; words n 5; edges n 2048, bits; scale, what latents were multiplied by."""
+    """latents n c h w in unit variance; words n 6; edges n H·W/8, bits; scale, what latents were multiplied by."""
 
     latents: Tensor
     words: Tensor
@@ -47,7 +47,7 @@ def find_edges(picture: np.ndarray) -> np.ndarray:
 
 
 def unpack_edges(bits: Tensor) -> Tensor:
-    """b 2048 bits to b 3 H W in {0, 1}, as a ControlNet takes them."""
+    """b H·W/8, bits, to b 3 H W in {0, 1}, as a ControlNet takes them."""
     edges = torch.from_numpy(np.unpackbits(bits.cpu().numpy(), axis=1)).float()
     return edges.view(-1, 1, PICTURE, PICTURE).expand(-1, 3, -1, -1).to(bits.device)
 

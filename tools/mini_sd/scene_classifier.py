@@ -1,4 +1,4 @@
-"""A small convolutional network that tells what words a picture of 128x128 pixels shows. Needs torch and safetensors.
+"""A small convolutional network that tells what a picture shows. Needs torch and safetensors.
 
 classifier = load_scene_classifier("data/models/mini-classifier")
 logits = classifier(pictures)          # b 3 H W in [0,1]; a dict: kind -> b words

@@ -13,9 +13,9 @@ import numpy as np
 from tools.mini_sd.words import PLAIN
 
 SPRITES = Path(__file__).parent / "sprites"
-SIZE = 160  # pixels of a sprite's side
-CONTENT = 144  # pixels of the longer side of what is drawn on it
-FEET = 152  # the row that the object stands on
+SIZE = 192  # pixels of a sprite's side
+CONTENT = 176  # pixels of the longer side of what is drawn on it
+FEET = 184  # the row that the object stands on
 
 # Lightness 0, 1/3, 2/3, 1 -> RGB.
 COLOUR_MAPS = {
@@ -25,16 +25,25 @@ COLOUR_MAPS = {
     "jade": ((0.02, 0.24, 0.16), (0.10, 0.47, 0.32), (0.30, 0.70, 0.48), (0.76, 0.94, 0.78)),
 }
 
+# Around an object of a style: a line of a colour, so many pixels wide.
+EDGES = {"cartoon": ((0.17, 0.12, 0.14), 2), "sticker": ((1.0, 1.0, 0.99), 5)}
+
 
 @cache
-def sprite(name: str, material: str, style: str) -> np.ndarray:
-    """SIZE SIZE 4, premultiplied RGBA in [0,1]."""
+def sprite(name: str, material: str, style: str, halvings: int = 0) -> np.ndarray:
+    """Premultiplied RGBA in [0,1], facing left: SIZE SIZE 4, or a half, a quarter of it on each side."""
+    if halvings:
+        larger = sprite(name, material, style, halvings - 1)
+        return cv2.resize(larger, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
     picture = _load(name, style)
     colour, alpha = picture[..., :3], picture[..., 3:]
     if material != PLAIN:
         colour = _paint(_lightness(colour, alpha[..., 0]), material)
+    drawn = np.concatenate([colour * alpha, alpha], axis=2)
+    if style in EDGES:
+        drawn = _edged(drawn, *EDGES[style])
     # Softened so that the linear interpolation of the renderer does not flicker when it makes the sprite smaller.
-    return cv2.GaussianBlur(np.concatenate([colour * alpha, alpha], axis=2), (0, 0), 0.7)
+    return cv2.GaussianBlur(drawn, (0, 0), 0.7)
 
 
 @cache
@@ -50,6 +59,14 @@ def _load(name: str, style: str) -> np.ndarray:
     if picture is None:
         raise FileNotFoundError(f"{file} is missing; `python -m tools.mini_sd.build_sprites` makes the sprites")
     return cv2.cvtColor(picture, cv2.COLOR_BGRA2RGBA).astype(np.float32) / 255
+
+
+def _edged(drawn: np.ndarray, colour: tuple[float, float, float], width: int) -> np.ndarray:
+    """A premultiplied picture with a line around all that is drawn."""
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * width + 1, 2 * width + 1))
+    alpha = cv2.dilate(drawn[..., 3], kernel)[..., None]
+    edge = np.concatenate([alpha * np.array(colour, np.float32), alpha], axis=2)
+    return drawn + edge * (1 - drawn[..., 3:])
 
 
 def _lightness(colour: np.ndarray, alpha: np.ndarray) -> np.ndarray:

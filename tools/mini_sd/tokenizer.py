@@ -16,9 +16,9 @@ from transformers import CLIPTokenizer
 
 from tools.mini_sd.captions import all_words, sample_caption
 from tools.mini_sd.training import RUNS
-from tools.mini_sd.words import KINDS, PLAIN, sample_words
+from tools.mini_sd.words import KINDS, NOBODY, PLAIN, sample_words
 
-LENGTH = 24  # tokens of a prompt, its start and its end included
+LENGTH = 32  # tokens of a prompt, its start and its end included
 START, END = "<|startoftext|>", "<|endoftext|>"
 
 
@@ -70,7 +70,7 @@ def write_tokenizer(folder: Path, seed: int = 0) -> CLIPTokenizer:
     """The tokenizer in transformers' layout, and the known words beside it."""
     tokenizer = train_tokenizer(seed)
     tokenizer.save_pretrained(folder)
-    said = {kind: [word for word in words if word != PLAIN] for kind, words in KINDS.items()}
+    said = {kind: [word for word in words if word not in (PLAIN, NOBODY)] for kind, words in KINDS.items()}
     known = said | {"words": all_words()}
     (folder / "vocabulary.json").write_text(json.dumps(known, indent=2) + "\n")
     return tokenizer
