@@ -9,7 +9,8 @@ from tools.mini_sd.words import Words
 
 def random_clip(seed: int) -> Clip:
     rng = np.random.default_rng(seed)
-    return Clip(sample_scene(rng), sample_motion(rng), frames=16)
+    scene = sample_scene(rng)
+    return Clip(scene, sample_motion(rng, scene.pose.faces), frames=16)
 
 
 @pytest.mark.parametrize("clip", [*CLIPS.values(), *map(random_clip, range(6))])

@@ -1,6 +1,7 @@
 """Stage: takes the sprites out of npm packages of emoji (sprites/LICENSE) and keeps them as small RGBA pictures.
 
-    npm install @iconify-json/fluent-emoji-flat @lobehub/fluent-emoji-3d @iconify-json/noto @iconify-json/twemoji
+    npm install @lobehub/fluent-emoji-3d @iconify-json/fluent-emoji-flat @iconify-json/noto @iconify-json/twemoji \
+        @iconify-json/fxemoji
     python -m tools.mini_sd.build_sprites --npm .
 
 Needs resvg-py, for the vector drawings; no other stage does.
@@ -14,8 +15,8 @@ import cv2
 import numpy as np
 import resvg_py
 
-from tools.mini_sd.sprites import CONTENT, FEET, SIZE, SPRITES
-from tools.mini_sd.words import OBJECTS, STYLES
+from tools.mini_sd.sprites import CONTENT, FEET, HELD_OUT, SIZE, SPRITES
+from tools.mini_sd.words import HELD_OUT_OBJECTS, OBJECTS, STYLES
 
 VECTORS = Path("node_modules/@iconify-json")
 SOFT = Path("node_modules/@lobehub/fluent-emoji-3d/assets")
@@ -35,6 +36,19 @@ EMOJI = {
     "scooter": "motor-scooter",
     "truck": "delivery-truck",
     "train": "locomotive",
+}
+FX_EMOJI = {
+    "cat": "catside",
+    "dog": "dogside",
+    "tiger": "tigerside",
+    "leopard": "leopardside",
+    "pig": "pigside",
+    "camel": "dromedarycamel",
+    "car": "automobile",
+    "police car": "policecar",
+    "squirrel": "chipmunk",
+    "truck": "deliverytruck",
+    "train": "steamlocomotive",
 }
 HEADS_ONLY = ("zebra", "rhino", "deer", "gorilla", "hedgehog")
 """What Twemoji draws as a face; the sticker is made of the flat drawing instead."""
@@ -84,17 +98,24 @@ def fit(picture: np.ndarray) -> np.ndarray:
     return np.clip(sprite.round(), 0, 255).astype(np.uint8)
 
 
+def write(picture: np.ndarray, family: str, name: str) -> None:
+    """One sprite, into the folder of its family."""
+    (SPRITES / family).mkdir(parents=True, exist_ok=True)
+    file = SPRITES / family / f"{name.replace(' ', '_')}.png"
+    cv2.imwrite(str(file), fit(picture), [cv2.IMWRITE_PNG_COMPRESSION, 9])
+
+
 def main() -> None:
-    """Writes every object in every style."""
+    """Writes every object in every style, and those that are held out."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--npm", type=Path, required=True, help="the folder where `npm install` was run")
     npm = parser.parse_args().npm
     for style in STYLES:
-        (SPRITES / style).mkdir(parents=True, exist_ok=True)
         for name in OBJECTS:
-            file = SPRITES / style / f"{name.replace(' ', '_')}.png"
-            cv2.imwrite(str(file), fit(picture_of(npm, style, name)), [cv2.IMWRITE_PNG_COMPRESSION, 9])
-    print(f"{len(STYLES) * len(OBJECTS)} sprites written to {SPRITES}")
+            write(picture_of(npm, style, name), style, name)
+    for name in HELD_OUT_OBJECTS:
+        write(vector_picture(npm, "fxemoji", FX_EMOJI.get(name, name)), HELD_OUT, name)
+    print(f"{len(STYLES) * len(OBJECTS) + len(HELD_OUT_OBJECTS)} sprites written to {SPRITES}")
 
 
 if __name__ == "__main__":

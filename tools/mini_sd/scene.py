@@ -4,6 +4,7 @@
 [0,1]; a pixel's index is the coordinate of its centre.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import cv2
@@ -67,6 +68,20 @@ class Scene:
 
 
 @dataclass(frozen=True)
+class Kit:
+    """What scenes are drawn with: canvases by background, light, style and variant, and a family of sprites.
+
+    Without a family, sprites are those of the words' style.
+    """
+
+    canvas: Callable[[str, str, str, int], np.ndarray] = backgrounds.canvas
+    family: str | None = None
+
+
+TRAINED_ON = Kit()
+
+
+@dataclass(frozen=True)
 class Rendering:
     """picture H W 3 in [0,1]; mask H W in [0,1], the object's share of each pixel; shadow H W, the light it takes."""
 
@@ -117,14 +132,14 @@ def _sample_companion(rng: np.random.Generator, camera: Camera, pose: Pose) -> P
     )
 
 
-def render(scene: Scene) -> Rendering:
+def render(scene: Scene, kit: Kit = TRAINED_ON) -> Rendering:
     """Background, companion, shadow, object, lens: from back to front."""
-    words = scene.words
-    picture = _background(scene)
+    words, family = scene.words, kit.family or scene.words.style
+    picture = _background(scene, kit)
     if words.companion != NOBODY:
         companion = Scene(Words(words.companion, style=words.style), scene.companion, scene.camera, shadow=scene.shadow)
-        picture = _lay_over(picture, _shadow(companion), _layer(companion), words.light)
-    shadow, layer = _shadow(scene), _layer(scene)
+        picture = _lay_over(picture, _shadow(companion, family), _layer(companion, family), words.light)
+    shadow, layer = _shadow(scene, family), _layer(scene, family)
     picture, mask = _lay_over(picture, shadow, layer, words.light), layer[..., 3]
     picture, mask = (np.clip(cv2.GaussianBlur(image, (3, 3), LENS_BLUR), 0, 1) for image in (picture, mask))
     return Rendering(picture, mask, shadow)
@@ -158,21 +173,21 @@ def _warp(image: np.ndarray, to_picture: np.ndarray, border: int) -> np.ndarray:
     return cv2.warpAffine(image, to_picture[:2], (PICTURE, PICTURE), flags=cv2.INTER_LINEAR, borderMode=border)
 
 
-def _background(scene: Scene) -> np.ndarray:
+def _background(scene: Scene, kit: Kit) -> np.ndarray:
     words = scene.words
-    canvas = backgrounds.canvas(words.background, words.light, words.style, scene.variant)
+    canvas = kit.canvas(words.background, words.light, words.style, scene.variant)
     seen = _warp(canvas, world_to_picture(scene.camera) @ backgrounds.CANVAS_TO_WORLD, cv2.BORDER_REFLECT)
     return seen.astype(np.float32) / 255
 
 
-def _layer(scene: Scene) -> np.ndarray:
+def _layer(scene: Scene, family: str) -> np.ndarray:
     """The object alone, H W 4, premultiplied RGBA; drawn small, from a sprite that was made smaller with care."""
     words, pose = scene.words, scene.pose
     smaller = sprites.CONTENT / (pose.scale * scene.camera.zoom * PICTURE)
     halvings = int(np.clip(np.log2(smaller), 0, MOST_HALVINGS))
     step = 2**halvings
     to_full = np.array([[step, 0, (step - 1) / 2], [0, step, (step - 1) / 2], [0, 0, 1]])
-    sprite = sprites.sprite(words.object, words.material, words.style, halvings)
+    sprite = sprites.sprite(words.object, words.material, family, halvings)
     return _warp(sprite, object_to_picture(scene) @ to_full, cv2.BORDER_CONSTANT)
 
 
@@ -181,10 +196,10 @@ def _lay_over(picture: np.ndarray, shadow: np.ndarray, layer: np.ndarray, light:
     return ground + layer[..., :3] * np.array(OBJECT_TINT[light], np.float32)
 
 
-def _shadow(scene: Scene) -> np.ndarray:
+def _shadow(scene: Scene, family: str) -> np.ndarray:
     """An ellipse on the ground under the object, with a hard or a soft border."""
     words, pose, camera = scene.words, scene.pose, scene.camera
-    width = 1.05 * sprites.half_width(words.object, words.style) * pose.scale * camera.zoom * PICTURE
+    width = 1.05 * sprites.half_width(words.object, family) * pose.scale * camera.zoom * PICTURE
     height = 0.08 * pose.scale * camera.zoom * PICTURE
     left, top, _ = world_to_picture(camera) @ (pose.x, pose.y, 1)
     x, y = (np.arange(PICTURE, dtype=np.float32) - place for place in (left, top))

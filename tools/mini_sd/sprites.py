@@ -1,7 +1,8 @@
 """An object in a material and a style, as a small premultiplied RGBA picture.
 
 Materials are colour maps over the lightness of the drawing, with veins or sheen anchored to the sprite, so that they
-move with the object. Knows nothing of scenes, light or cameras.
+move with the object. A family is a folder of sprites: one
+for each style, and the one that is held out.
 """
 
 from functools import cache
@@ -13,6 +14,7 @@ import numpy as np
 from tools.mini_sd.words import PLAIN
 
 SPRITES = Path(__file__).parent / "sprites"
+HELD_OUT = "held_out"  # a family beside those of the styles, for evaluation alone
 SIZE = 192  # pixels of a sprite's side
 CONTENT = 176  # pixels of the longer side of what is drawn on it
 FEET = 184  # the row that the object stands on
@@ -25,36 +27,36 @@ COLOUR_MAPS = {
     "jade": ((0.02, 0.24, 0.16), (0.10, 0.47, 0.32), (0.30, 0.70, 0.48), (0.76, 0.94, 0.78)),
 }
 
-# Around an object of a style: a line of a colour, so many pixels wide.
+# Around an object of a family: a line of a colour, so many pixels wide.
 EDGES = {"cartoon": ((0.17, 0.12, 0.14), 2), "sticker": ((1.0, 1.0, 0.99), 5)}
 
 
 @cache
-def sprite(name: str, material: str, style: str, halvings: int = 0) -> np.ndarray:
+def sprite(name: str, material: str, family: str, halvings: int = 0) -> np.ndarray:
     """Premultiplied RGBA in [0,1], facing left: SIZE SIZE 4, or a half, a quarter of it on each side."""
     if halvings:
-        larger = sprite(name, material, style, halvings - 1)
+        larger = sprite(name, material, family, halvings - 1)
         return cv2.resize(larger, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
-    picture = _load(name, style)
+    picture = _load(name, family)
     colour, alpha = picture[..., :3], picture[..., 3:]
     if material != PLAIN:
         colour = _paint(_lightness(colour, alpha[..., 0]), material)
     drawn = np.concatenate([colour * alpha, alpha], axis=2)
-    if style in EDGES:
-        drawn = _edged(drawn, *EDGES[style])
+    if family in EDGES:
+        drawn = _edged(drawn, *EDGES[family])
     # Softened so that the linear interpolation of the renderer does not flicker when it makes the sprite smaller.
     return cv2.GaussianBlur(drawn, (0, 0), 0.7)
 
 
 @cache
-def half_width(name: str, style: str) -> float:
+def half_width(name: str, family: str) -> float:
     """Half of the object's width as a share of CONTENT."""
-    columns = np.nonzero(_load(name, style)[..., 3].max(axis=0) > 0.5)[0]
+    columns = np.nonzero(_load(name, family)[..., 3].max(axis=0) > 0.5)[0]
     return float(columns.max() - columns.min() + 1) / 2 / CONTENT
 
 
-def _load(name: str, style: str) -> np.ndarray:
-    file = SPRITES / style / f"{name.replace(' ', '_')}.png"
+def _load(name: str, family: str) -> np.ndarray:
+    file = SPRITES / family / f"{name.replace(' ', '_')}.png"
     picture = cv2.imread(str(file), cv2.IMREAD_UNCHANGED)
     if picture is None:
         raise FileNotFoundError(f"{file} is missing; `python -m tools.mini_sd.build_sprites` makes the sprites")

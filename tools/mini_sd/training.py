@@ -82,13 +82,14 @@ class Run:
     rate: float
     average_decay: float = 0.999
     weight_decay: float = 0.01
+    optimiser_kind: type[torch.optim.Optimizer] = torch.optim.AdamW
     step: int = 0
     averages: dict[str, Average] = field(init=False)
-    optimiser: torch.optim.AdamW = field(init=False)
+    optimiser: torch.optim.Optimizer = field(init=False)
 
     def __post_init__(self) -> None:
         self.averages = {name: Average(network, self.average_decay) for name, network in self.networks.items()}
-        self.optimiser = torch.optim.AdamW(self.parameters(), self.rate, weight_decay=self.weight_decay)
+        self.optimiser = self.optimiser_kind(self.parameters(), lr=self.rate, weight_decay=self.weight_decay)
         self.resume()
 
     def parameters(self) -> list[nn.Parameter]:

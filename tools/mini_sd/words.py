@@ -11,6 +11,12 @@ OBJECTS = (
     "turtle", "duck", "swan", "rooster", "penguin", "parrot", "squirrel", "hedgehog", "beaver", "bicycle",
     "motorcycle", "scooter", "truck", "train", "helicopter",
 )  # fmt: skip
+HELD_OUT_OBJECTS = (
+    "cat", "dog", "tiger", "leopard", "horse", "cow", "pig", "elephant", "camel", "sheep", "car", "bus", "tractor",
+    "taxi", "ambulance", "police car", "goat", "turtle", "rooster", "penguin", "squirrel", "bicycle", "motorcycle",
+    "truck", "train", "helicopter",
+)  # fmt: skip
+"""What the generator of held_out.py can draw."""
 PLAIN = "plain"
 MATERIALS = (PLAIN, "marble", "golden", "silver", "jade")
 STYLES = ("flat", "3d", "cartoon", "sticker")
