@@ -79,7 +79,7 @@ def _edge(rng: np.random.Generator, row: float, height: float, background: str) 
 
 
 def _lay_sheet(picture: np.ndarray, edge: np.ndarray, colour: np.ndarray, rng: np.random.Generator) -> None:
-    """A sheet of paper below an edge, in place: its shadow first, then itself, with a pattern of dots or of hatching."""
+    """A sheet of paper below an edge, in place: its shadow first, then itself, with a pattern."""
     mask = np.zeros((HEIGHT, WIDTH), np.uint8)
     outline = np.stack([np.arange(WIDTH), edge], axis=1)
     corners = np.concatenate([outline, [(WIDTH, HEIGHT), (0, HEIGHT)]]).round().astype(np.int32)
