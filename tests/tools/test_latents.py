@@ -3,11 +3,12 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from tools.mini_sd.autoencoder import normalise_latents, psnr, scenes, shift, transform
+from tools.mini_sd.autoencoder import normalise_latents, transform
 from tools.mini_sd.diffusion import NoiseSchedule, draw_batch, shrink
 from tools.mini_sd.evaluate import edge_f1
 from tools.mini_sd.latents import checksum, find_edges, load_scenes, unpack_edges, words_of
 from tools.mini_sd.networks import build_autoencoder, build_schedule
+from tools.mini_sd.reconstruction import psnr, scenes, shift
 from tools.mini_sd.scene import PICTURE, render, sample_scene
 from tools.mini_sd.words import KINDS
 

@@ -26,12 +26,12 @@ from tokenflow.backbones.base import Backbone
 from tokenflow.backbones.loading import load_backbone
 from tokenflow.inversion import invert
 from tokenflow.schedule import CLEAN, ddim_step
-from tools.mini_sd.autoencoder import HELD_OUT, psnr
 from tools.mini_sd.captions import caption
 from tools.mini_sd.classifier import agreement, labelled_scenes
 from tools.mini_sd.export import MODELS
 from tools.mini_sd.latents import find_edges
 from tools.mini_sd.networks import COMPRESSION, LATENT_CHANNELS
+from tools.mini_sd.reconstruction import HELD_OUT, psnr
 from tools.mini_sd.sampling import GUIDANCE, STEPS
 from tools.mini_sd.scene import PICTURE, Scene, render, sample_scene
 from tools.mini_sd.scene_classifier import load_scene_classifier
