@@ -4,11 +4,10 @@ import torch
 from safetensors.torch import save_file
 
 from tools.mini_sd.autoencoder import normalise_latents, transform
-from tools.mini_sd.diffusion import NoiseSchedule, draw_batch, shrink
-from tools.mini_sd.evaluate import edge_f1
+from tools.mini_sd.diffusion import NoiseSchedule, draw_batch
 from tools.mini_sd.latents import checksum, find_edges, load_scenes, unpack_edges, words_of
 from tools.mini_sd.networks import build_autoencoder, build_schedule
-from tools.mini_sd.reconstruction import psnr, scenes, shift
+from tools.mini_sd.reconstruction import scenes
 from tools.mini_sd.scene import PICTURE, render, sample_scene
 from tools.mini_sd.words import KINDS
 
@@ -71,33 +70,6 @@ def test_latents_and_picture_are_transformed_alike():
         # Shrinking twice is not shrinking once, but a picture turned the wrong way would be far off.
         coarse = torch.nn.functional.avg_pool2d(target, 8)
         assert (coarse - moved).abs().mean() < 0.06
-
-
-@pytest.mark.parametrize("pixels", [0, 3, 4, 7])
-def test_a_shift_moves_latents_as_far_as_the_picture(pixels):
-    """A slope's mean over eight pixels is a latent; moved, it is the mean of the moved slope."""
-    picture = (torch.arange(64.0) + 2 * torch.arange(64.0)[:, None]).expand(1, 3, 64, 64) / 192
-    latents, target = shift(torch.nn.functional.avg_pool2d(picture, 8), picture, pixels, 7 - pixels)
-    assert target.shape == (1, 3, 56, 56)
-    torch.testing.assert_close(torch.nn.functional.avg_pool2d(target, 8), latents)
-
-
-def test_psnr_of_a_known_error():
-    assert psnr(torch.full((1, 3, 8, 8), 0.6), torch.full((1, 3, 8, 8), 0.5)).item() == pytest.approx(20, abs=1e-3)
-
-
-def test_edges_count_as_found_within_two_pixels():
-    wanted, near, far = (np.zeros((32, 32), bool) for _ in range(3))
-    wanted[:, 10] = near[:, 12] = far[:, 13] = True
-    assert edge_f1(wanted, wanted) == 1
-    assert edge_f1(near, wanted) == 1
-    assert edge_f1(far, wanted) == 0
-    assert edge_f1(np.zeros_like(wanted), wanted) == 0
-
-
-def test_small_latents_are_means_of_four():
-    latents = torch.arange(16.0).view(1, 1, 4, 4)
-    torch.testing.assert_close(shrink(latents), torch.tensor([[[[2.5, 4.5], [10.5, 12.5]]]]))
 
 
 def test_normalised_latents_have_mean_0_and_variance_1_and_pictures_stay_as_they_were():

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from tools.mini_sd.export import export_training, import_training
+from tools.mini_sd.export import export_training, import_training, into_shards
 from tools.mini_sd.training import Run, load_averages, one_cycle
 
 
@@ -63,6 +63,14 @@ def test_the_small_checkpoint_continues_elsewhere(tmp_path):
     expected = trained.averages["line"].shadow["weight"]
     torch.testing.assert_close(continued.networks["line"].weight, expected, atol=1e-3, rtol=1e-3)
     assert not continued.optimiser.state_dict()["state"]
+
+
+def test_shards_are_small_and_hold_every_tensor_once():
+    tensors = {str(place): torch.full((place,), place, dtype=torch.float16) for place in range(1, 40)}
+    shards = into_shards(tensors, limit=100)
+    assert all(sum(value.nbytes for value in shard.values()) <= 100 for shard in shards)
+    assert [key for shard in shards for key in shard] == list(tensors)
+    assert len(shards) < 25
 
 
 def test_the_learning_rate_rises_then_falls():

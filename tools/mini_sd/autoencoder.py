@@ -26,7 +26,7 @@ from tools.mini_sd.crops import crops
 from tools.mini_sd.muon import Muon
 from tools.mini_sd.networks import COMPRESSION, LATENT_CHANNELS, build_autoencoder
 from tools.mini_sd.photographs import load_photographs
-from tools.mini_sd.reconstruction import figures, scenes, shift
+from tools.mini_sd.reconstruction import autoencoder_figures, scenes, shift
 from tools.mini_sd.scene import PICTURE
 from tools.mini_sd.training import Progress, Run, choose_device, load_averages, save_tensors, stage_arguments
 
@@ -121,7 +121,7 @@ def normalise_latents(network: AutoencoderKL, target: Tensor) -> None:
 
 def report(network: AutoencoderKL, count: int) -> None:
     """Prints the figures of a network on pictures that are never trained on."""
-    for name, value in figures(network, count).items():
+    for name, value in autoencoder_figures(network, count).items():
         print(f"  {name:60} {value:6.2f}", flush=True)
 
 

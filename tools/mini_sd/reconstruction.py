@@ -81,7 +81,7 @@ def shift_figures(network: AutoencoderKL, pictures: Tensor) -> dict[str, float]:
     return figures
 
 
-def figures(network: AutoencoderKL, count: int) -> dict[str, float]:
+def autoencoder_figures(network: AutoencoderKL, count: int) -> dict[str, float]:
     """Mean PSNR on scenes, on drawings of the second generator and on a film; and what a shift of latents costs."""
     drawn = scenes(np.random.default_rng(HELD_OUT), count)
     sets = {
@@ -119,7 +119,7 @@ def main() -> None:
     step = load_averages(arguments.runs / "autoencoder", {"autoencoder": network})
     network.eval().to(choose_device(arguments.device))
     print(f"step {step}")
-    for name, value in figures(network, arguments.count).items():
+    for name, value in autoencoder_figures(network, arguments.count).items():
         print(f"{name:60} {value:6.2f}")
     if arguments.sheet:
         write_grid(sheet(network, 6), 6, arguments.sheet)
