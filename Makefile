@@ -50,7 +50,7 @@ sweep: $(INSTALLED)  ## what each setting of the modes does, on other clips; def
 	$(BIN)/python -m benchmarks.sweep
 
 mini-sd: $(INSTALLED)  ## trains the small model that ships; hours on two cores, resumes after a kill
-	for stage in autoencoder latents tokenizer diffusion controlnet classifier; do \
+	for stage in photographs autoencoder latents tokenizer diffusion controlnet classifier; do \
 		$(BIN)/python -m tools.mini_sd.$$stage || exit 1; done
 	$(BIN)/python -m tools.mini_sd.export
 	$(BIN)/python -m tools.mini_sd.evaluate --write
