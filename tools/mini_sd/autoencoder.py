@@ -140,7 +140,7 @@ def finish(run: Run, device: torch.device) -> None:
 
 def main() -> None:
     """Trains until the last step, and prints figures of the averaged weights on the way."""
-    parser = stage_arguments(__doc__, steps=STEPS, batch=8, rate=3e-3)
+    parser = stage_arguments(__doc__, steps=STEPS, batch=8, rate=1.5e-3)
     parser.add_argument("--workers", type=int, default=0, help="processes that draw; with a GPU, nearly all cores")
     parser.add_argument("--report-every", type=int, default=1000, help="steps between figures")
     arguments = parser.parse_args()
