@@ -1,3 +1,4 @@
+import cv2
 import numpy as np
 import pytest
 
@@ -55,7 +56,7 @@ def test_detail_tells_a_flat_picture_from_a_busy_one(photographs):
 def test_the_last_batches_hold_whole_pictures_and_each_step_has_its_own(photographs, tmp_path):
     (tmp_path / "photographs").mkdir()
     for place, picture in enumerate(photographs):
-        np.save(tmp_path / "photographs" / f"{place}.npy", picture)
+        cv2.imwrite(str(tmp_path / "photographs" / f"{place}.jpg"), picture)
     batches = Batches(tmp_path, seed=0, steps=100, count=8)
     first = round(100 * (1 - WHOLE))
     assert batches[first - 1].shape == (8, 3, 96, 96)

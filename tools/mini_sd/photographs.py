@@ -1,4 +1,5 @@
-"""Stage: fetches photographs for the autoencoder out of Debian's wallpaper packages, and keeps them small.
+"""Stage: fetches photographs for the autoencoder out of Debian's wallpaper packages, and keeps them small enough to be
+carried to a machine that cannot fetch them.
 
     python -m tools.mini_sd.photographs
 
@@ -24,6 +25,7 @@ PACKAGES = {
     "ukui-wallpapers": "CC-BY-SA-3.0",
 }
 SHORTER_SIDES = 320, 640  # pixels; a photograph is kept at both, so that crops show much of it, or its details
+JPEG = (cv2.IMWRITE_JPEG_QUALITY, 95, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444)
 SUFFIXES = (".jpg", ".jpeg", ".png")
 LEAST_WIDTH = 1000  # below it are previews
 LEAST_DETAIL = (
@@ -53,11 +55,11 @@ def detail(picture: np.ndarray) -> float:
 
 
 def load_photographs(runs: Path) -> list[np.ndarray]:
-    """Every kept photograph at every size, H W 3, RGB, 8 bits, read from disk when it is looked at."""
-    files = sorted((runs / "photographs").glob("*.npy"))
+    """Every kept photograph at every size, H W 3, RGB, 8 bits."""
+    files = sorted((runs / "photographs").glob("*.jpg"))
     if not files:
         raise FileNotFoundError(f"no photographs in {runs}; run `python -m tools.mini_sd.photographs` first")
-    return [np.load(file, mmap_mode="r") for file in files]
+    return [cv2.cvtColor(cv2.imread(str(file)), cv2.COLOR_BGR2RGB) for file in files]
 
 
 def main() -> None:
@@ -73,8 +75,7 @@ def main() -> None:
         detailed = [picture for picture in wide if detail(picture) >= LEAST_DETAIL]
         for place, picture in enumerate(detailed):
             for side in SHORTER_SIDES:
-                rgb = cv2.cvtColor(shrink(picture, side), cv2.COLOR_BGR2RGB)
-                np.save(kept / f"{package}-{place:02d}-{side}.npy", rgb)
+                cv2.imwrite(str(kept / f"{package}-{place:02d}-{side}.jpg"), shrink(picture, side), JPEG)
         print(f"{package}: {len(detailed)} photographs ({PACKAGES[package]})", flush=True)
 
 
