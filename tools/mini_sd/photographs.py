@@ -63,12 +63,14 @@ def load_photographs(runs: Path) -> list[np.ndarray]:
 
 
 def main() -> None:
-    """Fetches every package and keeps its photographs."""
+    """Fetches every package that is missing, and keeps its photographs."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=Path, default=RUNS)
     kept = parser.parse_args().runs / "photographs"
     kept.mkdir(parents=True, exist_ok=True)
     for package in PACKAGES:
+        if any(kept.glob(f"{package}-[0-9][0-9]-*.jpg")):
+            continue
         with tempfile.TemporaryDirectory() as folder:
             pictures = [cv2.imread(str(file)) for file in fetch(package, Path(folder))]
         wide = [picture for picture in pictures if picture.shape[1] >= max(LEAST_WIDTH, picture.shape[0])]
