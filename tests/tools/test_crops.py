@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from tools.mini_sd.autoencoder import WHOLE, Batches
-from tools.mini_sd.crops import abstract, crops, cut, photograph
+from tools.mini_sd.crops import abstract, crops, cut, photograph, swap_colours
 from tools.mini_sd.photographs import SHORTER_SIDES, detail, load_photographs, shrink
 from tools.mini_sd.scene import PICTURE
 
@@ -40,6 +40,14 @@ def test_abstract_drawings_differ():
     drawn = [abstract(64, rng) for _ in range(6)]
     assert all(one.shape == (64, 64, 3) and one.min() >= 0 and one.max() <= 1 for one in drawn)
     assert min(np.abs(drawn[0] - other).mean() for other in drawn[1:]) > 0.02
+
+
+def test_colours_change_places_now_and_then():
+    picture = np.broadcast_to(np.float32([0.1, 0.5, 0.9]), (8, 8, 3))
+    rng = np.random.default_rng(0)
+    swapped = [tuple(swap_colours(picture, rng)[0, 0].tolist()) for _ in range(100)]
+    assert len(set(swapped)) == 6
+    assert 50 < swapped.count(tuple(picture[0, 0].tolist())) < 85
 
 
 def test_missing_photographs_say_what_to_run(tmp_path):

@@ -74,9 +74,12 @@ def _shrink(image: Tensor, side: int) -> Tensor:
 
 
 def distance(output: Tensor, target: Tensor) -> Tensor:
-    """L1, L1 of the gradients, L1 at two coarser scales, and the root of the squared error, which PSNR measures."""
+    """L1, L1 at two coarser scales, the root of the squared error, which PSNR measures, and L1 of differences.
+
+    These are between neighbours, and between red, green and blue of one pixel: without them hues are learnt late.
+    """
     loss = F.l1_loss(output, target) + (output - target).square().flatten(1).mean(dim=1).add(1e-6).sqrt().mean()
-    for axis in (2, 3):
+    for axis in (1, 2, 3):
         loss = loss + F.l1_loss(output.diff(dim=axis), target.diff(dim=axis))
     for scale in (2, 4):
         loss = loss + 0.5 * F.l1_loss(F.avg_pool2d(output, scale), F.avg_pool2d(target, scale))

@@ -14,6 +14,7 @@ from torch import Tensor
 from tools.mini_sd.scene import PICTURE, render, sample_scene
 
 SCENES, PHOTOGRAPHS = 0.5, 0.36  # shares of the mix; the rest is abstract
+SWAPPED = 0.4  # share of crops whose red, green and blue change places, so that no hue is rare
 CROPS_OF_A_PICTURE = 2  # of a drawn one: drawing costs more than cutting
 LETTERS = np.array(list(string.ascii_letters + string.digits + ".,!?&-"))
 
@@ -31,12 +32,17 @@ def crops(rng: np.random.Generator, photographs: Sequence[np.ndarray], count: in
         else:
             picture = abstract(PICTURE, rng)
             batch += [cut(picture, side, rng) for _ in range(CROPS_OF_A_PICTURE)]
-    return as_batch(batch[:count])
+    return as_batch([swap_colours(crop, rng) for crop in batch[:count]])
 
 
 def as_batch(pictures: Sequence[np.ndarray]) -> Tensor:
     """Pictures H W 3 as one tensor b 3 H W."""
     return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)
+
+
+def swap_colours(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Now and then the picture with its colours in another order."""
+    return picture[..., rng.permutation(3)] if rng.random() < SWAPPED else picture
 
 
 def cut(picture: np.ndarray, side: int, rng: np.random.Generator) -> np.ndarray:
