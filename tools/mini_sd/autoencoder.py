@@ -1,7 +1,9 @@
 """Stage: trains the autoencoder (AutoencoderKL, eight times smaller on each side, 16 channels) on the mix of crops.py.
 
     python -m tools.mini_sd.photographs
-    python -m tools.mini_sd.autoencoder
+    python -m tools.mini_sd.export --restore      # to go on from the averaged weights in state/, where runs/ is empty
+    python -m tools.mini_sd.autoencoder           # with a GPU: --workers 14
+    python -m tools.mini_sd.export --training     # the averaged weights to state/, in shards, to go on elsewhere
 
 Every third batch is decoded from latents that were scaled down, turned or moved by a part of a latent, and compared
 with the picture scaled, turned or moved likewise (equivariance regularisation, EQ-VAE, arXiv 2502.09509). Latents get
@@ -33,6 +35,7 @@ from tools.mini_sd.training import Progress, Run, choose_device, load_averages, 
 STEPS = 48_000
 CROP = 96
 WHOLE = 0.1  # share of the steps, the last ones, that see whole pictures
+SHIFTED = 0.65  # share of the changed latents that are moved and not scaled down
 KL_WEIGHT = 1e-6  # for each number of a latent, against errors of each number of a picture
 NORMALISED_ON = 10**8  # seed of the pictures whose latents get variance 1
 
@@ -63,7 +66,7 @@ def transform(rng: np.random.Generator, latents: Tensor, target: Tensor) -> tupl
     """The same change of latents (b c h w) and picture (b 3 H W): a turn, and a smaller scale or a shift."""
     turns = int(rng.integers(4))
     latents, target = (torch.rot90(image, turns, (2, 3)) for image in (latents, target))
-    if rng.random() < 0.5:
+    if rng.random() < SHIFTED:
         return shift(latents, target, *rng.integers(COMPRESSION, size=2).tolist())
     side = int(rng.integers(latents.shape[-1] // 2, latents.shape[-1] + 1))
     return _shrink(latents, side), _shrink(target, side * COMPRESSION)
