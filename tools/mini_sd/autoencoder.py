@@ -5,7 +5,7 @@
     python -m tools.mini_sd.autoencoder           # with a GPU: --workers 14
     python -m tools.mini_sd.export --training     # the averaged weights to state/, in shards, to go on elsewhere
 
-Every third batch is decoded from latents that were scaled down, turned or moved by a part of a latent, and compared
+Every second batch is decoded from latents that were scaled down, turned or moved by a part of a latent, and compared
 with the picture scaled, turned or moved likewise (equivariance regularisation, EQ-VAE, arXiv 2502.09509). Latents get
 smooth by it: a diffusion model learns them faster, and they change less from frame to frame.
 
@@ -162,7 +162,7 @@ def main() -> None:
     for step in run.loop(arguments.save_minutes):
         torch.manual_seed(arguments.seed + step)
         rng = np.random.default_rng((1, arguments.seed, step))
-        loss, least_used = step_loss(network, next(drawn).to(device), rng, equivariant=step % 3 == 2)
+        loss, least_used = step_loss(network, next(drawn).to(device), rng, equivariant=step % 2 == 1)
         run.descend(loss)
         progress.report(step, loss=loss.item(), least_used=least_used.item())
         if (step + 1) % arguments.report_every == 0:
