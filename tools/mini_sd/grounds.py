@@ -100,7 +100,7 @@ def _patches(painting: Painting, rng: np.random.Generator, colour: Colour, stren
     halves = rng.uniform(0.08, 0.22, (count, 1)) * HEIGHT * np.array([1, flat])
     far_off = middles[:, 1] - halves[:, 1] < HORIZON
     halves[far_off, 1] = middles[far_off, 1] - HORIZON
-    painting.clouds(np.concatenate([middles, halves], axis=1), painting.lit(colour), strength, 8)
+    painting.soft_ellipses(np.concatenate([middles, halves], axis=1), painting.lit(colour), strength, 8)
 
 
 def _paint_grass(painting: Painting, rng: np.random.Generator, colours: Pair) -> None:

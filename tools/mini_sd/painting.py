@@ -87,7 +87,7 @@ class Painting:
         cv2.polylines(over, points, False, _ink(colour), thickness, cv2.LINE_AA)
         cv2.addWeighted(over, strength, self.picture, 1 - strength, 0, dst=self.picture)
 
-    def clouds(self, ellipses: np.ndarray, colour: Colour, strength: float, soft: float) -> None:
+    def soft_ellipses(self, ellipses: np.ndarray, colour: Colour, strength: float, soft: float) -> None:
         """Ellipses (n 4: middle and half axes) as one shape, its border `soft` pixels wide in a shaded style."""
         scale = COARSE if self.shaded and not self.outlined else 1
         layer = np.zeros((HEIGHT // scale, WIDTH // scale), np.uint8)

@@ -59,7 +59,7 @@ def _paint_disc(painting: Painting, rng: np.random.Generator) -> None:
     x, y, radius = rng.uniform(0.2, 0.8) * WIDTH, rng.uniform(0.3, lowest) * HORIZON, rng.uniform(0.03, 0.075) * HEIGHT
     colour = DISCS[painting.light]
     if painting.shaded:
-        painting.clouds(np.array([[x, y, 2.4 * radius, 2.4 * radius]]), colour, 0.4, 1.2 * radius)
+        painting.soft_ellipses(np.array([[x, y, 2.4 * radius, 2.4 * radius]]), colour, 0.4, 1.2 * radius)
     painting.ellipse((x, y), (radius, radius), colour)
 
 
@@ -72,7 +72,7 @@ def _paint_clouds(painting: Painting, rng: np.random.Generator, colour: Colour) 
     middles = np.stack([rng.uniform(0, WIDTH, count[kind]), rng.uniform(0.05, 0.85, count[kind]) * HORIZON], axis=1)
     if kind == "bands":
         halves = np.stack([rng.uniform(50, 150, count[kind]), rng.uniform(3, 9, count[kind])], axis=1)
-        painting.clouds(np.concatenate([middles, halves], axis=1), colour, rng.uniform(0.4, 0.9), 5)
+        painting.soft_ellipses(np.concatenate([middles, halves], axis=1), colour, rng.uniform(0.4, 0.9), 5)
         return
     puffs = []
     for x, y in middles:
@@ -80,4 +80,4 @@ def _paint_clouds(painting: Painting, rng: np.random.Generator, colour: Colour) 
         for place in np.linspace(-1.4, 1.4, int(rng.integers(3, 6))):
             radius = size * (1.1 - 0.35 * abs(place)) * rng.uniform(0.75, 1.15)
             puffs.append((x + place * size, y - 0.25 * radius, 1.15 * radius, 0.72 * radius))
-    painting.clouds(np.array(puffs), colour, rng.uniform(0.7, 1.0), 7)
+    painting.soft_ellipses(np.array(puffs), colour, rng.uniform(0.7, 1.0), 7)
