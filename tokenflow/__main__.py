@@ -2,8 +2,6 @@
 
 import sys
 
-from tokenflow.errors import INTERRUPTED_MESSAGE
-
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line (see apps/cli.py). Ctrl-C while it is still being imported exits with status 130, too."""
@@ -12,7 +10,6 @@ def main(arguments: list[str] | None = None) -> None:
 
         cli.main(arguments)
     except KeyboardInterrupt:
-        print(INTERRUPTED_MESSAGE, file=sys.stderr)
         sys.exit(130)
 
 

@@ -6,9 +6,6 @@ this module. A message says in one line what was expected, what was found, and w
 
 from pathlib import Path
 
-INTERRUPTED_MESSAGE = "interrupted: finished work is kept, and the same command continues from there"
-"""What a command prints after Ctrl-C."""
-
 
 class TokenflowError(Exception):
     """Base of all errors that the user can fix."""

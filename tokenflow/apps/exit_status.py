@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from tokenflow.errors import INTERRUPTED_MESSAGE, TokenflowError
+from tokenflow.errors import TokenflowError
 
 JOBS_FAILED = 1
 """Some jobs of a batch failed."""
@@ -36,7 +36,7 @@ def exit_status(*, with_traceback: bool) -> Iterator[None]:
             yield
     except SystemExit as end:
         if end.code == INTERRUPTED:
-            print(INTERRUPTED_MESSAGE, file=sys.stderr)
+            print("interrupted: finished work is kept, and the same command continues from there", file=sys.stderr)
         raise
     except Exception as error:
         message = _message(error)
