@@ -392,7 +392,7 @@ ROWS = {
     ),
     "the clip is a result": Row(
         settings("clip.path=out/edited.mp4"),
-        r"out/edited\.mp4 belongs to the clip .*would replace it",
+        r"out/edited\.mp4 belongs to the clip .*would overwrite",
     ),
     "the mask is a result": Row(
         mask_among_results, r"new/contact_sheet\.png belongs to .* mask.*choose another output"

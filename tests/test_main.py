@@ -25,7 +25,7 @@ COMMANDS = {
 }
 
 
-@pytest.mark.parametrize("module", ["tokenflow.apps.cli", "tokenflow.errors", "typer", "typer.core"])
+@pytest.mark.parametrize("module", ["tokenflow.apps.cli", "tokenflow.errors", "typer", "typer.core", "omegaconf"])
 @pytest.mark.parametrize("command", COMMANDS)
 def test_ctrl_c_is_status_130_and_no_traceback_from_the_first_import_on(command: str, module: str) -> None:
     done = subprocess.run(

@@ -149,7 +149,7 @@ def assert_the_same(folder: Path, whole: Path) -> None:
 def assert_nothing_looks_finished_that_is_not(folder: Path, whole: Path) -> None:
     """Nothing stands there, but where the last moment was hit: files are moved to their places, the report last."""
     standing = {path.name for path in (folder / "out").glob("[!.]*")}
-    finished = {path.name for path in (whole / "out").iterdir()}
+    finished = {path.name for path in (whole / "out").glob("[!.]*")}
     assert standing <= finished
     if "report.json" in standing:
         assert standing == finished
@@ -249,7 +249,7 @@ def process(*words: str) -> subprocess.Popen[str]:
     )
 
 
-@pytest.mark.parametrize("module", ["omegaconf", "numpy", "torch.nn"])
+@pytest.mark.parametrize("module", ["numpy", "torch.nn"])
 def test_ctrl_c_while_libraries_are_loaded_is_no_traceback(module: str, config: Path, tmp_path: Path) -> None:
     with process("-X", "importtime", "-m", "tokenflow", *arguments(config, tmp_path)) as started:
         assert started.stderr is not None

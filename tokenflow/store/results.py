@@ -134,8 +134,8 @@ def _refuse_to_lose(
     for path in sorted({*filter(os.path.lexists, targets), *ours, *parents}):
         if _entry(path) in kept:
             raise OutputError(
-                f"{path} belongs to the clip or its mask, and results in {folder} would overwrite or delete it, or add "
-                "to it; choose another output.dir"
+                f"{path} belongs to the clip or its mask, and results in {folder} would overwrite, delete or "
+                "extend it; choose another output.dir"
             )
     _refuse_foreign({*(targets - ours), *(path for path in parents if not path.is_dir())})
 
