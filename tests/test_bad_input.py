@@ -401,7 +401,9 @@ ROWS = {
         pictures("new/frames", "output.dir=new", "output.pngs=true"),
         r"new/frames belongs to the clip",
     ),
-    "results among the clip's pictures": Row(pictures("new", "output.dir=new"), r"new belongs to the clip .*would overwrite, delete or extend it"),
+    "results among the clip's pictures": Row(
+        pictures("new", "output.dir=new"), r"new belongs to the clip .*would overwrite, delete or extend it"
+    ),
     "a configuration in the place of the saved one": Row(
         settings("output.dir=."), r"config\.yaml was not written by tokenflow.*move it or choose another output"
     ),
