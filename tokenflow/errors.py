@@ -28,7 +28,7 @@ class ModelError(TokenflowError, ValueError):
 
 
 class ModelNotFoundError(TokenflowError, FileNotFoundError):
-    """There is no model at the given path, nor one of that name on the Hub."""
+    """A model was found neither at the given path nor on the Hub."""
 
 
 class TrajectoryError(TokenflowError, RuntimeError):

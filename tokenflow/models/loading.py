@@ -76,7 +76,7 @@ def load_model(
     Raises:
         ModelNotFoundError: there is nothing at `path`, or it is not on the Hub, or the Hub is unreachable.
         ModelError: what is there is of an unsupported family, incomplete, damaged, or pickled.
-        ConfigError: this machine has no such device, or there is no such precision.
+        ConfigError: `device` does not exist on this machine, or `dtype` is unknown.
     """
     path = str(path)
     where = choose_device(device)
@@ -130,7 +130,7 @@ def stored_fingerprint(
     Of a Hub id it is that of the commit in the local cache.
 
     Raises:
-        ConfigError: this machine has no such device, or there is no such precision.
+        ConfigError: `device` does not exist on this machine, or `dtype` is unknown.
     """
     name = WITHDRAWN.get(path, path) if not Path(path).exists() else path
     commit = _cached_commit(name, INDEX, revision)
