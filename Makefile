@@ -26,7 +26,7 @@ demo: $(DEMO_INSTALLED)  ## a clip in, an edited clip out, on the model that shi
 	$(BIN)/python run_edit.py $(CONFIG)
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist worksteal
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

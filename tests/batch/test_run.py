@@ -221,7 +221,7 @@ def test_a_stopped_driver_leaves_no_worker_and_loses_only_the_jobs_in_progress(
     if name == "SIGINT":
         assert not list(tmp_path.rglob("*.partial"))
     done = [config for config in configs if (config.output.dir / "report.json").exists()]
-    recorded = [json.loads(path.read_text())["state"] for path in (tmp_path / "run" / "jobs").iterdir()]
+    recorded = [json.loads(path.read_text())["state"] for path in (tmp_path / "run" / "jobs").glob("*.json")]
     assert 0 < len(done) < len(configs)
     assert recorded.count("done") >= len(done) - 2  # a result may have been moved in place and not yet recorded
     kept = dict(zip([config.output.dir for config in done], stamps(done), strict=True))
