@@ -21,6 +21,7 @@ from PIL import Image
 
 import tokenflow
 from benchmarks.clips import Case
+from benchmarks.edges import edge_agreement
 from benchmarks.output import write_json
 from benchmarks.sampling import DTYPE, RATE
 from benchmarks.truth import Truth
@@ -154,7 +155,13 @@ def can_run(mode: str) -> bool:
 
 def figures(truth: Truth, images: np.ndarray) -> Figures:
     """All figures of an edit (f H W 3 uint8) against its ground truth, and its agreement with the prompt."""
-    return {**truth.figures(images), **truth.figures_by_place(images), **agreement(truth, images)}
+    perfect = (truth.perfect * 255).round().astype(np.uint8)
+    return {
+        **truth.figures(images),
+        **truth.figures_by_place(images),
+        **edge_agreement(images, perfect, truth.target.masks()),
+        **agreement(truth, images),
+    }
 
 
 def agreement(truth: Truth, images: np.ndarray) -> Figures:

@@ -343,7 +343,11 @@ def _report(
     return {
         "settings": config.model_dump(mode="json"),
         "frames": source.frame_count,
-        "inversion": {"folder": stored.folder.name, "steps": source.steps},
+        "inversion": {
+            "folder": stored.folder.name,
+            "steps": source.steps,
+            "iterations": stored.made_from["iterations"],
+        },
         "classifier": classifier_of(config),
         "metrics": figures,
         "over_time": {} if metrics is None else metrics.over_time(),
