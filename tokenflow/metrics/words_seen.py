@@ -37,6 +37,8 @@ class WordsSeen:
         self._wanted = words_in(prompt, self._network.kinds)
         before = words_in(source_prompt, self._network.kinds)
         self._kept = {kind for kind, word in self._wanted.items() if before.get(kind) == word}
+        self.keeps_object = "object" in self._kept
+        """Whether the edit is meant to leave the object what it is."""
         self.over_time: dict[str, dict[str, list[float]]] = {}
         """`words`, of `source` and `edit`: per frame 1.0 if the classifier sees all words there, else 0.0. Empty if the
         prompt changes no word that the classifier knows."""
