@@ -65,7 +65,7 @@ class WordsSeen:
 
 
 def words_in(prompt: str, kinds: Kinds) -> dict[str, str]:
-    """The word of each kind that a prompt says, its longest first: so `a police car` does not count as a car. Articles are left out."""
+    """The word of each kind that a prompt says, articles left out; the longest, so that a police car is not a car, too."""
     found = {}
     for kind, words in kinds.items():
         for word in sorted(words, key=len, reverse=True):
