@@ -65,7 +65,7 @@ class WordsSeen:
 
 
 def words_in(prompt: str, kinds: Kinds) -> dict[str, str]:
-    """The word of each kind that a prompt says, articles left out; the longest, so that a police car is not a car, too."""
+    """The longest word of each kind that a prompt says, articles left out: a police car is not a car as well."""
     found = {}
     for kind, words in kinds.items():
         for word in sorted(words, key=len, reverse=True):
