@@ -23,7 +23,6 @@ if TYPE_CHECKING:
         Edited,
         EditResult,
         PreprocessResult,
-        Trial,
         edit,
         generate,
         invert,
@@ -31,9 +30,8 @@ if TYPE_CHECKING:
         preprocess,
         run,
         seed_sheet,
-        trial,
-        trial_sheet,
     )
+    from tokenflow.pipeline.trial import Trial, trial, trial_sheet
     from tokenflow.video import Video
 
 __all__ = [
