@@ -130,9 +130,9 @@ def test_jobs_are_grouped_by_model_and_take_clips_in_turn(drawn: list[tuple[int,
     assert changes == max(0, len(set(models)) - 1)
     started: dict[str, int] = {}
     for job, model in zip(ordered, models, strict=True):
-        started[job.inversion] = started.get(job.inversion, 0) + 1
+        started[job.inverted] = started.get(job.inverted, 0) + 1
         counts = [count for other, count in started.items() if f'"path": "{model}"' in other]
-        assert started[job.inversion] == max(counts)
+        assert started[job.inverted] == max(counts)
 
 
 def test_two_jobs_with_one_output_directory_are_named(configure: Configure) -> None:

@@ -203,8 +203,9 @@ def test_stage_2_reports_source_reconstruction_and_edit_side_by_side(
     for figure, count in (("warp_error_e3", FRAMES - 1), ("flicker", FRAMES - 2)):
         assert list(report["metrics"][figure]) == ["source", "reconstruction", "edit"]
         assert [len(values) for values in report["over_time"][figure].values()] == [count] * 3
-    assert set(report["metrics"]) == {"reconstruction", "warp_error_e3", "flicker", "detail", "change"}
-    assert set(report["metrics"]["change"]) == {"whole"}
+    assert set(report["metrics"]) == {"reconstruction", "warp_error_e3", "flicker", "detail", "change", "outlines"}
+    assert set(report["metrics"]["change"]) == {"whole", "most"}
+    assert report["verdict"]["name"] in ("good", "hardly edited", "flattened", "clip not shown")
 
 
 def test_each_edited_frame_is_measured_against_its_own_source(
@@ -229,12 +230,12 @@ def test_a_clip_model_and_a_mask_add_their_figures(material: Path, tmp_path: Pat
     change = metrics["change"]
     assert change["whole"] == pytest.approx((change["inside"] + 3 * change["outside"]) / 4, rel=1e-3)
     one = configured(material, tmp_path, f"metrics.mask={tmp_path / 'mask' / 'frame_00003.png'}", "clip.start=0.3")
-    assert set(tokenflow.run(one).report["metrics"]["change"]) == {"whole", "inside", "outside"}
+    assert set(tokenflow.run(one).report["metrics"]["change"]) == {"whole", "most", "inside", "outside"}
 
 
 def test_the_part_of_the_clip_that_is_edited_has_the_same_part_of_its_mask(material: Path, tmp_path: Path) -> None:
     """White in the first three frames alone, of which the edit sees none; then in one that it sees."""
-    for white, sides in (([0, 1, 2], {"whole", "outside"}), ([5], {"whole", "inside", "outside"})):
+    for white, sides in (([0, 1, 2], {"whole", "most", "outside"}), ([5], {"whole", "most", "inside", "outside"})):
         with VideoWriter(tmp_path / "mask.mkv", width=24, height=16, times=TIMES, codec="ffv1") as video:
             for frame in range(FRAMES):
                 video.write(np.full((16, 24, 3), 255 * (frame in white), np.uint8))
