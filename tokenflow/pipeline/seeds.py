@@ -9,6 +9,7 @@ from tokenflow.diffusion.latents import LazyLatents
 from tokenflow.events import Cancel, Listener, listening, notice
 from tokenflow.models.model import Model
 from tokenflow.modes.source import InvertedClip
+from tokenflow.pipeline.checks import check_sampled
 from tokenflow.pipeline.editing import sample_edit
 from tokenflow.pipeline.frames import decode
 from tokenflow.pipeline.job import check_edit, invert_stored, open_clip, open_inversion_of, open_model
@@ -39,9 +40,11 @@ def seed_sheet(
         cancel: asked before every network call; returning True raises `Cancelled`.
 
     Raises:
+        ConfigError: the edit's mode is keyframes.
         OutputError: nothing can be written to `output.dir`, or something of the user's there would be lost.
         Everything else that `run` raises.
     """
+    check_sampled(config.edit, "sheet of seeds")
     with listening(on_event):
         path = sheet_path(config, SEEDS)
         clip = open_clip(config)

@@ -9,7 +9,7 @@ import numpy as np
 from tokenflow.config import Config
 from tokenflow.events import Cancel, Listener, listening
 from tokenflow.models.model import Model
-from tokenflow.pipeline.checks import check_interval
+from tokenflow.pipeline.checks import check_interval, check_sampled
 from tokenflow.pipeline.editing import sample_edit
 from tokenflow.pipeline.frames import decode
 from tokenflow.pipeline.inversion import complete_inversion
@@ -67,6 +67,7 @@ def trial(
     """
     check_type("trial", config, Config, "load_config(path) reads one from a file")
     check_count("count", count)
+    check_sampled(config.edit, "trial")
     edit = config.edit.model_copy(update={"keyframe_interval": 1})
     if on_event is not None:
         on_event = NumberedStages(STAGE_1 + stage_2(edit), work(config.inversion, edit), on_event)
