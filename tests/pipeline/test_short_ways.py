@@ -13,7 +13,7 @@ import tokenflow
 from tests.tiny import moving_square, save_tiny_setup
 from tests.video.making import make
 from tokenflow.store.inversions import StoredInversion
-from tokenflow.video import container, reader, video
+from tokenflow.video import decoding, reader, video
 
 FRAMES = 12
 
@@ -43,7 +43,7 @@ def counted(monkeypatch: pytest.MonkeyPatch, counts: Counter[str], owner: Any, n
 
 def counted_frames(monkeypatch: pytest.MonkeyPatch, clip: Path) -> list[object]:
     """A list to which every frame that is decoded of a clip is added."""
-    decode, decoded = container._decode, []
+    decode, decoded = decoding._decode, []
 
     def count(path: Path, start: Fraction) -> Iterator[object]:
         with closing(decode(path, start)) as frames:
@@ -52,7 +52,7 @@ def counted_frames(monkeypatch: pytest.MonkeyPatch, clip: Path) -> list[object]:
                     decoded.append(frame)
                 yield frame
 
-    monkeypatch.setattr(container, "_decode", count)
+    monkeypatch.setattr(decoding, "_decode", count)
     return decoded
 
 

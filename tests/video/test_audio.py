@@ -4,9 +4,10 @@ import av
 import numpy as np
 import pytest
 
+from tests.video.flash import beeps, flashes, make_flashes
 from tests.video.making import make, numbered, sound_of, write_pngs
 from tokenflow.errors import ClipError, ClipNotFoundError, TokenflowWarning
-from tokenflow.video import VideoWriter, probe, read_frames
+from tokenflow.video import Video, VideoWriter, probe, read_frames
 
 COUNT = 100
 """Images, at 25 fps."""
@@ -196,7 +197,7 @@ def test_only_the_first_of_several_tracks_is_copied_with_a_warning(tmp_path):
                     output.mux(packet)
         for source in sources:
             source.close()
-    with pytest.warns(TokenflowWarning, match=r"both\.mkv has 2 audio tracks; only the first is copied") as caught:
+    with pytest.warns(TokenflowWarning, match=r"both\.mkv has 2 audio tracks; only track 1 is used") as caught:
         write_with_audio(tmp_path / "out.mkv", tmp_path / "both.mkv")
     assert len(caught) == 1
     with av.open(str(tmp_path / "out.mkv")) as container:
@@ -215,3 +216,49 @@ def write_with_audio(out, clip):
     with VideoWriter(out, width=64, height=32, rate=25, audio_from=clip) as writer:
         for index in range(COUNT):
             writer.write(numbered(index))
+
+
+@pytest.mark.filterwarnings("ignore:.*a packet is incomplete")  # FFmpeg cannot tell a join from a loss
+@pytest.mark.parametrize("out", ["out.mp4", "out.mkv"])
+@pytest.mark.parametrize("sound", ["ac3", "aac", "mp2"])
+def test_sound_whose_layout_changes_midway_is_encoded_in_one(tmp_path, sound, out):
+    layouts = ("stereo", "mono" if sound == "mp2" else "5.1")
+    parts = [make_flashes(tmp_path / f"{layout}.ts", (1,), 2, sound, layout) for layout in layouts]
+    (tmp_path / "clip.ts").write_bytes(b"".join(part.read_bytes() for part in parts))
+    Video.read(tmp_path / "clip.ts").write(tmp_path / out)
+    assert beeps(tmp_path / out) == pytest.approx(flashes(tmp_path / out), abs=0.003)
+    assert len(beeps(tmp_path / out)) == 2
+    with av.open(str(tmp_path / out)) as container:
+        assert {frame.layout.name for frame in container.decode(audio=0)} == {"stereo"}
+
+
+@pytest.mark.parametrize(
+    ("sound", "layout", "out", "expected"),
+    [
+        ("pcm_s16le", "stereo", "out.mp4", "aac"),
+        ("vorbis", "stereo", "out.mp4", "aac"),
+        ("ac3", "5.1", "out.mp4", "aac"),
+        ("alac", "stereo", "out.mp4", "aac"),
+        ("flac", "stereo", "out.mov", "aac"),
+        ("pcm_s16le", "stereo", "out.mov", "pcm_s16le"),
+        ("ac3", "5.1", "out.mkv", "ac3"),
+    ],
+)
+def test_sound_is_copied_only_into_containers_in_which_players_play_it(tmp_path, sound, layout, out, expected):
+    clip = make_flashes(tmp_path / "clip.mkv", (0.5,), 1, sound, layout)
+    Video.read(clip).write(tmp_path / out)
+    with av.open(str(tmp_path / out)) as container:
+        stream = container.streams.audio[0]
+        assert stream.codec_context.codec.canonical_name == expected
+        assert stream.layout.nb_channels == (6 if layout == "5.1" else 2)
+    assert beeps(tmp_path / out) == pytest.approx([0.5], abs=0.006)
+
+
+@pytest.mark.parametrize(("mode", "expected"), [("copy", "vorbis"), ("encode", "aac"), ("auto", "aac")])
+def test_whether_sound_is_copied_or_encoded_may_be_chosen(tmp_path, mode, expected):
+    clip = make_flashes(tmp_path / "clip.mkv", (0.5,), 1, "vorbis", "stereo")
+    with VideoWriter(tmp_path / "out.mp4", width=32, height=32, rate=25, audio_from=clip, audio_mode=mode) as writer:
+        for frame in read_frames(clip):
+            writer.write(frame.image)
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        assert container.streams.audio[0].codec_context.codec.canonical_name == expected

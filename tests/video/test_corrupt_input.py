@@ -14,7 +14,7 @@ from PIL import Image
 
 from tests.video.making import HEIGHT, WIDTH, make, number, numbered
 from tokenflow.errors import ClipError, OutputError, TokenflowWarning
-from tokenflow.video import VideoWriter, container, probe, read_frames
+from tokenflow.video import VideoWriter, decoding, probe, read_frames
 
 COUNT = 60
 
@@ -159,7 +159,7 @@ def test_a_clip_that_changes_size_keeps_the_first_size(tmp_path):
 def test_a_header_that_asks_for_too_much_memory(tmp_path, monkeypatch):
     clip = make(tmp_path / "clip.mp4", [numbered(0)] * 3)
     assert len(read(clip)) == 3
-    monkeypatch.setattr(container, "_MAX_PIXELS", HEIGHT * WIDTH // 2)
+    monkeypatch.setattr(decoding, "_MAX_PIXELS", HEIGHT * WIDTH // 2)
     with pytest.raises(ClipError, match="no frames that can be decoded"):
         read(clip)
 

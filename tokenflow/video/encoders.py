@@ -26,6 +26,7 @@ class Encoder:
         quality: default constant rate factor (CRF); None if the encoder has none.
         options: options that are always set.
         chroma_aligned: whether width and height have to be multiples of the chroma subsampling.
+        tag: code of the codec in MP4 and MOV; None for FFmpeg's choice.
     """
 
     name: str
@@ -33,11 +34,12 @@ class Encoder:
     quality: int | None = None
     options: Mapping[str, str] = field(default_factory=dict)
     chroma_aligned: bool = False
+    tag: str | None = None
 
 
 _ENCODERS = {
     "h264": Encoder("libx264", "yuv420p", 17, chroma_aligned=True),
-    "hevc": Encoder("libx265", "yuv420p", 20, {"x265-params": "log-level=error"}, chroma_aligned=True),
+    "hevc": Encoder("libx265", "yuv420p", 20, {"x265-params": "log-level=error"}, chroma_aligned=True, tag="hvc1"),
     "vp9": Encoder("libvpx-vp9", "yuv420p", 24),
     "av1": Encoder("libsvtav1", "yuv420p", 24),
     "prores": Encoder("prores_ks", "yuv422p10le"),
@@ -116,6 +118,8 @@ def add_video_stream(
     stream = output.add_stream(encoder.name, rate=rate, options=dict(options))
     if not isinstance(stream, VideoStream):
         raise TypeError(f"expected a video encoder; got {encoder.name}")
+    if encoder.tag and output.format.name in ("mp4", "mov"):
+        stream.codec_context.codec_tag = encoder.tag  # QuickTime and Safari do not play HEVC with FFmpeg's own, hev1
     return stream
 
 

@@ -10,13 +10,18 @@ from os import PathLike
 from pathlib import Path
 
 from tokenflow.errors import ClipError, ClipNotFoundError, TokenflowError, looked_in
+from tokenflow.events import notice
 from tokenflow.video.colour import Converter, RGBImage
-from tokenflow.video.container import open_video
 from tokenflow.video.decoder import DecodedFrame, Decoder
+from tokenflow.video.decoding import open_video
 from tokenflow.video.images import IMAGE_SUFFIXES, find_images, open_animation, open_sequence
 
 _START_TOLERANCE = Fraction(1, 2000)
 """Seconds by which the first frame may be earlier than the requested start, so that 0.033 means 1/30."""
+
+
+_LONG_DURATION = 600
+"""Seconds; a frame that is shown for longer is perhaps a mistake in the time stamps."""
 
 
 @dataclass(frozen=True)
@@ -141,7 +146,16 @@ def _read(path: Path, start: Fraction, count: int | None, every: int) -> Iterato
             raise ClipError(f"{path} ends before {float(start):g} s; choose an earlier start")
         convert, begin = Converter(first[0].frame, decoder.pixel_aspect), first[0].time
         for frame, end in chain([first], selected):
+            _warn_about_long(path, frame.time, end)
             yield Frame(convert(frame.frame), frame.time - begin, frame.time, end - frame.time)
+
+
+def _warn_about_long(path: Path, begin: Fraction, end: Fraction) -> None:
+    if end - begin > _LONG_DURATION:
+        notice(
+            f"{path} shows one frame for {float(end - begin):.0f} s, at {float(begin):.2f} s; if that is a "
+            "mistake, choose a part before or after it with clip.start and clip.frames"
+        )
 
 
 def _select_with_end_times(frames: Iterator[DecodedFrame], every: int) -> Iterator[tuple[DecodedFrame, Fraction]]:

@@ -17,7 +17,6 @@ from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
 from tokenflow.errors import EncodingError, OutputError, TokenflowError
-from tokenflow.video.audio import AudioMuxer
 from tokenflow.video.colour import MATRICES, SCALING_FLAGS, RGBImage
 from tokenflow.video.container import error_text
 from tokenflow.video.encoders import (
@@ -31,6 +30,7 @@ from tokenflow.video.encoders import (
 )
 from tokenflow.video.frame_clock import FrameClock
 from tokenflow.video.reader import has_audio
+from tokenflow.video.sound.muxer import AudioMode, AudioMuxer
 
 _MIN_REORDERED_FRAMES = 8
 """Shorter clips are encoded in presentation order: x265 may otherwise reorder more frames than there are."""
@@ -53,9 +53,9 @@ class VideoWriter:
         rate: frames per second. Exactly one of the two.
         end: seconds, on the same scale as `times`, at which the last image ends; only with `times`. None to show it as
             long as the image before it. MP4 and MOV store it exactly, Matroska and WebM as the duration of the file.
-        audio_from: a clip to copy the audio from, or None. The audio is copied as it is if the container can hold it,
-            else encoded again, and ends with the video.
+        audio_from: a clip or a file of sound to take the audio from, or None. The audio ends with the video.
         audio_start: seconds from the first frame of that clip: the `source_time` of the first image written.
+        audio_mode: whether it is copied or encoded; see `AudioMode`.
         codec: h264, hevc, vp9, av1, prores, mjpeg, ffv1 or png; the last two are lossless.
         quality: the encoder's constant rate factor (CRF), lower is better; None for a visually lossless default.
         pixel_format: FFmpeg's name, such as `yuv444p`; None for the codec's default.
@@ -79,6 +79,7 @@ class VideoWriter:
         end: Fraction | None = None,
         audio_from: str | os.PathLike[str] | None = None,
         audio_start: Fraction = Fraction(0),
+        audio_mode: AudioMode = "auto",
         codec: str = "h264",
         quality: int | None = None,
         pixel_format: str | None = None,
@@ -90,6 +91,7 @@ class VideoWriter:
         self._shape = (height, width, 3)
         self._clock = FrameClock(times, rate, end)
         self._audio_source = None if audio_from is None else (Path(audio_from), audio_start)
+        self._audio_mode: AudioMode = audio_mode
         self._encoder = encoder_for(codec)
         self._pixel_format = pixel_format or self._encoder.pixel_format
         self._options = encoder_options(self._encoder, quality, self.size[0], options)
@@ -112,7 +114,8 @@ class VideoWriter:
             self._output = av.open(f"file:{self._temporary}", "w", format=self._container)
             self._stream = self._add_stream(self._output)
             if self._audio_source and has_audio(self._audio_source[0]):
-                self._audio = AudioMuxer(self._output, *self._audio_source)
+                length = None if self._clock.count is None else self._clock.time(self._clock.count)
+                self._audio = AudioMuxer(self._output, *self._audio_source, length, self._audio_mode)
             self._write_header()
         return self
 
