@@ -71,7 +71,9 @@ def test_one_edit_reads_probes_and_hashes_the_clip_and_opens_its_inversion_no_mo
     probe, probed = reader.probe, []
     for module in ("reader", "video", "writer"):
         monkeypatch.setattr(
-            f"tokenflow.video.{module}.probe", lambda clip: probed.append(Path(clip)) or probe(clip), raising=False
+            f"tokenflow.video.{module}.probe",
+            lambda clip, **options: probed.append(Path(clip)) or probe(clip, **options),
+            raising=False,
         )
     decoded = counted_frames(monkeypatch, config.clip.path)
     tokenflow.run(config)

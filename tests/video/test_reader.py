@@ -5,7 +5,6 @@ from itertools import chain
 import av
 import numpy as np
 import pytest
-from PIL import Image
 
 from tests.video.making import CODECS, HEIGHT, WIDTH, flat, make, number, numbered
 from tokenflow.errors import ClipError, ClipNotFoundError
@@ -266,17 +265,3 @@ def test_changes_of_size_or_format_between_interlaced_frames_keep_the_order(tmp_
 def test_a_single_interlaced_frame(tmp_path):
     clip = make(tmp_path / "clip.mkv", [combed(0)], options={"x264-params": "tff=1"})
     assert len(list(read_frames(clip))) == 1
-
-
-def test_alpha_is_composited_over_black(tmp_path):
-    half = np.dstack([flat((200, 100, 40)), np.full((HEIGHT, WIDTH), 128, dtype=np.uint8)])
-    for name, codec, pixel_format in (
-        ("clip.mov", "qtrle", "argb"),
-        ("clip.webm", "libvpx-vp9", "yuva420p"),
-        ("clip.apng", "apng", "rgba"),
-    ):
-        (frame,) = read_frames(make(tmp_path / name, [half], codec=codec, pixel_format=pixel_format))
-        assert np.abs(frame.image.astype(int) - (100, 50, 20)).max() <= 4, name
-    Image.fromarray(half).save(tmp_path / "still.png")
-    (frame,) = read_frames(tmp_path / "still.png")
-    np.testing.assert_array_equal(frame.image, flat((100, 50, 20)))

@@ -10,8 +10,9 @@ from tokenflow.diffusion.latents import LazyLatents
 from tokenflow.events import Cancel, Listener, listening, notice
 from tokenflow.models.model import Model
 from tokenflow.modes.source import InvertedClip
+from tokenflow.pipeline.clip import open_clip
 from tokenflow.pipeline.editing import decode, sample_edit
-from tokenflow.pipeline.job import check_edit, invert_stored, open_clip, open_inversion_of, open_model
+from tokenflow.pipeline.job import check_edit, invert_stored, open_inversion_of, open_model
 from tokenflow.pipeline.output import SIGNATURE, sheet_path
 from tokenflow.pipeline.wiring import build_guidance
 from tokenflow.profiling import Stopwatch
@@ -46,7 +47,7 @@ def seed_sheet(
     """
     with listening(on_event):
         path = sheet_path(config)
-        clip = open_clip(config)
+        clip = open_clip(config.clip)
         model = model or open_model(config.model)
         check_edit(config.edit, model)
         stored = open_inversion_of(config, clip, model)

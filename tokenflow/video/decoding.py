@@ -103,7 +103,8 @@ def _first_frame(frames: Iterator[VideoFrame], path: Path) -> VideoFrame:
 def _create_decoder(stream: VideoStream) -> VideoCodecContext:
     """The decoder of a stream; for VP8 and VP9 with alpha that is libvpx, as FFmpeg's own decoders drop the alpha."""
     decoder = stream.codec_context
-    if stream.metadata.get("alpha_mode") == "1" and decoder.name in ("vp8", "vp9"):
+    tags = {name.lower(): value for name, value in stream.metadata.items()}
+    if tags.get("alpha_mode") == "1" and decoder.name in ("vp8", "vp9"):
         created = CodecContext.create("libvpx" if decoder.name == "vp8" else "libvpx-vp9", "r")
         if isinstance(created, VideoCodecContext):
             decoder = created

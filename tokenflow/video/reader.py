@@ -11,10 +11,18 @@ from pathlib import Path
 
 from tokenflow.errors import ClipError, ClipNotFoundError, TokenflowError, looked_in
 from tokenflow.events import notice
-from tokenflow.video.colour import Converter, RGBImage
-from tokenflow.video.decoder import DecodedFrame, Decoder
+from tokenflow.video.colour import Converter, RGBImage, has_alpha
+from tokenflow.video.container import audio_stream, open_input
+from tokenflow.video.decoder import DEFAULT_RATE, DecodedFrame, Decoder
 from tokenflow.video.decoding import open_video
-from tokenflow.video.images import IMAGE_SUFFIXES, find_images, open_animation, open_sequence
+from tokenflow.video.images.animation import open_animation
+from tokenflow.video.images.files import IMAGE_SUFFIXES, find_images
+from tokenflow.video.images.sequence import open_sequence
+from tokenflow.video.resampling import exact_rate, resample
+from tokenflow.video.transparency import BLACK, Alpha, Colour, composite, parse_colour
+
+MIN_RATE, MAX_RATE = Fraction(1, 1000), 1000
+"""Frames per second."""
 
 _START_TOLERANCE = Fraction(1, 2000)
 """Seconds by which the first frame may be earlier than the requested start, so that 0.033 means 1/30."""
@@ -36,6 +44,7 @@ class ClipInfo:
         codec: name of the codec, such as `h264`.
         profile: profile of the codec, such as `High`; None if the file does not specify it.
         duration: seconds; None if the file does not specify it.
+        has_alpha: whether pixels may be transparent.
     """
 
     path: Path
@@ -46,6 +55,7 @@ class ClipInfo:
     codec: str
     profile: str | None
     duration: Fraction | None
+    has_alpha: bool = False
 
 
 @dataclass(frozen=True)
@@ -53,28 +63,34 @@ class Frame:
     """A frame of the requested part of a clip.
 
     Attributes:
-        image: (H W 3), uint8, RGB, sRGB/BT.709, full range, upright, square pixels.
+        image: (H W 3), uint8, RGB, sRGB/BT.709, full range, upright, square pixels, over the background.
         time: seconds from the first frame of the part.
         source_time: seconds from the first frame of the clip.
         duration: seconds until the next of the requested frames, even if that lies beyond the end of the part; if there
             is none, until the end of the clip.
+        alpha: (H W), uint8, opacity; None where no pixel can be transparent.
     """
 
     image: RGBImage
     time: Fraction
     source_time: Fraction
     duration: Fraction
+    alpha: Alpha | None = None
 
 
-def probe(path: str | PathLike[str]) -> ClipInfo:
+def probe(path: str | PathLike[str], *, rate: float | None = None) -> ClipInfo:
     """Inspect a clip; this decodes its first frame.
+
+    Args:
+        path: the clip.
+        rate: frames per second to read it at, as in `read_frames`.
 
     Raises:
         ClipNotFoundError: there is nothing at `path`.
         ClipError: the clip cannot be read or contains no frames.
     """
     path = Path(path)
-    decoder = _open(path)
+    decoder = _open(path, rate)
     with closing(decoder.decode(Fraction(0))) as frames:
         first = next(frames, None)
     if first is None:
@@ -89,17 +105,34 @@ def probe(path: str | PathLike[str]) -> ClipInfo:
         codec=decoder.codec,
         profile=decoder.profile,
         duration=decoder.duration,
+        has_alpha=has_alpha(first.frame),
     )
 
 
-def has_audio(path: str | PathLike[str]) -> bool:
-    """Whether a clip has sound; no frame is decoded.
+def has_sound(path: str | PathLike[str]) -> bool:
+    """Whether a clip or a file of sound has sound; no frame is decoded.
 
     Raises:
         ClipNotFoundError: there is nothing at `path`.
         ClipError: what is there cannot be read.
     """
-    return _open(Path(path)).has_audio
+    path = Path(path)
+    with _access_errors(path):
+        if path.is_file() and path.suffix.lower() not in IMAGE_SUFFIXES:
+            with open_input(path) as container:
+                return audio_stream(container) is not None
+    return _open(path, None).has_audio
+
+
+def check_sound(path: str | PathLike[str]) -> None:
+    """Make sure that a file has sound.
+
+    Raises:
+        ClipNotFoundError: there is nothing at `path`.
+        ClipError: it cannot be read or has no sound.
+    """
+    if not has_sound(path):
+        raise ClipError(f"{path} has no sound; expected a file of sound, or a clip with some")
 
 
 def clip_files(path: str | PathLike[str]) -> list[Path]:
@@ -114,7 +147,13 @@ def clip_files(path: str | PathLike[str]) -> list[Path]:
 
 
 def read_frames(
-    path: str | PathLike[str], *, start: float = 0.0, frames: int | None = None, every: int = 1
+    path: str | PathLike[str],
+    *,
+    start: float = 0.0,
+    frames: int | None = None,
+    every: int = 1,
+    rate: float | None = None,
+    background: str | None = None,
 ) -> Iterator[Frame]:
     """Stream the frames of a clip, or of a part of it, in constant memory.
 
@@ -123,21 +162,31 @@ def read_frames(
         start: seconds from the first frame of the clip; the part begins with the first frame not before this.
         frames: number of frames to yield at most; None for all.
         every: yield only every n-th frame.
+        rate: frames per second: that of a sequence of images; of any other clip, at each of its times the frame that is
+            shown then. None for the clip's own, or 25 for a sequence.
+        background: what is seen through transparent pixels: a colour such as `white` or `#ff8000`. None for black, with
+            a warning.
 
     Raises:
         ClipNotFoundError: there is nothing at `path`.
         ClipError: the clip cannot be read, contains no frames, or ends before `start`.
-        ValueError: `start` is negative or not finite, or `frames` or `every` is below 1.
+        ValueError: `start` is negative or not finite, `frames` or `every` is below 1, `rate` is not from 0.001 to 1000,
+            or `background` is not a colour.
     """
     if not (math.isfinite(start) and start >= 0) or every < 1 or (frames is not None and frames < 1):
         raise ValueError(
             f"expected start >= 0, frames >= 1, every >= 1; got start={start}, frames={frames}, every={every}"
         )
-    return _read(Path(path), Fraction(start), frames, every)
+    if rate is not None and not MIN_RATE <= rate <= MAX_RATE:
+        raise ValueError(f"expected a rate from {float(MIN_RATE):g} to {MAX_RATE} frames per second; got {rate}")
+    colour = None if background is None else parse_colour(background)
+    return _read(Path(path), Fraction(start), frames, every, rate, colour)
 
 
-def _read(path: Path, start: Fraction, count: int | None, every: int) -> Iterator[Frame]:
-    decoder = _open(path)
+def _read(
+    path: Path, start: Fraction, count: int | None, every: int, rate: float | None, background: Colour | None
+) -> Iterator[Frame]:
+    decoder = _open(path, rate)
     with closing(decoder.decode(start)) as decoded:
         part = (frame for frame in decoded if frame.time >= start - _START_TOLERANCE)
         selected = islice(_select_with_end_times(part, every), count)
@@ -147,7 +196,19 @@ def _read(path: Path, start: Fraction, count: int | None, every: int) -> Iterato
         convert, begin = Converter(first[0].frame, decoder.pixel_aspect), first[0].time
         for frame, end in chain([first], selected):
             _warn_about_long(path, frame.time, end)
-            yield Frame(convert(frame.frame), frame.time - begin, frame.time, end - frame.time)
+            image, alpha = convert(frame.frame)
+            if alpha is not None:
+                background = background or _assume_black(path, alpha)
+                image = composite(image, alpha, background or BLACK)
+            yield Frame(image, frame.time - begin, frame.time, end - frame.time, alpha)
+
+
+def _assume_black(path: Path, alpha: Alpha) -> Colour | None:
+    """Black, with a notice, if something is transparent."""
+    if alpha.min() == 255:
+        return None
+    notice(f"{path} has transparent pixels, which are shown over black; set clip.background to the colour behind them")
+    return BLACK
 
 
 def _warn_about_long(path: Path, begin: Fraction, end: Fraction) -> None:
@@ -171,13 +232,15 @@ def _select_with_end_times(frames: Iterator[DecodedFrame], every: int) -> Iterat
         yield selected, end
 
 
-def _open(path: Path) -> Decoder:
+def _open(path: Path, rate: float | None) -> Decoder:
+    exact = None if rate is None else exact_rate(rate)
     with _access_errors(path):
         if path.is_file():
-            return open_animation(path) if path.suffix.lower() in IMAGE_SUFFIXES else open_video(path)
+            decoder = open_animation(path) if path.suffix.lower() in IMAGE_SUFFIXES else open_video(path)
+            return decoder if exact is None else resample(decoder, exact)
         files = find_images(path)
         if files:
-            return open_sequence(files)
+            return open_sequence(files, exact or DEFAULT_RATE)
         if path.is_dir():
             suffixes = ", ".join(sorted(IMAGE_SUFFIXES))
             raise ClipError(f"{path} is a folder without images; expected a video or images ({suffixes})")

@@ -16,9 +16,9 @@ from tokenflow.video.sound.copying import can_copy, copy_packets
 from tokenflow.video.sound.encoding import add_encoder, encode_packets
 from tokenflow.video.sound.reading import SoundPart
 
-AudioMode = Literal["auto", "copy", "encode"]
+SoundMode = Literal["auto", "copy", "encode", "none"]
 """How sound gets into a file: `copy`, as it is if the container holds it; `auto`, only if most players play it, too;
-`encode`, always encoded."""
+`encode`, always encoded; `none`, not at all."""
 
 
 class AudioMuxer:
@@ -37,7 +37,7 @@ class AudioMuxer:
     """
 
     def __init__(
-        self, output: OutputContainer, path: Path, start: Fraction, length: Fraction | None, mode: AudioMode
+        self, output: OutputContainer, path: Path, start: Fraction, length: Fraction | None, mode: SoundMode
     ) -> None:
         self._output = output
         self._packets: Iterator[Packet] = iter(())
@@ -71,7 +71,7 @@ def _warn_about_extra_tracks(container: InputContainer, source: AudioStream, pat
 
 
 def _packets(
-    output: OutputContainer, part: SoundPart, container: InputContainer, source: AudioStream, mode: AudioMode
+    output: OutputContainer, part: SoundPart, container: InputContainer, source: AudioStream, mode: SoundMode
 ) -> Iterator[Packet]:
     """The packets for the output, timed from its first frame; this adds the output's audio stream at once."""
     if mode != "encode" and can_copy(output.format.name, part, source, all_players=mode == "auto"):
