@@ -3,6 +3,7 @@ from fractions import Fraction
 import av
 import numpy as np
 import pytest
+from av.stream import Disposition
 
 from tests.video.flash import beeps, flashes, make_flashes
 from tests.video.making import make, numbered, sound_of, write_pngs
@@ -183,12 +184,15 @@ def test_skipping_frames_keeps_all_audio(tmp_path):
     assert len(sound_of(edit(clip, tmp_path / "out.mp4", every=2))) == len(sound_of(clip))
 
 
-def test_only_the_first_of_several_tracks_is_copied_with_a_warning(tmp_path):
-    clips = [clip_with(tmp_path, sound, f"{sound}.mkv") for sound in ("flac", "aac")]
-    with av.open(str(tmp_path / "both.mkv"), "w") as output:
+def two_tracks(folder, default):
+    """A clip with FLAC and AAC; `default` is the index of the track with the flag, or None."""
+    clips = [clip_with(folder, sound, f"{sound}.mkv") for sound in ("flac", "aac")]
+    with av.open(str(folder / "both.mkv"), "w") as output:
         sources = [av.open(str(clip)) for clip in clips]
         streams = [sources[0].streams.video[0], *(source.streams.audio[0] for source in sources)]
         copies = [output.add_stream_from_template(stream) for stream in streams]
+        for index, copy in enumerate(copies[1:]):
+            copy.disposition = Disposition.default if index == default else Disposition(0)
         for source, stream, copy in zip((sources[0], *sources), streams, copies, strict=True):
             source.seek(0)
             for packet in source.demux(stream):
@@ -197,11 +201,18 @@ def test_only_the_first_of_several_tracks_is_copied_with_a_warning(tmp_path):
                     output.mux(packet)
         for source in sources:
             source.close()
-    with pytest.warns(TokenflowWarning, match=r"both\.mkv has 2 audio tracks; only track 1 is used") as caught:
-        write_with_audio(tmp_path / "out.mkv", tmp_path / "both.mkv")
+    return folder / "both.mkv"
+
+
+@pytest.mark.parametrize(("default", "track", "expected"), [(None, 1, "flac"), (0, 1, "flac"), (1, 2, "aac")])
+def test_of_several_tracks_the_default_or_the_first_is_copied_with_a_warning(tmp_path, default, track, expected):
+    clip = two_tracks(tmp_path, default)
+    match = rf"both\.mkv has 2 audio tracks; only track {track} is used"
+    with pytest.warns(TokenflowWarning, match=match) as caught:
+        write_with_audio(tmp_path / "out.mkv", clip)
     assert len(caught) == 1
     with av.open(str(tmp_path / "out.mkv")) as container:
-        assert [stream.codec_context.name for stream in container.streams.audio] == ["flac"]
+        assert [stream.codec_context.name for stream in container.streams.audio] == [expected]
 
 
 def test_truncated_audio_gives_a_warning(tmp_path):

@@ -58,17 +58,24 @@ def video_stream(container: InputContainer, path: Path) -> VideoStream:
 
 
 def find_video_stream(container: InputContainer) -> VideoStream | None:
-    """The stream that players show, or None: FFmpeg's choice by default flag, number of frames and bit rate.
+    """The stream that players show, or None.
 
-    Cover art does not count.
+    One picture is a thumbnail if there are streams of more. Of the others it is FFmpeg's choice, by default flag,
+    number of frames and bit rate.
     """
-    known = [
+    streams = video_streams(container)
+    moving = [stream for stream in streams if stream.frames != 1] or streams
+    best = container.streams.best("video")
+    return next((stream for stream in moving if stream == best), next(iter(moving), None))
+
+
+def video_streams(container: InputContainer) -> list[VideoStream]:
+    """The video streams that can be decoded; cover art does not count."""
+    return [
         stream
         for stream in container.streams.video
         if stream.codec_context is not None and not stream.disposition & Disposition.attached_pic
     ]
-    best = container.streams.best("video")
-    return next((stream for stream in known if stream == best), next(iter(known), None))
 
 
 def audio_stream(container: InputContainer) -> av.AudioStream | None:

@@ -3,7 +3,7 @@
 from collections.abc import Generator, Iterator
 from fractions import Fraction
 from functools import partial
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 
 import av
@@ -17,7 +17,16 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from tokenflow.errors import ClipError
-from tokenflow.video.container import CorruptionLog, audio_stream, error_text, open_input, read_packets, video_stream
+from tokenflow.events import notice
+from tokenflow.video.container import (
+    CorruptionLog,
+    audio_stream,
+    error_text,
+    open_input,
+    read_packets,
+    video_stream,
+    video_streams,
+)
 from tokenflow.video.decoder import DecodedFrame, Decoder
 from tokenflow.video.deinterlace import deinterlace
 from tokenflow.video.presentation import PresentationClock, frame_rate
@@ -84,10 +93,19 @@ def _decode(path: Path, start: Fraction) -> Generator[DecodedFrame]:
         else:
             frames = chain([first], frames)
         timed = (DecodedFrame(frame, clock.time(frame), clock.duration(frame)) for frame in frames)
-        for decoded in deinterlace(timed):
+        decoded = deinterlace(timed)
+        yield from islice(decoded, 1)
+        _warn_about_other_streams(container, stream, path)  # of a clip that is read, not only looked at
+        for each in decoded:
             corruption.warn()
-            yield decoded
+            yield each
         corruption.warn()
+
+
+def _warn_about_other_streams(container: InputContainer, stream: VideoStream, path: Path) -> None:
+    streams = [each for each in video_streams(container) if each.frames != 1]
+    if len(streams) > 1:
+        notice(f"{path} has {len(streams)} video streams; only stream {streams.index(stream) + 1} is used")
 
 
 def _first_frame(frames: Iterator[VideoFrame], path: Path) -> VideoFrame:
