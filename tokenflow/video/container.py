@@ -48,8 +48,11 @@ def video_stream(container: InputContainer, path: Path) -> VideoStream:
     """The stream that players show.
 
     Raises:
-        ClipError: no video stream can be decoded.
+        ClipError: no video stream can be decoded, or it is one tile of an image.
     """
+    tiles = [each for each in container.streams.video if each.frames == 1 and each.disposition & Disposition.dependent]
+    if tiles:  # of HEIF; FFmpeg's grouping of them is not available in PyAV
+        raise ClipError(f"{path} is an image of {len(tiles)} tiles, which cannot be read; save it as PNG or JPEG")
     stream = find_video_stream(container)
     if stream is None:
         held = ", ".join(sorted({stream.type for stream in container.streams})) or "nothing"
