@@ -13,7 +13,7 @@ import tokenflow
 from tests.tiny import moving_square, save_tiny_setup
 from tests.video.making import make
 from tokenflow.store.inversions import StoredInversion
-from tokenflow.video import decoding, reader, video
+from tokenflow.video import clip_file, decoding, video
 
 FRAMES = 12
 
@@ -68,8 +68,8 @@ def test_one_edit_reads_probes_and_hashes_the_clip_and_opens_its_inversion_no_mo
     counts: Counter[str] = Counter()
     counted(monkeypatch, counts, StoredInversion, "__init__")
     counted(monkeypatch, counts, tokenflow.Video, "digest")
-    probe, probed = reader.probe, []
-    for module in ("reader", "video", "writer"):
+    probe, probed = clip_file.probe, []
+    for module in ("clip_file", "video", "writer"):
         monkeypatch.setattr(
             f"tokenflow.video.{module}.probe",
             lambda clip, **options: probed.append(Path(clip)) or probe(clip, **options),

@@ -1,4 +1,4 @@
-"""The encoders and containers a clip can be written with, and the settings they need."""
+"""The encoders a clip can be written with, and the settings they need."""
 
 import io
 import os
@@ -15,6 +15,7 @@ from av.video.stream import VideoStream
 
 from tokenflow.errors import OutputError
 from tokenflow.video.decoder import DEFAULT_RATE
+from tokenflow.video.formats import container_for, default_codec
 
 
 @dataclass(frozen=True)
@@ -55,22 +56,6 @@ _ENCODERS = {
     "webp": Encoder("libwebp_anim", "bgra", options={"quality": "90"}, alpha_format="bgra"),
     "apng": Encoder("apng", "rgb24", alpha_format="rgba"),
 }
-_CONTAINERS = {
-    ".mp4": "mp4",
-    ".m4v": "mp4",
-    ".mov": "mov",
-    ".mkv": "matroska",
-    ".webm": "webm",
-    ".gif": "gif",
-    ".webp": "webp",
-    ".apng": "apng",
-}
-_DEFAULT_CODECS = {"webm": "vp9", "gif": "gif", "webp": "webp", "apng": "apng"}
-"""Of containers that do not hold H.264."""
-
-ANIMATIONS = frozenset({"gif", "webp", "apng"})
-"""Containers of images: they play in a loop, and hold no sound."""
-
 BT709 = 1
 """The number of BT.709 in ITU-T H.273, as matrix, primaries and transfer."""
 
@@ -87,36 +72,6 @@ def encoder_for(codec: str) -> Encoder:
     if codec not in _ENCODERS:
         raise OutputError(f"unknown codec {codec!r}; expected one of {', '.join(_ENCODERS)}")
     return _ENCODERS[codec]
-
-
-def default_codec(container: str) -> str:
-    """The codec of a container by its FFmpeg name, where none is chosen."""
-    return _DEFAULT_CODECS.get(container, "h264")
-
-
-def container_options(container: str, last_duration: Fraction) -> dict[str, str]:
-    """FFmpeg's options for a container: animations play forever.
-
-    Args:
-        container: FFmpeg's name.
-        last_duration: seconds for which the last frame is shown.
-    """
-    if container == "apng":
-        delay = last_duration.limit_denominator(2**15)
-        return {"plays": "0", "final_delay": f"{delay.numerator}/{delay.denominator}"}
-    return {"loop": "0"} if container in ANIMATIONS else {}
-
-
-def container_for(path: Path) -> str:
-    """FFmpeg's name of the container that a file extension stands for.
-
-    Raises:
-        OutputError: the extension is unknown.
-    """
-    container = _CONTAINERS.get(path.suffix.lower())
-    if container is None:
-        raise OutputError(f"{path}: unknown video file extension; use one of {', '.join(_CONTAINERS)}")
-    return container
 
 
 def holds(container: str, codec: str | None, width: int = 64, height: int = 64, rate: Fraction = DEFAULT_RATE) -> bool:

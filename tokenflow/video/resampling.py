@@ -10,6 +10,9 @@ from tokenflow.video.decoder import DecodedFrame, Decoder
 _TOLERANCE = Fraction(1, 2000)
 """Seconds by which a frame may begin late and still count as shown: containers round times to milliseconds."""
 
+MIN_RATE, MAX_RATE = Fraction(1, 1000), 1000
+"""Frames per second."""
+
 _MAX_DENOMINATOR = 100_000
 
 _NTSC = (24, 30, 48, 60, 120)

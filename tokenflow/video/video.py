@@ -6,19 +6,18 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
 from itertools import repeat
-from numbers import Real
 from os import PathLike
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-import torch
 
 from tokenflow.errors import ClipError
 from tokenflow.store.files import sha256
+from tokenflow.video.clip_file import ClipInfo, check_sound, clip_files, probe
 from tokenflow.video.encoders import holds_alpha
-from tokenflow.video.reader import MIN_RATE, ClipInfo, Frame, check_sound, clip_files, probe, read_frames
-from tokenflow.video.resampling import exact_rate
+from tokenflow.video.in_memory import as_images, checked_alpha, frame_times
+from tokenflow.video.reader import Frame, read_frames
 from tokenflow.video.sound.muxer import SoundMode
 from tokenflow.video.transparency import parse_colour, uncomposite
 from tokenflow.video.writer import VideoWriter
@@ -90,11 +89,11 @@ class Video:
     ) -> None:
         self._part: Part | None = None
         self._was_read = False
-        self._images: np.ndarray | None = _as_images(frames)
-        self._alpha = _checked_alpha(alpha, self._images)
+        self._images: np.ndarray | None = as_images(frames)
+        self._alpha = checked_alpha(alpha, self._images)
         parse_colour(background)
         self._background = background
-        self._clock: tuple[tuple[Fraction, ...], Fraction] | None = _clock(len(self._images), rate, times, end)
+        self._clock: tuple[tuple[Fraction, ...], Fraction] | None = frame_times(len(self._images), rate, times, end)
         self._sound = sound
 
     @classmethod
@@ -287,7 +286,7 @@ class Video:
         """Seconds at which the first frame is shown, on the clock of the clip; the others are not decoded for it."""
         if self._clock is not None or self._part is None:
             return self.times[0]
-        return next(_read(replace(self._part, frames=1))).source_time
+        return next(_read(replace(self._part, frames=1, background=self.background))).source_time
 
     def _decode(self) -> Iterator[Frame]:
         if self._part is None:
@@ -319,54 +318,3 @@ def _read(part: Part) -> Iterator[Frame]:
 
 def _opacity(frame: Frame) -> np.ndarray:
     return np.full(frame.image.shape[:2], 255, np.uint8) if frame.alpha is None else frame.alpha
-
-
-def _checked_alpha(alpha: np.ndarray | None, images: np.ndarray) -> np.ndarray | None:
-    if alpha is not None and (alpha.shape != images.shape[:3] or alpha.dtype != np.uint8):
-        raise ClipError(f"expected an alpha of {images.shape[:3]}, uint8; got {alpha.shape}, {alpha.dtype}")
-    return alpha
-
-
-def _as_images(frames: Any) -> np.ndarray:
-    """Frames as f H W 3 uint8."""
-    if isinstance(frames, torch.Tensor):
-        frames = frames.detach().cpu()
-        frames = frames.float() if frames.is_floating_point() else frames
-    try:
-        images = np.asarray(frames)
-    except ValueError as error:
-        raise ClipError(f"expected frames of shape (frames, height, width, 3), all of one size ({error})") from error
-    if images.ndim != 4 or images.shape[-1] != 3 or 0 in images.shape:
-        raise ClipError(f"expected frames of shape (frames, height, width, 3); got {images.shape}")
-    if images.dtype == np.uint8:
-        return images
-    if not np.issubdtype(images.dtype, np.floating):
-        raise ClipError(f"expected uint8 frames, or floating point in [0, 1]; got {images.dtype}")
-    if not (images.min() >= 0 and images.max() <= 1):  # also refuses NaN
-        raise ClipError(f"expected floating-point frames in [0, 1]; got values from {images.min()} to {images.max()}")
-    return (images * 255).round().astype(np.uint8)
-
-
-def _clock(
-    count: int, rate: Fraction | float | None, times: Sequence[Fraction] | None, end: Fraction | None
-) -> tuple[tuple[Fraction, ...], Fraction]:
-    """Times and end of frames in memory."""
-    if (rate is None) == (times is None):
-        raise ClipError("expected either a rate or times; got " + ("neither" if rate is None else "both"))
-    if times is None:
-        if not isinstance(rate, Real) or not MIN_RATE <= rate < float("inf"):
-            raise ClipError(f"expected a rate of {float(MIN_RATE):g} frames per second or more; got {rate!r}")
-        exact = exact_rate(rate)
-        times = [index / exact for index in range(count)]
-        end = count / exact if end is None else end
-    try:
-        times = tuple(Fraction(time) for time in times)
-    except (ValueError, OverflowError, TypeError) as error:
-        raise ClipError(f"expected times in seconds ({error})") from error
-    if len(times) != count:
-        raise ClipError(f"expected a time for each of {count} frames; got {len(times)}")
-    if end is None:
-        end = 2 * times[-1] - times[-2] if count > 1 else times[0] + Fraction(1, 25)
-    if any(after <= before for before, after in zip(times, [*times[1:], Fraction(end)], strict=True)):
-        raise ClipError("expected times that increase from frame to frame and to the end")
-    return times, Fraction(end)

@@ -17,24 +17,21 @@ from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
 from tokenflow.errors import EncodingError, OutputError, TokenflowError
+from tokenflow.video.clip_file import has_sound
 from tokenflow.video.colour import MATRICES, SCALING_FLAGS, RGBImage
 from tokenflow.video.container import error_text
 from tokenflow.video.encoders import (
-    ANIMATIONS,
     BT709,
     add_video_stream,
-    container_for,
-    container_options,
-    default_codec,
     encoded_size,
     encoder_for,
     encoder_options,
     matrix_and_range,
     pixel_format_for,
 )
+from tokenflow.video.formats import ANIMATIONS, container_for, container_options, default_codec
 from tokenflow.video.frame_clock import FrameClock
 from tokenflow.video.palette import PaletteFilter
-from tokenflow.video.reader import has_sound
 from tokenflow.video.sound.muxer import AudioMuxer, SoundMode
 from tokenflow.video.transparency import Alpha
 from tokenflow.video.webp import set_end
