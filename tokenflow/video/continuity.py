@@ -30,6 +30,7 @@ class Continuity:
         self._max_leap = max_leap(container)
         self._offset = Fraction(0)  # since the last join
         self._offsets: dict[int, Fraction] = {}  # of each stream, which may reach the join later than others
+        self._first: dict[int, Fraction] = {}  # time stamp of each stream in seconds
         self._latest: dict[int, Fraction] = {}  # seconds at which the latest frame or sound of each stream begins
         self._end = _NEVER
 
@@ -45,9 +46,12 @@ class Continuity:
     def _follow(self, packet: Packet, stamp: Fraction) -> None:
         """Change the offset of a packet's stream if the packet does not follow the one before it."""
         stream, tolerance = packet.stream_index, _MAX_FALL if packet.is_keyframe else _MAX_REORDERING
-        latest = self._latest.get(stream)
+        latest, own = self._latest.get(stream), self._offsets.get(stream, self._offset)
         due = self._end if latest is None else latest
-        known = {self._offset, self._offsets.get(stream, self._offset)}
+        known = {self._offset, own}
+        first = self._first.setdefault(stream, stamp)
+        if packet.is_keyframe and latest is not None and stamp <= first < latest - own:  # a short part starts again
+            known.remove(own)
         following = [offset for offset in known if self._follows(latest, stamp + offset, tolerance)]
         if not following:
             self._offset = self._end - stamp
