@@ -273,3 +273,29 @@ def test_whether_sound_is_copied_or_encoded_may_be_chosen(tmp_path, mode, expect
             writer.write(frame.image)
     with av.open(str(tmp_path / "out.mp4")) as container:
         assert container.streams.audio[0].codec_context.codec.canonical_name == expected
+
+
+@pytest.mark.parametrize(
+    ("sound", "name"),
+    [("pcm_s16le", "sound.wav"), ("aac", "sound.m4a"), ("libmp3lame", "sound.mp3"), ("flac", "s.flac")],
+)
+def test_sound_from_a_file_of_sound_begins_with_the_clip(tmp_path, sound, name):
+    clip = make_flashes(tmp_path / "clip.mkv", (0.5, 1.5), 2, sound)
+    with av.open(str(clip)) as source, av.open(str(tmp_path / name), "w") as output:
+        copy = output.add_stream_from_template(source.streams.audio[0])
+        for packet in source.demux(source.streams.audio[0]):
+            if packet.size:
+                packet.stream = copy
+                output.mux(packet)
+    write_pngs(tmp_path / "frames", [numbered(index) for index in range(40)])
+    for start, expected in ((0, [0.5, 1.5]), (1, [0.5])):
+        Video.read(tmp_path / "frames", sound=tmp_path / name, start=start).write(tmp_path / "out.mp4")
+        assert beeps(tmp_path / "out.mp4") == pytest.approx(expected, abs=0.006)
+
+
+@pytest.mark.parametrize("name", ["no.wav", "silent.mp4", "frames"])
+def test_a_file_without_sound_is_refused_as_sound(tmp_path, name):
+    make(tmp_path / "silent.mp4", [numbered(0)])
+    write_pngs(tmp_path / "frames", [numbered(0)])
+    with pytest.raises((ClipError, ClipNotFoundError), match=r"no\.wav|has no sound; expected a file of sound"):
+        Video.read(tmp_path / "silent.mp4", sound=tmp_path / name)
