@@ -21,6 +21,7 @@ from tokenflow.modes.source import InvertedClip
 from tokenflow.pipeline import output as results
 from tokenflow.pipeline.checkpoint import Checkpoint, digest_of
 from tokenflow.pipeline.checks import frame_count_check
+from tokenflow.pipeline.clip import open_clip
 from tokenflow.pipeline.editing import edit_frames
 from tokenflow.pipeline.frames import EditedFrame
 from tokenflow.pipeline.inversion import (
@@ -83,7 +84,7 @@ class EditResult:
     @property
     def frames(self) -> np.ndarray:
         """The edited frames, f H W 3 uint8, decoded from the video at each access."""
-        return np.stack([frame.image for frame in read_frames(self.video)])
+        return np.stack([frame.image for frame in read_frames(self.video, background="black")])
 
 
 def preprocess(
@@ -110,7 +111,7 @@ def preprocess(
     """
     check_type("preprocess", config, Config, "load_config(path) reads one from a file")
     with listening(on_event):
-        clip = open_clip(config)
+        clip = open_clip(config.clip)
         model = model or open_model(config.model, on_event)
         stored = open_inversion_of(config, clip, model)
         on_event = _numbered(config, stored, [], on_event)
@@ -142,7 +143,7 @@ def run(
     watch = Stopwatch(choose_device(config.model.device) if model is None else model.device)
     with listening(on_event), results.open_output(config) as folder:
         keyframes_of(config.edit)  # says now which images are missing
-        clip = open_clip(config)
+        clip = open_clip(config.clip)
         results.check_encoding(config.output, clip, clip.size, folder)
         with watch.stage("load"):
             model = model or open_model(config.model, on_event)
@@ -206,7 +207,7 @@ def find_inversion(config: Config) -> StoredInversion:
         revision=model.revision,
         tiling=model.tiling,
     )
-    return open_stored(open_clip(config), fingerprint, inversion_options(config), config.trajectories.dir)
+    return open_stored(open_clip(config.clip), fingerprint, inversion_options(config), config.trajectories.dir)
 
 
 def inversion_options(config: Config) -> InversionOptions:
@@ -221,12 +222,6 @@ def inversion_options(config: Config) -> InversionOptions:
         inversion.batch_size,
         inversion.reuse,
     )
-
-
-def open_clip(config: Config) -> Video:
-    """The part of a clip that a configuration edits."""
-    clip = config.clip
-    return Video.read(clip.path, start=clip.start, frames=clip.frames, every=clip.every)
 
 
 def check_edit(edit: Edit, model: Model) -> None:

@@ -10,9 +10,10 @@ from tokenflow.events import Cancel, Listener, listening, notice
 from tokenflow.models.model import Model
 from tokenflow.modes.source import InvertedClip
 from tokenflow.pipeline.checks import check_sampled
+from tokenflow.pipeline.clip import open_clip
 from tokenflow.pipeline.editing import sample_edit
 from tokenflow.pipeline.frames import decode
-from tokenflow.pipeline.job import check_edit, invert_stored, open_clip, open_inversion_of, open_model
+from tokenflow.pipeline.job import check_edit, invert_stored, open_inversion_of, open_model
 from tokenflow.pipeline.output import SEEDS, sheet_path, write_sheet
 from tokenflow.pipeline.wiring import build_guidance
 from tokenflow.profiling import Stopwatch
@@ -47,7 +48,7 @@ def seed_sheet(
     check_sampled(config.edit, "sheet of seeds")
     with listening(on_event):
         path = sheet_path(config, SEEDS)
-        clip = open_clip(config)
+        clip = open_clip(config.clip)
         model = model or open_model(config.model)
         check_edit(config.edit, model)
         stored = open_inversion_of(config, clip, model)
