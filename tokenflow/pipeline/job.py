@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from tokenflow.config import Config, Edit, load_config
 from tokenflow.config import Model as ModelSettings
 from tokenflow.errors import ConfigError
 from tokenflow.events import Cancel, Listener, listening
-from tokenflow.metrics import EditMetrics
+from tokenflow.metrics import EditMetrics, judge
 from tokenflow.models.loading import load_model, stored_fingerprint
 from tokenflow.models.model import Model
 from tokenflow.models.placement import choose_device
@@ -161,6 +161,10 @@ def run(
         checkpoint = Checkpoint(config.output.dir, folder, digest_of(config.edit, stored, model))
         _edit(config, source, folder, checkpoint, metrics, watch, on_event, cancel)
         reported = _report(config, source, stored, content, metrics) | watch.figures()
+        if metrics is not None:
+            keeps_object = words is not None and words.keeps_object
+            found = judge(reported["metrics"], config.edit.mode, keeps_object=keeps_object)
+            reported["verdict"] = asdict(found)
         reported = results.write_reports(folder, config, reported)
         checkpoint.clear()
     return _result(config, reported)
