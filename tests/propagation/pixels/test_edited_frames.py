@@ -36,6 +36,16 @@ def test_kinds_are_told_apart(discs: np.ndarray, squares: np.ndarray) -> None:
     assert kind_of([edit_of(discs[0], night(discs)[0] // 2)]) == "everywhere"
 
 
+def test_a_change_on_a_surface_moves_with_it(discs: np.ndarray) -> None:
+    edited = discs[0].copy()
+    edited[46:54, 26:34] = 255 - edited[46:54, 26:34]  # inside the disc
+    kind, frames = carry(discs, {0: edited})
+    assert kind == "surface"
+    last = list(frames)[-1].image
+    moved = np.s_[47:53, 27 + 16 : 33 + 16]
+    np.testing.assert_allclose(last[moved], edited[47:53, 27:33], atol=40)
+
+
 @pytest.mark.parametrize("given", [(0,), (4,), (0, 4), (2,)])
 def test_another_shape_is_carried_with_the_object_and_leaves_no_ghost(
     discs: np.ndarray, squares: np.ndarray, given: tuple[int, ...]

@@ -4,6 +4,7 @@ What is carried depends on what the edit does:
 
 - **everywhere**: it changes most of the frame, as light, style and background edits do. Its difference to the source is
   carried along optical flow.
+- **surface**: it changes a part of something that moves as a whole, as glasses on a face do. The same.
 - **tint**: it changes a part and keeps that part's edges, as edits of a material do. The same, and where the part comes
   into view, the difference is continued.
 - **shape**: it gives a part other edges. That part is cut out and carried as a layer of its own, with the motion of the
@@ -25,7 +26,7 @@ from tokenflow.propagation.pixels.layers import Layers
 from tokenflow.propagation.pixels.matting import CROSS, alpha_of, fill_holes, without_specks
 from tokenflow.propagation.pixels.rigid_motion import is_inside, warp
 
-Kind = Literal["everywhere", "tint", "shape"]
+Kind = Literal["everywhere", "surface", "tint", "shape"]
 
 CHANGED = 16.0
 """Difference of the most different channel, of 255, above which a pixel counts as changed."""
@@ -111,7 +112,13 @@ def carry(
     """
     edits = {frame: Edit(frames[frame].astype(np.float32), image.astype(np.float32)) for frame, image in edited.items()}
     kind = kind_of(list(edits.values()))
-    carrier = _CARRIERS[kind](frames, edits, folder)
+    layers = None if kind == "everywhere" else Layers(frames, {frame: edit.region for frame, edit in edits.items()})
+    if layers is not None and not layers.separate:
+        kind, layers = "surface", None
+    if layers is None:
+        carrier: Carrier = Differences(frames, edits, folder)
+    else:
+        carrier = ObjectLayer(frames, edits, layers) if kind == "shape" else Tint(frames, edits, layers, folder)
 
     def carried() -> Iterator[CarriedFrame]:
         for index in range(len(frames)):
@@ -125,7 +132,7 @@ def carry(
 
 
 def kind_of(edits: Sequence[Edit]) -> Kind:
-    """What some edited frames of one clip do."""
+    """What some edited frames of one clip do, apart from how it moves: everywhere, tint or shape."""
     regions = [edit.changed for edit in edits]
     if any(_share_of_border(region) > 0.5 or region.mean() > LARGEST_PART for region in regions):
         return "everywhere"
@@ -201,9 +208,9 @@ class ObjectLayer:
     mixes with whatever lies behind it elsewhere (Porter & Duff, SIGGRAPH 1984).
     """
 
-    def __init__(self, frames: Frames, edits: Mapping[int, Edit], folder: Path | None) -> None:
+    def __init__(self, frames: Frames, edits: Mapping[int, Edit], layers: Layers) -> None:
         self._frames = frames
-        self._layers = Layers(frames, {frame: edit.region for frame, edit in edits.items()})
+        self._layers = layers
         self._cutouts = {frame: self._cut_out(frame, edit) for frame, edit in edits.items()}
 
     def __call__(self, index: int, weights: Mapping[int, float]) -> tuple[np.ndarray, np.ndarray]:
@@ -281,9 +288,9 @@ class Cutout:
 class Tint:
     """Adds differences along flow, and continues them on parts of the object that no edited frame shows."""
 
-    def __init__(self, frames: Frames, edits: Mapping[int, Edit], folder: Path | None) -> None:
+    def __init__(self, frames: Frames, edits: Mapping[int, Edit], layers: Layers, folder: Path | None) -> None:
         self._differences = Differences(frames, edits, folder)
-        self._object = ObjectLayer(frames, edits, folder)
+        self._object = ObjectLayer(frames, edits, layers)
 
     def __call__(self, index: int, weights: Mapping[int, float]) -> tuple[np.ndarray, np.ndarray]:
         """The frame with the difference."""
@@ -291,13 +298,6 @@ class Tint:
         continued, lost = self._object.continued(index, weights)
         image[lost] = continued[lost]
         return image, np.ones(lost.shape, np.float32)
-
-
-_CARRIERS: dict[Kind, type[Differences] | type[ObjectLayer] | type[Tint]] = {
-    "everywhere": Differences,
-    "tint": Tint,
-    "shape": ObjectLayer,
-}
 
 
 class Blend:

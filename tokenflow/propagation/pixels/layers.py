@@ -1,7 +1,7 @@
 """A clip as two layers, each with a motion of its own: an object, and the background behind it."""
 
 from collections.abc import Mapping
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import cv2
 import numpy as np
@@ -11,10 +11,13 @@ from tokenflow.diffusion.latents import Frames
 from tokenflow.propagation.pixels.dense_flow import flows
 from tokenflow.propagation.pixels.filling import fill_smoothly
 from tokenflow.propagation.pixels.matting import DISTINCT, alpha_of, connected
-from tokenflow.propagation.pixels.rigid_motion import Motion, fit_motion, is_inside, motion_flow, warp
+from tokenflow.propagation.pixels.rigid_motion import Motion, fit_motion, is_inside, motion_flow, residual, warp
 
 MARGIN = 0.03
 """Of the longer side: how far around a region its object may reach, and how far from it the background is certain."""
+
+RING = 0.1
+"""Of the longer side: how far around a region its surroundings reach."""
 
 FADE = 0.06
 """Of the longer side: distance from an object over which its bending, beyond its rigid motion, fades."""
@@ -52,6 +55,23 @@ class Layers:
     def region(self, frame: int) -> np.ndarray:
         """H W bool: where the object is in a frame, or a little more."""
         return self._regions[frame]
+
+    @cached_property
+    def separate(self) -> bool:
+        """Whether what surrounds the regions moves with the background rather than with the object.
+
+        If not, the regions are a part of the surface of something, and nothing lies behind them.
+        """
+        with_object: list[float] = []
+        with_background: list[float] = []
+        for given in self._given:
+            region = self._regions[given].astype(np.uint8)
+            ring = (cv2.dilate(region, self.square(RING)) > 0) & (cv2.dilate(region, self.square(MARGIN)) == 0)
+            for other in {given - 1, given + 1} & set(range(len(self._frames))):
+                a, b = self._grey(given), self._grey(other)
+                for motions, found in ((self._objects, with_object), (self._backgrounds, with_background)):
+                    found.append(residual(a, b, motions[other] @ np.linalg.inv(motions[given]), ring))
+        return not with_object or float(np.mean(with_background)) < float(np.mean(with_object))
 
     def background_flow(self, frame: int, other: int) -> np.ndarray:
         """Where each pixel's place on the background lies in another frame, H W 2 in pixels."""
@@ -121,7 +141,7 @@ class Layers:
 
     def _step(self, known: int, unknown: int) -> tuple[Motion, Motion]:
         """Motions of object and background from a frame whose region is known to its neighbour."""
-        a, b = (cv2.cvtColor(self._frames[frame], cv2.COLOR_RGB2GRAY) for frame in (known, unknown))
+        a, b = self._grey(known), self._grey(unknown)
         region = self._regions[known]
         outside = cv2.dilate(region.astype(np.uint8), self.square(MARGIN)) == 0
         return fit_motion(a, b, region, perspective=False), fit_motion(a, b, outside, perspective=True)
@@ -132,6 +152,10 @@ class Layers:
 
     def _between(self, motions: list[Motion], frame: int, other: int) -> np.ndarray:
         return motion_flow(motions[other] @ np.linalg.inv(motions[frame]), self._height, self._width)
+
+    def _grey(self, frame: int) -> np.ndarray:
+        """H W uint8."""
+        return cv2.cvtColor(self._frames[frame], cv2.COLOR_RGB2GRAY)
 
     def square(self, share: float) -> np.ndarray:
         """A structuring element with sides of a share of the frame's longer side."""

@@ -76,7 +76,7 @@ def fit_motion(first: np.ndarray, second: np.ndarray, where: np.ndarray, perspec
     """
     points, places = track_points(first, second, where)
     candidates = [np.eye(3), *_candidates(points, places, TOLERANCE * max(first.shape), perspective)]
-    return min(candidates, key=lambda motion: _residual(first, second, motion, where))
+    return min(candidates, key=lambda motion: residual(first, second, motion, where))
 
 
 def _candidates(points: np.ndarray, places: np.ndarray, tolerance: float, perspective: bool) -> Iterator[Motion]:
@@ -130,7 +130,7 @@ def _similarity(points: np.ndarray, places: np.ndarray) -> Motion:
     return np.array([[a, -b, x], [b, a, y], [0, 0, 1]])
 
 
-def _residual(first: np.ndarray, second: np.ndarray, motion: Motion, where: np.ndarray) -> float:
+def residual(first: np.ndarray, second: np.ndarray, motion: Motion, where: np.ndarray) -> float:
     """Mean absolute difference of a part of one image to the other, moved; infinite if it moves out of the image."""
     flow = motion_flow(motion, *first.shape)
     compared = where & is_inside(flow)
