@@ -36,7 +36,7 @@ from tokenflow.pipeline.reconstruction import (
     notice_poor_reconstruction,
 )
 from tokenflow.pipeline.stages import NumberedStages, stage_1, work
-from tokenflow.pipeline.validation import check_type
+from tokenflow.pipeline.validation import check_count, check_type
 from tokenflow.pipeline.wiring import build_guidance
 from tokenflow.profiling import Stopwatch
 from tokenflow.store.arrays import on_disk
@@ -119,7 +119,12 @@ def preprocess(
 
 
 def run(
-    config: Config, *, model: Model | None = None, on_event: Listener | None = None, cancel: Cancel | None = None
+    config: Config,
+    *,
+    model: Model | None = None,
+    preview_every: int | None = None,
+    on_event: Listener | None = None,
+    cancel: Cancel | None = None,
 ) -> EditResult:
     """Edit a clip from a configuration to a result folder; inverts it first if that is missing.
 
@@ -128,6 +133,7 @@ def run(
     Args:
         config: of the clip and its edit.
         model: the model that `config.model` names, if it is loaded already.
+        preview_every: send a `Preview` every so many steps; None for none.
         on_event: called with each event (see `tokenflow.events`).
         cancel: asked before every network call, and while another call makes the same inversion; returning True
             raises `Cancelled`.
@@ -138,6 +144,8 @@ def run(
         Everything that `preprocess` raises.
     """
     check_type("run", config, Config, "load_config(path) reads one from a file")
+    if preview_every is not None:
+        check_count("preview_every", preview_every)
     watch = Stopwatch(choose_device(config.model.device) if model is None else model.device)
     with listening(on_event), results.open_output(config) as folder:
         clip = open_clip(config)
@@ -156,7 +164,7 @@ def run(
             source, content = invert_stored(config, clip, model, stored, Stopwatch(model.device), on_event, cancel)
         metrics = open_metrics(config, source, None if content is None else stored.folder / LOSSLESS, score)
         checkpoint = Checkpoint(config.output.dir, folder, digest_of(config.edit, stored, model))
-        _edit(config, source, folder, checkpoint, metrics, watch, on_event)
+        _edit(config, source, folder, checkpoint, metrics, watch, preview_every, on_event)
         reported = _report(config, source, stored, content, metrics) | watch.figures()
         reported = results.write_reports(folder, config, reported)
         checkpoint.clear()
@@ -291,22 +299,37 @@ def _edit(
     checkpoint: Checkpoint,
     metrics: EditMetrics | None,
     watch: Stopwatch,
+    preview_every: int | None,
     on_event: Listener | None,
 ) -> None:
     """Sample, decode, write and measure; the scratch files in the folder are closed when this returns."""
     with watch.stage("edit"):
-        latents = _sample(config, source, folder, checkpoint, on_event)
+        latents = _sample(config, source, folder, checkpoint, preview_every, on_event)
     with watch.stage("decode"):
         _write_frames(config, source, latents, folder, metrics, on_event)
 
 
 def _sample(
-    config: Config, source: InvertedClip, folder: Path, checkpoint: Checkpoint, on_event: Listener | None
+    config: Config,
+    source: InvertedClip,
+    folder: Path,
+    checkpoint: Checkpoint,
+    preview_every: int | None,
+    on_event: Listener | None,
 ) -> Latents:
     edit = config.edit
     guidance = build_guidance(source.model, edit.prompt, edit.negative_prompt, edit.guidance_scale, source.size)
     scratch = on_disk(folder)
-    return sample_edit(source, guidance, edit, scratch=scratch, folder=folder, checkpoint=checkpoint, on_event=on_event)
+    return sample_edit(
+        source,
+        guidance,
+        edit,
+        scratch=scratch,
+        folder=folder,
+        checkpoint=checkpoint,
+        preview_every=preview_every,
+        on_event=on_event,
+    )
 
 
 def _write_frames(
