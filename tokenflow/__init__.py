@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         Edited,
         EditResult,
         PreprocessResult,
+        Trial,
         edit,
         generate,
         invert,
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
         preprocess,
         run,
         seed_sheet,
+        trial,
+        trial_sheet,
     )
     from tokenflow.video import Video
 
@@ -50,6 +53,7 @@ __all__ = [
     "TerminalBars",
     "TokenflowError",
     "TokenflowWarning",
+    "Trial",
     "Video",
     "edit",
     "edit_many",
@@ -64,6 +68,8 @@ __all__ = [
     "read_configs",
     "run",
     "seed_sheet",
+    "trial",
+    "trial_sheet",
 ]
 
 _MODULES = {

@@ -98,6 +98,7 @@ def preprocess(config: ConfigPath, overrides: Overrides = None, quiet: Quiet = F
         "tokenflow edit configs/dog_to_tiger.yaml",
         'tokenflow edit configs/dog_to_tiger.yaml "edit.prompt=a jade dog on grass, 3d style" output.dir=outputs/jade',
         'tokenflow edit clip.mp4 --from "a dog on grass" --to "a tiger on grass" edit.mode=sdedit',
+        "tokenflow edit configs/dog_to_tiger.yaml --try 3",
     )
 )
 def edit(
@@ -109,6 +110,15 @@ def edit(
         int | None,
         typer.Option(
             help="Edit from so many seeds, edit.seed and up, and write only an image of all, seeds.png.", min=1
+        ),
+    ] = None,
+    frames: Annotated[
+        int | None,
+        typer.Option(
+            "--try",
+            help="Edit so many frames, spread over the clip, and write only an image of them beside the source, "
+            "trial.png.",
+            min=1,
         ),
     ] = None,
     dry_run: Annotated[
@@ -128,6 +138,9 @@ def edit(
     with terminal_listener(quiet) as on_event:
         if seeds is not None:
             print_lines(f"{'seeds':<15} {tokenflow.seed_sheet(settings, seeds, on_event=on_event)}")
+            return
+        if frames is not None:
+            print_lines(f"{'trial':<15} {tokenflow.trial_sheet(settings, frames, on_event=on_event)}")
             return
         result = tokenflow.run(settings, on_event=on_event)
     print_lines(*edit_lines(result))

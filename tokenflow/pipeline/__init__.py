@@ -5,11 +5,13 @@ from tokenflow.pipeline.generation import generate
 from tokenflow.pipeline.inversion import invert
 from tokenflow.pipeline.job import EditResult, PreprocessResult, open_result, preprocess, run
 from tokenflow.pipeline.seeds import seed_sheet
+from tokenflow.pipeline.trial import Trial, trial, trial_sheet
 
 __all__ = [
     "EditResult",
     "Edited",
     "PreprocessResult",
+    "Trial",
     "edit",
     "generate",
     "invert",
@@ -17,4 +19,6 @@ __all__ = [
     "preprocess",
     "run",
     "seed_sheet",
+    "trial",
+    "trial_sheet",
 ]

@@ -3,7 +3,7 @@
 import os
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, suppress
 from fractions import Fraction
 from pathlib import Path
@@ -12,12 +12,13 @@ from typing import Any, Self, get_args
 
 import numpy as np
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from tokenflow.config import Config, Output
 from tokenflow.diffusion.latents import Frames
 from tokenflow.errors import EncodingError, OutputError, TokenflowWarning
 from tokenflow.report import contact_sheet, sheet_frames, side_by_side, write_page
-from tokenflow.store.files import output_errors, write_json, write_text
+from tokenflow.store.files import output_errors, write_atomically, write_json, write_text
 from tokenflow.store.results import FILES, REMEDY, REPORT, file_digests, replace_atomically
 from tokenflow.video import ResizeMode, Sound, Video, VideoWriter, clip_files, holds, restore
 
@@ -26,8 +27,9 @@ CONFIG = "config.yaml"
 PAGE = "report.html"
 PNGS = "frames"
 SEEDS = "seeds.png"
+TRIAL = "trial.png"
 SIGNATURE = "Software", "tokenflow"
-"""A text in the PNGs that may be replaced without being listed in report.json: `SEEDS`."""
+"""A text in the PNGs that may be replaced without being listed in report.json: `SEEDS` and `TRIAL`."""
 
 _CODECS = get_args(Output.model_fields["codec"].annotation)
 _CONTAINERS = get_args(Output.model_fields["container"].annotation)
@@ -60,13 +62,17 @@ def open_output(config: Config) -> AbstractContextManager[Path]:
     return replace_atomically(output.dir, [*names, *images], _sources(config), _NAMES)
 
 
-def sheet_path(config: Config) -> Path:
-    """Where the sheet of seeds goes.
+def sheet_path(config: Config, name: str) -> Path:
+    """Where a sheet that is written apart from the result goes.
+
+    Args:
+        config: of the clip and its edit.
+        name: `SEEDS` or `TRIAL`.
 
     Raises:
         OutputError: it would replace a file that is not tokenflow's, or be added to the clip or its mask.
     """
-    path = config.output.dir / SEEDS
+    path = config.output.dir / name
     if path.parent.resolve() in [source.resolve() for source in _sources(config)]:
         raise OutputError(f"{path} would be added to the clip or its mask; choose another output.dir")
     if os.path.lexists(path) and not _is_signed(path):
@@ -74,6 +80,18 @@ def sheet_path(config: Config) -> Path:
             f"{path} was not written by tokenflow and would be overwritten; move it or choose another output.dir"
         )
     return path
+
+
+def write_sheet(path: Path, rows: Mapping[str, Sequence[np.ndarray]]) -> None:
+    """Write rows of images (H W 3 uint8 each, all of one size), each under its label, where `sheet_path` said.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    signed = PngInfo()
+    signed.add_text(*SIGNATURE)
+    with write_atomically(path, REMEDY) as temporary, output_errors(path, REMEDY):
+        contact_sheet(rows).save(temporary, "PNG", pnginfo=signed)
 
 
 def _is_signed(path: Path) -> bool:

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import numpy as np
-from PIL.PngImagePlugin import PngInfo
 
 from tokenflow.config import Config, Edit
 from tokenflow.diffusion.latents import LazyLatents
@@ -12,12 +11,10 @@ from tokenflow.models.model import Model
 from tokenflow.modes.source import InvertedClip
 from tokenflow.pipeline.editing import decode, sample_edit
 from tokenflow.pipeline.job import check_edit, invert_stored, open_clip, open_inversion_of, open_model
-from tokenflow.pipeline.output import SIGNATURE, sheet_path
+from tokenflow.pipeline.output import SEEDS, sheet_path, write_sheet
 from tokenflow.pipeline.wiring import build_guidance
 from tokenflow.profiling import Stopwatch
-from tokenflow.report import contact_sheet, sheet_frames
-from tokenflow.store.files import output_errors, write_atomically
-from tokenflow.store.results import REMEDY
+from tokenflow.report import sheet_frames
 
 
 def seed_sheet(
@@ -45,7 +42,7 @@ def seed_sheet(
         Everything else that `run` raises.
     """
     with listening(on_event):
-        path = sheet_path(config)
+        path = sheet_path(config, SEEDS)
         clip = open_clip(config)
         model = model or open_model(config.model)
         check_edit(config.edit, model)
@@ -57,10 +54,7 @@ def seed_sheet(
         for seed in range(config.edit.seed, config.edit.seed + count):
             edit = config.edit.model_copy(update={"seed": seed})
             rows[f"seed {seed}: {edit.prompt}"] = _edited_frames(source, edit, shown, on_event)
-        signed = PngInfo()
-        signed.add_text(*SIGNATURE)
-        with write_atomically(path, REMEDY) as temporary, output_errors(path, REMEDY):
-            contact_sheet(rows).save(temporary, "PNG", pnginfo=signed)
+        write_sheet(path, rows)
     return path
 
 

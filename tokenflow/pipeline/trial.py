@@ -1,0 +1,121 @@
+"""trial(): some frames of a clip edited as the whole clip would be, in a fraction of the time."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from tokenflow.config import Config
+from tokenflow.events import Cancel, Listener, listening
+from tokenflow.models.model import Model
+from tokenflow.pipeline.checks import check_interval
+from tokenflow.pipeline.editing import decode, sample_edit
+from tokenflow.pipeline.inversion import complete_inversion
+from tokenflow.pipeline.job import check_edit, inversion_options, open_clip, open_model
+from tokenflow.pipeline.output import TRIAL, sheet_path, write_sheet
+from tokenflow.pipeline.stages import NumberedStages, work
+from tokenflow.pipeline.validation import check_count, check_type
+from tokenflow.pipeline.wiring import build_guidance
+from tokenflow.store.memory import MemoryInversion
+from tokenflow.video import Video
+
+STAGES = ("read", "encode", "invert", "edit", "decode")
+
+
+@dataclass(frozen=True, eq=False)
+class Trial:
+    """Some frames of a clip, edited together.
+
+    Attributes:
+        indices: which frames of the clip these are, k of them.
+        source: k H W 3 uint8 at the working size.
+        edited: k H W 3 uint8 at the working size.
+    """
+
+    indices: tuple[int, ...]
+    source: np.ndarray = field(repr=False)
+    edited: np.ndarray = field(repr=False)
+
+
+def trial(
+    config: Config,
+    count: int,
+    *,
+    model: Model | None = None,
+    on_event: Listener | None = None,
+    cancel: Cancel | None = None,
+) -> Trial:
+    """Edit `count` frames, spread over the clip, with the settings given; only these are inverted, in memory.
+
+    All of them are keyframes at every step and attend to each other. In the edit of the whole clip a frame is a
+    keyframe at some of the steps only, so the two differ a little.
+
+    Args:
+        config: of the clip and its edit.
+        count: how many frames; all of them if the clip has fewer.
+        model: the model that `config.model` names, if it is loaded already.
+        on_event: called with each event (see `tokenflow.events`).
+        cancel: asked before every network call; returning True raises `Cancelled`.
+
+    Raises:
+        ClipError, ClipNotFoundError: the clip cannot be used.
+        ModelError, ModelNotFoundError: the model cannot be used.
+        ConfigError: `count` is not a whole number above 0, or the edit's settings do not fit the clip.
+        Cancelled: `cancel` returned True.
+    """
+    check_type("trial", config, Config, "load_config(path) reads one from a file")
+    check_count("count", count)
+    edit = config.edit.model_copy(update={"keyframe_interval": 1})
+    if on_event is not None:
+        on_event = NumberedStages(STAGES, work(config.inversion, edit), on_event)
+    with listening(on_event):
+        clip = open_clip(config)
+        check_interval(config.edit, len(clip))
+        indices = spread(len(clip), count)
+        model = model or open_model(config.model, on_event)
+        check_edit(edit, model)
+        options = inversion_options(config)
+        shown = _chosen(clip, indices)
+        source = complete_inversion(MemoryInversion(), shown, model, options, on_event=on_event, cancel=cancel)
+        guidance = build_guidance(source.model, edit.prompt, edit.negative_prompt, edit.guidance_scale, source.size)
+        latents = sample_edit(source, guidance, edit, on_event=on_event)
+        edited = np.stack(list(decode(source, latents, edit.batch_size, on_event)))
+    return Trial(tuple(indices), source.frames[range(source.frame_count)], edited)
+
+
+def trial_sheet(
+    config: Config,
+    count: int,
+    *,
+    model: Model | None = None,
+    on_event: Listener | None = None,
+    cancel: Cancel | None = None,
+) -> Path:
+    """Edit `count` frames of a clip as `trial` does, and write `trial.png`, the source above the edit, to `output.dir`.
+
+    The rest of `output.dir` stays as it is. Arguments are those of `trial`.
+
+    Raises:
+        OutputError: nothing can be written to `output.dir`, or something of the user's there would be lost.
+        Everything else that `trial` raises.
+    """
+    path = sheet_path(config, TRIAL)
+    tried = trial(config, count, model=model, on_event=on_event, cancel=cancel)
+    rows = {f"source: {config.clip.prompt}": tried.source, f"edit: {config.edit.prompt}": tried.edited}
+    write_sheet(path, {label: list(images) for label, images in rows.items()})
+    return path
+
+
+def spread(frame_count: int, count: int) -> list[int]:
+    """The middle frame of each of `count` equal parts of a clip, in order; all frames if it has fewer."""
+    count = min(count, frame_count)
+    return [int((2 * part + 1) * frame_count / (2 * count)) for part in range(count)]
+
+
+def _chosen(clip: Video, indices: Sequence[int]) -> Video:
+    """Some frames of a clip, in memory."""
+    wanted = set(indices)
+    frames = [frame for index, frame in enumerate(clip) if index in wanted]
+    times = [frame.source_time for frame in frames]
+    return Video(np.stack([frame.image for frame in frames]), times=times, end=clip.end)
