@@ -1,0 +1,148 @@
+"""The whole page: its parts from top to bottom, and how jobs are started and found again."""
+
+from typing import Any
+
+import gradio as gr
+
+from tokenflow.apps.web import compare_tab, edit_tab, history_tab, job_panel, result_panel, settings_panel
+from tokenflow.apps.web.fields import marked, shown
+from tokenflow.apps.web.form import Values, to_values
+from tokenflow.apps.web.jobs import Job
+from tokenflow.apps.web.mistakes import ELSEWHERE, by_field
+from tokenflow.apps.web.model_list import models_html
+from tokenflow.apps.web.quirks import on, on_load
+from tokenflow.apps.web.site import Site
+from tokenflow.apps.web.work import edit_job, trial_job
+from tokenflow.errors import ConfigError
+
+TITLE = "tokenflow"
+
+
+def build(site: Site) -> Any:
+    """The page as Gradio's Blocks."""
+    with gr.Blocks(title=TITLE, analytics_enabled=False, fill_width=True) as page:
+        gr.HTML("<h1>tokenflow: edit a clip by a sentence</h1>")
+        with gr.Tabs():
+            with gr.Tab("Edit"):
+                edit = edit_tab.build(site)
+                settings = settings_panel.build(site, set(edit.fields))
+                fields = edit.fields | settings.fields
+                fields = {key: fields[key] for key in site.keys}
+                settings_panel.build_yaml(site, edit.clip, edit.clip_note, fields)
+            with gr.Tab("Compare"):
+                compare = compare_tab.build()
+            with gr.Tab("History") as history:
+                in_history = gr.Group()
+            with gr.Tab("Models") as models:
+                table = gr.HTML()
+        wrong = gr.HTML(elem_id="wrong")
+        jobs = job_panel.build(site)
+        result = result_panel.build(site)
+        with in_history:
+            history_tab.build(site, history, result.shown, edit.clip, fields)
+        edit_tab.take_examples(site, edit, fields)
+        on(models.select, lambda: models_html(site.space.models), [], [table])
+        _start_jobs(site, edit, compare, jobs, settings, fields, wrong)
+        _show_outcome(site, jobs, result)
+        _find_again(page, site, edit, jobs, fields)
+    return page
+
+
+def _start_jobs(
+    site: Site,
+    edit: edit_tab.EditTab,
+    compare: compare_tab.CompareTab,
+    jobs: job_panel.JobPanel,
+    settings: settings_panel.SettingsPanel,
+    fields: dict[str, Any],
+    wrong: Any,
+) -> None:
+    """What the buttons do: put a job into the queue, or say what is wrong beside the field."""
+
+    def answer(forms: list[Values], clip: str, kind: str) -> list[Any]:
+        try:
+            configs: list[Any] = []
+            for values in forms:
+                configs.append(site.config(values, clip))
+            job = trial_job(configs[0], site.shelf) if kind == "trial" else edit_job(_apart(configs), site.shelf)
+        except ConfigError as error:
+            mistakes = by_field(error, ["clip.path", *fields])
+            return [gr.skip(), gr.skip(), *said(mistakes), *marked(fields, mistakes)]
+        return [site.jobs.submit(job).id, gr.Timer(active=True), *said({}), *marked(fields, {})]
+
+    def said(mistakes: dict[str, str]) -> list[Any]:
+        about_clip = edit_tab.note_html(mistakes["clip.path"]) if "clip.path" in mistakes else gr.skip()
+        folded = any(key in settings.fields for key in mistakes)
+        return [
+            about_clip,
+            edit_tab.note_html(mistakes.get(ELSEWHERE, "")),
+            gr.update(open=True) if folded else gr.skip(),
+        ]
+
+    def form(values: tuple[str | None, ...]) -> dict[str, str]:
+        return {key: value or "" for key, value in zip(fields, values, strict=True)}
+
+    def try_some(clip: str, *values: str | None) -> list[Any]:
+        return answer([form(values)], clip, "trial")
+
+    def edit_whole(clip: str, *values: str | None) -> list[Any]:
+        return answer([form(values)], clip, "whole")
+
+    def compare_prompts(prompts: str, clip: str, *values: str | None) -> list[Any]:
+        forms = compare_tab.by_prompts(form(values), prompts)
+        return answer(forms or [form(values) | {"edit.prompt": ""}], clip, "compare")
+
+    def compare_seeds(count: float, clip: str, *values: str | None) -> list[Any]:
+        return answer(compare_tab.by_seeds(form(values), int(count)), clip, "compare")
+
+    inputs = [edit.clip, *fields.values()]
+    outputs = [jobs.job_id, jobs.timer, edit.clip_note, wrong, settings.panel, *fields.values()]
+    on(edit.tried.click, try_some, inputs, outputs)
+    on(edit.whole.click, edit_whole, inputs, outputs)
+    on(compare.by_prompt.click, compare_prompts, [compare.prompts, *inputs], outputs)
+    on(compare.by_seed.click, compare_seeds, [compare.seeds, *inputs], outputs)
+
+
+def _apart(configs: list[Any]) -> list[Any]:
+    """The configurations with a folder each: those of one comparison may have been given the same."""
+    seen: dict[Any, int] = {}
+    apart = []
+    for config in configs:
+        folder = config.output.dir
+        seen[folder] = seen.get(folder, 0) + 1
+        own = folder if seen[folder] == 1 else folder.with_name(f"{folder.name}-seed{config.edit.seed}")
+        output = config.output.model_copy(update={"dir": own})
+        apart.append(config.model_copy(update={"output": output}))
+    return apart
+
+
+def _show_outcome(site: Site, jobs: job_panel.JobPanel, result: result_panel.ResultPanel) -> None:
+    """Show the result of an edit once it has ended."""
+
+    def show(name: str) -> list[Any]:
+        job = site.jobs.find(name)
+        if job is None or job.kind == "trial" or not job.outcome:
+            return [gr.skip(), gr.skip()]
+        folders = [str(folder) for folder in job.outcome]
+        return [folders[0], folders if len(folders) > 1 else []]
+
+    on(jobs.finished.change, show, [jobs.finished], [result.shown, result.several])
+
+
+def _find_again(
+    page: Any, site: Site, edit: edit_tab.EditTab, jobs: job_panel.JobPanel, fields: dict[str, Any]
+) -> None:
+    """After a reload, show the job that the tab had shown, or one that is under way, with the form it came from."""
+
+    def restore(name: str) -> list[Any]:
+        site.warm_up()
+        job = site.jobs.find(name) or site.newest_unfinished()
+        if job is None:
+            return ["", gr.skip(), *[gr.skip()] * len(fields)]
+        return [job.id, *_form_of(job)]
+
+    def _form_of(job: Job) -> list[Any]:
+        config = job.configs[0]
+        return [str(config.clip.path), *shown(fields, to_values(config, site.space))]
+
+    on_load(page, restore, [jobs.job_id], [jobs.job_id, edit.clip, *fields.values()])
