@@ -1,7 +1,7 @@
 """The web page: a clip and two sentences in, an edited clip out, in a browser. Needs the extra `ui`.
 
-    from tokenflow.apps.web import mount
-    mount(app)    # a FastAPI application; the page is at /ui
+from tokenflow.apps.web import mount
+mount(app)    # a FastAPI application; the page is at /ui
 """
 
 from typing import TYPE_CHECKING, Any

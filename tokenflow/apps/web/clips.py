@@ -2,7 +2,9 @@
 
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import av
 
 from tokenflow.apps.web.space import Limits, Space
 from tokenflow.errors import ClipError
@@ -10,6 +12,9 @@ from tokenflow.store.files import sha256, write_atomically
 
 if TYPE_CHECKING:
     from tokenflow.video.reader import ClipInfo
+
+THUMBNAIL = 240
+"""Pixels of the longer side of a thumbnail."""
 
 DIGITS = 8
 """Of a file's SHA-256 in its name."""
@@ -68,6 +73,14 @@ def describe(info: "ClipInfo") -> str:
     count = f"about {round(info.duration * info.rate)} frames, " if info.duration else ""
     seconds = f", {float(info.duration):.1f} s" if info.duration else ""
     return f"{count}{info.width}×{info.height}, {float(info.rate):.4g} frames per second{seconds}"
+
+
+def thumbnail(clip: Path) -> Any:
+    """The first frame of a video as a small image (PIL). It is read without torch, which takes seconds to import."""
+    with av.open(str(clip)) as container:
+        image = next(container.decode(video=0)).to_image()
+    image.thumbnail((THUMBNAIL, THUMBNAIL))
+    return image
 
 
 def playable(clip: Path, space: Space) -> Path:

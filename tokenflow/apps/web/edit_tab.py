@@ -8,8 +8,7 @@ from typing import Any
 import gradio as gr
 from markupsafe import Markup
 
-from tokenflow.apps.web.clips import check_limits, describe, keep_upload, playable
-from tokenflow.apps.web.examples import thumbnail
+from tokenflow.apps.web.clips import check_limits, describe, keep_upload, playable, thumbnail
 from tokenflow.apps.web.fields import choice, element, field, hint, sentence, shown
 from tokenflow.apps.web.form import to_values
 from tokenflow.apps.web.mistakes import by_field
@@ -49,7 +48,7 @@ def build(site: Site) -> EditTab:
     with gr.Row(equal_height=False):
         with gr.Column(scale=4, min_width=300):
             gr.HTML("<h2>1 · Clip</h2>")
-            upload = gr.File(label="Upload a clip", height=110, elem_id="upload")
+            upload = gr.File(label="Upload a clip", height=150, elem_id="upload")
             examples = gr.Gallery(
                 [(thumbnail(each.config.clip.path), each.title) for each in site.examples],
                 label="Examples",
@@ -100,7 +99,7 @@ def take_examples(site: Site, tab: EditTab, fields: dict[str, Any]) -> None:
 
 def model_field(site: Site) -> Any:
     """The models that are offered; where the page is local, any other may be named."""
-    others = " or any folder, .safetensors file or Hub id" if site.space.is_local else ""
+    others = ", or any folder, .safetensors file or Hub id" if site.space.is_local else ""
     return gr.Dropdown(
         list(site.space.models),
         value=next(iter(site.space.models), None),

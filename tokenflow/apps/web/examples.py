@@ -3,16 +3,10 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import av
 
 from tokenflow.apps.web.space import Space
 from tokenflow.config import Config, load_config
 from tokenflow.errors import ConfigError
-
-THUMBNAIL = 240
-"""Pixels of its longer side."""
 
 
 @dataclass(frozen=True)
@@ -41,11 +35,3 @@ def _examples(space: Space) -> Iterator[Example]:
             continue
         if config.clip.path.is_file() and Path(config.model.path).is_dir():
             yield Example(f"{config.edit.mode}: {config.edit.prompt}", config)
-
-
-def thumbnail(clip: Path) -> Any:
-    """The first frame of a video as a small image (PIL). It is read without torch, which takes seconds to import."""
-    with av.open(str(clip)) as container:
-        image = next(container.decode(video=0)).to_image()
-    image.thumbnail((THUMBNAIL, THUMBNAIL))
-    return image

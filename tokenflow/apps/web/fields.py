@@ -1,6 +1,6 @@
 """A field for each setting, made from the schema: its name, range, default and description."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, Literal, get_args, get_origin
 
 import gradio as gr
@@ -86,13 +86,13 @@ def shown(fields: Mapping[str, Any], values: Mapping[str, str]) -> list[Any]:
     return [gr.update(value=_value(key, values[key])) for key in fields]
 
 
-def marked(fields: Iterable[str], mistakes: Mapping[str, str]) -> list[Any]:
+def marked(fields: Mapping[str, Any], mistakes: Mapping[str, str]) -> list[Any]:
     """Updates that show each mistake beside its field, and what the field is for at all others."""
     return [
         gr.update(info=f"✖ {mistakes[key]}", elem_classes=["tf-wrong"])
         if key in mistakes
-        else gr.update(info=hint(key) or None, elem_classes=[])
-        for key in fields
+        else gr.update(info=component.info, elem_classes=[])
+        for key, component in fields.items()
     ]
 
 

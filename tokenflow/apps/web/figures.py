@@ -113,6 +113,6 @@ def figures_html(metrics: Mapping[str, Any]) -> str:
 def _item(finding: Finding) -> Markup:
     mark, kind = ("✓", "good") if finding.is_good else ("!", "poor")
     advice = Markup(" <em>Try: {}</em>").format(finding.advice) if finding.advice else ""
-    return Markup('<li class="tf-{}"><span aria-hidden=true>{}</span> {}{}</li>').format(
+    return Markup('<li class="tf-{}"><span aria-hidden="true">{}</span><div>{}{}</div></li>').format(
         kind, mark, finding.text, advice
     )

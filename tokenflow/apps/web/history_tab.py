@@ -6,6 +6,7 @@ from typing import Any
 import gradio as gr
 from markupsafe import Markup
 
+from tokenflow.apps.web.clips import thumbnail
 from tokenflow.apps.web.fields import shown
 from tokenflow.apps.web.form import to_values
 from tokenflow.apps.web.quirks import on
@@ -32,19 +33,19 @@ def build(site: Site, tab: Any, result: Any, clip: Any, fields: dict[str, Any]) 
         confirm = gr.Button("Delete its files for good", variant="stop", visible=False, elem_id="confirm")
     gallery = gr.Gallery(
         label="Results, newest first",
-        columns=2,
+        columns=5,
+        fit_columns=False,
         height="auto",
         allow_preview=False,
         buttons=[],
         interactive=False,
-        object_fit="contain",
+        object_fit="cover",
         elem_id="history",
     )
 
     def refresh() -> list[Any]:
-        results = [each for each in find_results(site.space.outputs) if each.contact_sheet]
-        images = [(str(each.contact_sheet), f"{each.title} · {each.folder.name}") for each in results]
-        return [images, [str(each.folder) for each in results]]
+        results = find_results(site.space.outputs)
+        return [[(thumbnail(each.video), each.title) for each in results], [str(each.folder) for each in results]]
 
     def choose(folders: list[str], event: gr.SelectData) -> list[Any]:
         folder = folders[event.index]

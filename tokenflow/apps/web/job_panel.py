@@ -44,9 +44,9 @@ def build(site: Site) -> JobPanel:
         with gr.Column(scale=3, min_width=300):
             preview = gr.HTML(elem_id="preview")
         with gr.Column(scale=1, min_width=140):
-            cancel = gr.Button("Cancel", variant="stop", interactive=False, elem_id="cancel")
+            cancel = gr.Button("Cancel", variant="stop", visible=False, elem_id="cancel")
             resume = gr.Button("Continue", visible=False, elem_id="continue")
-    with gr.Group(visible=False, elem_id="trial") as trial:
+    with gr.Column(visible=False, elem_id="trial") as trial:
         gr.HTML("<h2>Three keyframes: source and edit</h2>")
         with gr.Row():
             frames = [gr.ImageSlider(label="", min_width=220, interactive=False, max_height=360) for _ in range(TRIED)]
@@ -64,7 +64,7 @@ def build(site: Site) -> JobPanel:
             f"<p>Model: {site.shelf.status}</p>",
             status_html(job, ahead) if job else IDLE,
             preview_html(job.preview) if job and not job.is_finished else "",
-            gr.update(interactive=not ended and not (job and job.stop.is_set())),
+            gr.update(visible=not ended, interactive=not (job and job.stop.is_set())),
             gr.update(visible=bool(job and job.state in ("cancelled", "failed"))),
             gr.Timer(active=not ended or not site.shelf.is_settled),
             name if ended else "",

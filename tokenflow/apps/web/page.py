@@ -1,5 +1,6 @@
 """The whole page: its parts from top to bottom, and how jobs are started and found again."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import gradio as gr
@@ -20,19 +21,19 @@ TITLE = "tokenflow"
 
 def build(site: Site) -> Any:
     """The page as Gradio's Blocks."""
-    with gr.Blocks(title=TITLE, analytics_enabled=False, fill_width=True) as page:
+    with gr.Blocks(title=TITLE, analytics_enabled=False, fill_width=True, delete_cache=(3600, 24 * 3600)) as page:
         gr.HTML("<h1>tokenflow: edit a clip by a sentence</h1>")
         with gr.Tabs():
             with gr.Tab("Edit"):
                 edit = edit_tab.build(site)
-                settings = settings_panel.build(site, set(edit.fields))
-                fields = edit.fields | settings.fields
-                fields = {key: fields[key] for key in site.keys}
-                settings_panel.build_yaml(site, edit.clip, edit.clip_note, fields)
+            with gr.Tab("Settings") as settings:
+                folded = settings_panel.build(site, set(edit.fields))
+                fields = {key: (edit.fields | folded)[key] for key in site.keys}
+                settings_panel.build_yaml(site, settings, edit.clip, fields)
             with gr.Tab("Compare"):
                 compare = compare_tab.build()
             with gr.Tab("History") as history:
-                in_history = gr.Group()
+                in_history = gr.Column()
             with gr.Tab("Models") as models:
                 table = gr.HTML()
         wrong = gr.HTML(elem_id="wrong")
@@ -42,7 +43,7 @@ def build(site: Site) -> Any:
             history_tab.build(site, history, result.shown, edit.clip, fields)
         edit_tab.take_examples(site, edit, fields)
         on(models.select, lambda: models_html(site.space.models), [], [table])
-        _start_jobs(site, edit, compare, jobs, settings, fields, wrong)
+        _start_jobs(site, edit, compare, jobs, fields, wrong)
         _show_outcome(site, jobs, result)
         _find_again(page, site, edit, jobs, fields)
     return page
@@ -53,13 +54,12 @@ def _start_jobs(
     edit: edit_tab.EditTab,
     compare: compare_tab.CompareTab,
     jobs: job_panel.JobPanel,
-    settings: settings_panel.SettingsPanel,
     fields: dict[str, Any],
     wrong: Any,
 ) -> None:
     """What the buttons do: put a job into the queue, or say what is wrong beside the field."""
 
-    def answer(forms: list[Values], clip: str, kind: str) -> list[Any]:
+    def answer(forms: Sequence[Values], clip: str, kind: str) -> list[Any]:
         try:
             configs: list[Any] = []
             for values in forms:
@@ -72,12 +72,12 @@ def _start_jobs(
 
     def said(mistakes: dict[str, str]) -> list[Any]:
         about_clip = edit_tab.note_html(mistakes["clip.path"]) if "clip.path" in mistakes else gr.skip()
-        folded = any(key in settings.fields for key in mistakes)
-        return [
-            about_clip,
-            edit_tab.note_html(mistakes.get(ELSEWHERE, "")),
-            gr.update(open=True) if folded else gr.skip(),
+        elsewhere = [
+            text if key == ELSEWHERE else f"{key}: {text}"
+            for key, text in mistakes.items()
+            if key not in edit.fields and key != "clip.path"
         ]
+        return [about_clip, edit_tab.note_html("; ".join(elsewhere))]
 
     def form(values: tuple[str | None, ...]) -> dict[str, str]:
         return {key: value or "" for key, value in zip(fields, values, strict=True)}
@@ -96,7 +96,7 @@ def _start_jobs(
         return answer(compare_tab.by_seeds(form(values), int(count)), clip, "compare")
 
     inputs = [edit.clip, *fields.values()]
-    outputs = [jobs.job_id, jobs.timer, edit.clip_note, wrong, settings.panel, *fields.values()]
+    outputs = [jobs.job_id, jobs.timer, edit.clip_note, wrong, *fields.values()]
     on(edit.tried.click, try_some, inputs, outputs)
     on(edit.whole.click, edit_whole, inputs, outputs)
     on(compare.by_prompt.click, compare_prompts, [compare.prompts, *inputs], outputs)

@@ -34,6 +34,7 @@ def build(site: Site) -> ResultPanel:
     grid = gr.Gallery(
         label="Comparison: choose one to look at it closely",
         columns=3,
+        fit_columns=False,
         height="auto",
         visible=False,
         allow_preview=False,
@@ -41,7 +42,7 @@ def build(site: Site) -> ResultPanel:
         interactive=False,
         elem_id="grid",
     )
-    with gr.Group(visible=False, elem_id="result") as panel:
+    with gr.Column(visible=False, elem_id="result") as panel:
         heading = gr.HTML()
         with gr.Row(equal_height=False):
             with gr.Column(min_width=300):
@@ -51,13 +52,13 @@ def build(site: Site) -> ResultPanel:
                 video = gr.Video(
                     label="Source and edit in step", interactive=False, loop=True, autoplay=True, elem_id="comparison"
                 )
-        with gr.Row(equal_height=False):
-            with gr.Column(min_width=300):
                 findings = gr.HTML(elem_id="findings")
-            with gr.Column(min_width=300):
                 report = gr.DownloadButton("Download the report", elem_id="report")
                 files = gr.File(label="All files", file_count="multiple", interactive=False, elem_id="files")
-        sheet = gr.Image(label="Contact sheet", interactive=False, elem_id="sheet", buttons=["fullscreen"])
+        gr.HTML("<h3>Frames of the source, and of the edit</h3>")
+        sheet = gr.Image(
+            label="Contact sheet", show_label=False, interactive=False, elem_id="sheet", buttons=["fullscreen"]
+        )
 
     def show(folder: str) -> list[Any]:
         result = read_result(Path(folder)) if folder else None

@@ -1,7 +1,9 @@
 """Serving the page: on its own, or mounted in a web service."""
 
+import os
 from collections.abc import Callable
 from contextlib import suppress
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import gradio as gr
@@ -16,6 +18,9 @@ from tokenflow.apps.web.site import Site
 from tokenflow.apps.web.space import Space
 
 DEFAULT_PORT = 7860
+
+CACHE = "GRADIO_TEMP_DIR"
+"""The variable that tells Gradio where to keep uploads and copies of what it shows."""
 
 
 def mount(app: FastAPI, path: str = "/ui", space: Space | None = None, check: Check | None = None) -> Site:
@@ -61,6 +66,12 @@ def serve(
         password: lets a visitor in; None for all.
         on_start: called with the page's address.
     """
+    with TemporaryDirectory(prefix="tokenflow-ui-") as folder:
+        os.environ[CACHE] = folder
+        _serve(address, port, password, on_start)
+
+
+def _serve(address: str, port: int, password: str | None, on_start: Callable[[str], Any]) -> None:
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     if address in LOCAL:  # else pages of other sites could reach this one through a name of their own
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=[*LOCAL, "[::1]"])
@@ -69,6 +80,6 @@ def serve(
     on_start(f"http://{address}:{port}")
     try:
         with suppress(KeyboardInterrupt):
-            uvicorn.run(app, host=address, port=port, log_level="warning")
+            uvicorn.run(app, host=address, port=port, log_level="warning", timeout_graceful_shutdown=1)
     finally:
         site.jobs.close()

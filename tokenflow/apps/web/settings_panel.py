@@ -1,7 +1,6 @@
 """All other settings, folded, from the schema; the whole configuration as YAML, and the command that does the same."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -30,21 +29,8 @@ TITLES = {
 """Titles of the sections."""
 
 
-@dataclass(frozen=True)
-class SettingsPanel:
-    """The components that others refer to.
-
-    Attributes:
-        panel: the whole panel, folded.
-        fields: by the key of their setting.
-    """
-
-    panel: Any
-    fields: dict[str, Any]
-
-
-def build(site: Site, apart: set[str]) -> SettingsPanel:
-    """A field for every setting that has none yet.
+def build(site: Site, apart: set[str]) -> dict[str, Any]:
+    """A field for every setting that has none yet, by its key.
 
     Args:
         site: of the page.
@@ -52,26 +38,31 @@ def build(site: Site, apart: set[str]) -> SettingsPanel:
     """
     fields: dict[str, Any] = {}
     others = [key for key in site.keys if key not in apart]
-    with gr.Accordion("All settings", open=False, elem_id="settings") as panel:
-        for section, group in groupby(others, lambda key: key.rpartition(".")[0]):
-            with gr.Accordion(TITLES.get(section, section), open=False), gr.Row():
-                fields |= {key: field(key, min_width=280) for key in group}
-    return SettingsPanel(panel, fields)
+    gr.HTML("<p>Every setting that the tab Edit does not show. An empty field means the default, which it names.</p>")
+    for section, group in groupby(others, lambda key: key.rpartition(".")[0]):
+        with gr.Accordion(TITLES.get(section, section), open=False), gr.Row():
+            fields |= {key: field(key, min_width=280) for key in group}
+    return fields
 
 
-def build_yaml(site: Site, clip: Any, clip_note: Any, fields: dict[str, Any]) -> None:
+def build_yaml(site: Site, tab: Any, clip: Any, fields: dict[str, Any]) -> None:
     """The configuration as text, in and out.
 
     Args:
         site: of the page.
+        tab: that is being filled.
         clip: the state that holds the clip's file.
-        clip_note: what is said about it.
         fields: all of them.
     """
-    with gr.Accordion("As YAML, and as a command", open=False, elem_id="yaml") as part:
+    with gr.Accordion("As YAML, and as a command", open=True, elem_id="yaml"):
         note = gr.HTML(elem_id="yaml-note")
-        line = gr.Code(language="shell", label="The command that does the same", interactive=False, elem_id="command")
-        text = gr.Code(language="yaml", label="All settings", max_lines=24, interactive=True, elem_id="yaml-text")
+        plain = {"show_line_numbers": False, "wrap_lines": True}
+        line = gr.Code(
+            language="shell", label="The command that does the same", interactive=False, elem_id="command", **plain
+        )
+        text = gr.Code(
+            language="yaml", label="All settings", max_lines=24, interactive=True, elem_id="yaml-text", **plain
+        )
         with gr.Row():
             refresh = gr.Button("Show the settings above", min_width=140, elem_id="yaml-out")
             load = gr.Button("Use the text", min_width=140, elem_id="yaml-in")
@@ -83,7 +74,7 @@ def build_yaml(site: Site, clip: Any, clip_note: Any, fields: dict[str, Any]) ->
             return ["", gr.skip(), _note(str(error))]
         return [command(config), config.to_yaml(), ""]
 
-    on(part.expand, export, [clip, *fields.values()], [line, text, note])
+    on(tab.select, export, [clip, *fields.values()], [line, text, note])
     on(refresh.click, export, [clip, *fields.values()], [line, text, note])
     on(load.click, _importer(site, fields), [text, clip], [note, clip, *fields.values()])
 
