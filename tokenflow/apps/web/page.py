@@ -64,7 +64,7 @@ def _start_jobs(
             configs: list[Any] = []
             for values in forms:
                 configs.append(site.config(values, clip))
-            job = trial_job(configs[0], site.shelf) if kind == "trial" else edit_job(_apart(configs), site.shelf)
+            job = trial_job(configs[0], site.shelf) if kind == "trial" else edit_job(apart(configs), site.shelf)
         except ConfigError as error:
             mistakes = by_field(error, ["clip.path", *fields])
             return [gr.skip(), gr.skip(), *said(mistakes), *marked(fields, mistakes)]
@@ -103,7 +103,7 @@ def _start_jobs(
     on(compare.by_seed.click, compare_seeds, [compare.seeds, *inputs], outputs)
 
 
-def _apart(configs: list[Any]) -> list[Any]:
+def apart(configs: list[Any]) -> list[Any]:
     """The configurations with a folder each: those of one comparison may have been given the same."""
     seen: dict[Any, int] = {}
     apart = []
