@@ -69,7 +69,7 @@ def to_values(config: Config, space: Space) -> dict[str, str]:
 
 
 def from_yaml(text: str, space: Space) -> tuple[Config, str]:
-    """The configuration in a YAML file, and its clip if the page may read that.
+    """The configuration in a YAML text, and the clip that it names; what it leaves out is at its default.
 
     Raises:
         ConfigError: it is not YAML, refers to files or variables, or has mistakes.
@@ -91,7 +91,8 @@ def from_yaml(text: str, space: Space) -> tuple[Config, str]:
     if forbidden:
         raise ConfigError(f"{', '.join(forbidden)}: not available here; remove it")
     clip = str(flat.get("clip.path", ""))
-    given = {"clip.path": "none", "clip.prompt": "", "edit.prompt": "", "output.dir": "none", "model.path": "none"}
+    model = next(iter(space.models), "none")
+    given = {"clip.path": "none", "clip.prompt": "", "edit.prompt": "", "output.dir": "none", "model.path": model}
     return _resolve(given | flat), clip
 
 
