@@ -43,7 +43,7 @@ def site(space: Space) -> Iterator[Site]:
 def values(setup: Path, site: Site) -> dict[str, str]:
     """A form for the example."""
     given = load_config(setup / "config.yaml", environment={})
-    form = dict.fromkeys(site.keys, "") | {"model.path": given.model.path, "model.device": "cpu"}
+    form = dict.fromkeys(site.keys, "") | {"model.path": given.model.path}
     form |= {"clip.prompt": "a dog", "edit.prompt": "a golden tiger", "clip.size": "16", "edit.keyframe_interval": "2"}
     return form | {"inversion.steps": "2", "edit.steps": "2", "inversion.warn_below_psnr": "0.0"}
 

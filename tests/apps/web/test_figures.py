@@ -43,3 +43,11 @@ def test_figures_that_are_missing_are_left_out() -> None:
     assert list(findings({})) == []
     assert figures_html({}) == ""
     assert figures_html({"change": {"whole": 12.0}}).count("<li") == 1
+
+
+def test_an_edit_with_more_detail_may_have_more_warp_error() -> None:
+    rough = GOOD | {
+        "warp_error_e3": {"reconstruction": 0.2, "edit": 0.9},
+        "detail": {"reconstruction": 0.9, "edit": 1.8},
+    }
+    assert any("It is steady: 2.2 ×" in finding.text for finding in findings(rough))

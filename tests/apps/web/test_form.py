@@ -28,7 +28,13 @@ from tokenflow.errors import ConfigError
 def test_every_setting_has_a_field_or_is_chosen_by_the_page(space: Space) -> None:
     settings = {setting.key for setting in all_settings(Config)}
     assert {*keys(space), *CHOSEN_BY_THE_PAGE} == settings
-    assert {*keys(replace(space, is_local=False)), *CHOSEN_BY_THE_PAGE, *PATHS} == settings
+
+
+def test_a_shared_page_has_the_settings_of_clip_and_edit_and_no_paths(space: Space) -> None:
+    shared = keys(replace(space, is_local=False))
+    assert {key.partition(".")[0] for key in shared} == {"preset", "clip", "edit", "model"}
+    assert not {*CHOSEN_BY_THE_PAGE, *PATHS} & set(shared)
+    assert [key for key in shared if key.startswith("model")] == ["model.path"]
 
 
 def test_every_path_and_name_of_the_configuration_is_known_to_the_rules_of_a_shared_page() -> None:
@@ -89,14 +95,16 @@ def test_yaml_that_cannot_be_used_is_refused(text: str, message: str, space: Spa
         from_yaml(text, space)
 
 
-@pytest.mark.parametrize("key", PATHS)
-def test_a_shared_page_takes_no_paths_from_yaml(key: str, values: dict[str, str], clip: str, space: Space) -> None:
+@pytest.mark.parametrize("key", [*PATHS, "output.codec", "model.device"])
+def test_a_shared_page_takes_no_paths_and_no_settings_of_the_server_from_yaml(
+    key: str, values: dict[str, str], clip: str, space: Space
+) -> None:
     content = nested(to_config(values, clip, space).to_yaml())
     section = content
     *sections, name = key.split(".")
     for each in sections:
         section = section[each]  # type: ignore[assignment]
-    section[name] = "/etc/hostname"  # type: ignore[assignment]
+    section[name] = {"output.codec": "hevc", "model.device": "meta"}.get(key, "/etc/hostname")  # type: ignore[assignment]
     with pytest.raises(ConfigError, match=f"{key}.*not available here"):
         from_yaml(yaml.safe_dump(content), replace(space, is_local=False))
 

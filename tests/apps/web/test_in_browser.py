@@ -1,43 +1,25 @@
 """The web page in a real browser: `make test-web`."""
 
-import os
 import re
-import shutil
-import socket
-import subprocess
-import sys
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from tests.browser import EXECUTABLE, WHY_NOT
+from tools.web_screenshots import chromium, served
 
 pytestmark = pytest.mark.browser
 
-ROOT = Path(__file__).parents[3]
 LONG = 120_000
 """Milliseconds for an edit of a few frames."""
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A working folder with the bundled models, and one example of few frames and steps."""
     folder = tmp_path_factory.mktemp("web")
-    (folder / "data").symlink_to(ROOT / "data")
     (folder / "configs").mkdir()
     example = {
         "preset": "fast",
@@ -52,35 +34,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def address(folder: Path) -> Iterator[str]:
-    """A running `tokenflow ui`."""
-    port = free_port()
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "tokenflow", "ui", "--port", str(port)]
-    with (folder / "log").open("w") as log:
-        server = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log)
-        url = f"http://127.0.0.1:{port}"
-        try:
-            for _ in range(600):
-                with suppress(urllib.error.URLError):
-                    urllib.request.urlopen(url).close()
-                    break
-                time.sleep(0.1)
-            yield url
-        finally:
-            server.terminate()
-            assert server.wait(30) is not None
+    with served(folder) as url:
+        yield url
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     """Chromium. It has to be there: this file is run on purpose only."""
-    from playwright.sync_api import sync_playwright
-
-    assert EXECUTABLE, WHY_NOT
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=EXECUTABLE, args=["--no-sandbox"])
+    with chromium() as browser:
         yield browser
-        browser.close()
 
 
 def open_page(browser: Any, address: str, **options: Any) -> Any:
@@ -204,6 +166,12 @@ def test_mistakes_appear_beside_their_fields(page: Any, tmp_path: Path) -> None:
     page.click("#whole")
     page.locator("#setting-edit-seed .info-text", has_text="✖").wait_for()
     assert page.locator("#setting-edit-prompt .info-text", has_text="✖").count() == 0
+    page.locator("#setting-edit-seed input").fill("0")
+    page.locator("#setting-model-path input").fill("no/such/model")
+    page.locator("#setting-model-path input").press("Enter")
+    page.click("#whole")
+    wait_for(page, "failed", "no/such/model")
+    page.locator("#setting-model-path .tf-wrong, #setting-model-path.tf-wrong").wait_for()
 
 
 def test_words_that_the_model_does_not_know_are_told(page: Any) -> None:
@@ -259,6 +227,7 @@ def test_seeds_are_compared_and_each_is_in_the_history_until_it_is_deleted(page:
     wait_for(page, "done", "Comparison")
     page.wait_for_selector("#grid video")
     assert page.locator("#grid button.thumbnail-item").count() == 2
+    is_playing(page, "#grid")
     results = sorted(path.parent for path in (folder / "outputs").glob("*golden*/report.json"))
     assert len(results) == 2
     page.get_by_role("tab", name="History").click()
@@ -297,4 +266,3 @@ def test_the_keyboard_reaches_the_whole_flow(page: Any) -> None:
 def test_the_server_says_nothing_of_errors(folder: Path, page: Any) -> None:
     log = (folder / "log").read_text()
     assert "Traceback" not in log
-    assert shutil.which("chromium") or EXECUTABLE

@@ -16,6 +16,7 @@ from tokenflow.apps.web import mount
 from tokenflow.apps.web.availability import check_port
 from tokenflow.apps.web.fields import SETTINGS, element, marked
 from tokenflow.apps.web.page import build
+from tokenflow.apps.web.quirks import shown_file
 from tokenflow.apps.web.site import Site
 from tokenflow.apps.web.space import Space
 from tokenflow.errors import EngineError
@@ -72,18 +73,36 @@ def test_every_control_has_a_label(site: Site) -> None:
     assert all(block.label and block.show_label for block in seen)
 
 
-@pytest.mark.parametrize("name", ["/etc/hostname", "pyproject.toml", "/proc/self/environ", "{outputs}/../secret.txt"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "/etc/hostname",
+        "pyproject.toml",
+        "/proc/self/environ",
+        "{outputs}/../secret.txt",
+        "{outputs}/result/report.json",
+    ],
+)
 def test_files_outside_of_its_folders_cannot_be_read(name: str, client: TestClient, space: Space) -> None:
-    secret = space.outputs.parent / "secret.txt"
-    secret.write_text("secret")
+    (space.outputs / "result").mkdir(parents=True)
+    for secret in (space.outputs.parent / "secret.txt", space.outputs / "result" / "report.json"):
+        secret.write_text("secret")
     place = name.format(outputs=space.outputs)
     assert client.get(f"/ui/gradio_api/file={place}").status_code in (403, 404)
 
 
-def test_its_own_results_can_be_read(client: TestClient, space: Space) -> None:
+def test_what_is_shown_can_be_read(client: TestClient, space: Space) -> None:
     space.outputs.mkdir()
     (space.outputs / "report.json").write_text("{}")
-    assert client.get(f"/ui/gradio_api/file={space.outputs / 'report.json'}").text == "{}"
+    copy = shown_file(space.outputs / "report.json")
+    assert client.get(f"/ui/gradio_api/file={copy}").text == "{}"
+
+
+@pytest.mark.parametrize(
+    "path", ["file=http://127.0.0.1/", "file=https:%2F%2Fexample.org", "proxy=https://example.org"]
+)
+def test_other_addresses_cannot_be_reached_through_it(path: str, client: TestClient) -> None:
+    assert client.get(f"/ui/gradio_api/{path}").status_code == 403
 
 
 def test_no_function_of_the_page_is_an_interface_for_programs(client: TestClient) -> None:

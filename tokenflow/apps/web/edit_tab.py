@@ -12,7 +12,7 @@ from tokenflow.apps.web.clips import check_limits, describe, keep_upload, playab
 from tokenflow.apps.web.fields import choice, element, field, hint, sentence, shown
 from tokenflow.apps.web.form import to_values
 from tokenflow.apps.web.mistakes import by_field
-from tokenflow.apps.web.quirks import on
+from tokenflow.apps.web.quirks import on, shown_file
 from tokenflow.apps.web.site import Site
 from tokenflow.apps.web.work import TRIED
 
@@ -77,9 +77,8 @@ def build(site: Site) -> EditTab:
                 fields["edit.seed"] = field("edit.seed", min_width=120)
             fields["model.path"] = model_field(site)
             gr.HTML("<h2>4 · Edit</h2>")
-            with gr.Row():
-                tried = gr.Button(f"Try {_in_words(TRIED)} keyframes", elem_id="try", min_width=120)
-                whole = gr.Button("Whole clip", variant="primary", elem_id="whole", min_width=120)
+            tried = gr.Button(f"Try {_in_words(TRIED)} keyframes", elem_id="try")
+            whole = gr.Button("Whole clip", variant="primary", elem_id="whole")
     tab = EditTab(clip, clip_note, fields, examples, tried, whole)
     on(upload.upload, _keep(site), [upload], [clip, clip_note])
     on(upload.clear, lambda: "", [], [clip])
@@ -101,8 +100,8 @@ def model_field(site: Site) -> Any:
     """The models that are offered; where the page is local, any other may be named."""
     others = ", or any folder, .safetensors file or Hub id" if site.space.is_local else ""
     return gr.Dropdown(
-        list(site.space.models),
-        value=next(iter(site.space.models), None),
+        [entry.name for entry in site.models],
+        value=next((entry.name for entry in site.models), None),
         label="Model",
         info=hint("model.path") + others,
         allow_custom_value=site.space.is_local,
@@ -115,23 +114,23 @@ def note_html(mistake: str) -> str:
     return str(Markup('<p class="tf-mistake" role="alert">{}</p>').format(mistake)) if mistake else ""
 
 
-def _keep(site: Site) -> Callable[[str], tuple[str, str]]:
-    def keep(upload: str) -> tuple[str, str]:
+def _keep(site: Site) -> Callable[[gr.Request, str], tuple[str, str]]:
+    def keep(request: gr.Request, upload: str) -> tuple[str, str]:
         try:
-            return str(keep_upload(Path(upload), site.space)), ""
+            return str(keep_upload(Path(upload), site.of(request).space)), ""
         except Exception as error:
             return "", note_html(by_field(error, ["clip.path"]).popitem()[1])
 
     return keep
 
 
-def _show(site: Site) -> Callable[[str], Any]:
-    def show(clip: str) -> Any:
+def _show(site: Site) -> Callable[[gr.Request, str], Any]:
+    def show(request: gr.Request, clip: str) -> Any:
         if not clip:
             return None, gr.skip()
         try:
             info = check_limits(Path(clip), site.space.limits)
-            return str(playable(Path(clip), site.space)), f"<p>{describe(info)}</p>"
+            return shown_file(playable(Path(clip), site.of(request).space)), f"<p>{describe(info)}</p>"
         except Exception as error:
             return None, note_html(by_field(error, ["clip.path"]).popitem()[1])
 

@@ -21,7 +21,10 @@ CHOSEN_BY_THE_PAGE = ("clip.path", "output.dir", "trajectories.dir")
 """Settings without a field: the clip is uploaded or an example, and the folders are those of the space."""
 
 PATHS = ("metrics.mask", "metrics.clip", "model.base", "edit.controlnet.path")
-"""Settings that read from places the page does not choose: only where it is local."""
+"""Settings that read from places the page does not choose."""
+
+SHARED = ("preset", "clip.", "edit.", "model.path")
+"""How the settings begin that have a field where the page is shared with others, apart from those of `PATHS`."""
 
 NAME = "the page"
 """What errors call the form."""
@@ -32,8 +35,8 @@ Values = Mapping[str, str]
 
 def keys(space: Space) -> list[str]:
     """The settings that have a field, in the order of a file."""
-    hidden = CHOSEN_BY_THE_PAGE if space.is_local else (*CHOSEN_BY_THE_PAGE, *PATHS)
-    return [setting.key for setting in all_settings(Config) if setting.key not in hidden]
+    found = [setting.key for setting in all_settings(Config) if setting.key not in CHOSEN_BY_THE_PAGE]
+    return found if space.is_local else [key for key in found if key.startswith(SHARED) and key not in PATHS]
 
 
 def to_config(values: Values, clip: str, space: Space, taken: Collection[Path] = ()) -> Config:
@@ -87,22 +90,22 @@ def from_yaml(text: str, space: Space) -> tuple[Config, str]:
     flat = {
         key: value.replace("\\${", "${") if isinstance(value, str) else value for key, value in _flat(content).items()
     }
-    forbidden = [] if space.is_local else [key for key in PATHS if flat.get(key) is not None]
-    if forbidden:
-        raise ConfigError(f"{', '.join(forbidden)}: not available here; remove it")
     clip = str(flat.get("clip.path", ""))
     model = next(iter(space.models), "none")
     given = {"clip.path": "none", "clip.prompt": "", "edit.prompt": "", "output.dir": "none", "model.path": model}
-    return _resolve(given | flat), clip
+    config = _resolve(given | flat)
+    _refuse_hidden(config, space)
+    return config, clip
 
 
-def to_yaml(values: Values, clip: str, space: Space) -> str:
-    """All settings of a form as a file.
-
-    Raises:
-        ConfigError: with all mistakes.
-    """
-    return to_config(values, clip, space).to_yaml()
+def _refuse_hidden(config: Config, space: Space) -> None:
+    """Check that no setting without a field departs from its default."""
+    settings, defaults = _flat(config.model_dump(mode="json")), _flat(_defaults(config))
+    allowed = {*keys(space), *CHOSEN_BY_THE_PAGE}
+    hidden = [key for key, value in settings.items() if key not in allowed and value != defaults[key]]
+    if hidden:
+        mistakes = [f"{key}: not available here; remove it" for key in hidden]
+        raise ConfigError("; ".join(mistakes), mistakes)
 
 
 def command(config: Config) -> str:

@@ -43,8 +43,8 @@ def build(site: Site, tab: Any, result: Any, clip: Any, fields: dict[str, Any]) 
         elem_id="history",
     )
 
-    def refresh() -> list[Any]:
-        results = find_results(site.space.outputs)
+    def refresh(request: gr.Request) -> list[Any]:
+        results = find_results(site.of(request).space.outputs)
         return [[(thumbnail(each.video), each.title) for each in results], [str(each.folder) for each in results]]
 
     def choose(folders: list[str], event: gr.SelectData) -> list[Any]:
@@ -61,16 +61,16 @@ def build(site: Site, tab: Any, result: Any, clip: Any, fields: dict[str, Any]) 
         values = shown(fields, to_values(config, site.space))
         return [text, "" if missing else str(config.clip.path), *values]
 
-    def remove(folder: str) -> list[Any]:
+    def remove(request: gr.Request, folder: str) -> list[Any]:
         from tokenflow.pipeline.output import delete_result
 
         try:
-            if folder and Path(folder).resolve().parent == site.space.outputs.resolve():
+            if folder and Path(folder).resolve().parent == site.of(request).space.outputs.resolve():
                 delete_result(Path(folder))
             text = Markup("<p>{} was deleted.</p>").format(folder)
         except TokenflowError as error:
             text = Markup("<p class=tf-mistake role=alert>{}</p>").format(error)
-        return ["", "", text, *_buttons(False), *refresh()]
+        return ["", "", text, *_buttons(False), *refresh(request)]
 
     buttons = [reuse, delete, confirm]
     on(tab.select, refresh, [], [gallery, listed])

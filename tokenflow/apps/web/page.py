@@ -10,13 +10,18 @@ from tokenflow.apps.web.fields import marked, shown
 from tokenflow.apps.web.form import Values, to_values
 from tokenflow.apps.web.jobs import Job
 from tokenflow.apps.web.mistakes import ELSEWHERE, by_field
-from tokenflow.apps.web.model_list import models_html
+from tokenflow.apps.web.model_list import device_memory, models_html
 from tokenflow.apps.web.quirks import on, on_load
 from tokenflow.apps.web.site import Site
 from tokenflow.apps.web.work import edit_job, trial_job
 from tokenflow.errors import ConfigError
 
 TITLE = "tokenflow"
+
+OTHER_MODELS = (
+    "<p>Any other folder in diffusers' layout, .safetensors file or Hub id can be typed into the field Model of the "
+    "tab Edit. A model of the Hub is downloaded when it is first used. One model is in memory at a time.</p>"
+)
 
 
 def build(site: Site) -> Any:
@@ -35,16 +40,19 @@ def build(site: Site) -> Any:
             with gr.Tab("History") as history:
                 in_history = gr.Column()
             with gr.Tab("Models") as models:
-                table = gr.HTML()
+                table = gr.HTML(elem_id="models")
+                if site.space.is_local:
+                    gr.HTML(OTHER_MODELS)
         wrong = gr.HTML(elem_id="wrong")
         jobs = job_panel.build(site)
         result = result_panel.build(site)
         with in_history:
             history_tab.build(site, history, result.shown, edit.clip, fields)
         edit_tab.take_examples(site, edit, fields)
-        on(models.select, lambda: models_html(site.space.models), [], [table])
+        on(models.select, lambda: models_html(site.models, device_memory()), [], [table])
         _start_jobs(site, edit, compare, jobs, fields, wrong)
         _show_outcome(site, jobs, result)
+        _mark_failed(site, edit, jobs, fields)
         _find_again(page, site, edit, jobs, fields)
     return page
 
@@ -59,11 +67,11 @@ def _start_jobs(
 ) -> None:
     """What the buttons do: put a job into the queue, or say what is wrong beside the field."""
 
-    def answer(forms: Sequence[Values], clip: str, kind: str) -> list[Any]:
+    def answer(request: gr.Request, forms: Sequence[Values], clip: str, kind: str) -> list[Any]:
         try:
             configs: list[Any] = []
             for values in forms:
-                configs.append(site.config(values, clip))
+                configs.append(site.of(request).config(values, clip))
             job = trial_job(configs[0], site.shelf) if kind == "trial" else edit_job(apart(configs), site.shelf)
         except ConfigError as error:
             mistakes = by_field(error, ["clip.path", *fields])
@@ -82,18 +90,18 @@ def _start_jobs(
     def form(values: tuple[str | None, ...]) -> dict[str, str]:
         return {key: value or "" for key, value in zip(fields, values, strict=True)}
 
-    def try_some(clip: str, *values: str | None) -> list[Any]:
-        return answer([form(values)], clip, "trial")
+    def try_some(request: gr.Request, clip: str, *values: str | None) -> list[Any]:
+        return answer(request, [form(values)], clip, "trial")
 
-    def edit_whole(clip: str, *values: str | None) -> list[Any]:
-        return answer([form(values)], clip, "whole")
+    def edit_whole(request: gr.Request, clip: str, *values: str | None) -> list[Any]:
+        return answer(request, [form(values)], clip, "whole")
 
-    def compare_prompts(prompts: str, clip: str, *values: str | None) -> list[Any]:
+    def compare_prompts(request: gr.Request, prompts: str, clip: str, *values: str | None) -> list[Any]:
         forms = compare_tab.by_prompts(form(values), prompts)
-        return answer(forms or [form(values) | {"edit.prompt": ""}], clip, "compare")
+        return answer(request, forms or [form(values) | {"edit.prompt": ""}], clip, "compare")
 
-    def compare_seeds(count: float, clip: str, *values: str | None) -> list[Any]:
-        return answer(compare_tab.by_seeds(form(values), int(count)), clip, "compare")
+    def compare_seeds(request: gr.Request, count: float, clip: str, *values: str | None) -> list[Any]:
+        return answer(request, compare_tab.by_seeds(form(values), int(count)), clip, "compare")
 
     inputs = [edit.clip, *fields.values()]
     outputs = [jobs.job_id, jobs.timer, edit.clip_note, wrong, *fields.values()]
@@ -129,14 +137,28 @@ def _show_outcome(site: Site, jobs: job_panel.JobPanel, result: result_panel.Res
     on(jobs.finished.change, show, [jobs.finished], [result.shown, result.several])
 
 
+def _mark_failed(site: Site, edit: edit_tab.EditTab, jobs: job_panel.JobPanel, fields: dict[str, Any]) -> None:
+    """Show what made a job fail beside the field where it was entered, too."""
+
+    def mark(name: str) -> list[Any]:
+        job = site.jobs.find(name)
+        if job is None or job.error is None:
+            return [gr.skip()] * (1 + len(fields))
+        mistakes = by_field(job.error, ["clip.path", *fields])
+        about_clip = edit_tab.note_html(mistakes["clip.path"]) if "clip.path" in mistakes else gr.skip()
+        return [about_clip, *marked(fields, mistakes)]
+
+    on(jobs.finished.change, mark, [jobs.finished], [edit.clip_note, *fields.values()])
+
+
 def _find_again(
     page: Any, site: Site, edit: edit_tab.EditTab, jobs: job_panel.JobPanel, fields: dict[str, Any]
 ) -> None:
     """After a reload, show the job that the tab had shown, or one that is under way, with the form it came from."""
 
-    def restore(name: str) -> list[Any]:
+    def restore(request: gr.Request, name: str) -> list[Any]:
         site.warm_up()
-        job = site.jobs.find(name) or site.newest_unfinished()
+        job = site.jobs.find(name) or site.of(request).newest_unfinished()
         if job is None:
             return ["", gr.skip(), *[gr.skip()] * len(fields)]
         return [job.id, *_form_of(job)]

@@ -3,7 +3,6 @@
 import base64
 import io
 
-import numpy as np
 from markupsafe import Markup, escape
 from PIL import Image
 
@@ -25,7 +24,10 @@ STAGES = {
 NAMES = {"trial": "Three keyframes", "whole": "Whole clip", "compare": "Comparison"}
 
 PREVIEW_WIDTH = 640
-"""Pixels of all frames of a preview together; they are small, and enlarged by whole factors."""
+"""Pixels of a row of a preview; its frames are small, and enlarged by whole factors."""
+
+PREVIEW_COLUMNS = 4
+"""Frames in a row."""
 
 
 def status_html(job: Job, ahead: int) -> str:
@@ -85,14 +87,18 @@ def _error(job: Job) -> str:
 
 
 def preview_html(preview: Preview | None) -> str:
-    """The frames of a preview side by side; empty if there is none."""
+    """The frames of a preview in rows; empty if there is none."""
     if preview is None:
         return ""
-    strip = np.concatenate(list(preview.frames), axis=1)  # f h w 3 -> h (f w) 3
-    scale = max(1, PREVIEW_WIDTH // strip.shape[1])
-    strip = strip.repeat(scale, 0).repeat(scale, 1)
+    frames = preview.frames
+    columns = min(PREVIEW_COLUMNS, len(frames))
+    frames = frames[: len(frames) // columns * columns]  # f h w 3, whole rows
+    rows = frames.reshape(-1, columns, *frames.shape[1:])  # r k h w 3
+    sheet = rows.swapaxes(1, 2).reshape(-1, columns * frames.shape[2], 3)  # (r h) (k w) 3
+    scale = max(1, PREVIEW_WIDTH // sheet.shape[1])
+    sheet = sheet.repeat(scale, 0).repeat(scale, 1)
     file = io.BytesIO()
-    Image.fromarray(strip).save(file, "PNG")
-    text = f"Preview after step {preview.step + 1}, {len(preview.frames)} frames of the clip"
+    Image.fromarray(sheet).save(file, "PNG")
+    text = f"Preview after step {preview.step + 1}, {len(frames)} frames of the clip"
     data = base64.b64encode(file.getvalue()).decode()
     return str(Markup('<img class="tf-preview" alt="{}" src="data:image/png;base64,{}">').format(escape(text), data))

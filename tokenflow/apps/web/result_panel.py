@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from tokenflow.apps.web.clips import playable
 from tokenflow.apps.web.figures import figures_html
-from tokenflow.apps.web.quirks import on
+from tokenflow.apps.web.quirks import on, play, shown_file
 from tokenflow.apps.web.results import frame_pair, read_result
 from tokenflow.apps.web.site import Site
 from tokenflow.errors import TokenflowError
@@ -60,27 +60,27 @@ def build(site: Site) -> ResultPanel:
             label="Contact sheet", show_label=False, interactive=False, elem_id="sheet", buttons=["fullscreen"]
         )
 
-    def show(folder: str) -> list[Any]:
+    def show(request: gr.Request, folder: str) -> list[Any]:
         result = read_result(Path(folder)) if folder else None
         if result is None:
             return [gr.update(visible=False), *[gr.skip()] * 8]
         moving = result.comparison or result.video
-        page = result.folder / "report.html"
+        page, frames = result.folder / "report.html", result.contact_sheet
         return [
             gr.update(visible=True),
             Markup("<h2>{}</h2>").format(result.title),
             gr.update(maximum=max(2, result.report["frames"]), value=1, interactive=result.report["frames"] > 1),
             _pair(folder, 1),
-            str(playable(moving, site.space)),
+            shown_file(playable(moving, site.of(request).space)),
             figures_html(result.report["metrics"]),
-            gr.update(value=str(page) if page.exists() else None, visible=page.exists()),
-            [str(path) for path in result.files],
-            gr.update(value=result.contact_sheet and str(result.contact_sheet), visible=bool(result.contact_sheet)),
+            gr.update(value=shown_file(page) if page.exists() else None, visible=page.exists()),
+            [shown_file(path) for path in result.files],
+            gr.update(value=frames and shown_file(frames), visible=frames is not None),
         ]
 
-    def compare(folders: list[str]) -> Any:
+    def compare(request: gr.Request, folders: list[str]) -> Any:
         results = [result for result in map(read_result, map(Path, folders)) if result]
-        videos = [(str(playable(result.video, site.space)), result.title) for result in results]
+        videos = [(shown_file(playable(result.video, site.of(request).space)), result.title) for result in results]
         return gr.update(value=videos, visible=len(videos) > 1)
 
     def choose(folders: list[str], chosen: gr.SelectData) -> str:
@@ -88,7 +88,7 @@ def build(site: Site) -> ResultPanel:
 
     on(shown.change, show, [shown], [panel, heading, frame, pair, video, findings, report, files, sheet])
     on(frame.change, _pair, [shown, frame], [pair])
-    on(several.change, compare, [several], [grid])
+    play(on(several.change, compare, [several], [grid]), "#grid")
     on(grid.select, choose, [several], [shown])
     return ResultPanel(shown, several)
 

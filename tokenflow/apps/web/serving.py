@@ -13,7 +13,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from tokenflow.apps.web.access import LOCAL, Check, check_against
 from tokenflow.apps.web.page import build
-from tokenflow.apps.web.quirks import look
+from tokenflow.apps.web.quirks import OwnFilesOnly, look
 from tokenflow.apps.web.site import Site
 from tokenflow.apps.web.space import Space
 
@@ -36,13 +36,12 @@ def mount(app: FastAPI, path: str = "/ui", space: Space | None = None, check: Ch
         The state of the page; `site.jobs.close()` ends its work.
     """
     site = Site(space or Space(is_local=False))
-    readable = [site.space.outputs, *(each.config.clip.path for each in site.examples)]
+    app.add_middleware(OwnFilesOnly)
     gr.mount_gradio_app(
         app,
         build(site),
         path,
         auth=check,
-        allowed_paths=[str(each.resolve()) for each in readable],
         max_file_size=f"{site.space.limits.megabytes}mb",
         show_error=False,
         ssr_mode=False,
@@ -56,26 +55,27 @@ def serve(
     address: str = LOCAL[0],
     port: int = DEFAULT_PORT,
     password: str | None = None,
+    space: Space | None = None,
     on_start: Callable[[str], Any] = print,
 ) -> None:
     """Serve the page until Ctrl-C.
 
     Args:
-        address: of the network interface; any but this machine's own needs a password.
+        address: of the network interface; with any but this machine's own, others see the page.
         port: of the page.
         password: lets a visitor in; None for all.
+        space: what the page may use; by default all models and clips of this machine if only its user sees the page.
         on_start: called with the page's address.
     """
     with TemporaryDirectory(prefix="tokenflow-ui-") as folder:
         os.environ[CACHE] = folder
-        _serve(address, port, password, on_start)
+        _serve(address, port, password, space or Space(is_local=address in LOCAL), on_start)
 
 
-def _serve(address: str, port: int, password: str | None, on_start: Callable[[str], Any]) -> None:
+def _serve(address: str, port: int, password: str | None, space: Space, on_start: Callable[[str], Any]) -> None:
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     if address in LOCAL:  # else pages of other sites could reach this one through a name of their own
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=[*LOCAL, "[::1]"])
-    space = Space(is_local=address in LOCAL)
     site = mount(app, "", space, None if password is None else check_against(password))
     on_start(f"http://{address}:{port}")
     try:

@@ -67,9 +67,9 @@ def build_yaml(site: Site, tab: Any, clip: Any, fields: dict[str, Any]) -> None:
             refresh = gr.Button("Show the settings above", min_width=140, elem_id="yaml-out")
             load = gr.Button("Use the text", min_width=140, elem_id="yaml-in")
 
-    def export(file: str, *values: str) -> list[Any]:
+    def export(request: gr.Request, file: str, *values: str) -> list[Any]:
         try:
-            config = site.config(dict(zip(fields, values, strict=True)), file)
+            config = site.of(request).config(dict(zip(fields, values, strict=True)), file)
         except ConfigError as error:
             return ["", gr.skip(), _note(str(error))]
         return [command(config), config.to_yaml(), ""]
@@ -79,14 +79,15 @@ def build_yaml(site: Site, tab: Any, clip: Any, fields: dict[str, Any]) -> None:
     on(load.click, _importer(site, fields), [text, clip], [note, clip, *fields.values()])
 
 
-def _importer(site: Site, fields: dict[str, Any]) -> Callable[[str, str], list[Any]]:
+def _importer(site: Site, fields: dict[str, Any]) -> Callable[[gr.Request, str, str], list[Any]]:
     """A function that fills the form from YAML; the clip stays where the text names none."""
 
-    def read(text: str, clip: str) -> list[Any]:
+    def read(request: gr.Request, text: str, clip: str) -> list[Any]:
+        space = site.of(request).space
         try:
-            config, named = from_yaml(text, site.space)
+            config, named = from_yaml(text, space)
             named = named or clip
-            if named and not may_edit(Path(named), site.space, {each.config.clip.path for each in site.examples}):
+            if named and not may_edit(Path(named), space, {each.config.clip.path for each in site.examples}):
                 raise ConfigError(f"clip.path: {named} is not a clip of this page; upload it, and remove clip.path")
         except ConfigError as error:
             return [_note(str(error)), *[gr.skip()] * (1 + len(fields))]

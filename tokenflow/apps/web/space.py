@@ -1,9 +1,13 @@
 """What a page may use: folders, models and the limits of uploads."""
 
-from dataclasses import dataclass, field
+import hashlib
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tokenflow.apps.one_line import BUNDLED_MODEL
+
+DIGITS = 16
+"""Of the SHA-256 of a user's name in the name of a folder."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,17 @@ class Space:
     models: tuple[str, ...] = field(default_factory=lambda: bundled_models())
     is_local: bool = True
     limits: Limits = Limits()
+
+    def of(self, user: str | None) -> "Space":
+        """The part of a shared space that belongs to a user: a folder in `outputs`; all of it where it is local.
+
+        Args:
+            user: by name; None if users are not told apart.
+        """
+        if self.is_local or user is None:
+            return self
+        digest = hashlib.sha256(user.encode()).hexdigest()[:DIGITS]
+        return replace(self, outputs=self.outputs / f"user-{digest}")
 
     @property
     def uploads(self) -> Path:
