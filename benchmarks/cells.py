@@ -21,17 +21,19 @@ from PIL import Image
 
 import tokenflow
 from benchmarks.clips import Case
+from benchmarks.edges import edge_agreement
 from benchmarks.output import write_json
 from benchmarks.sampling import DTYPE, RATE
 from benchmarks.truth import Truth
 from tokenflow.config import Config
 from tokenflow.diffusion.batches import as_images, as_tensor, batches
+from tokenflow.metrics.scene_classifier import SceneClassifier, load_scene_classifier
 from tokenflow.models.identity import path_fingerprint
 from tokenflow.models.loading import load_model
 from tokenflow.models.model import Model
+from tokenflow.pipeline.reconstruction import LOSSLESS
 from tokenflow.report import versions
-from tokenflow.video import VideoWriter
-from tools.mini_sd.scene_classifier import SceneClassifier, load_scene_classifier
+from tokenflow.video import VideoWriter, read_frames
 from tools.mini_sd.words import KINDS, Words
 
 KEPT = Path("runs/cells")
@@ -53,10 +55,12 @@ class Cell:
     Attributes:
         case: the clip and the words to change.
         settings: what differs from tokenflow's defaults, as dotted keys below `edit`, such as `pnp.features_until`.
+        checked: keep the reconstruction, too.
     """
 
     case: Case
     settings: tuple[tuple[str, Any], ...]
+    checked: bool = False
 
     @property
     def mode(self) -> str:
@@ -67,7 +71,7 @@ class Cell:
     def path(self) -> Path:
         """The record's; the frames are beside it."""
         truth = self.case.truth
-        depends_on = [_source_path(self.case).name, truth.prompts, self.settings]
+        depends_on = [_source_path(self.case).name, truth.prompts, self.settings, self.checked]
         depends_on += [_made_by(), path_fingerprint(str(DIFFUSION))]
         if self.mode == "controlnet":
             depends_on.append(path_fingerprint(str(CONTROLNET)))
@@ -87,12 +91,24 @@ class Cell:
         """The edited frames, f H W 3 uint8."""
         return _read_strip(self.path.with_suffix(".png"))
 
+    def reconstruction(self) -> np.ndarray:
+        """The inversion sampled back, f H W 3 uint8; of checked cells only."""
+        return _read_strip(self._reconstruction)
+
+    @property
+    def _reconstruction(self) -> Path:
+        return self.path.with_suffix(".reconstruction.png")
+
     def make(self) -> None:
         """Edit the clip (inverting it first, unless an earlier cell has) and keep the result."""
         folder = self.path.with_suffix("")
         result = tokenflow.run(self._config(folder), model=diffusion())
         _write_strip(self.path.with_suffix(".png"), result.frames)
         kept = {key: result.report[key] for key in ("seconds", "stage_peak_memory_mb")}
+        if self.checked:
+            video = _trajectories() / result.report["inversion"]["folder"] / LOSSLESS
+            _write_strip(self._reconstruction, np.stack([frame.image for frame in read_frames(video)]))
+            kept["reconstruction"] = result.report["metrics"]["reconstruction"]
         write_json(self.path, {"clip": self.case.clip, "edit": self.case.edit, "settings": dict(self.settings), **kept})
         for file in folder.iterdir():
             file.unlink()
@@ -111,11 +127,11 @@ class Cell:
             {
                 "clip": {"path": _source(self.case), "prompt": source},
                 "model": {"path": str(DIFFUSION), "dtype": DTYPE},
-                "inversion": {"check": False},
+                "inversion": {"check": self.checked},
                 "edit": edit,
                 "output": {"dir": folder, "container": "mkv", "codec": "ffv1", **NO_EXTRAS},
                 "metrics": {"enabled": False},
-                "trajectories": {"dir": KEPT / f"trajectories-{_made_by()}"},
+                "trajectories": {"dir": _trajectories()},
             }
         )
 
@@ -139,7 +155,13 @@ def can_run(mode: str) -> bool:
 
 def figures(truth: Truth, images: np.ndarray) -> Figures:
     """All figures of an edit (f H W 3 uint8) against its ground truth, and its agreement with the prompt."""
-    return {**truth.figures(images), **truth.figures_by_place(images), **agreement(truth, images)}
+    perfect = (truth.perfect * 255).round().astype(np.uint8)
+    return {
+        **truth.figures(images),
+        **truth.figures_by_place(images),
+        **edge_agreement(images, perfect, truth.target.masks()),
+        **agreement(truth, images),
+    }
 
 
 def agreement(truth: Truth, images: np.ndarray) -> Figures:
@@ -165,6 +187,11 @@ def floor(case: Case) -> np.ndarray:
     perfect = as_tensor((case.truth.perfect * 255).round().astype(np.uint8))
     groups = [perfect[group] for group in batches(range(len(perfect)), BATCH)]
     return np.concatenate([as_images(diffusion().decode(diffusion().encode(group))) for group in groups])
+
+
+def _trajectories() -> Path:
+    """Where the inversions of all cells are stored."""
+    return KEPT / f"trajectories-{_made_by()}"
 
 
 def _index(kinds: Mapping[str, Any], kind: str, words: Words) -> int:

@@ -163,6 +163,33 @@ class Resized(Truth):
         return np.stack([cv2.resize(frame, size, interpolation=how) for frame in Truth.frames.func(self)])
 
 
+@dataclass(frozen=True)
+class Grainy(Truth):
+    """A drawn clip under film grain, in source and perfect edit alike, which an autoencoder of drawn scenes loses.
+
+    Attributes:
+        grain: standard deviation of the grain, of 255.
+    """
+
+    grain: float
+
+    @cached_property
+    def frames(self) -> np.ndarray:
+        """The source, f H W 3 uint8."""
+        return (np.clip(Truth.frames.func(self) / 255 + self._noise, 0, 1) * 255).round().astype(np.uint8)
+
+    @cached_property
+    def perfect(self) -> np.ndarray:
+        """The perfect edit, f H W 3 in [0, 1]."""
+        return np.clip(Truth.perfect.func(self) + self._noise, 0, 1)
+
+    @cached_property
+    def _noise(self) -> np.ndarray:
+        """f H W 1, another in every frame."""
+        shape = (*Truth.frames.func(self).shape[:3], 1)
+        return np.random.default_rng(0).normal(0, self.grain / 255, shape)
+
+
 def _near_outline(inside: np.ndarray) -> np.ndarray:
     """H W, True up to OUTLINE pixels from the border of a mask H W."""
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * OUTLINE + 1, 2 * OUTLINE + 1))

@@ -7,7 +7,7 @@ import torch
 from diffusers import ControlNetModel, StableDiffusionPipeline, UNet2DConditionModel
 
 import tokenflow
-from tools.mini_sd.scene_classifier import load_scene_classifier
+from tokenflow.metrics.scene_classifier import load_scene_classifier
 
 PROJECT = Path(__file__).parent.parent
 MODELS = PROJECT / "data" / "models"

@@ -24,8 +24,12 @@ if TYPE_CHECKING:
 
 Item = TypeVar("Item")
 
-FRAME_STAGES = frozenset({"read", "encode", "compare", "decode"})
-"""Stages that count frames; `load` counts models, and all others count sampling steps."""
+UNITS = {
+    "load": "model",
+    **dict.fromkeys(("flow", "match"), "pair"),
+    **dict.fromkeys(("read", "encode", "compare", "decode"), "frame"),
+}
+"""What stages count; all others count sampling steps."""
 
 
 @dataclass(frozen=True)
@@ -33,8 +37,8 @@ class Progress:
     """How far a stage is.
 
     Attributes:
-        stage: such as `load`, `encode`, `invert`, `edit` or `decode`.
-        done: finished steps or frames, starting at those an earlier run had finished.
+        stage: such as `load`, `encode`, `invert`, `flow`, `edit` or `decode`.
+        done: finished steps, frames or pairs of frames, starting at those an earlier run had finished.
         total: how many there are; None if unknown.
         seconds_left: until the stage ends, at its average speed so far; None if unknown.
         label: what the stage works on, such as the model that is loaded, where and in which precision; mostly empty.
@@ -218,10 +222,8 @@ def _title(event: Progress) -> str:
 
 
 def stage_unit(stage: str) -> str:
-    """What a stage counts: models, frames or sampling steps."""
-    if stage == "load":
-        return "model"
-    return "frame" if stage in FRAME_STAGES else "step"
+    """What a stage counts: models, frames, pairs of frames or sampling steps."""
+    return UNITS.get(stage, "step")
 
 
 def terminal_bar(**options: Any) -> tqdm:

@@ -259,6 +259,16 @@ def test_several_seeds_give_an_image_and_no_result(
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["seeds.png"]
 
 
+@pytest.mark.usefixtures("material")
+def test_a_trial_gives_an_image_and_no_result(
+    settings: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [settings, "clip.size=16", "inversion.steps=2", "edit.steps=2", "--quiet"]
+    assert status("edit", *arguments, "--try", "2") == 0
+    assert capsys.readouterr().out == f"trial           {tmp_path / 'out' / 'trial.png'}\n"
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["trial.png"]
+
+
 @pytest.fixture
 def matrix(material: Path) -> str:
     """A clip with two edits, the second with more steps than the model was trained with."""

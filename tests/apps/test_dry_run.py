@@ -29,14 +29,14 @@ def test_a_dry_run_prints_what_would_be_done_and_writes_nothing(
     first = planned()
     assert list(first) == ["frames", "stages", "time", "memory", "disk", "output"]
     assert first["frames"] == "5 of 24×16"
-    assert first["stages"] == "read, encode, invert, reconstruct, compare, edit, decode"
+    assert first["stages"] == "read, encode, invert, reconstruct, compare, flow, edit, decode"
     assert first["time"] == first["memory"] == "unknown until the clip is inverted and checked"
     assert re.fullmatch(r"about \S+ kB inversion, \S+ kB scratch while it runs, \S+ kB result; .* free", first["disk"])
     assert first["output"] == str(tmp_path / "out")
 
     assert status("preprocess", *words, "--quiet") == 0
     second = planned()
-    assert second["stages"] == "edit, decode"
+    assert second["stages"] == "flow, edit, decode"
     assert re.fullmatch(r"about \d+ s", second["time"])
     assert re.fullmatch(r"about \d+ MiB, as while it was checked", second["memory"])
     assert "inversion" not in second["disk"]

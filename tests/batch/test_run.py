@@ -346,6 +346,29 @@ def test_a_plan_lists_what_is_new_shared_stored_and_kept_and_writes_nothing(
     ]
 
 
+@pytest.mark.parametrize(
+    ("steps", "reuse", "planned"),
+    [
+        ((4, 2), True, ["new", "shared"]),
+        ((4, 2), False, ["new", "new"]),
+        ((2, 4), True, ["new", "new"]),  # the coarser one comes first, when nothing finer is there yet
+    ],
+)
+def test_a_plan_counts_no_inversion_that_a_finer_one_of_the_same_run_spares(
+    steps: tuple[int, int], reuse: bool, planned: list[str], configure: Configure, tmp_path: Path
+) -> None:
+    configs = [
+        config.model_copy(
+            update={"inversion": config.inversion.model_copy(update={"steps": count, "reuse": reuse, "check": False})}
+        )
+        for config, count in zip(configure(1, 2), steps, strict=True)
+    ]
+    found = plan(configs, tmp_path / "run")
+    assert [job.inversion for job in found] == planned
+    run(configs, tmp_path)
+    assert len(list((tmp_path / "trajectories").iterdir())) == planned.count("new")
+
+
 def test_the_disk_space_of_an_inversion_is_estimated_well(configure: Configure, tmp_path: Path) -> None:
     configs = configure(1, 2)
     new, shared = plan(configs, tmp_path / "run")

@@ -14,7 +14,7 @@ from benchmarks.clips import BENCHMARK, KINDS, Case
 from benchmarks.quality import PROPAGATIONS, make_missing
 from benchmarks.truth import Truth
 from tests.tiny import save_tiny_model
-from tools.mini_sd.scene_classifier import SceneClassifier
+from tokenflow.metrics.scene_classifier import SceneClassifier
 from tools.mini_sd.words import KINDS as WORDS
 
 OBJECT, MATERIAL = (next(case for case in BENCHMARK if case.kind == kind) for kind in KINDS[:2])

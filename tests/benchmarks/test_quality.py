@@ -102,8 +102,10 @@ def test_edits_and_their_references_are_measured_alike(monkeypatch: pytest.Monke
 
 def test_goals_are_judged_on_pairs() -> None:
     values = {"perfect_psnr": 20.0, "warp_error_e3": 1.0, "warp_error_away_e3": 1.0, "detail": 1.0, "agreement": 0.9}
+    values["worst_crop"] = 0.3
     alone = row(propagation="per frame", **values, to_floor=5.0)
     values = {"perfect_psnr": 21.5, "warp_error_e3": 0.25, "warp_error_away_e3": 0.2, "detail": 0.95, "agreement": 0.9}
+    values["worst_crop"] = 0.4
     better = row(**values, to_floor=1.25)
     found = [(better, alone)]
     assert [goal.word(found) for goal in GOALS] == [
@@ -113,9 +115,11 @@ def test_goals_are_judged_on_pairs() -> None:
         "0.00, reached",
         "1.50, reached",
         "0.95, reached",
+        "0.10, reached",
         "0.90, reached",
     ]
     values = {"perfect_psnr": 20.5, "warp_error_e3": 0.6, "warp_error_away_e3": 0.6, "detail": 0.8, "agreement": 0.8}
+    values["worst_crop"] = 0.2
     worse = row(**values, to_floor=3.0)
     assert all("missed" in goal.word([(worse, alone)]) for goal in GOALS)
     table = goals_table([alone, better])
@@ -141,12 +145,13 @@ def test_references_follow_the_rows_of_every_edit() -> None:
     assert [MATERIAL.edit in line for line in lines] == [False] * 4 + [True] * 4
 
 
-def test_the_rows_of_interest_have_the_largest_and_the_smallest_gain() -> None:
+def test_the_worst_edits_are_shown_the_worst_first() -> None:
     rows = []
-    for gain, case in enumerate(BENCHMARK[:4]):
-        rows += [row(case, propagation="per frame", perfect_psnr=20.0), row(case, perfect_psnr=20.0 + gain)]
-    shown = [found[0].case.name for found in of_interest(rows)]
-    assert shown == [BENCHMARK[3].name, BENCHMARK[0].name]
+    for case, crop in zip(BENCHMARK[:4], (0.5, 0.2, 0.9, 0.1), strict=True):
+        rows += [row(case, propagation="per frame", worst_crop=0.0), row(case, worst_crop=crop)]
+    shown = list(of_interest(rows))
+    assert [found[0].case.name for found in shown] == [BENCHMARK[3].name, BENCHMARK[1].name]
+    assert [each.propagation for each in shown[0]] == ["per frame", "flow"]
 
 
 def test_the_document_has_its_images_and_keeps_its_notes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -157,7 +162,7 @@ def test_the_document_has_its_images_and_keeps_its_notes(tmp_path: Path, monkeyp
     monkeypatch.setattr(Cell, "images", lambda self: self.case.truth.frames)
     monkeypatch.setattr(Truth, "averaged", lambda _, images: images)
     monkeypatch.setattr(Cell, "record", lambda _: {"seconds": {"preprocess": 30.0, "edit": 60.0}})
-    rows = [row(propagation=each, perfect_psnr=20.0, warp_error_e3=1.0) for each in ("per frame", "flow")]
+    rows = [row(propagation=each, perfect_psnr=20.0, worst_crop=0.5) for each in ("per frame", "flow")]
     rows.insert(1, replace(rows[0], propagation=AVERAGED))
     (tmp_path / "quality.md").write_text("old\n\n## Notes\n\nThe goal was missed, since.\n")
     write_document(rows, REFERENCES)

@@ -186,7 +186,7 @@ def test_progress_counts_every_stage_and_previews_come_when_asked_for(model: Sta
     inverted = tokenflow.invert(CLIP, model, "a dog", steps=STEPS, on_event=heard.append)
     tokenflow.edit(inverted, "a tiger", preview_every=2, on_event=heard.append)
     stages = [event.stage for event in heard if isinstance(event, Progress)]
-    assert list(dict.fromkeys(stages)) == ["read", "encode", "invert", "edit", "decode"]
+    assert list(dict.fromkeys(stages)) == ["read", "encode", "invert", "flow", "edit", "decode"]
     for stage, total in (("encode", FRAMES), ("invert", STEPS), ("edit", STEPS), ("decode", FRAMES)):
         counted = [(each.done, each.total) for each in heard if isinstance(each, Progress) and each.stage == stage]
         assert counted[0][0] == 0

@@ -94,7 +94,7 @@ def test_a_run_counts_the_stages_that_it_has(tmp_path: Path) -> None:
 
     unchecked = config.model_copy(update={"inversion": Inversion(steps=2, check=False)})
     assert stages(tokenflow.preprocess, unchecked) == [("read", 1, 3), ("encode", 2, 3), ("invert", 3, 3)]
-    first = ["reconstruct", "compare", "edit", "decode"]
-    assert stages(tokenflow.run, config) == [(name, place, 4) for place, name in enumerate(first, 1)]
-    assert stages(tokenflow.run, config) == [("edit", 1, 2), ("decode", 2, 2)]
+    first = ["reconstruct", "compare", "flow", "edit", "decode"]
+    assert stages(tokenflow.run, config) == [(name, place, 5) for place, name in enumerate(first, 1)]
+    assert stages(tokenflow.run, config) == [("flow", 1, 3), ("edit", 2, 3), ("decode", 3, 3)]
     assert stages(tokenflow.preprocess, config) == []

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 import tokenflow
 from tests.tiny import moving_square, save_tiny_setup, tiny_model
 from tokenflow import Video
+from tokenflow.apps.result_lines import edit_lines
 from tokenflow.config import Config
 from tokenflow.pipeline.inversion import folder_name
 from tokenflow.pipeline.job import find_inversion
@@ -100,10 +101,18 @@ def test_the_report_names_the_inversion_that_was_used(path: Path, tmp_path: Path
     finer = tokenflow.preprocess(configured(path, tmp_path, "inversion.steps=5")).folder
     lossless = "output.codec=ffv1", "output.container=mkv"
     result = tokenflow.run(configured(path, tmp_path, "inversion.reuse=true", *lossless))
-    assert json.loads((tmp_path / "out" / "report.json").read_text())["inversion"] == {"folder": finer.name, "steps": 5}
+    assert json.loads((tmp_path / "out" / "report.json").read_text())["inversion"] == {
+        "folder": finer.name,
+        "steps": 5,
+        "iterations": 1,
+    }
+    said = f"{finer.name}, reused: it has 5 steps, where 2 steps were asked for"
+    assert said in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert ["inversion", said] in [line.split(maxsplit=1) for line in edit_lines(result)]
     assert find_inversion(configured(path, tmp_path, "inversion.reuse=true")).folder == finer
     reused = result.frames
     exact = tokenflow.run(configured(path, tmp_path, *lossless))
     assert exact.report["inversion"]["steps"] == 2
+    assert "reused" not in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     assert exact.report["inversion"]["folder"] != finer.name
     assert not np.array_equal(exact.frames, reused)

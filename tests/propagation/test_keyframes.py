@@ -3,7 +3,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tokenflow.propagation.keyframes import draw_keyframes, neighbours, windows
+from tokenflow.propagation.keyframes import draw_keyframes, frame_pairs, neighbours, windows
 
 counts = st.integers(1, 300)
 intervals = st.integers(1, 40)
@@ -90,3 +90,10 @@ def test_the_nearest_keyframes_lie_around_a_frame() -> None:
     assert neighbours(12, keyframes) == (1, 2)
     assert neighbours(0, keyframes) == (0, 0)
     assert neighbours(25, keyframes) == (2, 2)
+
+
+def test_pairs_are_those_of_each_frame_with_its_nearest_keyframes() -> None:
+    assert frame_pairs(5, [[1, 3]]) == [(0, 1), (1, 2), (2, 3), (3, 4)]
+    assert frame_pairs(4, [[0], [3], [0]]) == [(0, 1), (0, 2), (0, 3), (1, 3), (2, 3)]
+    assert frame_pairs(3, [[0, 1, 2]]) == []
+    assert frame_pairs(3, []) == []

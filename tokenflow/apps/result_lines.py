@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from tokenflow.report.provenance import reused_inversion
+
 if TYPE_CHECKING:
     from tokenflow.pipeline import EditResult, PreprocessResult
 
@@ -33,6 +35,8 @@ def edit_lines(result: "EditResult") -> list[str]:
     for key, name, unit in FIGURES:
         if key in metrics:
             lines[name] = f"{_beside_others(metrics[key])} {unit}"
+    if (reused := reused_inversion(report)) is not None:
+        lines["inversion"] = reused
     lines["time"] = f"{sum(report['seconds'].values()):.0f} s"
     files = {
         "edited": result.video,

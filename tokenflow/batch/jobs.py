@@ -47,15 +47,28 @@ class Job:
         It changes with the settings that the name of a stored inversion depends on (pipeline/inversion.py), which
         needs no clip or model to be read, nor the device of the workers.
         """
+        inversion = self.config.inversion.model_dump(mode="json", include={"steps", "iterations"})
+        return json.dumps([inversion, self.inverted], sort_keys=True)
+
+    @cached_property
+    def inverted(self) -> str:
+        """What the inversion is of, whatever its steps and iterations: clip, model and folder."""
         config, model = self.config, self.config.model
         try:
             precision = str(choose_dtype(model.dtype, choose_device(model.device)))
         except ConfigError:  # a device that only the workers have
             precision = f"{model.dtype} on {model.device}"
         clip = config.clip.model_dump(mode="json")
-        inversion = config.inversion.model_dump(mode="json", include={"steps", "iterations"})
         identity = model.model_dump(mode="json", include={"path", "base", "revision", "tiling"})
-        return json.dumps([clip, inversion, identity, precision, str(config.trajectories.dir)], sort_keys=True)
+        return json.dumps([clip, identity, precision, str(config.trajectories.dir)], sort_keys=True)
+
+    def may_reuse(self, other: "Job") -> bool:
+        """Whether the inversion of another job, once complete, serves this one, too."""
+        if self.inversion == other.inversion:
+            return True
+        own, finer = self.config.inversion, other.config.inversion
+        is_finer = finer.steps >= own.steps and finer.iterations >= own.iterations
+        return own.reuse and is_finer and self.inverted == other.inverted
 
 
 def as_jobs(configs: Iterable[Config]) -> list[Job]:
@@ -103,8 +116,8 @@ def in_order(jobs: Iterable[Job]) -> list[Job]:
     seen: Counter[str] = Counter()
 
     def rank(job: Job) -> tuple[int, int]:
-        seen[job.inversion] += 1
-        return models.setdefault(job.config.model.model_dump_json(), len(models)), seen[job.inversion]
+        seen[job.inverted] += 1
+        return models.setdefault(job.config.model.model_dump_json(), len(models)), seen[job.inverted]
 
     return [job for _, job in sorted(((rank(job), job) for job in jobs), key=lambda pair: pair[0])]
 

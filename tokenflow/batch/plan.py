@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from tokenflow.batch.jobs import Job, as_jobs, check
+from tokenflow.batch.jobs import Job, as_jobs, check, in_order
 from tokenflow.batch.record import RunFolder, is_done
 from tokenflow.config import Config
 from tokenflow.errors import TokenflowError
@@ -20,7 +20,7 @@ class PlannedJob:
     Attributes:
         output: the folder of its result.
         action: `keep` a result that is done, or `edit`.
-        inversion: `new`, `shared` with an earlier job of the plan, or `stored`; empty if the result is kept.
+        inversion: `new`, `shared` with a job that starts earlier, or `stored`; empty if the result is kept.
         bytes: estimated disk space it will take.
     """
 
@@ -39,8 +39,13 @@ def plan(configs: Iterable[Config], run_dir: str | Path) -> list[PlannedJob]:
     jobs = as_jobs(configs)
     check(jobs)
     folder = RunFolder(Path(run_dir))
-    seen: dict[str, Literal["shared", "stored"]] = {}
-    return [_plan_job(job, folder, seen) for job in jobs]
+    planned: dict[Path, PlannedJob] = {}
+    new: list[Job] = []
+    for job in in_order(jobs):
+        planned[job.output] = _plan_job(job, folder, new)
+        if planned[job.output].inversion == "new":
+            new.append(job)
+    return [planned[job.output] for job in jobs]
 
 
 def plan_lines(jobs: Sequence[PlannedJob]) -> list[str]:
@@ -56,19 +61,16 @@ def plan_lines(jobs: Sequence[PlannedJob]) -> list[str]:
     return lines
 
 
-def _plan_job(job: Job, folder: RunFolder, seen: dict[str, Literal["shared", "stored"]]) -> PlannedJob:
-    """Plan one job, given the inversions of the jobs before it."""
+def _plan_job(job: Job, folder: RunFolder, new: Sequence[Job]) -> PlannedJob:
+    """Plan one job, given those that start earlier and invert."""
     if is_done(job, folder.read(job)):
         return PlannedJob(job.output, "keep", "", 0)
     space = disk_space(job.config)
-    size = space.result
-    if job.inversion in seen:
-        return PlannedJob(job.output, "edit", seen[job.inversion], size)
+    if any(job.may_reuse(other) for other in new):
+        return PlannedJob(job.output, "edit", "shared", space.result)
     if _is_stored(job.config):
-        seen[job.inversion] = "stored"
-        return PlannedJob(job.output, "edit", "stored", size)
-    seen[job.inversion] = "shared"
-    return PlannedJob(job.output, "edit", "new", size + space.inversion)
+        return PlannedJob(job.output, "edit", "stored", space.result)
+    return PlannedJob(job.output, "edit", "new", space.result + space.inversion)
 
 
 def _is_stored(config: Config) -> bool:

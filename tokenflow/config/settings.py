@@ -394,13 +394,19 @@ class Metrics(_Section):
 
     enabled: bool = Field(
         True,
-        description="Measure every edit: warp error, flicker, detail, change, and what clip and mask add "
+        description="Measure every edit: warp error, flicker, detail, change, and what clip, classifier and mask add "
         "(docs/metrics.md).",
     )
     clip: PathOrHubId | None = Field(
         None,
         description="CLIP model for the text and consistency scores: a folder or a Hub id, such as "
         "openai/clip-vit-base-patch32; null for neither score.",
+    )
+    classifier: PathOrHubId | None = Field(
+        "auto",
+        description="Classifier that tells in which frames the prompt is seen: a folder; auto for one that lies beside "
+        "the model's folder and knows all words of its vocabulary.json, as the bundled one does; null for none. "
+        "report.json says which was used.",
     )
     mask: LocalPath | None = Field(
         None,

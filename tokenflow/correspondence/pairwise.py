@@ -33,6 +33,10 @@ class Pairwise(ABC):
         moved = torch.from_numpy(cells.reshape(-1, 3))
         return positions + moved[:, :2] * torch.tensor([width, height]), moved[:, 2]
 
+    def prepare(self, first: int, second: int) -> None:
+        """Find the fields between two frames, the earlier first, before `maps` asks for them."""
+        self._fields.get((first, second), self.find)
+
     @abstractmethod
     def find(self, first: int, second: int) -> np.ndarray:
         """The fields of first → second and of second → first, the earlier frame first: 2 h w 3.

@@ -9,12 +9,15 @@ from tokenflow.metrics.detail import gradient_energy
 from tokenflow.metrics.edit_metrics import EditMetrics
 from tokenflow.metrics.fidelity import psnr, ssim
 from tokenflow.metrics.steadiness import Steadiness, flicker, warp_error
+from tokenflow.metrics.words_seen import WordsSeen, find_classifier
 
 __all__ = [
     "Change",
     "ClipScore",
     "EditMetrics",
     "Steadiness",
+    "WordsSeen",
+    "find_classifier",
     "flicker",
     "gradient_energy",
     "mean_change",

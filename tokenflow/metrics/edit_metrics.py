@@ -8,6 +8,7 @@ from tokenflow.metrics.change import Change
 from tokenflow.metrics.clip_score import ClipScore
 from tokenflow.metrics.detail import gradient_energy
 from tokenflow.metrics.steadiness import Steadiness
+from tokenflow.metrics.words_seen import WordsSeen
 
 OverTime = dict[str, dict[str, list[float | None]]]
 """Metric -> what it was measured on -> a value per frame, pair or triple of neighbours; None where it is undefined."""
@@ -21,6 +22,7 @@ class EditMetrics:
             left out.
         masks: H W in [0, 1] per frame, 1 where the edit is meant to change something; None if unknown.
         clip_score: scores against the edit's prompt, or None.
+        words_seen: looks for the words of the edit's prompt, or None.
     """
 
     def __init__(
@@ -28,10 +30,12 @@ class EditMetrics:
         reconstruction: Iterator[np.ndarray] | None = None,
         masks: Iterator[np.ndarray] | None = None,
         clip_score: ClipScore | None = None,
+        words_seen: WordsSeen | None = None,
     ) -> None:
         self._reconstruction = reconstruction
         self._masks = masks
         self._clip_score = clip_score
+        self._words_seen = words_seen
         self._steadiness = Steadiness()
         self._change = Change()
         self._energy: dict[str, list[float]] = {}
@@ -49,21 +53,23 @@ class EditMetrics:
             self._energy.setdefault(name, []).append(gradient_energy(image / 255))
         if self._clip_score is not None:
             self._clip_score.add({"source": source, "edit": edit})
+        if self._words_seen is not None:
+            self._words_seen.add(source, edit)
 
     def over_time(self) -> OverTime:
         """All values so far, to four significant digits.
 
         `warp_error_e3` and `flicker` of source, reconstruction and edit (steadiness.py); `detail` of reconstruction
         and edit relative to the source's (detail.py), None for a source of a single colour; `change` of the whole
-        image, inside and outside of the mask (change.py); `clip_text` and `clip_consistency` of source and edit
-        (clip_score.py).
+        image, inside and outside of the mask (change.py); `words` of source and edit (words_seen.py); `clip_text` and
+        `clip_consistency` of source and edit (clip_score.py).
         """
-        clip_scores = {} if self._clip_score is None else self._clip_score.over_time
+        judged = [each.over_time for each in (self._words_seen, self._clip_score) if each is not None]
         series: dict[str, Mapping[str, Sequence[float | None]]] = {
             **self._steadiness.over_time,
             **self._detail(),
             **self._change.over_time,
-            **clip_scores,
+            **{metric: by_name for each in judged for metric, by_name in each.items()},
         }
         return {
             metric: {name: [value and _rounded(value) for value in values] for name, values in by_name.items()}

@@ -185,11 +185,12 @@ def sample_edit(
     steps = sampling_steps(source.model, source.inversion, settings.steps)
     mode = build_mode(source, settings)
     start, taken = mode.initial_latents(steps)
-    predict = build_propagation(EditDenoiser(source.model, mode, guidance), source, settings, folder)
-    if preview_every is not None and on_event is not None:
-        predict = Previewed(predict, source, preview_every, on_event)
     kept = None if checkpoint is None else checkpoint.load(scratch)
     done, latents = kept or (0, start)
+    denoiser = EditDenoiser(source.model, mode, guidance)
+    predict = build_propagation(denoiser, source, settings, taken[done:], folder, on_event)
+    if preview_every is not None and on_event is not None:
+        predict = Previewed(predict, source, preview_every, on_event)
     loop = sample(latents, taken[done:], predict, source.model.schedule.parametrisation, scratch)
     for latents in track(loop, "edit", on_event, total=len(taken), initial=done):
         done += 1

@@ -28,14 +28,14 @@ from tokenflow.pipeline.inversion import (
     open_stored,
     working_size,
 )
-from tokenflow.pipeline.metrics_setup import open_metrics, open_score
+from tokenflow.pipeline.metrics_setup import classifier_of, open_metrics, open_score, open_words_seen
 from tokenflow.pipeline.reconstruction import (
     LOSSLESS,
     RECONSTRUCTION,
     checked_reconstruction,
     notice_poor_reconstruction,
 )
-from tokenflow.pipeline.stages import NumberedStages, stage_1, work
+from tokenflow.pipeline.stages import NumberedStages, stage_1, stage_2, work
 from tokenflow.pipeline.validation import check_count, check_type
 from tokenflow.pipeline.wiring import build_guidance
 from tokenflow.profiling import Stopwatch
@@ -157,12 +157,12 @@ def run(
         if written != clip.size:
             results.check_encoding(config.output, clip, written, folder)
         check_edit(config.edit, model)
-        score = open_score(config, model.device)
+        score, words = open_score(config, model.device), open_words_seen(config)
         stored = open_inversion_of(config, clip, model)
-        on_event = _numbered(config, stored, ["edit", "decode"], on_event)
+        on_event = _numbered(config, stored, stage_2(config.edit), on_event)
         with watch.stage("preprocess"):
             source, content = invert_stored(config, clip, model, stored, Stopwatch(model.device), on_event, cancel)
-        metrics = open_metrics(config, source, None if content is None else stored.folder / LOSSLESS, score)
+        metrics = open_metrics(config, source, None if content is None else stored.folder / LOSSLESS, score, words)
         checkpoint = Checkpoint(config.output.dir, folder, digest_of(config.edit, stored, model))
         _edit(config, source, folder, checkpoint, metrics, watch, preview_every, on_event)
         reported = _report(config, source, stored, content, metrics) | watch.figures()
@@ -366,7 +366,12 @@ def _report(
     return {
         "settings": config.model_dump(mode="json"),
         "frames": source.frame_count,
-        "inversion": {"folder": stored.folder.name, "steps": source.steps},
+        "inversion": {
+            "folder": stored.folder.name,
+            "steps": source.steps,
+            "iterations": stored.made_from["iterations"],
+        },
+        "classifier": classifier_of(config),
         "metrics": figures,
         "over_time": {} if metrics is None else metrics.over_time(),
         "versions": report.versions(),

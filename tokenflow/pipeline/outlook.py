@@ -6,9 +6,7 @@ from tokenflow.config import Config
 from tokenflow.pipeline.checks import check_interval
 from tokenflow.pipeline.disk_space import DiskSpace, dimensions, disk_space
 from tokenflow.pipeline.job import find_inversion
-from tokenflow.pipeline.stages import stage_1, work
-
-STAGE_2 = ["edit", "decode"]
+from tokenflow.pipeline.stages import stage_1, stage_2, work
 
 
 @dataclass(frozen=True)
@@ -45,13 +43,13 @@ def outlook(config: Config) -> Outlook:
     frames, width, height = dimensions(config)
     check_interval(config.edit, frames)
     inversion = find_inversion(config)
-    stages = stage_1(inversion, config.inversion.check) + STAGE_2
+    before, after = stage_1(inversion, config.inversion.check), stage_2(config.edit)
     space = disk_space(config)
     if inversion.complete:
         space = replace(space, inversion=0)
-    measured = (inversion.report() if stages == STAGE_2 else None) or {}
+    measured = (None if before else inversion.report()) or {}
     seconds = measured.get("seconds", {}).get("reconstruct")
     if seconds is not None:  # the check decodes twice what the edit does, which makes up for what that measures
         amounts = work(config.inversion, config.edit)
         seconds *= amounts["edit"] / amounts["reconstruct"]
-    return Outlook(frames, width, height, tuple(stages), seconds, measured.get("peak_memory_mb"), space)
+    return Outlook(frames, width, height, (*before, *after), seconds, measured.get("peak_memory_mb"), space)

@@ -7,7 +7,7 @@ from tokenflow.config import Edit
 from tokenflow.config import Inversion as InversionSettings
 from tokenflow.events import Event, Listener, Progress
 from tokenflow.pipeline.reconstruction import is_checked
-from tokenflow.pipeline.wiring import DEFAULT_INTERVAL
+from tokenflow.pipeline.wiring import DEFAULT_INTERVAL, FINDING
 from tokenflow.store.inversions import StoredInversion
 
 NETWORK, AUTOENCODER = "network", "autoencoder"
@@ -18,10 +18,12 @@ STAGES = {
     "invert": NETWORK,
     "reconstruct": NETWORK,
     "compare": AUTOENCODER,
+    "flow": None,
+    "match": None,
     "edit": NETWORK,
     "decode": AUTOENCODER,
 }
-"""In their order, with what each spends its time on; reading takes next to none."""
+"""In their order, with what each spends its time on; that of reading and of correspondences counts as none."""
 
 DECODING = 2.0
 """Time to decode a frame, of that to encode it."""
@@ -39,6 +41,12 @@ def stage_1(inversion: StoredInversion, check: bool) -> list[str]:
     return stages
 
 
+def stage_2(edit: Edit) -> list[str]:
+    """The stages of an edit, with that in which correspondences are found if it needs any."""
+    finding = edit.propagation != "none" and edit.keyframe_interval != 1
+    return [*([FINDING[edit.correspondence]] if finding else []), "edit", "decode"]
+
+
 def work(inversion: InversionSettings, edit: Edit) -> dict[str, float]:
     """Work of each stage per frame: network calls, or encoded frames, of which a decoded one counts as `DECODING`."""
     return {
@@ -47,6 +55,8 @@ def work(inversion: InversionSettings, edit: Edit) -> dict[str, float]:
         "invert": float(inversion.steps * inversion.iterations),
         "reconstruct": float(inversion.steps),
         "compare": 2 * DECODING,
+        "flow": 0.0,
+        "match": 0.0,
         "edit": edit_calls(edit),
         "decode": DECODING,
     }

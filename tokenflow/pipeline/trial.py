@@ -14,13 +14,13 @@ from tokenflow.pipeline.editing import decode, sample_edit
 from tokenflow.pipeline.inversion import complete_inversion
 from tokenflow.pipeline.job import check_edit, inversion_options, open_clip, open_model
 from tokenflow.pipeline.output import TRIAL, sheet_path, write_sheet
-from tokenflow.pipeline.stages import NumberedStages, work
+from tokenflow.pipeline.stages import NumberedStages, stage_2, work
 from tokenflow.pipeline.validation import check_count, check_type
 from tokenflow.pipeline.wiring import build_guidance
 from tokenflow.store.memory import MemoryInversion
 from tokenflow.video import Video
 
-STAGES = ("read", "encode", "invert", "edit", "decode")
+STAGE_1 = ["read", "encode", "invert"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +68,7 @@ def trial(
     check_count("count", count)
     edit = config.edit.model_copy(update={"keyframe_interval": 1})
     if on_event is not None:
-        on_event = NumberedStages(STAGES, work(config.inversion, edit), on_event)
+        on_event = NumberedStages(STAGE_1 + stage_2(edit), work(config.inversion, edit), on_event)
     with listening(on_event):
         clip = open_clip(config)
         check_interval(config.edit, len(clip))

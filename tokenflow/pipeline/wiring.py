@@ -6,11 +6,13 @@ from pathlib import Path
 from torch import Tensor
 
 from tokenflow.config import Edit
-from tokenflow.correspondence.base import Correspondence
 from tokenflow.correspondence.features import FeatureCorrespondence, Features
 from tokenflow.correspondence.flow import FlowCorrespondence
+from tokenflow.correspondence.pairwise import Pairwise
 from tokenflow.diffusion.guidance import Guidance
 from tokenflow.diffusion.sampling import Predict
+from tokenflow.diffusion.schedules import Step
+from tokenflow.events import Listener, track
 from tokenflow.models.model import Model
 from tokenflow.modes.controlnet import ControlNetMode
 from tokenflow.modes.mode import Mode
@@ -21,6 +23,7 @@ from tokenflow.modes.variation import Varied
 from tokenflow.pipeline.inversion import sampling_steps
 from tokenflow.propagation import EditDenoiser, PerFrame, TokenFlow
 from tokenflow.propagation.extended_attention import extended_sites
+from tokenflow.propagation.keyframes import frame_pairs
 from tokenflow.propagation.tokenflow import Propagation, keyframe_per_interval
 
 FEATURE_LEVEL = 0.25
@@ -28,6 +31,9 @@ FEATURE_LEVEL = 0.25
 
 DEFAULT_INTERVAL = 4
 """Frames per keyframe where no setting says how many."""
+
+FINDING = {"flow": "flow", "nearest": "match"}
+"""The stage in which the correspondences of each kind are found."""
 
 MODES: dict[str, Callable[[InvertedClip, Edit], Mode]] = {
     "pnp": lambda source, edit: PnPMode(source, edit.pnp),
@@ -50,13 +56,25 @@ def build_mode(source: InvertedClip, edit: Edit) -> Mode:
     return Varied(mode, source, edit.variation, edit.seed) if edit.variation else mode
 
 
-def build_propagation(denoiser: EditDenoiser, source: InvertedClip, edit: Edit, scratch: Path | None) -> Predict:
-    """The propagation that an edit names; intermediate fields are kept in `scratch`."""
+def build_propagation(
+    denoiser: EditDenoiser,
+    source: InvertedClip,
+    edit: Edit,
+    steps: Sequence[Step],
+    scratch: Path | None,
+    on_event: Listener | None,
+) -> Predict:
+    """The propagation that an edit names, with the correspondences that it needs in some steps, kept in `scratch`."""
     if edit.propagation == "none":
         return PerFrame(denoiser, edit.batch_size)
-    return TokenFlow(
-        denoiser, edit.batch_size, build_correspondence(source, edit, scratch), propagation_options(source, edit)
-    )
+    options = propagation_options(source, edit)
+    correspondence = build_correspondence(source, edit, scratch)
+    count = source.frame_count
+    pairs = frame_pairs(count, (options.draw_keyframes(count, step.index) for step in steps))
+    if pairs:
+        for pair in track(pairs, FINDING[edit.correspondence], on_event, total=len(pairs)):
+            correspondence.prepare(*pair)
+    return TokenFlow(denoiser, edit.batch_size, correspondence, options)
 
 
 def propagation_options(source: InvertedClip, edit: Edit) -> Propagation:
@@ -75,7 +93,7 @@ def keyframe_interval(edit: Edit, frame_count: int) -> int:
     return edit.keyframe_interval or min(DEFAULT_INTERVAL, frame_count)
 
 
-def build_correspondence(source: InvertedClip, edit: Edit, scratch: Path | None = None) -> Correspondence:
+def build_correspondence(source: InvertedClip, edit: Edit, scratch: Path | None = None) -> Pairwise:
     """The correspondence that an edit names."""
     if edit.correspondence == "nearest":
         return FeatureCorrespondence(source_features(source), scratch)

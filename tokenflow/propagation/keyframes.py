@@ -1,7 +1,7 @@
 """Which frames are keyframes at a step, which of them attend to each other, and which are nearest to a frame."""
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -79,3 +79,20 @@ def neighbours(frame: int, keyframes: Sequence[int]) -> tuple[int, int]:
     before = bisect_right(keyframes, frame) - 1
     after = bisect_left(keyframes, frame)
     return before if before >= 0 else after, after if after < len(keyframes) else before
+
+
+def frame_pairs(frame_count: int, drawn: Iterable[Sequence[int]]) -> list[tuple[int, int]]:
+    """The pairs of frames, the earlier first, between which tokens are propagated: each once, in order.
+
+    Args:
+        frame_count: of the clip.
+        drawn: the keyframes of each step, sorted.
+    """
+    pairs = {
+        (min(frame, keyframes[side]), max(frame, keyframes[side]))
+        for keyframes in drawn
+        for frame in range(frame_count)
+        for side in neighbours(frame, keyframes)
+        if frame != keyframes[side]
+    }
+    return sorted(pairs)

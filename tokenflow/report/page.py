@@ -10,6 +10,7 @@ from markupsafe import Markup
 
 from tokenflow.report.embedding import embed_comparison, embed_image
 from tokenflow.report.plot import line_plot, round_ticks
+from tokenflow.report.provenance import reused_inversion
 from tokenflow.report.template import open_template
 
 FILES = {
@@ -134,6 +135,7 @@ def write_page(
         sheet=contact_sheet and embed_image(contact_sheet),
         files=_files(path.parent),
         command=_command(settings),
+        reused=reused_inversion(content),
     )
     path.write_text(page, encoding="utf-8")
 

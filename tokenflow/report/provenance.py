@@ -1,9 +1,11 @@
-"""The versions of the packages that a result was made with."""
+"""What a result was made with: versions of packages, and an inversion that was reused."""
 
 import importlib.metadata
 import platform
+from collections.abc import Mapping
 from contextlib import suppress
 from importlib import import_module
+from typing import Any
 
 PACKAGES = {
     "tokenflow": "tokenflow",
@@ -23,6 +25,23 @@ UNKNOWN = "unknown"
 def versions() -> dict[str, str]:
     """The versions of Python and of PACKAGES; "unknown" where neither the distribution nor the module gives one."""
     return {"python": platform.python_version(), **{name: _version(name, PACKAGES[name]) for name in PACKAGES}}
+
+
+def reused_inversion(content: Mapping[str, Any]) -> str | None:
+    """A sentence about a finer inversion that was used in place of the one asked for; None if there was none.
+
+    Args:
+        content: what report.json holds.
+    """
+    used = content.get("inversion")
+    if used is None:
+        return None
+    asked = content["settings"]["inversion"]
+    differing = [key for key in ("steps", "iterations") if used[key] != asked[key]]
+    if not differing:
+        return None
+    taken, wanted = (" and ".join(f"{each[key]} {key}" for key in differing) for each in (used, asked))
+    return f"{used['folder']}, reused: it has {taken}, where {wanted} were asked for"
 
 
 def _version(distribution: str, module: str) -> str:

@@ -75,6 +75,11 @@ class StoredInversion:
         return self._manifest.complete
 
     @property
+    def made_from(self) -> dict[str, Any]:
+        """What it depends on: clip, model and settings."""
+        return self._manifest.made_from
+
+    @property
     def digest(self) -> str:
         """SHA-256 of what it was made from, its frames and its levels; that of the reconstruction check is left out."""
         parts = {name: checksum for name, checksum in self._manifest.parts.items() if name != REPORT}

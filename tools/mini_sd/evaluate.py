@@ -25,6 +25,7 @@ from torch import Tensor
 from tokenflow.diffusion.inversion import invert_latents
 from tokenflow.diffusion.levels import Level
 from tokenflow.diffusion.parametrisation import step as sampling_step
+from tokenflow.metrics.scene_classifier import load_scene_classifier
 from tokenflow.models.loading import load_model
 from tokenflow.models.model import Model
 from tools.mini_sd.autoencoder import HELD_OUT, psnr
@@ -34,7 +35,6 @@ from tools.mini_sd.export import MODELS
 from tools.mini_sd.latents import find_edges
 from tools.mini_sd.sampling import GUIDANCE, STEPS
 from tools.mini_sd.scene import Scene, render, sample_scene
-from tools.mini_sd.scene_classifier import load_scene_classifier
 from tools.mini_sd.training import choose_device
 
 FIGURES = "figures.json"

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
-from tools.mini_sd import scene_classifier
+from tokenflow.metrics import scene_classifier
 from tools.mini_sd.autoencoder import load_autoencoder
 from tools.mini_sd.classifier import load_classifier
 from tools.mini_sd.controlnet import load_controlnet

@@ -11,6 +11,7 @@ GOOD: dict[str, Any] = {
     "warp_error_e3": {"source": 0.1, "reconstruction": 0.2, "edit": 0.25},
     "detail": {"source": 1.0, "reconstruction": 0.9, "edit": 0.8},
     "change": {"whole": 12.0},
+    "words": {"source": 0.0, "edit": 1.0},
     "clip_text": {"source": 0.2, "edit": 0.3},
 }
 
@@ -29,6 +30,7 @@ def test_a_good_edit_needs_no_advice() -> None:
         ("warp_error_e3", {"source": 0.1, "reconstruction": 0.2, "edit": 0.9}, "It flickers: 4.5 ×"),
         ("detail", {"source": 1.0, "reconstruction": 0.9, "edit": 0.3}, "It is blurred"),
         ("change", {"whole": 1.0, "outside": 0.5}, "hardly differs"),
+        ("words", {"source": 0.0, "edit": 0.5}, "in only 50% of the frames"),
         ("clip_text", {"source": 0.3, "edit": 0.2}, "no better"),
     ],
 )

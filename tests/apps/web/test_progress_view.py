@@ -11,10 +11,11 @@ from PIL import Image
 
 from tests.tiny import moving_square
 from tokenflow.apps.web.jobs import Job, State
-from tokenflow.apps.web.progress_view import duration, preview_html, status_html
+from tokenflow.apps.web.progress_view import STAGES, duration, preview_html, status_html
 from tokenflow.config import Config
 from tokenflow.errors import ConfigError
 from tokenflow.events import Notice, Preview, Progress
+from tokenflow.pipeline import stages
 
 
 def job(prompt: str = "a tiger") -> Job:
@@ -79,6 +80,10 @@ def test_a_preview_shows_its_frames_side_by_side_enlarged() -> None:
     assert np.array_equal(image[::factor, ::factor], np.concatenate(list(frames), 1))
     assert "after step 5, 2 frames" in html
     assert preview_html(None) == ""
+
+
+def test_every_stage_of_a_run_has_words() -> None:
+    assert set(STAGES) == {"load", *stages.STAGES}
 
 
 def test_durations_are_round() -> None:

@@ -16,6 +16,9 @@ TokenFlow is at 1.5 and editing per frame at 5.6, not counting detail."""
 SHARP = 0.7
 """Detail of an edit, × its reconstruction's, from which on it is called sharp."""
 
+SEEN = 0.8
+"""Fraction of the frames in which the sentence is recognised, from which on it is called followed."""
+
 CHANGED = 4
 """Mean difference from the source, in grey levels, from which on an edit is called visible."""
 
@@ -45,6 +48,8 @@ def findings(metrics: Mapping[str, Any]) -> Iterator[Finding]:
         yield _detail(metrics["detail"])
     if "change" in metrics:
         yield _change(metrics["change"])
+    if "words" in metrics:
+        yield _words(metrics["words"])
     if "clip_text" in metrics:
         yield _prompt(metrics["clip_text"])
 
@@ -99,6 +104,14 @@ def _change(figures: Mapping[str, float]) -> Finding:
         return Finding(True, f"It differs visibly from the source: {text}.")
     advice = "A higher guidance scale, lower Plug-and-Play fractions, or the mode sdedit."
     return Finding(False, f"It hardly differs from the source: {text}.", advice)
+
+
+def _words(figures: Mapping[str, float]) -> Finding:
+    edit = figures["edit"]
+    if edit >= SEEN:
+        return Finding(True, f"A classifier sees the words of the sentence in {edit:.0%} of the frames.")
+    advice = "A higher guidance scale, lower Plug-and-Play fractions, or another mode."
+    return Finding(False, f"A classifier sees the words of the sentence in only {edit:.0%} of the frames.", advice)
 
 
 def _prompt(figures: Mapping[str, float]) -> Finding:

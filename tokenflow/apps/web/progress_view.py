@@ -17,6 +17,8 @@ STAGES = {
     "invert": "Inverting the clip",
     "reconstruct": "Checking the inversion",
     "compare": "Checking the inversion",
+    "flow": "Following the motion",
+    "match": "Matching features",
     "edit": "Editing",
     "decode": "Decoding and measuring",
 }
