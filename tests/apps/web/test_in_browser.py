@@ -12,23 +12,24 @@ from tools.web_screenshots import chromium, served
 
 pytestmark = pytest.mark.browser
 
-LONG = 120_000
+LONG = 240_000
 """Milliseconds for an edit of a few frames."""
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A working folder with the bundled models, and one example of few frames and steps."""
+    """A working folder with the bundled models, and an example of a few frames and one of all."""
     folder = tmp_path_factory.mktemp("web")
     (folder / "configs").mkdir()
     example = {
         "preset": "fast",
-        "clip": {"path": "data/clips/dog_walk.mp4", "prompt": "a dog on grass, 3d style", "frames": 8},
+        "clip": {"path": "data/clips/dog_walk.mp4", "prompt": "a dog on grass, 3d style"},
         "model": {"path": "data/models/mini-sd"},
         "edit": {"prompt": "a tiger on grass, 3d style"},
         "output": {"dir": "outputs/unused"},
     }
-    (folder / "configs" / "example.yaml").write_text(yaml.safe_dump(example))
+    (folder / "configs" / "long.yaml").write_text(yaml.safe_dump(example))
+    (folder / "configs" / "short.yaml").write_text("extends: long.yaml\nclip: {frames: 8}")
     return folder
 
 
@@ -69,8 +70,8 @@ def page(browser: Any, address: str) -> Iterator[Any]:
     page.context.close()
 
 
-def take_example(page: Any) -> None:
-    page.click("#examples button.thumbnail-item")
+def take_example(page: Any, name: str = "short") -> None:
+    page.locator("#examples button.thumbnail-item").nth(["long", "short"].index(name)).click()
     page.wait_for_selector("#clip video")
 
 
@@ -97,7 +98,7 @@ def test_from_an_example_over_three_keyframes_to_the_whole_clip_and_its_files(pa
     assert page.locator("#setting-clip-prompt textarea").input_value() == "a dog on grass, 3d style"
     page.click("#try")
     wait_for(page, "done", "a tiger on grass")
-    assert page.locator("#trial img").count() >= 6
+    page.wait_for_function("() => document.querySelectorAll('#trial img').length >= 6")
     page.click("#whole")
     page.wait_for_selector("#preview img.tf-preview", timeout=LONG)
     wait_for(page, "done", "Whole clip")
@@ -118,7 +119,7 @@ def test_from_an_example_over_three_keyframes_to_the_whole_clip_and_its_files(pa
 
 
 def test_a_reload_finds_the_job_and_the_form_again_and_cancel_and_continue_work(page: Any, folder: Path) -> None:
-    take_example(page)
+    take_example(page, "long")
     say(page, "a cow on grass, 3d style")
     page.click("#whole")
     wait_for(page, "running", "a cow on grass")
@@ -136,8 +137,7 @@ def test_a_reload_finds_the_job_and_the_form_again_and_cancel_and_continue_work(
 
 
 def test_two_tabs_queue_and_no_result_is_lost_when_a_tab_closes(page: Any, browser: Any, address: str) -> None:
-    take_example(page)
-    page.get_by_label("Standard: 25 steps").check()
+    take_example(page, "long")
     say(page, "a cat on grass, 3d style")
     page.click("#whole")
     wait_for(page, "running", "a cat on grass")
@@ -211,7 +211,9 @@ def test_settings_go_out_as_yaml_and_come_in_again(page: Any) -> None:
     page.get_by_role("tab", name="Edit").click()
     assert page.locator("#setting-edit-prompt textarea").input_value() == "a zebra"
     assert page.get_by_label("Rough layout and colours (sdedit)").is_checked()
+    say(page, "a white zebra")
     page.get_by_role("tab", name="Settings").click()
+    page.locator("#command", has_text="a white zebra").wait_for()
     editor.fill("edit: {stepz: 3}")
     page.click("#yaml-in")
     page.locator("#yaml-note [role=alert]", has_text="did you mean edit.steps").wait_for()

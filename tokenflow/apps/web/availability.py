@@ -1,5 +1,6 @@
 """Whether the page can be served here, checked before anything is loaded."""
 
+import os
 import socket
 from importlib.util import find_spec
 
@@ -25,7 +26,8 @@ def check_port(address: str, port: int) -> None:
     try:
         family, kind, *_, place = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, kind) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if os.name == "posix":  # on Windows it would take a port that is in use
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(place)
     except OSError as error:
         raise EngineError(

@@ -14,6 +14,11 @@ from tokenflow.apps.web.work import TRIED, edit_job, trial_job
 SECONDS = 0.5
 """Between two looks at a job."""
 
+HOW_NEAR = (
+    "These frames were edited on their own. In the edit of the whole clip a frame is a keyframe at some of the steps "
+    "only, so the two differ a little; how much is measured in docs/speed.md."
+)
+
 IDLE = "<p class=tf-idle>Nothing is running. Choose a clip, say what it shows and what it should show.</p>"
 
 
@@ -47,7 +52,7 @@ def build(site: Site) -> JobPanel:
             cancel = gr.Button("Cancel", variant="stop", visible=False, elem_id="cancel")
             resume = gr.Button("Continue", visible=False, elem_id="continue")
     with gr.Column(visible=False, elem_id="trial") as trial:
-        gr.HTML("<h2>Three keyframes: source and edit</h2>")
+        gr.HTML(f"<h2>Source and edit</h2><p>{HOW_NEAR}</p>")
         with gr.Row():
             frames = [gr.ImageSlider(label="", min_width=220, interactive=False, max_height=360) for _ in range(TRIED)]
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 from uuid import uuid4
 
+from tokenflow.apps.exit_status import error_message
 from tokenflow.config import Config
 from tokenflow.errors import Cancelled
 from tokenflow.events import Cancel, Event, Listener, Notice, Preview, Progress
@@ -146,7 +147,8 @@ def _do(job: Job) -> None:
     except Cancelled:
         job.become("cancelled")
     except Exception as error:
-        log.exception("a job failed")
+        if error_message(error) is None:  # a bug; all others are shown on the page
+            log.exception("a job failed")
         job.error = error
         job.become("failed")
     else:
