@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import av
 import pytest
 
 from tests.tiny import moving_square
@@ -70,6 +71,18 @@ def test_a_clip_that_browsers_do_not_play_is_shown_through_a_proxy(
     assert Video.read(proxy).times == meant.times
     written = proxy.stat().st_mtime_ns
     assert playable(clip, space).stat().st_mtime_ns == written
+
+
+def test_a_clip_of_ten_bits_is_shown_through_a_proxy_of_eight(tmp_path: Path, space: Space) -> None:
+    clip = tmp_path / "deep.mp4"
+    with av.open(str(clip), "w") as container:
+        stream = container.add_stream("libx264", 10)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p10le"
+        for image in moving_square(4, 48, 64):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image)))
+        container.mux(stream.encode())
+    assert probe(clip).profile == "High 10"
+    assert probe(playable(clip, space)).profile == "High"
 
 
 def test_a_clip_is_described(tmp_path: Path) -> None:

@@ -39,7 +39,8 @@ def status_html(job: Job, ahead: int) -> str:
         job: any.
         ahead: how many others are done before it.
     """
-    heading = Markup("<strong>{}</strong>: {}").format(NAMES[job.kind], job.configs[0].edit.prompt)
+    prompts = dict.fromkeys(config.edit.prompt for config in job.configs)
+    heading = Markup("<strong>{}</strong>: {}").format(NAMES[job.kind], "; ".join(prompts))
     lines = [Markup("<p class=tf-heading>{}</p>").format(heading), _state(job, ahead)]
     lines += [Markup("<p class=tf-notice>{}</p>").format(notice) for notice in job.notices]
     return Markup('<div class="tf-status" role="status" data-state="{}">{}</div>').format(

@@ -2,8 +2,10 @@
 
 import gc
 import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from tokenflow.apps.exit_status import error_message
 from tokenflow.config import Model as ModelSettings
 from tokenflow.errors import TokenflowError
 from tokenflow.events import Event, Listener, Progress
@@ -52,10 +54,8 @@ class Shelf:
 
     def _warm_up(self, settings: ModelSettings) -> None:
         self.status = f"loading {settings.path}"
-        try:
+        with suppress(TokenflowError):  # the status has it
             self.get(settings, lambda event: None)
-        except TokenflowError as error:
-            self.status = str(error)
 
     def _load(self, settings: ModelSettings, on_event: Listener) -> None:
         from tokenflow.pipeline.job import open_model
@@ -65,7 +65,11 @@ class Shelf:
                 self.status = f"{'loaded' if event.done == event.total else 'loading'} {event.label}"
             on_event(event)
 
-        self._model = open_model(settings, listen)
+        try:
+            self._model = open_model(settings, listen)
+        except Exception as error:
+            self.status = error_message(error) or "not loaded"
+            raise
         self._settings = settings
 
     def _drop(self) -> None:
