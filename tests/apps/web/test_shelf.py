@@ -1,5 +1,6 @@
 """One model is kept, loaded once, and replaced when another one is asked for."""
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -41,3 +42,26 @@ def test_a_model_that_cannot_be_loaded_is_told_and_the_next_one_can(setup: Path)
     assert shelf.is_settled
     shelf.get(ModelSettings(path=str(setup / "model"), device="cpu"), ignore)
     assert shelf.status.startswith("loaded")
+
+
+def test_the_page_does_not_wait_while_a_model_is_loaded_and_loads_none_twice(
+    setup: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+    load, count = job.open_model, []
+
+    def wait(settings: ModelSettings, on_event: Any = None) -> Any:
+        count.append(settings)
+        begun.set()
+        assert go_on.wait(60)
+        return load(settings, on_event)
+
+    monkeypatch.setattr(job, "open_model", wait)
+    shelf, settings = Shelf(), ModelSettings(path=str(setup / "model"), device="cpu")
+    shelf.warm_up(settings)
+    assert begun.wait(60)
+    shelf.warm_up(settings)  # returns although the model is not there yet
+    assert not shelf.is_settled
+    go_on.set()
+    shelf.get(settings, ignore)
+    assert count == [settings]

@@ -21,7 +21,8 @@ class Shelf:
         self._lock = threading.Lock()
         self._settings: ModelSettings | None = None
         self._model: Model | None = None
-        self._started = False
+        self._first = threading.Lock()
+        """Taken by the first call of `warm_up` and never released."""
         self.status = "not loaded yet"
         """In a few words."""
 
@@ -46,11 +47,8 @@ class Shelf:
 
     def warm_up(self, settings: ModelSettings) -> None:
         """Load a model in the background, the first time this is called."""
-        with self._lock:
-            if self._started:
-                return
-            self._started = True
-        threading.Thread(target=self._warm_up, args=(settings,), name="model", daemon=True).start()
+        if self._first.acquire(blocking=False):
+            threading.Thread(target=self._warm_up, args=(settings,), name="model", daemon=True).start()
 
     def _warm_up(self, settings: ModelSettings) -> None:
         self.status = f"loading {settings.path}"
