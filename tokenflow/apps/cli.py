@@ -321,6 +321,30 @@ def generate(
     print_lines(*map(str, files))
 
 
+@app.command(
+    epilog=examples(
+        "tokenflow keyframes clip.mp4 --frames 0,12,23",
+        "tokenflow keyframes configs/dog_to_tiger.yaml --frames 0 --output tiger",
+    )
+)
+def keyframes(
+    source: Annotated[Path, typer.Argument(help="A clip, or a YAML file that names one.", metavar="CLIP|CONFIG")],
+    frames: Annotated[str, typer.Option(help="Which frames, counted from 0.", metavar="N[,N…]")],
+    output: Annotated[Path, typer.Option(help="Folder for the images; created if missing.")] = Path("keyframes"),
+) -> None:
+    """Write frames of a clip to edit in any image editor or with any image model, for edit.mode=keyframes."""
+    import tokenflow
+    from tokenflow.pipeline.job import open_clip
+    from tokenflow.pipeline.keyframes import write_keyframes
+
+    if re.fullmatch(r"\d+(,\d+)*", frames) is None:
+        raise typer.BadParameter(f"expected frame numbers, such as 0,12,23, got {frames!r}", param_hint="--frames")
+    is_config = source.suffix.lower() in (".yaml", ".yml")
+    clip = open_clip(tokenflow.load_config(source)) if is_config else tokenflow.Video.read(source)
+    paths = write_keyframes(clip, [int(number) for number in frames.split(",")], output)
+    print_lines(*map(str, paths), f"Edit them, then: edit.mode=keyframes edit.keyframes.frames={output}")
+
+
 def _read_size(text: str) -> tuple[int, int]:
     match = SIZE.fullmatch(text)
     if match is None:

@@ -31,11 +31,14 @@ class Job:
     @property
     def sources(self) -> list[Path]:
         """The clip, and its mask if there is one."""
-        return [path for path in (self.config.clip.path, self.config.metrics.mask) if path]
+        return self.config.inputs
 
     @cached_property
     def identity(self) -> str:
-        """Changes with the settings, and with the files of clip and mask: a result of another identity is outdated."""
+        """Changes with the settings, and with the files of clip, mask and edited frames.
+
+        A result of another identity is outdated.
+        """
         files = [file for path in self.sources for file in clip_files(path)]
         stamps = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
         return hashlib.sha256(f"{self.config.model_dump_json()} {stamps}".encode()).hexdigest()[:16]

@@ -280,6 +280,34 @@ class ControlNet(_Section):
         return self
 
 
+class Keyframes(_Section):
+    """Edited keyframes: frames edited anywhere else, carried to all others along the motion of the clip.
+
+    Places that no given frame shows are sampled like SDEdit's, from the last `strength` of the steps.
+    """
+
+    frames: dict[Annotated[int, Field(ge=0)], LocalPath] | LocalPath | None = Field(
+        None,
+        description="The edited frames: image files by frame number, counted from 0, such as {0: a.png, 23: b.png}; or "
+        "a folder of images named after them, as `tokenflow keyframes` writes it.",
+    )
+    strength: float = Field(
+        0.6,
+        gt=0,
+        le=1,
+        allow_inf_nan=False,
+        description="Fraction of the steps, above 0 and up to 1, that fill in what no given frame shows. Higher "
+        "departs more from what is there in the source.",
+    )
+
+    @property
+    def paths(self) -> list[Path]:
+        """The images, or the folder that holds them."""
+        if isinstance(self.frames, dict):
+            return list(self.frames.values())
+        return [] if self.frames is None else [self.frames]
+
+
 class Edit(_Section):
     """What the edit shows, and how it is made."""
 
@@ -287,10 +315,10 @@ class Edit(_Section):
     negative_prompt: str = Field(
         "", description="What to steer away from. Has no effect where edit.guidance_scale is 1."
     )
-    mode: Literal["pnp", "sdedit", "controlnet"] = Field(
+    mode: Literal["pnp", "sdedit", "controlnet", "keyframes"] = Field(
         "pnp",
         description="What the edit keeps of its source: pnp, layout, shapes and poses; sdedit, rough layout and "
-        "colours; controlnet, outlines.",
+        "colours; controlnet, outlines; keyframes, motion: frames edited elsewhere are carried through the clip.",
     )
     steps: PositiveCount = Field(
         25, description="Sampling steps; may differ from inversion.steps. More steps give finer detail and take longer."
@@ -364,6 +392,7 @@ class Edit(_Section):
     pnp: PnP = PnP()
     sdedit: SDEdit = SDEdit()
     controlnet: ControlNet = ControlNet()
+    keyframes: Keyframes = Keyframes()
 
 
 class Output(_Section):
@@ -443,6 +472,12 @@ class Config(_Section):
     output: Output
     metrics: Metrics = Metrics()
     trajectories: Trajectories = Trajectories()
+
+    @property
+    def inputs(self) -> list[Path]:
+        """The files and folders that are read: the clip, a mask, edited frames."""
+        paths = (self.clip.path, self.metrics.mask, *self.edit.keyframes.paths)
+        return [path for path in paths if path is not None]
 
     def to_yaml(self) -> str:
         """All settings, defaults included, as YAML that `load_config` reads back to an equal `Config`."""

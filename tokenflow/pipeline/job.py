@@ -1,6 +1,7 @@
 """run() and preprocess(): from a configuration to files, around invert and edit."""
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,6 @@ import numpy as np
 from tokenflow import report
 from tokenflow.config import Config, Edit, load_config
 from tokenflow.config import Model as ModelSettings
-from tokenflow.diffusion.latents import Latents
 from tokenflow.errors import ConfigError
 from tokenflow.events import Cancel, Listener, listening
 from tokenflow.metrics import EditMetrics
@@ -21,13 +21,15 @@ from tokenflow.modes.source import InvertedClip
 from tokenflow.pipeline import output as results
 from tokenflow.pipeline.checkpoint import Checkpoint, digest_of
 from tokenflow.pipeline.checks import frame_count_check
-from tokenflow.pipeline.editing import decode, sample_edit
+from tokenflow.pipeline.editing import edit_frames
+from tokenflow.pipeline.frames import EditedFrame
 from tokenflow.pipeline.inversion import (
     InversionOptions,
     complete_inversion,
     open_stored,
     working_size,
 )
+from tokenflow.pipeline.keyframes import keyframes_of
 from tokenflow.pipeline.metrics_setup import classifier_of, open_metrics, open_score, open_words_seen
 from tokenflow.pipeline.reconstruction import (
     LOSSLESS,
@@ -37,7 +39,6 @@ from tokenflow.pipeline.reconstruction import (
 )
 from tokenflow.pipeline.stages import NumberedStages, stage_1, stage_2, work
 from tokenflow.pipeline.validation import check_count, check_type
-from tokenflow.pipeline.wiring import build_guidance
 from tokenflow.profiling import Stopwatch
 from tokenflow.store.arrays import on_disk
 from tokenflow.store.inversions import StoredInversion
@@ -148,6 +149,7 @@ def run(
         check_count("preview_every", preview_every)
     watch = Stopwatch(choose_device(config.model.device) if model is None else model.device)
     with listening(on_event), results.open_output(config) as folder:
+        keyframes_of(config.edit)  # says now which images are missing
         clip = open_clip(config)
         results.check_encoding(config.output, clip, clip.size, folder)
         with watch.stage("load"):
@@ -164,7 +166,7 @@ def run(
             source, content = invert_stored(config, clip, model, stored, Stopwatch(model.device), on_event, cancel)
         metrics = open_metrics(config, source, None if content is None else stored.folder / LOSSLESS, score, words)
         checkpoint = Checkpoint(config.output.dir, folder, digest_of(config.edit, stored, model))
-        _edit(config, source, folder, checkpoint, metrics, watch, preview_every, on_event)
+        _edit(config, source, folder, checkpoint, metrics, watch, preview_every, on_event, cancel)
         reported = _report(config, source, stored, content, metrics) | watch.figures()
         reported = results.write_reports(folder, config, reported)
         checkpoint.clear()
@@ -280,7 +282,7 @@ def invert_stored(
         clip,
         model,
         options,
-        check_frame_count=frame_count_check(config),
+        check_frame_count=frame_count_check(config, clip),
         watch=watch,
         on_event=on_event,
         cancel=cancel,
@@ -301,44 +303,27 @@ def _edit(
     watch: Stopwatch,
     preview_every: int | None,
     on_event: Listener | None,
+    cancel: Cancel | None,
 ) -> None:
     """Sample, decode, write and measure; the scratch files in the folder are closed when this returns."""
     with watch.stage("edit"):
-        latents = _sample(config, source, folder, checkpoint, preview_every, on_event)
+        edited = edit_frames(
+            source,
+            config.edit,
+            keyframes_of(config.edit),
+            scratch=on_disk(folder),
+            folder=folder,
+            checkpoint=checkpoint,
+            preview_every=preview_every,
+            on_event=on_event,
+            cancel=cancel,
+        )
     with watch.stage("decode"):
-        _write_frames(config, source, latents, folder, metrics, on_event)
-
-
-def _sample(
-    config: Config,
-    source: InvertedClip,
-    folder: Path,
-    checkpoint: Checkpoint,
-    preview_every: int | None,
-    on_event: Listener | None,
-) -> Latents:
-    edit = config.edit
-    guidance = build_guidance(source.model, edit.prompt, edit.negative_prompt, edit.guidance_scale, source.size)
-    scratch = on_disk(folder)
-    return sample_edit(
-        source,
-        guidance,
-        edit,
-        scratch=scratch,
-        folder=folder,
-        checkpoint=checkpoint,
-        preview_every=preview_every,
-        on_event=on_event,
-    )
+        _write_frames(config, source, edited, folder, metrics)
 
 
 def _write_frames(
-    config: Config,
-    source: InvertedClip,
-    latents: Latents,
-    folder: Path,
-    metrics: EditMetrics | None,
-    on_event: Listener | None,
+    config: Config, source: InvertedClip, edited: Iterator[EditedFrame], folder: Path, metrics: EditMetrics | None
 ) -> None:
     """Decode, write and measure the edit, frame by frame."""
     frames, inversion = source.frames, source.inversion
@@ -346,10 +331,10 @@ def _write_frames(
     with results.ResultWriter(
         folder, config.output, source.video, frames, inversion.times, inversion.end, source.resize, labels
     ) as writer:
-        for index, image in enumerate(decode(source, latents, config.edit.batch_size, on_event)):
-            writer.write(image)
+        for index, frame in enumerate(edited):
+            writer.write(frame)
             if metrics is not None:
-                metrics.add(frames[index], image)
+                metrics.add(frames[index], frame.decoded)
 
 
 def _report(

@@ -17,6 +17,7 @@ from PIL.PngImagePlugin import PngInfo
 from tokenflow.config import Config, Output
 from tokenflow.diffusion.latents import Frames
 from tokenflow.errors import EncodingError, OutputError, TokenflowWarning
+from tokenflow.pipeline.frames import EditedFrame
 from tokenflow.report import contact_sheet, sheet_frames, side_by_side, write_page
 from tokenflow.store.files import output_errors, write_atomically, write_json, write_text
 from tokenflow.store.results import FILES, REMEDY, REPORT, delete_results, file_digests, replace_atomically
@@ -113,9 +114,9 @@ def _is_signed(path: Path) -> bool:
 
 
 def _sources(config: Config) -> list[Path]:
-    """What must stay: the files of clip and mask, and the folders that hold nothing but their images."""
+    """What must stay: the files of clip, mask and edited frames, and the folders that hold nothing but their images."""
     sources = []
-    for path in filter(None, (config.clip.path, config.metrics.mask)):
+    for path in config.inputs:
         files = clip_files(path)
         sources += files if path.is_file() else [*files, *{file.parent for file in files}]
     return sources
@@ -277,15 +278,15 @@ class ResultWriter:
             with output_errors(self._folder, REMEDY):
                 contact_sheet(rows).save(self._folder / CONTACT_SHEET)
 
-    def write(self, image: np.ndarray) -> None:
-        """The next edited frame, H W 3 uint8 at the working size."""
-        restored = self._restore(image)
-        self._edited.write(restored)
+    def write(self, frame: EditedFrame) -> None:
+        """The next edited frame."""
+        image = frame.decoded
+        self._edited.write(frame.image)
         if self._comparison is not None:
             self._comparison.write(side_by_side(self._frames[self._count], image))
         if self._output.pngs:
             with output_errors(self._folder, REMEDY):
-                Image.fromarray(restored).save(self._folder / PNGS / f"frame_{self._count:05d}.png")
+                Image.fromarray(frame.image).save(self._folder / PNGS / f"frame_{self._count:05d}.png")
         if self._count in self._shown:
             self._sheet.append(image)
         self._count += 1

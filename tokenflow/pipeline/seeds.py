@@ -9,7 +9,8 @@ from tokenflow.diffusion.latents import LazyLatents
 from tokenflow.events import Cancel, Listener, listening, notice
 from tokenflow.models.model import Model
 from tokenflow.modes.source import InvertedClip
-from tokenflow.pipeline.editing import decode, sample_edit
+from tokenflow.pipeline.editing import sample_edit
+from tokenflow.pipeline.frames import decode
 from tokenflow.pipeline.job import check_edit, invert_stored, open_clip, open_inversion_of, open_model
 from tokenflow.pipeline.output import SEEDS, sheet_path, write_sheet
 from tokenflow.pipeline.wiring import build_guidance

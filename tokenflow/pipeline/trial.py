@@ -10,7 +10,8 @@ from tokenflow.config import Config
 from tokenflow.events import Cancel, Listener, listening
 from tokenflow.models.model import Model
 from tokenflow.pipeline.checks import check_interval
-from tokenflow.pipeline.editing import decode, sample_edit
+from tokenflow.pipeline.editing import sample_edit
+from tokenflow.pipeline.frames import decode
 from tokenflow.pipeline.inversion import complete_inversion
 from tokenflow.pipeline.job import check_edit, inversion_options, open_clip, open_model
 from tokenflow.pipeline.output import TRIAL, sheet_path, write_sheet

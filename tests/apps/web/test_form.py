@@ -41,7 +41,7 @@ def test_every_path_and_name_of_the_configuration_is_known_to_the_rules_of_a_sha
     named = {
         setting.key for setting in all_settings(Config) if setting.key.endswith((".path", ".dir", ".base", ".mask"))
     }
-    named |= {setting.key for setting in all_settings(Config) if setting.values == "path"}
+    named |= {setting.key for setting in all_settings(Config) if "path" in setting.values}
     assert named | {"metrics.clip"} == {*CHOSEN_BY_THE_PAGE, *PATHS, "model.path"}
 
 
@@ -57,6 +57,15 @@ def test_settings_beside_a_preset_override_it(values: dict[str, str], clip: str,
     config = to_config(values, clip, space)
     assert (config.inversion.steps, config.edit.steps) == (8, 3)
     assert to_values(config, space) == values
+
+
+def test_edited_frames_are_told_by_number(values: dict[str, str], clip: str, space: Space) -> None:
+    values |= {"edit.mode": "keyframes", "edit.keyframes.frames": "{0: a.png, 3: b.png}"}
+    config = to_config(values, clip, space)
+    assert config.edit.keyframes.frames == {0: Path("a.png"), 3: Path("b.png")}
+    again = to_config(to_values(config, space), clip, space)
+    assert again == config
+    assert from_yaml(config.to_yaml(), space)[0] == config
 
 
 def test_the_command_makes_the_same_edit(values: dict[str, str], clip: str, space: Space) -> None:

@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import gradio as gr
 import pytest
@@ -14,11 +14,13 @@ from fastapi.testclient import TestClient
 from tests.apps.conftest import status
 from tokenflow.apps.web import mount
 from tokenflow.apps.web.availability import check_port
-from tokenflow.apps.web.fields import SETTINGS, element, marked
+from tokenflow.apps.web.fields import CHOICES, SETTINGS, element, marked
 from tokenflow.apps.web.page import build
 from tokenflow.apps.web.quirks import shown_file
 from tokenflow.apps.web.site import Site
 from tokenflow.apps.web.space import Space
+from tokenflow.config import Config
+from tokenflow.config.suggestions import annotation
 from tokenflow.errors import EngineError
 
 FIRST_ANSWER = """
@@ -56,6 +58,11 @@ def test_every_setting_has_a_field_with_its_description(site: Site) -> None:
     described = fields[element("edit.pnp.features_until")]
     assert described.info.startswith("number from 0 to 1. Fraction of the steps")
     assert described.placeholder == SETTINGS["edit.pnp.features_until"].default
+
+
+def test_every_choice_that_is_in_sight_has_words() -> None:
+    for key, choices in CHOICES.items():
+        assert [value for _, value in choices] == list(get_args(annotation(Config, key)))
 
 
 def test_a_mistake_replaces_the_description_of_its_field_until_it_is_mended(site: Site) -> None:

@@ -74,6 +74,12 @@ def test_a_comparison_is_a_result_per_variant_from_one_inversion(site: Site, val
     assert not np.array_equal(first, second)
 
 
+def test_frames_edited_elsewhere_are_nothing_to_try(site: Site, values: dict[str, str], clip: str) -> None:
+    config = site.config(values | {"edit.mode": "keyframes", "edit.keyframes.frames": "frames"}, clip)
+    with pytest.raises(ConfigError, match=r"edit\.mode: keyframes carries the frames"):
+        trial_job(config, site.shelf)
+
+
 def test_each_line_of_prompts_is_a_variant(values: dict[str, str]) -> None:
     forms = by_prompts(values, " a tiger \n\na cow\n")
     assert [form["edit.prompt"] for form in forms] == ["a tiger", "a cow"]

@@ -20,6 +20,10 @@ PART = ("clip.start", "clip.frames", "clip.every", "clip.size")
 """Settings that choose a part of the clip."""
 
 
+MODES_WITH_PATHS = ("keyframes",)
+"""Modes that read files, which a shared page does not name."""
+
+
 @dataclass(frozen=True)
 class EditTab:
     """The components that others refer to.
@@ -71,7 +75,7 @@ def build(site: Site) -> EditTab:
         with gr.Column(scale=4, min_width=300):
             gr.HTML("<h2>3 · What it should show</h2>")
             fields["edit.prompt"] = sentence("edit.prompt")
-            fields["edit.mode"] = choice("edit.mode")
+            fields["edit.mode"] = choice("edit.mode", () if site.space.is_local else MODES_WITH_PATHS)
             with gr.Row():
                 fields["preset"] = choice("preset")
                 fields["edit.seed"] = field("edit.seed", min_width=120)

@@ -1,6 +1,6 @@
 """A field for each setting, made from the schema: its name, range, default and description."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Literal, get_args, get_origin
 
 import gradio as gr
@@ -30,6 +30,7 @@ CHOICES = {
         ("Layout, shapes and poses (pnp)", "pnp"),
         ("Rough layout and colours (sdedit)", "sdedit"),
         ("Outlines (controlnet)", "controlnet"),
+        ("Motion: frames edited elsewhere (keyframes)", "keyframes"),
     ),
     "preset": (("Standard: 25 steps", "standard"), ("Fast: 8 steps", "fast")),
 }
@@ -55,10 +56,11 @@ def sentence(key: str) -> Any:
     return gr.Textbox(label=LABELS[key], info=hint(key), lines=2, max_lines=4, elem_id=element(key))
 
 
-def choice(key: str) -> Any:
-    """A field with all its choices in sight."""
+def choice(key: str, left_out: Collection[str] = ()) -> Any:
+    """A field with its choices in sight, without those that are left out."""
     default = SETTINGS[key].default
-    return gr.Radio(CHOICES[key], value=default, label=LABELS[key], info=hint(key) or None, elem_id=element(key))
+    choices = [(words, value) for words, value in CHOICES[key] if value not in left_out]
+    return gr.Radio(choices, value=default, label=LABELS[key], info=hint(key) or None, elem_id=element(key))
 
 
 def field(key: str, **options: Any) -> Any:

@@ -14,13 +14,13 @@ from tokenflow.apps.web.space import Space
 from tokenflow.config import PRESETS, Config, resolve
 from tokenflow.config.reference import all_settings
 from tokenflow.config.settings import escape_references
-from tokenflow.config.suggestions import annotation
+from tokenflow.config.suggestions import annotation, is_section
 from tokenflow.errors import ConfigError
 
 CHOSEN_BY_THE_PAGE = ("clip.path", "output.dir", "trajectories.dir")
 """Settings without a field: the clip is uploaded or an example, and the folders are those of the space."""
 
-PATHS = ("metrics.mask", "metrics.clip", "model.base", "edit.controlnet.path")
+PATHS = ("metrics.mask", "metrics.clip", "model.base", "edit.controlnet.path", "edit.keyframes.frames")
 """Settings that read from places the page does not choose."""
 
 SHARED = ("preset", "clip.", "edit.", "model.path")
@@ -179,7 +179,7 @@ def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested settings by dotted key."""
     flat: dict[str, Any] = {}
     for name, value in settings.items():
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping) and is_section(annotation(Config, f"{prefix}{name}")):
             flat |= _flat(value, f"{prefix}{name}.")
         else:
             flat[f"{prefix}{name}"] = value

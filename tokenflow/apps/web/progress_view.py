@@ -19,6 +19,7 @@ STAGES = {
     "compare": "Checking the inversion",
     "flow": "Following the motion",
     "match": "Matching features",
+    "carry": "Carrying the edited frames",
     "edit": "Editing",
     "decode": "Decoding and measuring",
 }

@@ -23,6 +23,7 @@ TITLES = {
     "edit.pnp": "Edit: Plug-and-Play",
     "edit.sdedit": "Edit: SDEdit",
     "edit.controlnet": "Edit: ControlNet",
+    "edit.keyframes": "Edit: frames edited elsewhere",
     "output": "Result",
     "metrics": "Figures",
 }

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from tokenflow.apps.web.jobs import Job
 from tokenflow.apps.web.shelf import Shelf
 from tokenflow.config import Config
+from tokenflow.errors import ConfigError
 from tokenflow.events import Cancel, Event, Listener, Progress
 
 if TYPE_CHECKING:
@@ -18,7 +19,14 @@ TRIED = 3
 
 
 def trial_job(config: Config, shelf: Shelf) -> Job:
-    """A trial of a few frames of the clip; its outcome is a `Trial`."""
+    """A trial of a few frames of the clip; its outcome is a `Trial`.
+
+    Raises:
+        ConfigError: the edit is made of given frames, of which there is nothing to try.
+    """
+    if config.edit.mode == "keyframes":
+        text = "edit.mode: keyframes carries the frames that were given; expected another mode, or the whole clip"
+        raise ConfigError(text, [text])
 
     def work(on_event: Listener, cancel: Cancel) -> "Trial":
         from tokenflow.pipeline import trial
