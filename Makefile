@@ -66,6 +66,10 @@ quality: $(INSTALLED)  ## how good edits are, against perfect edits; writes docs
 quality-quick: $(INSTALLED)  ## the same on two edits, printed only
 	$(BIN)/python -m benchmarks.quality --quick
 
+.PHONY: verdict
+verdict: $(INSTALLED)  ## how often the verdict on an edit is right, on labelled edits; writes a section of docs/metrics.md
+	$(BIN)/python -m benchmarks.verdict
+
 sweep: $(INSTALLED)  ## what each setting of the modes does, on tuning clips; defaults are chosen from its tables
 	$(BIN)/python -m benchmarks.sweep
 

@@ -7,20 +7,12 @@ little.
 
 from collections.abc import Iterator
 
-import cv2
 import numpy as np
 
-WIDTH = 128
-"""Of the images for which the lengths below are given, in pixels; they grow with wider ones."""
+from tokenflow.metrics.outlines import TOLERANCE, WIDTH, dilated, find_edges
 
-BLUR = 1.0
-"""Standard deviation of the Gaussian before edges are found."""
-
-WEAK, STRONG = 30, 80
-"""Canny's thresholds (Canny, 1986), of grey levels from 0 to 255."""
-
-TOLERANCE = 2
-"""By how much an edge may be displaced."""
+THRESHOLDS = 30, 80
+"""Canny's, of grey levels from 0 to 255; lengths below are for images of `WIDTH` pixels."""
 
 MARGIN = 3
 """Around the object, within which edges count."""
@@ -48,10 +40,10 @@ def edge_agreement(edited: np.ndarray, perfect: np.ndarray, masks: np.ndarray) -
     tolerance = round(TOLERANCE * scale)
     scores, crops = [], []
     for frame, reference, mask in zip(edited, perfect, masks, strict=True):
-        near_object = _dilated(mask > 0.5, round(MARGIN * scale))
-        found, wanted = _edges(frame, scale) & near_object, _edges(reference, scale) & near_object
-        hit = wanted & _dilated(found, tolerance)
-        precision = _share(found & _dilated(wanted, tolerance), found)
+        near_object = dilated(mask > 0.5, round(MARGIN * scale))
+        found, wanted = (find_edges(each, THRESHOLDS, scale) & near_object for each in (frame, reference))
+        hit = wanted & dilated(found, tolerance)
+        precision = _share(found & dilated(wanted, tolerance), found)
         recall = _share(hit, wanted)
         scores.append(2 * precision * recall / (precision + recall) if precision + recall else 0.0)
         crops.append(min(_crop_shares(hit, wanted, scale), default=recall))
@@ -67,18 +59,6 @@ def _crop_shares(hit: np.ndarray, wanted: np.ndarray, scale: float) -> Iterator[
             place = np.s_[top : top + side, left : left + side]
             if wanted[place].sum() >= MIN_EDGE * scale:
                 yield _share(hit[place], wanted[place])
-
-
-def _edges(image: np.ndarray, scale: float) -> np.ndarray:
-    """H W bool of an image H W 3 uint8."""
-    grey = cv2.GaussianBlur(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), (0, 0), BLUR * scale)
-    return cv2.Canny(grey, WEAK, STRONG) > 0
-
-
-def _dilated(mask: np.ndarray, radius: int) -> np.ndarray:
-    """H W, True up to `radius` pixels from where a mask H W is."""
-    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
-    return cv2.dilate(mask.astype(np.uint8), disc) > 0
 
 
 def _share(part: np.ndarray, whole: np.ndarray) -> float:

@@ -42,11 +42,11 @@ LEGEND = """PSNR in dB to the perfect edit: whole, inside of what the edit is me
 PSNR to the source outside. Agrees: fraction of frames in which the classifier sees every word that the edit changes.
 Edges: how well the edges of the object agree with the perfect edit's, 1 at best; worst crop: the share of the perfect
 edit's edges that is there in the part of the object where fewest are. The classifier takes a cat without a head for a
-cat; the worst crop does not. Detail: gradient energy relative to the perfect edit's. Warp error: × 10⁻³, along exact flow, on pixels that are visible
-in both frames of both the source and the perfect edit. To floor: warp error relative to that of the perfect edit
-through the autoencoder. Away: the warp error at least 8 pixels from the outlines of the object and of the perfect
-edit's, where a slightly different outline does not count. s: seconds of sampling for twelve frames. More in
-[metrics.md](metrics.md).
+cat; the worst crop does not. Detail: gradient energy relative to the perfect edit's. Warp error: × 10⁻³, along exact
+flow, on pixels that are visible in both frames of both the source and the perfect edit. To floor: warp error relative
+to that of the perfect edit through the autoencoder. Away: the warp error at least 8 pixels from the outlines of the
+object and of the perfect edit's, where a slightly different outline does not count. s: seconds of sampling for twelve
+frames. More in [metrics.md](metrics.md).
 
 Averaged: the per-frame edit, every frame averaged with all others along the perfect edit's own motion: how close frames
 come to the perfect edit by agreeing alone, with the mistakes that all of them share. Floor: the perfect edit through

@@ -28,7 +28,7 @@ SHARED: dict[str, tuple[Any, ...]] = {
 }
 SWEPT: dict[str, dict[str, tuple[Any, ...]]] = {
     "pnp": {"pnp.features_until": (0.4, 0.6, 0.8, 1.0), "pnp.attention_until": (0.2, 0.5, 0.8, 1.0), **SHARED},
-    "sdedit": {"sdedit.strength": (0.6, 0.7, 0.76, 0.8), "sdedit.noise": ("inversion", "shared"), **SHARED},
+    "sdedit": {"sdedit.strength": (0.5, 0.6, 0.68, 0.76, 0.8), "sdedit.noise": ("inversion", "shared"), **SHARED},
     "controlnet": {
         "controlnet.scale": (0.5, 0.75, 1.0),
         "controlnet.end": (0.6, 0.8, 1.0),

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
         EditResult,
         Keyframes,
         PreprocessResult,
-        Trial,
         edit,
         generate,
         invert,
@@ -32,9 +31,8 @@ if TYPE_CHECKING:
         preprocess,
         run,
         seed_sheet,
-        trial,
-        trial_sheet,
     )
+    from tokenflow.pipeline.trial import Trial, trial, trial_sheet
     from tokenflow.video import Video
 
 __all__ = [

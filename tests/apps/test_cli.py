@@ -229,7 +229,16 @@ def test_both_stages_print_their_results_and_draw_bars_unless_quiet(
     assert re.search(r"decode: 100%.* 2/2 .*frame", shown.err)
     results = dict(re.findall(r"^(\w[\w ]*?)  +(.*)$", shown.out, re.MULTILINE))
     files = ["edited", "comparison", "contact sheet", "report"]
-    assert list(results) == ["autoencoder", "reconstruction", "warp error", "detail", "change", "time", *files]
+    assert list(results) == [
+        "verdict",
+        "autoencoder",
+        "reconstruction",
+        "warp error",
+        "detail",
+        "change",
+        "time",
+        *files,
+    ]
     assert re.fullmatch(r"[\d.]+ \(reconstruction [\d.]+, source [\d.e-]+\) × 10⁻³", results["warp error"])
     assert re.fullmatch(r"\d+ s", results["time"])
     assert len(list(read_frames(results["edited"]))) == len(list(read_frames(results["comparison"]))) == 2

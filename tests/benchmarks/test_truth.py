@@ -100,8 +100,8 @@ def test_the_benchmark_has_twelve_clips_every_kind_of_edit_and_no_tuning_clip() 
     assert len({case.name for case in BENCHMARK}) == len(BENCHMARK)
 
 
-def test_settings_are_tuned_on_six_clips_and_every_kind_of_edit() -> None:
-    assert len({case.truth.clip for case in TUNING}) == 6
+def test_settings_are_tuned_on_eight_clips_and_every_kind_of_edit() -> None:
+    assert len({case.truth.clip for case in TUNING}) == 8
     assert {case.kind for case in TUNING} == set(KINDS)
 
 

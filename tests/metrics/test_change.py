@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from tests.correspondence.test_flow import texture
 from tokenflow.metrics import Change, gradient_energy, mean_change
+from tokenflow.metrics.change import largest_change
 
 SOURCE = np.array([[[10, 20, 30], [100, 100, 100]]], np.uint8)
 EDIT = np.array([[[13, 14, 30], [110, 100, 95]]], np.uint8)
@@ -21,11 +22,22 @@ def over_time(*masks: np.ndarray | None) -> dict[str, list[float | None]]:
 
 
 def test_change_is_split_into_inside_and_outside_of_a_mask() -> None:
-    assert over_time(np.array([[1.0, 0.0]])) == {"whole": [(LEFT + RIGHT) / 2], "inside": [LEFT], "outside": [RIGHT]}
+    found = over_time(np.array([[1.0, 0.0]]))
+    assert (found["whole"], found["inside"], found["outside"]) == ([(LEFT + RIGHT) / 2], [LEFT], [RIGHT])
 
 
 def test_without_a_mask_only_the_whole_image_is_measured() -> None:
-    assert over_time(None) == {"whole": [(LEFT + RIGHT) / 2]}
+    assert set(over_time(None)) == {"whole", "most"}
+    assert over_time(None)["whole"] == [(LEFT + RIGHT) / 2]
+
+
+def test_the_most_changed_part_does_not_depend_on_how_much_of_the_image_it_covers() -> None:
+    source = np.full((64, 128, 3), 100, np.uint8)
+    small, large = source.copy(), source.copy()
+    small[20:44, 50:74], large[:, 40:100] = 160, 160
+    assert largest_change(source, small) == pytest.approx(60, abs=4)
+    assert largest_change(source, large) == pytest.approx(60, abs=0.1)
+    assert largest_change(source, source) == 0
 
 
 def test_a_soft_mask_weights_both_sides() -> None:

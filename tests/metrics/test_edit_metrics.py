@@ -48,13 +48,13 @@ def test_figures_are_means_over_time() -> None:
     for name in set(series) - {"detail"}:
         for what, values in series[name].items():
             assert figures[name][what] == pytest.approx(np.mean([float(value or 0) for value in values]), rel=1e-3)
-    assert set(figures["change"]) == {"whole", "inside", "outside"}
+    assert set(figures["change"]) == {"whole", "most", "inside", "outside"}
     counts = {name: len(next(iter(each.values()))) for name, each in series.items()}
-    assert counts == {"warp_error_e3": 4, "flicker": 3, "detail": 5, "change": 5}
+    assert counts == {"warp_error_e3": 4, "flicker": 3, "detail": 5, "change": 5, "outlines": 5}
 
 
 def test_a_single_frame_has_the_metrics_without_neighbours() -> None:
-    assert set(measured(frames=1).figures()) == {"detail", "change"}
+    assert set(measured(frames=1).figures()) == {"detail", "change", "outlines"}
 
 
 def test_memory_does_not_grow_with_the_clip() -> None:

@@ -6,7 +6,10 @@ import numpy as np
 import pytest
 
 from tokenflow.config import Config
+from tokenflow.diffusion.batches import as_images, as_tensor, batches
 from tokenflow.metrics import EditMetrics
+from tokenflow.models.loading import load_model
+from tokenflow.models.model import Model
 from tokenflow.pipeline.disk_space import dimensions, disk_space, format_bytes
 from tokenflow.pipeline.output import ResultWriter, write_reports
 from tokenflow.video import Video, resize
@@ -18,7 +21,12 @@ EDITS = {
     "car_drive": "car_drive.perfect_bus",
     "wolf": "wolf",
 }
-"""Clips, and clips that are as hard to encode as their edits."""
+"""Clips, and clips that stand for their edits; those of drawn clips once the model's autoencoder has decoded them."""
+
+
+@pytest.fixture(scope="module")
+def model() -> Model:
+    return load_model(DATA / "models" / "mini-sd", device="cpu")
 
 
 def configured(clip: str, tmp_path: Path, **output: object) -> Config:
@@ -32,13 +40,19 @@ def configured(clip: str, tmp_path: Path, **output: object) -> Config:
     )
 
 
-def write_result(config: Config, edit: str, folder: Path) -> int:
+def decoded(frames: np.ndarray, model: Model) -> np.ndarray:
+    groups = [as_tensor(frames[group]) for group in batches(range(len(frames)), 8)]
+    return np.concatenate([as_images(model.decode(model.encode(group))) for group in groups])
+
+
+def write_result(config: Config, edit: str, folder: Path, model: Model) -> int:
     """Bytes of a result folder in which another clip stands for the edit."""
     video = Video.read(config.clip.path)
     read = list(video)
     _, width, height = dimensions(config)
     frames = np.stack([resize(each.image, width, height) for each in read])
-    edited = [resize(each.image, width, height) for each in Video.read(DATA / "clips" / f"{edit}.mp4")]
+    stand_ins = np.stack([resize(each.image, width, height) for each in Video.read(DATA / "clips" / f"{edit}.mp4")])
+    edited = stand_ins if edit == "wolf" else decoded(stand_ins, model)
     metrics = EditMetrics(iter(frames))
     times, end = [each.source_time for each in read], read[-1].source_time + read[-1].duration
     labels = config.clip.prompt, config.edit.prompt
@@ -63,14 +77,16 @@ def write_result(config: Config, edit: str, folder: Path) -> int:
 
 
 @pytest.mark.parametrize("clip", EDITS)
-def test_a_result_takes_what_was_estimated_within_a_fifth(clip: str, tmp_path: Path) -> None:
+def test_a_result_takes_what_was_estimated_within_a_fifth(clip: str, tmp_path: Path, model: Model) -> None:
     config = configured(clip, tmp_path)
-    assert disk_space(config).result == pytest.approx(write_result(config, EDITS[clip], tmp_path / "result"), rel=0.2)
+    assert disk_space(config).result == pytest.approx(
+        write_result(config, EDITS[clip], tmp_path / "result", model), rel=0.2
+    )
 
 
-def test_what_is_switched_off_takes_no_space(tmp_path: Path) -> None:
+def test_what_is_switched_off_takes_no_space(tmp_path: Path, model: Model) -> None:
     off = configured("dog_walk", tmp_path, comparison=False, contact_sheet=False, page=False)
-    taken = write_result(off, EDITS["dog_walk"], tmp_path / "result")
+    taken = write_result(off, EDITS["dog_walk"], tmp_path / "result", model)
     assert taken < disk_space(off).result < 4 * taken < disk_space(configured("dog_walk", tmp_path)).result
 
 

@@ -334,13 +334,13 @@ def keyframes(
 ) -> None:
     """Write frames of a clip to edit in any image editor or with any image model, for edit.mode=keyframes."""
     import tokenflow
-    from tokenflow.pipeline.job import open_clip
+    from tokenflow.pipeline.clip import open_clip
     from tokenflow.pipeline.keyframes import write_keyframes
 
     if re.fullmatch(r"\d+(,\d+)*", frames) is None:
         raise typer.BadParameter(f"expected frame numbers, such as 0,12,23, got {frames!r}", param_hint="--frames")
     is_config = source.suffix.lower() in (".yaml", ".yml")
-    clip = open_clip(tokenflow.load_config(source)) if is_config else tokenflow.Video.read(source)
+    clip = open_clip(tokenflow.load_config(source).clip) if is_config else tokenflow.Video.read(source)
     paths = write_keyframes(clip, [int(number) for number in frames.split(",")], output)
     print_lines(*map(str, paths), f"Edit them, then: edit.mode=keyframes edit.keyframes.frames={output}")
 

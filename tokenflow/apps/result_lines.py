@@ -3,8 +3,6 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from tokenflow.report.provenance import reused_inversion
-
 if TYPE_CHECKING:
     from tokenflow.pipeline import EditResult, PreprocessResult
 
@@ -28,10 +26,17 @@ def preprocess_lines(result: "PreprocessResult") -> list[str]:
 
 
 def edit_lines(result: "EditResult") -> list[str]:
-    """What was found and how long it took, then the files."""
+    """The verdict, what was found and how long it took, then the files."""
+    from tokenflow.metrics import Verdict  # imports torch, for which --help should not wait
+    from tokenflow.report import reused_inversion
+
     report = result.report
     metrics = report["metrics"]
-    lines = _reconstruction(metrics["reconstruction"]) if "reconstruction" in metrics else {}
+    lines: dict[str, str] = {}
+    if "verdict" in report:
+        lines["verdict"] = str(Verdict(**report["verdict"]))
+    if "reconstruction" in metrics:
+        lines |= _reconstruction(metrics["reconstruction"])
     for key, name, unit in FIGURES:
         if key in metrics:
             lines[name] = f"{_beside_others(metrics[key])} {unit}"

@@ -9,6 +9,7 @@ from tokenflow.metrics.detail import gradient_energy
 from tokenflow.metrics.edit_metrics import EditMetrics
 from tokenflow.metrics.fidelity import psnr, ssim
 from tokenflow.metrics.steadiness import Steadiness, flicker, warp_error
+from tokenflow.metrics.verdict import Verdict, judge
 from tokenflow.metrics.words_seen import WordsSeen, find_classifier
 
 __all__ = [
@@ -16,10 +17,12 @@ __all__ = [
     "ClipScore",
     "EditMetrics",
     "Steadiness",
+    "Verdict",
     "WordsSeen",
     "find_classifier",
     "flicker",
     "gradient_energy",
+    "judge",
     "mean_change",
     "psnr",
     "ssim",

@@ -7,6 +7,7 @@ import numpy as np
 from tokenflow.metrics.change import Change
 from tokenflow.metrics.clip_score import ClipScore
 from tokenflow.metrics.detail import gradient_energy
+from tokenflow.metrics.outlines import Outlines
 from tokenflow.metrics.steadiness import Steadiness
 from tokenflow.metrics.words_seen import WordsSeen
 
@@ -38,6 +39,7 @@ class EditMetrics:
         self._words_seen = words_seen
         self._steadiness = Steadiness()
         self._change = Change()
+        self._outlines = Outlines()
         self._energy: dict[str, list[float]] = {}
 
     def add(self, source: np.ndarray, edit: np.ndarray) -> None:
@@ -49,6 +51,7 @@ class EditMetrics:
         mask = None if self._masks is None else next(self._masks)
         self._steadiness.add(source, images)
         self._change.add(source, edit, mask)
+        self._outlines.add(source, {name: image for name, image in images.items() if name != "source"})
         for name, image in images.items():
             self._energy.setdefault(name, []).append(gradient_energy(image / 255))
         if self._clip_score is not None:
@@ -61,14 +64,16 @@ class EditMetrics:
 
         `warp_error_e3` and `flicker` of source, reconstruction and edit (steadiness.py); `detail` of reconstruction
         and edit relative to the source's (detail.py), None for a source of a single colour; `change` of the whole
-        image, inside and outside of the mask (change.py); `words` of source and edit (words_seen.py); `clip_text` and
-        `clip_consistency` of source and edit (clip_score.py).
+        image, of its most changed part, and inside and outside of the mask (change.py); `outlines` of reconstruction
+        and edit (outlines.py); `words` of source and edit (words_seen.py); `clip_text` and `clip_consistency` of
+        source and edit (clip_score.py).
         """
         judged = [each.over_time for each in (self._words_seen, self._clip_score) if each is not None]
         series: dict[str, Mapping[str, Sequence[float | None]]] = {
             **self._steadiness.over_time,
             **self._detail(),
             **self._change.over_time,
+            **self._outlines.over_time,
             **{metric: by_name for each in judged for metric, by_name in each.items()},
         }
         return {

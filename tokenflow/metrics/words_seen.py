@@ -37,6 +37,8 @@ class WordsSeen:
         self._wanted = words_in(prompt, self._network.kinds)
         before = words_in(source_prompt, self._network.kinds)
         self._kept = {kind for kind, word in self._wanted.items() if before.get(kind) == word}
+        self.keeps_object = "object" in self._kept
+        """Whether the edit is meant to leave the object what it is."""
         self.over_time: dict[str, dict[str, list[float]]] = {}
         """`words`, of `source` and `edit`: per frame 1.0 if the classifier sees all words there, else 0.0. Empty if the
         prompt changes no word that the classifier knows."""
@@ -63,7 +65,7 @@ class WordsSeen:
 
 
 def words_in(prompt: str, kinds: Kinds) -> dict[str, str]:
-    """The word of each kind that a prompt says, its longest first: `a police car` is no car. Articles are left out."""
+    """The longest word of each kind that a prompt says, articles left out: a police car is not a car as well."""
     found = {}
     for kind, words in kinds.items():
         for word in sorted(words, key=len, reverse=True):

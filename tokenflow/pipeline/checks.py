@@ -38,6 +38,19 @@ def check_masks(mask: Path | None, part: Clip, frame_count: int) -> None:
         )
 
 
+def check_sampled(edit: Edit, what: str) -> None:
+    """Check that an edit samples every frame, as trials and sheets of seeds need.
+
+    Raises:
+        ConfigError: it carries given frames instead.
+    """
+    if edit.mode == "keyframes":
+        raise ConfigError(
+            f"edit.mode keyframes has no {what}: it carries the given frames through the whole clip, mostly without "
+            "sampling; run the edit itself"
+        )
+
+
 def frame_count_check(config: Config, clip: Video) -> Callable[[int], None]:
     """A check of interval, masks and edited frames for one configuration and its clip."""
 

@@ -27,7 +27,7 @@ from tokenflow.pipeline.preview import Previewed
 from tokenflow.pipeline.validation import check_count, check_type, validated
 from tokenflow.pipeline.wiring import build_guidance, build_mode, build_propagation
 from tokenflow.propagation import EditDenoiser
-from tokenflow.video import Video, restore
+from tokenflow.video import Video, crop_like, restore
 
 DEFAULTS = Edit(prompt="")
 
@@ -62,9 +62,17 @@ class Edited:
 
     @cached_property
     def video(self) -> Video:
-        """The frames with the source's times and sound."""
-        inversion = self.source.inversion
-        return Video(self.frames, times=inversion.times, end=inversion.end, sound=self.source.video.sound)
+        """The frames with the source's times, sound and transparency."""
+        inversion, source = self.source.inversion, self.source.video
+        alpha = None if source.alpha is None else np.stack([crop_like(each, self.frames[0]) for each in source.alpha])
+        return Video(
+            self.frames,
+            times=inversion.times,
+            end=inversion.end,
+            sound=source.sound,
+            alpha=alpha,
+            background=source.background,
+        )
 
 
 def _takes_inverted_clip(function: Callable[Arguments, Edited]) -> Callable[Arguments, Edited]:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from tokenflow.config import Config, Edit, load_config
 from tokenflow.config import Model as ModelSettings
 from tokenflow.errors import ConfigError
 from tokenflow.events import Cancel, Listener, listening
-from tokenflow.metrics import EditMetrics
+from tokenflow.metrics import EditMetrics, judge
 from tokenflow.models.loading import load_model, stored_fingerprint
 from tokenflow.models.model import Model
 from tokenflow.models.placement import choose_device
@@ -21,6 +21,7 @@ from tokenflow.modes.source import InvertedClip
 from tokenflow.pipeline import output as results
 from tokenflow.pipeline.checkpoint import Checkpoint, digest_of
 from tokenflow.pipeline.checks import frame_count_check
+from tokenflow.pipeline.clip import open_clip
 from tokenflow.pipeline.editing import edit_frames
 from tokenflow.pipeline.frames import EditedFrame
 from tokenflow.pipeline.inversion import (
@@ -83,7 +84,7 @@ class EditResult:
     @property
     def frames(self) -> np.ndarray:
         """The edited frames, f H W 3 uint8, decoded from the video at each access."""
-        return np.stack([frame.image for frame in read_frames(self.video)])
+        return np.stack([frame.image for frame in read_frames(self.video, background="black")])
 
 
 def preprocess(
@@ -110,7 +111,7 @@ def preprocess(
     """
     check_type("preprocess", config, Config, "load_config(path) reads one from a file")
     with listening(on_event):
-        clip = open_clip(config)
+        clip = open_clip(config.clip)
         model = model or open_model(config.model, on_event)
         stored = open_inversion_of(config, clip, model)
         on_event = _numbered(config, stored, [], on_event)
@@ -150,7 +151,7 @@ def run(
     watch = Stopwatch(choose_device(config.model.device) if model is None else model.device)
     with listening(on_event), results.open_output(config) as folder:
         keyframes_of(config.edit)  # says now which images are missing
-        clip = open_clip(config)
+        clip = open_clip(config.clip)
         results.check_encoding(config.output, clip, clip.size, folder)
         with watch.stage("load"):
             model = model or open_model(config.model, on_event)
@@ -168,6 +169,10 @@ def run(
         checkpoint = Checkpoint(config.output.dir, folder, digest_of(config.edit, stored, model))
         _edit(config, source, folder, checkpoint, metrics, watch, preview_every, on_event, cancel)
         reported = _report(config, source, stored, content, metrics) | watch.figures()
+        if metrics is not None:
+            keeps_object = words is not None and words.keeps_object
+            found = judge(reported["metrics"], config.edit.mode, keeps_object=keeps_object)
+            reported["verdict"] = asdict(found)
         reported = results.write_reports(folder, config, reported)
         checkpoint.clear()
     return _result(config, reported)
@@ -214,7 +219,7 @@ def find_inversion(config: Config) -> StoredInversion:
         revision=model.revision,
         tiling=model.tiling,
     )
-    return open_stored(open_clip(config), fingerprint, inversion_options(config), config.trajectories.dir)
+    return open_stored(open_clip(config.clip), fingerprint, inversion_options(config), config.trajectories.dir)
 
 
 def inversion_options(config: Config) -> InversionOptions:
@@ -229,12 +234,6 @@ def inversion_options(config: Config) -> InversionOptions:
         inversion.batch_size,
         inversion.reuse,
     )
-
-
-def open_clip(config: Config) -> Video:
-    """The part of a clip that a configuration edits."""
-    clip = config.clip
-    return Video.read(clip.path, start=clip.start, frames=clip.frames, every=clip.every)
 
 
 def check_edit(edit: Edit, model: Model) -> None:

@@ -187,7 +187,10 @@ def _as_image(given: Any, index: int) -> np.ndarray:
         return next(read_frames(given)).image
     if isinstance(given, Image.Image):
         return np.asarray(given.convert("RGB"))
-    image = np.asarray(given.detach().cpu().float() if isinstance(given, torch.Tensor) else given)
+    if isinstance(given, torch.Tensor):
+        given = given.detach().cpu()
+        given = given.float() if given.is_floating_point() else given
+    image = np.asarray(given)
     if image.ndim != 3 or image.shape[-1] != 3:
         raise ConfigError(f"edited frame {index}: expected an image of shape (height, width, 3), got {image.shape}")
     if image.dtype == np.uint8:

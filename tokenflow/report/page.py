@@ -74,6 +74,18 @@ METRICS = (
         "Mean difference from the source. Outside of the mask it should be small; inside, it is the edit.",
     ),
     Metric(
+        "outlines",
+        "Outlines",
+        "share kept",
+        "Share of the source's strong outlines that are still there. Lower where shapes change, meant to or not.",
+    ),
+    Metric(
+        "words",
+        "Prompt seen",
+        "share of frames",
+        "Frames in which the classifier sees every word of the prompt that it knows.",
+    ),
+    Metric(
         "clip_text",
         "CLIP text score",
         "cosine",
