@@ -11,7 +11,7 @@ from tokenflow.errors import ClipError
 from tokenflow.store.files import sha256, write_atomically
 
 if TYPE_CHECKING:
-    from tokenflow.video.reader import ClipInfo
+    from tokenflow.video import ClipInfo
 
 THUMBNAIL = 240
 """Pixels of the longer side of a thumbnail."""

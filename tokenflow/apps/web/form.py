@@ -20,7 +20,15 @@ from tokenflow.errors import ConfigError
 CHOSEN_BY_THE_PAGE = ("clip.path", "output.dir", "trajectories.dir")
 """Settings without a field: the clip is uploaded or an example, and the folders are those of the space."""
 
-PATHS = ("metrics.mask", "metrics.clip", "model.base", "edit.controlnet.path", "edit.keyframes.frames")
+PATHS = (
+    "clip.sound",
+    "model.base",
+    "edit.controlnet.path",
+    "edit.keyframes.frames",
+    "metrics.clip",
+    "metrics.classifier",
+    "metrics.mask",
+)
 """Settings that read from places the page does not choose."""
 
 SHARED = ("preset", "clip.", "edit.", "model.path")
