@@ -6,7 +6,7 @@ INSTALLED := .venv/.installed
 CONFIG ?= configs/dog_to_tiger.yaml
 COMMIT ?= HEAD
 
-.PHONY: demo install-demo test test-web lint type docs install bench bench-compare bench-length bench-full-size gpu levers quality quality-quick sweep mini-sd mini-sd-eval clean
+.PHONY: demo install-demo test test-web lint type docs install bench bench-compare bench-length bench-full-size gpu levers quality quality-quick keyframes sweep mini-sd mini-sd-eval clean
 
 install: $(INSTALLED)  ## all that the targets below need: linters, tests, Ray and the web page, too
 
@@ -69,6 +69,9 @@ quality-quick: $(INSTALLED)  ## the same on two edits, printed only
 .PHONY: verdict
 verdict: $(INSTALLED)  ## how often the verdict on an edit is right, on labelled edits; writes a section of docs/metrics.md
 	$(BIN)/python -m benchmarks.verdict
+
+keyframes: $(INSTALLED)  ## frames of the perfect edit carried through clips, beside carrying pixel differences along flow
+	$(BIN)/python -m benchmarks.keyframes
 
 sweep: $(INSTALLED)  ## what each setting of the modes does, on tuning clips; defaults are chosen from its tables
 	$(BIN)/python -m benchmarks.sweep

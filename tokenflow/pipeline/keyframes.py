@@ -145,7 +145,7 @@ def given_images(keyframes: Keyframes, clip_size: tuple[int, int], frame_count: 
         frame_count: how many frames the clip has.
 
     Raises:
-        ConfigError: there is none, a number is no frame of the clip, or an image has another aspect ratio.
+        ConfigError: there is none, the clip has no frame of that number, or an image has another aspect ratio.
         ClipError, ClipNotFoundError: an image cannot be read.
     """
     if not keyframes.images:
@@ -314,7 +314,7 @@ def write_keyframes(clip: Video, indices: Sequence[int], folder: Path) -> list[P
         The images, in order.
 
     Raises:
-        ConfigError: an index is no frame of the clip.
+        ConfigError: the clip has no such frame.
         OutputError: one of the images exists, or nothing can be written there.
     """
     wanted = sorted(set(indices))

@@ -34,7 +34,7 @@ JOINED = 0.1
 """Of the longer side: gap between changed parts up to which they are one object's."""
 
 LARGEST_PART = 0.6
-"""Share of the frame above which a changed region is no part of it any more."""
+"""Share of the frame above which a change counts as one of the whole frame."""
 
 SAME_EDGES = 0.75
 """Share of a changed region that has the source's edges, above which the edit tints it."""
