@@ -352,6 +352,30 @@ def _read_size(text: str) -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
+@app.command(epilog=examples("tokenflow ui", "tokenflow ui --port 8000"))
+def ui(
+    port: Annotated[int, typer.Option(help="Of the page.", min=1, max=65535)] = 7860,
+    address: Annotated[
+        str,
+        typer.Option(
+            help="Network interface to listen at; any but this machine's own needs a password: that in "
+            "TOKENFLOW_UI_PASSWORD, in a file, or typed at a prompt."
+        ),
+    ] = "127.0.0.1",
+    password_file: Annotated[Path | None, typer.Option(help="File whose first line is the password.")] = None,
+) -> None:
+    """Serve the web page, on which clips are edited in a browser, until Ctrl-C."""
+    from tokenflow.apps.web.access import find_password
+    from tokenflow.apps.web.availability import check_installed, check_port
+
+    password = find_password(address, password_file)
+    check_installed()
+    check_port(address, port)
+    from tokenflow.apps.web.serving import serve
+
+    serve(address, port, password, on_start=lambda url: print_lines(f"open {url} in a browser; Ctrl-C ends it"))
+
+
 @app.command(
     "config",
     epilog=examples(

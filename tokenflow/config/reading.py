@@ -87,7 +87,7 @@ def resolve(
     except ValidationError as error:
         errors += [explain(each, Config, origins) for each in error.errors() if key_of(each) not in mistakes]
     if errors:
-        raise ConfigError(f"{name}: {'; '.join(errors)}")
+        raise ConfigError(f"{name}: {'; '.join(errors)}", errors)
     return config
 
 

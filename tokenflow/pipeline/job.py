@@ -39,7 +39,7 @@ from tokenflow.pipeline.reconstruction import (
     notice_poor_reconstruction,
 )
 from tokenflow.pipeline.stages import NumberedStages, stage_1, stage_2, work
-from tokenflow.pipeline.validation import check_type
+from tokenflow.pipeline.validation import check_count, check_type
 from tokenflow.profiling import Stopwatch
 from tokenflow.store.arrays import on_disk
 from tokenflow.store.inversions import StoredInversion
@@ -121,7 +121,12 @@ def preprocess(
 
 
 def run(
-    config: Config, *, model: Model | None = None, on_event: Listener | None = None, cancel: Cancel | None = None
+    config: Config,
+    *,
+    model: Model | None = None,
+    preview_every: int | None = None,
+    on_event: Listener | None = None,
+    cancel: Cancel | None = None,
 ) -> EditResult:
     """Edit a clip from a configuration to a result folder; inverts it first if that is missing.
 
@@ -130,6 +135,7 @@ def run(
     Args:
         config: of the clip and its edit.
         model: the model that `config.model` names, if it is loaded already.
+        preview_every: send a `Preview` every so many steps; None for none.
         on_event: called with each event (see `tokenflow.events`).
         cancel: asked before every network call, and while another call makes the same inversion; returning True
             raises `Cancelled`.
@@ -140,6 +146,8 @@ def run(
         Everything that `preprocess` raises.
     """
     check_type("run", config, Config, "load_config(path) reads one from a file")
+    if preview_every is not None:
+        check_count("preview_every", preview_every)
     watch = Stopwatch(choose_device(config.model.device) if model is None else model.device)
     with listening(on_event), results.open_output(config) as folder:
         keyframes_of(config.edit)  # says now which images are missing
@@ -159,7 +167,7 @@ def run(
             source, content = invert_stored(config, clip, model, stored, Stopwatch(model.device), on_event, cancel)
         metrics = open_metrics(config, source, None if content is None else stored.folder / LOSSLESS, score, words)
         checkpoint = Checkpoint(config.output.dir, folder, digest_of(config.edit, stored, model))
-        _edit(config, source, folder, checkpoint, metrics, watch, on_event, cancel)
+        _edit(config, source, folder, checkpoint, metrics, watch, preview_every, on_event, cancel)
         reported = _report(config, source, stored, content, metrics) | watch.figures()
         if metrics is not None:
             keeps_object = words is not None and words.keeps_object
@@ -292,6 +300,7 @@ def _edit(
     checkpoint: Checkpoint,
     metrics: EditMetrics | None,
     watch: Stopwatch,
+    preview_every: int | None,
     on_event: Listener | None,
     cancel: Cancel | None,
 ) -> None:
@@ -304,6 +313,7 @@ def _edit(
             scratch=on_disk(folder),
             folder=folder,
             checkpoint=checkpoint,
+            preview_every=preview_every,
             on_event=on_event,
             cancel=cancel,
         )

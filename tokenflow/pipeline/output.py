@@ -21,7 +21,7 @@ from tokenflow.events import notice
 from tokenflow.pipeline.frames import EditedFrame
 from tokenflow.report import contact_sheet, sheet_frames, side_by_side, write_page
 from tokenflow.store.files import output_errors, write_atomically, write_json, write_text
-from tokenflow.store.results import FILES, REMEDY, REPORT, file_digests, replace_atomically
+from tokenflow.store.results import FILES, REMEDY, REPORT, delete_results, file_digests, replace_atomically
 from tokenflow.video import (
     ANIMATIONS,
     ResizeMode,
@@ -76,6 +76,17 @@ def open_output(config: Config) -> AbstractContextManager[Path]:
     names = [edited_name(output), comparison_name(output), CONTACT_SHEET, CONFIG, REPORT, PAGE]
     images = [f"{PNGS}/frame_[0-9]*.png"] if output.pngs else []
     return replace_atomically(output.dir, [*names, *images], _sources(config), _NAMES)
+
+
+def delete_result(folder: Path) -> None:
+    """Delete what an edit wrote to its output folder, and the folder if nothing else is in it.
+
+    Files that were changed since, and those of the user's, stay.
+
+    Raises:
+        OutputError: a file cannot be deleted, or a run is writing to the folder.
+    """
+    delete_results(folder, _NAMES)
 
 
 def sheet_path(config: Config, name: str) -> Path:
