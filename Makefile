@@ -6,9 +6,9 @@ INSTALLED := .venv/.installed
 CONFIG ?= configs/dog_to_tiger.yaml
 COMMIT ?= HEAD
 
-.PHONY: demo install-demo test lint type docs install bench bench-compare bench-length bench-full-size gpu levers quality quality-quick sweep mini-sd mini-sd-eval clean
+.PHONY: demo install-demo test test-web lint type docs install bench bench-compare bench-length bench-full-size gpu levers quality quality-quick keyframes sweep mini-sd mini-sd-eval clean
 
-install: $(INSTALLED)  ## all that the targets below need: linters, tests and Ray, too
+install: $(INSTALLED)  ## all that the targets below need: linters, tests, Ray and the web page, too
 
 install-demo: $(DEMO_INSTALLED)  ## tokenflow and what it needs to run
 
@@ -18,7 +18,7 @@ $(DEMO_INSTALLED): pyproject.toml constraints.txt
 	touch $@
 
 $(INSTALLED): $(DEMO_INSTALLED)
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dev,ray]"
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dev,ray,ui]"
 	touch $@
 
 demo: $(DEMO_INSTALLED)  ## a clip in, an edited clip out, on the model that ships
@@ -27,6 +27,9 @@ demo: $(DEMO_INSTALLED)  ## a clip in, an edited clip out, on the model that shi
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist worksteal
+
+test-web: $(INSTALLED)  ## the web page in a real browser, the Chromium that is installed
+	$(BIN)/python -m pytest -m browser tests/apps/web
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
@@ -66,6 +69,9 @@ quality-quick: $(INSTALLED)  ## the same on two edits, printed only
 .PHONY: verdict
 verdict: $(INSTALLED)  ## how often the verdict on an edit is right, on labelled edits; writes a section of docs/metrics.md
 	$(BIN)/python -m benchmarks.verdict
+
+keyframes: $(INSTALLED)  ## frames of the perfect edit carried through clips, beside carrying pixel differences along flow
+	$(BIN)/python -m benchmarks.keyframes
 
 sweep: $(INSTALLED)  ## what each setting of the modes does, on tuning clips; defaults are chosen from its tables
 	$(BIN)/python -m benchmarks.sweep

@@ -27,7 +27,8 @@ from tokenflow.apps.cli import main
 from tokenflow.pipeline import job
 from tokenflow.store import inversions as trajectories
 from tokenflow.store.files import LOCK, locked
-from tokenflow.video import VideoWriter, audio, read_frames
+from tokenflow.video import VideoWriter, read_frames
+from tokenflow.video.sound import muxer
 
 
 @pytest.fixture(scope="module")
@@ -498,7 +499,7 @@ def test_sound_that_cannot_be_written_is_refused_before_the_work(
     place: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """MP4 takes no PCM without names of its channels, and says so at its end: here nobody has asked it."""
-    monkeypatch.setattr(audio, "_can_copy", lambda *_: True)
+    monkeypatch.setattr(muxer, "can_copy", lambda *_, **__: True)
     monkeypatch.setattr(job, "open_model", pytest.fail)
     make(place / "clip.mkv", moving_square(3), sound="pcm_s16le", layout="stereo")
     capfd.readouterr()

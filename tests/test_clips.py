@@ -18,12 +18,14 @@ from torch import Tensor
 
 import tokenflow
 from tests.tiny import tiny_model
+from tests.video.flash import beeps, make_flashes
 from tests.video.making import CODECS, HEIGHT, WIDTH, flat, make, number, numbered, sound_of, write_pngs
 from tokenflow.config import Config
 from tokenflow.diffusion.conditioning import Conditioning
 from tokenflow.diffusion.levels import Level
+from tokenflow.errors import OutputError, TokenflowError, TokenflowWarning
 from tokenflow.pipeline import EditResult
-from tokenflow.video import VideoWriter, probe, read_frames
+from tokenflow.video import Video, VideoWriter, probe, read_frames
 
 COUNT = 6
 WOLF = Path(__file__).parent.parent / "data" / "clips" / "wolf.mp4"
@@ -350,3 +352,80 @@ def test_memory_does_not_grow_with_pictures(kind: str, tmp_path: Path) -> None:
     resident = [process.memory_info().rss for _ in read_frames(clip)]
     assert len(resident) == 120
     assert resident[-1] - resident[40] < 20 * picture.nbytes
+
+
+@pytest.mark.parametrize("container", ["gif", "webp", "apng"])
+def test_the_edit_may_be_an_animation(container: str, tmp_path: Path) -> None:
+    clip = make(tmp_path / "clip.mp4", pictures(), sound="aac")
+    with pytest.warns(TokenflowWarning, match=f"output.container is {container}, which holds no sound") as caught:
+        result = edit(clip, f"output.container={container}")
+    assert len(caught) == 1
+    assert result.video.name == f"edited.{container}"
+    assert numbers(result.video) == list(range(COUNT))
+    assert times(result.video) == [Fraction(index, 25) for index in range(COUNT)]
+    assert result.comparison is not None
+    assert result.comparison.name == "comparison.mp4"
+    assert len(result.frames) == COUNT
+
+
+def test_an_animation_has_no_other_codec(tmp_path: Path) -> None:
+    clip = make(tmp_path / "clip.mp4", pictures())
+    with pytest.raises(OutputError, match=r"output\.container is gif, which has a codec of its own"):
+        edit(clip, "output.container=gif", "output.codec=h264")
+
+
+def test_a_gif_of_a_fast_clip_is_refused_before_the_work(tmp_path: Path) -> None:
+    clip = make(tmp_path / "clip.mp4", pictures(), rate=60)
+    with pytest.raises(OutputError, match=r"50 frames per second at most; set clip\.rate to 50"):
+        edit(clip, "output.container=gif")
+    assert not (tmp_path / "trajectories").exists()
+    assert numbers(edit(clip, "output.container=gif", "clip.rate=50").video)[:5] == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("resize", ["fit", "fill"])
+@pytest.mark.parametrize(("container", "codec"), [("webm", "null"), ("apng", "null"), ("mkv", "ffv1")])
+def test_transparency_is_kept_where_the_format_holds_it(
+    container: str, codec: str, resize: str, tmp_path: Path
+) -> None:
+    alpha = np.full((HEIGHT, WIDTH), 255, np.uint8)
+    alpha[:, 16:32] = 0
+    clip = make(
+        tmp_path / "clip.apng", [np.dstack([each, alpha]) for each in pictures()], codec="apng", pixel_format="rgba"
+    )
+    settings = [f"output.container={container}", f"output.codec={codec}", f"clip.resize={resize}"]
+    result = edit(clip, "clip.background=white", *settings, "clip.size=[48,32]")
+    written = Video.read(result.video, background="white")
+    kept = alpha[(HEIGHT - written.size[1]) // 2 :, (WIDTH - written.size[0]) // 2 :]
+    assert written.alpha is not None
+    for each in written.alpha:
+        assert np.abs(each.astype(int) - kept[: written.size[1], : written.size[0]]).mean() < 4
+
+
+def test_a_clip_may_be_resampled(tmp_path: Path) -> None:
+    clip = make(tmp_path / "clip.mp4", pictures(), sound="aac")
+    result = edit(clip, "clip.rate=12.5")
+    assert numbers(result.video) == [0, 2, 4]
+    assert times(result.video) == [Fraction(2 * index, 25) for index in range(3)]
+    assert probe(result.video).has_audio
+    assert numbers(edit(clip).video) == list(range(COUNT))  # which is another inversion
+
+
+def test_images_may_have_a_rate_and_sound(tmp_path: Path) -> None:
+    folder = in_a_folder(tmp_path)
+    sound = make_flashes(tmp_path / "sound.mkv", (0.3,), 1)
+    result = edit(folder, "clip.rate=10", f"clip.sound={sound}", "clip.start=0.1")
+    assert times(result.video) == [Fraction(index, 10) for index in range(COUNT - 1)]
+    assert beeps(result.video) == pytest.approx([0.2], abs=0.006)
+
+
+def test_sound_may_be_left_out(tmp_path: Path) -> None:
+    clip = make(tmp_path / "clip.mp4", pictures(), sound="aac")
+    assert not probe(edit(clip, "output.sound=none").video).has_audio
+
+
+@pytest.mark.parametrize(("name", "message"), [("no.wav", "there is no clip at"), ("clip.mp4", "has no sound")])
+def test_a_file_without_sound_is_told_before_the_work(name: str, message: str, tmp_path: Path) -> None:
+    clip = make(tmp_path / "clip.mp4", pictures())
+    with pytest.raises(TokenflowError, match=message):
+        edit(clip, f"clip.sound={tmp_path / name}")
+    assert not (tmp_path / "trajectories").exists()

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from tokenflow.pipeline import (
         Edited,
         EditResult,
+        Keyframes,
         PreprocessResult,
         edit,
         generate,
@@ -41,6 +42,7 @@ __all__ = [
     "EditResult",
     "Edited",
     "InvertedClip",
+    "Keyframes",
     "Notice",
     "PnP",
     "PreprocessResult",

@@ -4,6 +4,7 @@ Each error is also the builtin that fits, so callers may catch `ValueError` or `
 this module. A message says in one line what was expected, what was found, and what to do.
 """
 
+from collections.abc import Iterable
 from pathlib import Path
 
 
@@ -12,7 +13,16 @@ class TokenflowError(Exception):
 
 
 class ConfigError(TokenflowError, ValueError):
-    """A setting is unknown, of the wrong type or out of range."""
+    """A setting is unknown, of the wrong type or out of range.
+
+    Attributes:
+        mistakes: those of single settings, each beginning with the setting's key; empty if the error is about no one
+            setting. The message has them all.
+    """
+
+    def __init__(self, message: str, mistakes: Iterable[str] = ()) -> None:
+        super().__init__(message)
+        self.mistakes = tuple(mistakes)
 
 
 class ClipError(TokenflowError, ValueError):

@@ -24,7 +24,7 @@ def test_every_setting_is_listed_with_values_default_and_description(capsys: pyt
     [
         ("edit.sdedit", ["edit.sdedit.strength", "edit.sdedit.noise"]),
         ("Canny", ["edit.controlnet.path"]),
-        ("prores", ["output.codec", "output.quality"]),
+        ("prores", ["clip.background", "output.codec", "output.quality"]),
     ],
 )
 def test_a_word_chooses_settings_by_name_values_and_description(

@@ -1,5 +1,6 @@
 """The overview page: a cell and a row per job, links to existing files, and text that cannot break the page."""
 
+import re
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote
@@ -183,3 +184,12 @@ def test_the_overview_works_in_a_browser(configure: Configure, tmp_path: Path) -
                 tab.evaluate("headers[2].querySelector('button').click()")
                 assert tab.evaluate("body.rows[0].cells[2].dataset.value") == first
         assert tab.errors == []
+
+
+def test_an_animation_is_shown_as_an_image(configure: Configure, tmp_path: Path) -> None:
+    configs = configure(1, 1, "output.container=webp", "output.sound=none")
+    tokenflow.edit_many(configs, run_dir=tmp_path / "run", progress=False)
+    text = (tmp_path / "run" / "index.html").read_text(encoding="utf-8")
+    assert re.search(r'<img src="[^"]+/edited\.webp"', text)
+    assert re.search(r'<video class="left-half" src="[^"]+/comparison\.mp4"', text)
+    assert not re.search(r'<video [^>]*src="[^"]+/edited\.webp"', text)

@@ -8,6 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.batch.conftest import Configure
+from tests.video.flash import make_flashes
+from tests.video.making import make, numbered
 from tokenflow.batch.jobs import Job, as_jobs, check, in_order
 from tokenflow.config import Config
 from tokenflow.config.settings import Clip, Inversion, Model, Trajectories
@@ -54,6 +56,8 @@ CHANGE = [
     "clip.start=0.1",
     "clip.frames=2",
     "clip.every=2",
+    "clip.rate=10",
+    "clip.background=white",
     "clip.size=24",
     "clip.resize=pad",
     "model.tiling=true",
@@ -77,10 +81,27 @@ def test_jobs_share_an_inversion_exactly_if_the_pipeline_stores_one_for_both(
 
 def test_no_setting_that_an_inversion_may_depend_on_goes_untested() -> None:
     tested = {override.partition("=")[0] for override in (*SHARE, *CHANGE)}
-    elsewhere = {"clip.path", "model.path", "model.base", "model.revision"}  # of other files
+    elsewhere = {"clip.path", "clip.sound", "model.path", "model.base", "model.revision"}  # of other files
     sections = {"clip": Clip, "model": Model, "inversion": Inversion, "trajectories": Trajectories}
     settings = {f"{name}.{key}" for name, section in sections.items() for key in section.model_fields}
     assert settings <= tested | elsewhere
+
+
+def test_jobs_share_an_inversion_whatever_their_sound(tmp_path: Path, configure: Configure) -> None:
+    sound = make_flashes(tmp_path / "sound.mkv", (0.5,), 1)
+    one, other = (configure(1, 1, *each)[0] for each in ([], [f"clip.sound={sound}"]))
+    assert find_inversion(one).folder == find_inversion(other).folder
+    assert Job(one).inversion == Job(other).inversion
+    assert Job(one).identity != Job(other).identity
+
+
+def test_a_file_without_sound_is_a_mistake_of_its_job(tmp_path: Path, configure: Configure) -> None:
+    silent = make(tmp_path / "silent.mp4", [numbered(0)])
+    jobs = [Job(each) for name in ("no.wav", silent) for each in configure(1, 1, f"clip.sound={tmp_path / name}")]
+    with pytest.raises(BatchError, match=r"there is no clip at .*no\.wav"):
+        check(jobs[:1])
+    with pytest.raises(BatchError, match=r"silent\.mp4 has no sound"):
+        check(jobs[1:])
 
 
 def test_the_identity_changes_with_settings_and_with_the_clip(tmp_path: Path) -> None:

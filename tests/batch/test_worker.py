@@ -11,7 +11,7 @@ from tokenflow.batch import worker
 from tokenflow.batch.worker import Worker, limit_threads
 from tokenflow.errors import Cancelled, ConfigError, WaitingWarning
 from tokenflow.events import Event, Listener, Notice, Progress
-from tokenflow.video import container, read_frames
+from tokenflow.video import decoding, read_frames
 
 
 @pytest.fixture
@@ -106,8 +106,8 @@ def test_a_limit_of_threads_holds_for_torch_opencv_and_ffmpegs_decoders(
 ) -> None:
     (config,) = configure(1, 1)
     decoders = []
-    create = container._create_decoder
-    monkeypatch.setattr(container, "_create_decoder", lambda stream: decoders.append(create(stream)) or decoders[-1])
+    create = decoding._create_decoder
+    monkeypatch.setattr(decoding, "_create_decoder", lambda stream: decoders.append(create(stream)) or decoders[-1])
     for count in (3, 1):
         limit_threads(count)
         assert torch.get_num_threads() == cv2.getNumThreads() == count

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers import DiffusionPipeline
+from diffusers import DiffusionPipeline, StableDiffusionPipeline
 from huggingface_hub import utils as hub
 from huggingface_hub.errors import GatedRepoError
 from safetensors.torch import load_file, save_file
@@ -142,7 +142,7 @@ def test_a_path_where_nothing_is(name: str, tmp_path: Path, monkeypatch: pytest.
         load_model(name, device="cpu")
 
 
-@pytest.mark.parametrize("name", ["model.ckpt", "model.pt", "model.pth", "model.bin"])
+@pytest.mark.parametrize("name", ["model.ckpt", "model.pt", "model.pth", "model.bin", "Model.CKPT"])
 def test_a_pickle_is_refused_and_never_opened(name: str, tmp_path: Path) -> None:
     harm = tmp_path / "harm"
 
@@ -167,6 +167,34 @@ def test_a_file_that_is_no_checkpoint(content: bytes, saved: Path, tmp_path: Pat
     with pytest.raises(ModelError, match=r"cannot be loaded .*expected a Stable Diffusion checkpoint") as caught:
         load_model(str(tmp_path / "model.safetensors"), device="cpu", base=str(saved))
     assert "\n" not in str(caught.value)
+
+
+def test_the_suffix_of_a_file_may_be_in_upper_case(
+    saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def read(path: str, **_: object) -> None:
+        asked.append((Path(path).name, Path(path).read_bytes()))
+        raise ValueError("it was asked")
+
+    monkeypatch.setattr(StableDiffusionPipeline, "from_single_file", read)
+    (tmp_path / "Model V1.SafeTensors").write_bytes(b"weights")
+    with pytest.raises(ModelError, match=r"the model file '.*Model V1\.SafeTensors' cannot be loaded \(it was asked\)"):
+        load_model(str(tmp_path / "Model V1.SafeTensors"), device="cpu", base=str(saved))
+    assert asked == [("Model V1.safetensors", b"weights")]
+
+
+def test_where_links_are_forbidden_the_suffix_has_to_be_renamed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def forbidden(*_: object) -> None:
+        raise OSError("a required privilege is not held by the client")
+
+    monkeypatch.setattr(Path, "symlink_to", forbidden)
+    (tmp_path / "Model.SafeTensors").write_bytes(b"weights")
+    with pytest.raises(ModelError, match="needs the suffix in lower case; rename it"):
+        load_model(str(tmp_path / "Model.SafeTensors"), device="cpu")
 
 
 def hub_with(monkeypatch: pytest.MonkeyPatch, answer: Exception | Path) -> list[str]:

@@ -13,7 +13,7 @@ import tokenflow
 from tests.tiny import moving_square, save_tiny_setup
 from tests.video.making import make
 from tokenflow.store.inversions import StoredInversion
-from tokenflow.video import container, reader, video
+from tokenflow.video import clip_file, decoding, video
 
 FRAMES = 12
 
@@ -43,7 +43,7 @@ def counted(monkeypatch: pytest.MonkeyPatch, counts: Counter[str], owner: Any, n
 
 def counted_frames(monkeypatch: pytest.MonkeyPatch, clip: Path) -> list[object]:
     """A list to which every frame that is decoded of a clip is added."""
-    decode, decoded = container._decode, []
+    decode, decoded = decoding._decode, []
 
     def count(path: Path, start: Fraction) -> Iterator[object]:
         with closing(decode(path, start)) as frames:
@@ -52,7 +52,7 @@ def counted_frames(monkeypatch: pytest.MonkeyPatch, clip: Path) -> list[object]:
                     decoded.append(frame)
                 yield frame
 
-    monkeypatch.setattr(container, "_decode", count)
+    monkeypatch.setattr(decoding, "_decode", count)
     return decoded
 
 
@@ -68,10 +68,12 @@ def test_one_edit_reads_probes_and_hashes_the_clip_and_opens_its_inversion_no_mo
     counts: Counter[str] = Counter()
     counted(monkeypatch, counts, StoredInversion, "__init__")
     counted(monkeypatch, counts, tokenflow.Video, "digest")
-    probe, probed = reader.probe, []
-    for module in ("reader", "video", "writer"):
+    probe, probed = clip_file.probe, []
+    for module in ("clip_file", "video", "writer"):
         monkeypatch.setattr(
-            f"tokenflow.video.{module}.probe", lambda clip: probed.append(Path(clip)) or probe(clip), raising=False
+            f"tokenflow.video.{module}.probe",
+            lambda clip, **options: probed.append(Path(clip)) or probe(clip, **options),
+            raising=False,
         )
     decoded = counted_frames(monkeypatch, config.clip.path)
     tokenflow.run(config)

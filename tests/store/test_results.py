@@ -20,6 +20,7 @@ from tokenflow.store.results import (
     FILES,
     REPORT,
     UNFINISHED,
+    delete_results,
     file_digests,
     is_complete,
     replace_atomically,
@@ -307,3 +308,26 @@ def test_a_file_where_a_folder_is_needed_is_refused(tmp_path: Path) -> None:
     (tmp_path / "frames").touch()
     with pytest.raises(OutputError, match="frames was not written by tokenflow"):
         write(tmp_path, NEW_FILES)
+
+
+def test_deleted_results_leave_nothing(tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    write(folder, EARLIER_FILES)
+    delete_results(folder, NAMES)
+    assert not folder.exists()
+
+
+def test_what_is_the_users_or_was_changed_stays_when_results_are_deleted(tmp_path: Path) -> None:
+    write(tmp_path, EARLIER_FILES)
+    (tmp_path / "notes.txt").write_text("mine")
+    (tmp_path / "edited.mp4").write_text("cut by hand")
+    delete_results(tmp_path, NAMES)
+    assert content(tmp_path) == {"notes.txt": "mine", "edited.mp4": "cut by hand"}
+    assert not (tmp_path / REPORT).exists()
+
+
+def test_results_that_a_run_is_writing_are_not_deleted(tmp_path: Path) -> None:
+    write(tmp_path, EARLIER_FILES)
+    with locked(tmp_path, lambda: None), pytest.raises(OutputError, match="another run is writing"):
+        delete_results(tmp_path, NAMES)
+    assert content(tmp_path) == EARLIER_FILES

@@ -21,7 +21,7 @@ def test_every_setting_has_a_row_with_its_description() -> None:
 
 
 def test_values_and_defaults_are_those_of_the_setting() -> None:
-    assert rows()["edit.mode"][:2] == ["`pnp`, `sdedit`, `controlnet`", "`pnp`"]
+    assert rows()["edit.mode"][:2] == ["`pnp`, `sdedit`, `controlnet`, `keyframes`", "`pnp`"]
     assert rows()["edit.sdedit.strength"][:2] == ["number > 0, ≤ 1", "`0.76`"]
     assert rows()["inversion.iterations"][:2] == ["integer from 1 to 10", "`1`"]
     assert rows()["clip.path"][:2] == ["path", "required"]

@@ -1,6 +1,7 @@
 """Small clips encoded with PyAV whose frames show their own number."""
 
 import os
+import struct
 from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -127,6 +128,42 @@ def make(
                 packet.duration = round((end - times[-1]) * 90_000)
             output.mux(packet)
     return path
+
+
+def adobe_rgb() -> bytes:
+    """An ICC profile (version 2) with the primaries and the gamma of Adobe RGB (1998)."""
+
+    def fixed(*values: float) -> bytes:
+        return b"".join(struct.pack(">i", round(value * 2**16)) for value in values)
+
+    white = fixed(0.9642, 1, 0.8249)  # D50
+    curve = b"curv\0\0\0\0" + struct.pack(">IH2x", 1, 563)  # 2.2 in units of 1/256
+    tags = {
+        b"desc": b"desc\0\0\0\0" + struct.pack(">I", 6) + b"Adobe\0" + b"\0" * 82,
+        b"cprt": b"text\0\0\0\0none\0\0\0\0",
+        b"wtpt": b"XYZ \0\0\0\0" + white,
+        b"rXYZ": b"XYZ \0\0\0\0" + fixed(0.60974, 0.31111, 0.01947),
+        b"gXYZ": b"XYZ \0\0\0\0" + fixed(0.20528, 0.62567, 0.06087),
+        b"bXYZ": b"XYZ \0\0\0\0" + fixed(0.14919, 0.06322, 0.74457),
+        **dict.fromkeys((b"rTRC", b"gTRC", b"bTRC"), curve),
+    }
+    table, body, begin = b"", b"", 132 + 12 * len(tags)
+    for name, content in tags.items():
+        table += struct.pack(">4sII", name, begin + len(body), len(content))
+        body += content
+    header = struct.pack(
+        ">I4sI4s4s4s12x4s28x", begin + len(body), b"none", 2**25 + 2**20, b"mntr", b"RGB ", b"XYZ ", b"acsp"
+    )
+    return (header + white).ljust(128, b"\0") + struct.pack(">I", len(tags)) + table + body
+
+
+def tiff_of_12_bits(value: int, side: int = 8) -> bytes:
+    """A greyscale TIFF of one value, 0 to 4095, packed into 12 bits per pixel."""
+    row = int(format(value, "012b") * side, 2).to_bytes(side * 12 // 8, "big")
+    tags = {256: side, 257: side, 258: 12, 259: 1, 262: 1, 273: 8, 277: 1, 278: side, 279: len(row) * side}
+    entries = b"".join(struct.pack("<HHII", tag, 3, 1, content) for tag, content in tags.items())
+    directory = struct.pack("<H", len(tags)) + entries + bytes(4)
+    return b"II*\0" + struct.pack("<I", 8 + len(row) * side) + row * side + directory
 
 
 def write_pngs(folder: Path | str, images: Iterable[np.ndarray]) -> None:

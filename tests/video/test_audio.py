@@ -3,10 +3,12 @@ from fractions import Fraction
 import av
 import numpy as np
 import pytest
+from av.stream import Disposition
 
+from tests.video.flash import beeps, flashes, make_flashes
 from tests.video.making import make, numbered, sound_of, write_pngs
 from tokenflow.errors import ClipError, ClipNotFoundError, TokenflowWarning
-from tokenflow.video import VideoWriter, probe, read_frames
+from tokenflow.video import Video, VideoWriter, probe, read_frames
 
 COUNT = 100
 """Images, at 25 fps."""
@@ -182,12 +184,15 @@ def test_skipping_frames_keeps_all_audio(tmp_path):
     assert len(sound_of(edit(clip, tmp_path / "out.mp4", every=2))) == len(sound_of(clip))
 
 
-def test_only_the_first_of_several_tracks_is_copied_with_a_warning(tmp_path):
-    clips = [clip_with(tmp_path, sound, f"{sound}.mkv") for sound in ("flac", "aac")]
-    with av.open(str(tmp_path / "both.mkv"), "w") as output:
+def two_tracks(folder, default):
+    """A clip with FLAC and AAC; `default` is the index of the track with the flag, or None."""
+    clips = [clip_with(folder, sound, f"{sound}.mkv") for sound in ("flac", "aac")]
+    with av.open(str(folder / "both.mkv"), "w") as output:
         sources = [av.open(str(clip)) for clip in clips]
         streams = [sources[0].streams.video[0], *(source.streams.audio[0] for source in sources)]
         copies = [output.add_stream_from_template(stream) for stream in streams]
+        for index, copy in enumerate(copies[1:]):
+            copy.disposition = Disposition.default if index == default else Disposition(0)
         for source, stream, copy in zip((sources[0], *sources), streams, copies, strict=True):
             source.seek(0)
             for packet in source.demux(stream):
@@ -196,11 +201,18 @@ def test_only_the_first_of_several_tracks_is_copied_with_a_warning(tmp_path):
                     output.mux(packet)
         for source in sources:
             source.close()
-    with pytest.warns(TokenflowWarning, match=r"both\.mkv has 2 audio tracks; only the first is copied") as caught:
-        write_with_audio(tmp_path / "out.mkv", tmp_path / "both.mkv")
+    return folder / "both.mkv"
+
+
+@pytest.mark.parametrize(("default", "track", "expected"), [(None, 1, "flac"), (0, 1, "flac"), (1, 2, "aac")])
+def test_of_several_tracks_the_default_or_the_first_is_copied_with_a_warning(tmp_path, default, track, expected):
+    clip = two_tracks(tmp_path, default)
+    match = rf"both\.mkv has 2 audio tracks; only track {track} is used"
+    with pytest.warns(TokenflowWarning, match=match) as caught:
+        write_with_audio(tmp_path / "out.mkv", clip)
     assert len(caught) == 1
     with av.open(str(tmp_path / "out.mkv")) as container:
-        assert [stream.codec_context.name for stream in container.streams.audio] == ["flac"]
+        assert [stream.codec_context.name for stream in container.streams.audio] == [expected]
 
 
 def test_truncated_audio_gives_a_warning(tmp_path):
@@ -215,3 +227,75 @@ def write_with_audio(out, clip):
     with VideoWriter(out, width=64, height=32, rate=25, audio_from=clip) as writer:
         for index in range(COUNT):
             writer.write(numbered(index))
+
+
+@pytest.mark.filterwarnings("ignore:.*a packet is incomplete")  # FFmpeg cannot tell a join from a loss
+@pytest.mark.parametrize("out", ["out.mp4", "out.mkv"])
+@pytest.mark.parametrize("sound", ["ac3", "aac", "mp2"])
+def test_sound_whose_layout_changes_midway_is_encoded_in_one(tmp_path, sound, out):
+    layouts = ("stereo", "mono" if sound == "mp2" else "5.1")
+    parts = [make_flashes(tmp_path / f"{layout}.ts", (1,), 2, sound, layout) for layout in layouts]
+    (tmp_path / "clip.ts").write_bytes(b"".join(part.read_bytes() for part in parts))
+    Video.read(tmp_path / "clip.ts").write(tmp_path / out)
+    assert beeps(tmp_path / out) == pytest.approx(flashes(tmp_path / out), abs=0.003)
+    assert len(beeps(tmp_path / out)) == 2
+    with av.open(str(tmp_path / out)) as container:
+        assert {frame.layout.name for frame in container.decode(audio=0)} == {"stereo"}
+
+
+@pytest.mark.parametrize(
+    ("sound", "layout", "out", "expected"),
+    [
+        ("pcm_s16le", "stereo", "out.mp4", "aac"),
+        ("vorbis", "stereo", "out.mp4", "aac"),
+        ("ac3", "5.1", "out.mp4", "aac"),
+        ("alac", "stereo", "out.mp4", "aac"),
+        ("flac", "stereo", "out.mov", "aac"),
+        ("pcm_s16le", "stereo", "out.mov", "pcm_s16le"),
+        ("ac3", "5.1", "out.mkv", "ac3"),
+    ],
+)
+def test_sound_is_copied_only_into_containers_in_which_players_play_it(tmp_path, sound, layout, out, expected):
+    clip = make_flashes(tmp_path / "clip.mkv", (0.5,), 1, sound, layout)
+    Video.read(clip).write(tmp_path / out)
+    with av.open(str(tmp_path / out)) as container:
+        stream = container.streams.audio[0]
+        assert stream.codec_context.codec.canonical_name == expected
+        assert stream.layout.nb_channels == (6 if layout == "5.1" else 2)
+    assert beeps(tmp_path / out) == pytest.approx([0.5], abs=0.006)
+
+
+@pytest.mark.parametrize(("mode", "expected"), [("copy", "vorbis"), ("encode", "aac"), ("auto", "aac")])
+def test_whether_sound_is_copied_or_encoded_may_be_chosen(tmp_path, mode, expected):
+    clip = make_flashes(tmp_path / "clip.mkv", (0.5,), 1, "vorbis", "stereo")
+    with VideoWriter(tmp_path / "out.mp4", width=32, height=32, rate=25, audio_from=clip, audio_mode=mode) as writer:
+        for frame in read_frames(clip):
+            writer.write(frame.image)
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        assert container.streams.audio[0].codec_context.codec.canonical_name == expected
+
+
+@pytest.mark.parametrize(
+    ("sound", "name"),
+    [("pcm_s16le", "sound.wav"), ("aac", "sound.m4a"), ("libmp3lame", "sound.mp3"), ("flac", "s.flac")],
+)
+def test_sound_from_a_file_of_sound_begins_with_the_clip(tmp_path, sound, name):
+    clip = make_flashes(tmp_path / "clip.mkv", (0.5, 1.5), 2, sound)
+    with av.open(str(clip)) as source, av.open(str(tmp_path / name), "w") as output:
+        copy = output.add_stream_from_template(source.streams.audio[0])
+        for packet in source.demux(source.streams.audio[0]):
+            if packet.size:
+                packet.stream = copy
+                output.mux(packet)
+    write_pngs(tmp_path / "frames", [numbered(index) for index in range(40)])
+    for start, expected in ((0, [0.5, 1.5]), (1, [0.5])):
+        Video.read(tmp_path / "frames", sound=tmp_path / name, start=start).write(tmp_path / "out.mp4")
+        assert beeps(tmp_path / "out.mp4") == pytest.approx(expected, abs=0.006)
+
+
+@pytest.mark.parametrize("name", ["no.wav", "silent.mp4", "frames"])
+def test_a_file_without_sound_is_refused_as_sound(tmp_path, name):
+    make(tmp_path / "silent.mp4", [numbered(0)])
+    write_pngs(tmp_path / "frames", [numbered(0)])
+    with pytest.raises((ClipError, ClipNotFoundError), match=r"no\.wav|has no sound; expected a file of sound"):
+        Video.read(tmp_path / "silent.mp4", sound=tmp_path / name)

@@ -81,7 +81,8 @@ def test_an_unknown_matrix_counts_as_untagged(number):
     frame = av.VideoFrame.from_ndarray(blocks(), format="rgb24")
     frame = frame.reformat(format="yuv444p", dst_colorspace="ITU601", dst_color_range=LIMITED)
     frame.colorspace = number
-    assert_colours(Converter(frame, Fraction(1))(frame), within=3)
+    image, _ = Converter(frame, Fraction(1))(frame)
+    assert_colours(image, within=3)
 
 
 def coded_pq(light):

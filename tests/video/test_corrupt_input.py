@@ -12,9 +12,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from tests.video.heif import heif_of_tiles
 from tests.video.making import HEIGHT, WIDTH, make, number, numbered
 from tokenflow.errors import ClipError, OutputError, TokenflowWarning
-from tokenflow.video import VideoWriter, container, probe, read_frames
+from tokenflow.video import VideoWriter, decoding, probe, read_frames
 
 COUNT = 60
 
@@ -62,6 +63,16 @@ def test_a_playlist_cannot_access_the_network(tmp_path, content):
             read(tmp_path / "clip.m3u8")
         server.shutdown()
     assert callers == []
+
+
+@pytest.mark.parametrize("name", ["photo.heic", "photo.mp4"])
+def test_an_image_of_tiles_is_refused_instead_of_reading_one_of_them(tmp_path, name):
+    (tmp_path / name).write_bytes(heif_of_tiles([numbered(index, 64, 64) for index in range(1, 5)], columns=2))
+    with av.open(str(tmp_path / name)) as container:
+        assert len(container.streams.video) == 4
+    for function in (probe, read):
+        with pytest.raises(ClipError, match="is an image of 4 tiles, which cannot be read; save it as PNG or JPEG"):
+            function(tmp_path / name)
 
 
 def test_a_file_with_only_audio(tmp_path):
@@ -159,7 +170,7 @@ def test_a_clip_that_changes_size_keeps_the_first_size(tmp_path):
 def test_a_header_that_asks_for_too_much_memory(tmp_path, monkeypatch):
     clip = make(tmp_path / "clip.mp4", [numbered(0)] * 3)
     assert len(read(clip)) == 3
-    monkeypatch.setattr(container, "_MAX_PIXELS", HEIGHT * WIDTH // 2)
+    monkeypatch.setattr(decoding, "_MAX_PIXELS", HEIGHT * WIDTH // 2)
     with pytest.raises(ClipError, match="no frames that can be decoded"):
         read(clip)
 

@@ -3,12 +3,14 @@ from fractions import Fraction
 import numpy as np
 import pytest
 from PIL import Image, ImageOps
+from PIL.ImageCms import ImageCmsProfile, createProfile
 
-from tests.video.making import flat, make, number, numbered
-from tokenflow.errors import ClipError, ClipNotFoundError
+from tests.video.making import adobe_rgb, flat, make, number, numbered, tiff_of_12_bits
+from tokenflow.errors import ClipError, ClipNotFoundError, TokenflowWarning
 from tokenflow.video import probe, read_frames
 
 COUNT = 12
+SRGB = createProfile("sRGB")
 
 
 def images(count=COUNT):
@@ -127,16 +129,96 @@ def test_images_of_every_mode_become_rgb(tmp_path, mode, value, expected):
     assert np.abs(frame.image.astype(int) - (90 if expected is None else expected)).max() <= 1
 
 
-def test_transparent_gifs_are_composited_over_black(tmp_path):
-    shape = np.zeros((16, 16, 4), dtype=np.uint8)
-    shape[4:12, 4:12] = (250, 10, 10, 255)
-    Image.fromarray(shape).save(tmp_path / "a.gif")
-    (frame,) = read_frames(tmp_path / "a.gif")
-    assert frame.image[0, 0].tolist() == [0, 0, 0]
-    assert np.abs(frame.image[8, 8].astype(int) - (250, 10, 10)).max() <= 8
-
-
 def test_a_gif_from_an_encoder(tmp_path):
     assert numbers(
         make(tmp_path / "a.gif", [numbered(index) for index in range(COUNT)], codec="gif", pixel_format="rgb8")
     ) == list(range(COUNT))
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.tif", "a.webp"])
+def test_colours_are_converted_from_the_profile_of_an_image(tmp_path, name):
+    lossless = {"lossless": True} if name == "a.webp" else {"quality": 100} if name == "a.jpg" else {}
+    Image.fromarray(flat((60, 160, 60))).save(tmp_path / name, icc_profile=adobe_rgb(), **lossless)
+    (frame,) = read_frames(tmp_path / name)
+    assert np.abs(frame.image.astype(int) - (0, 161, 47)).max() <= 2
+
+
+def test_colours_of_a_palette_and_of_transparent_pixels_are_converted_too(tmp_path):
+    image = Image.fromarray(flat((60, 160, 60)))
+    image.quantize(2).save(tmp_path / "palette.png", icc_profile=adobe_rgb())
+    image.putalpha(255)
+    image.save(tmp_path / "alpha.png", icc_profile=adobe_rgb())
+    for name in ("palette.png", "alpha.png"):
+        (frame,) = read_frames(tmp_path / name)
+        assert np.abs(frame.image.astype(int) - (0, 161, 47)).max() <= 1, name
+
+
+@pytest.mark.parametrize(
+    ("mode", "profile"), [("RGB", b"no profile"), ("L", adobe_rgb()), ("RGB", ImageCmsProfile(SRGB).tobytes())]
+)
+def test_a_profile_that_does_not_fit_or_changes_nothing_leaves_the_colours(tmp_path, mode, profile):
+    image = Image.fromarray(numbered(0b1010_0110)).convert(mode)
+    image.save(tmp_path / "a.png", icc_profile=profile)
+    (frame,) = read_frames(tmp_path / "a.png")
+    assert np.abs(frame.image.astype(int) - numbered(0b1010_0110)).max() <= 1
+
+
+def test_the_default_image_of_an_animation_is_no_frame_of_it(tmp_path):
+    default, *rest = images(4)
+    default.save(tmp_path / "a.png", save_all=True, append_images=rest, default_image=True, duration=40)
+    assert numbers(tmp_path / "a.png") == [1, 2, 3]
+    assert probe(tmp_path / "a.png").duration == Fraction(120, 1000)
+
+
+def test_a_thumbnail_in_a_tiff_is_no_frame(tmp_path):
+    full, thumbnail = Image.fromarray(numbered(6)), Image.fromarray(numbered(5, 32, 16))
+    thumbnail.encoderinfo = {"tiffinfo": {254: 1}}
+    full.save(tmp_path / "a.tif", save_all=True, append_images=[thumbnail])
+    assert numbers(tmp_path / "a.tif") == [6]
+
+
+@pytest.mark.parametrize(("value", "expected"), [(0, 0), (0x800, 128), (0xFFF, 255)])
+def test_a_tiff_of_12_bits_keeps_its_brightness(tmp_path, value, expected):
+    (tmp_path / "a.tif").write_bytes(tiff_of_12_bits(value))
+    (frame,) = read_frames(tmp_path / "a.tif")
+    assert frame.image[0, 0].tolist() == [expected] * 3
+
+
+def test_a_tiff_of_16_bits_in_which_zero_is_white(tmp_path):
+    Image.fromarray(np.full((8, 8), 90 * 257, np.uint16)).save(tmp_path / "a.tif", tiffinfo={262: 0})
+    (frame,) = read_frames(tmp_path / "a.tif")
+    assert frame.image[0, 0].tolist() == [165] * 3
+
+
+def save_numbered(folder, numbers, name="frame_{:04d}.png"):
+    for each in numbers:
+        Image.fromarray(numbered(each)).save(folder / name.format(each))
+
+
+def test_a_gap_between_numbered_images_is_told(tmp_path):
+    save_numbered(tmp_path, [1, 2, 3, 7, 8])
+    with pytest.warns(TokenflowWarning, match=r"lacks 3 of its numbered images between frame_0003\.png and frame_0007"):
+        assert numbers(tmp_path) == [1, 2, 3, 7, 8]
+
+
+@pytest.mark.parametrize("names", [[10, 20, 30, 40], [5], [3, 4, 5]])
+def test_equal_steps_are_no_gap(tmp_path, names):
+    save_numbered(tmp_path, names)
+    (tmp_path / "frame.txt").touch()
+    assert numbers(tmp_path) == names
+
+
+def test_images_that_are_not_numbered_have_no_gaps(tmp_path):
+    for name in ("a1_2.png", "a1_9.png", "b7_3.png"):
+        Image.fromarray(numbered(1)).save(tmp_path / name)
+    assert numbers(tmp_path) == [1, 1, 1]
+
+
+@pytest.mark.parametrize(("rate", "exact"), [(12.5, Fraction(25, 2)), (23.976, Fraction(24_000, 1001))])
+def test_the_rate_of_a_folder_of_images(tmp_path, rate, exact):
+    save_numbered(tmp_path, range(6))
+    frames = list(read_frames(tmp_path, rate=rate, start=2 / rate, frames=3))
+    assert [number(frame.image) for frame in frames] == [2, 3, 4]
+    assert [frame.source_time for frame in frames] == [index / exact for index in (2, 3, 4)]
+    assert probe(tmp_path, rate=rate).rate == exact
+    assert probe(tmp_path, rate=rate).duration == 6 / exact

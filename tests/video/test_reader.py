@@ -5,10 +5,10 @@ from itertools import chain
 import av
 import numpy as np
 import pytest
-from PIL import Image
+from av.stream import Disposition
 
 from tests.video.making import CODECS, HEIGHT, WIDTH, flat, make, number, numbered
-from tokenflow.errors import ClipError, ClipNotFoundError
+from tokenflow.errors import ClipError, ClipNotFoundError, TokenflowWarning
 from tokenflow.video import probe, read_frames
 from tokenflow.video.decoder import DecodedFrame
 from tokenflow.video.deinterlace import deinterlace
@@ -268,15 +268,41 @@ def test_a_single_interlaced_frame(tmp_path):
     assert len(list(read_frames(clip))) == 1
 
 
-def test_alpha_is_composited_over_black(tmp_path):
-    half = np.dstack([flat((200, 100, 40)), np.full((HEIGHT, WIDTH), 128, dtype=np.uint8)])
-    for name, codec, pixel_format in (
-        ("clip.mov", "qtrle", "argb"),
-        ("clip.webm", "libvpx-vp9", "yuva420p"),
-        ("clip.apng", "apng", "rgba"),
-    ):
-        (frame,) = read_frames(make(tmp_path / name, [half], codec=codec, pixel_format=pixel_format))
-        assert np.abs(frame.image.astype(int) - (100, 50, 20)).max() <= 4, name
-    Image.fromarray(half).save(tmp_path / "still.png")
-    (frame,) = read_frames(tmp_path / "still.png")
-    np.testing.assert_array_equal(frame.image, flat((100, 50, 20)))
+def two_streams(path, thumbnail_is_default, clip_is_default):
+    """A red picture in a stream of its own before the clip."""
+    with av.open(str(path), "w") as output:
+        streams = []
+        for codec, pixel_format, size, is_default in (
+            ("mjpeg", "yuvj420p", (160, 120), thumbnail_is_default),
+            ("libx264", "yuv420p", (WIDTH, HEIGHT), clip_is_default),
+        ):
+            stream = output.add_stream(codec, rate=25)
+            (stream.width, stream.height), stream.pix_fmt = size, pixel_format
+            stream.disposition = Disposition.default if is_default else Disposition(0)
+            streams.append(stream)
+        output.start_encoding()
+        for stream, shown in zip(streams, ([flat((200, 0, 0), 160, 120)], images()), strict=True):
+            for index, image in enumerate(shown):
+                frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+                frame.pts, frame.time_base = index, Fraction(1, 25)
+                output.mux(stream.encode(frame))
+            output.mux(stream.encode(None))
+    return path
+
+
+@pytest.mark.parametrize("name", ["clip.mp4", "clip.mov"])
+@pytest.mark.parametrize("defaults", [(False, True), (False, False), (True, False), (True, True)])
+def test_a_thumbnail_in_a_stream_of_its_own_is_not_the_clip(tmp_path, name, defaults):
+    clip = two_streams(tmp_path / name, *defaults)
+    assert (probe(clip).width, probe(clip).height) == (WIDTH, HEIGHT)
+    assert numbers(read_frames(clip)) == list(range(COUNT))
+
+
+@pytest.mark.parametrize(("defaults", "shown"), [((False, True), 2), ((False, False), 2), ((True, False), 1)])
+def test_where_thumbnails_cannot_be_told_the_default_stream_is_read_with_a_warning(tmp_path, defaults, shown):
+    clip = two_streams(tmp_path / "clip.mkv", *defaults)
+    with pytest.warns(TokenflowWarning, match=rf"clip\.mkv has 2 video streams; only stream {shown} is used") as caught:
+        frames = list(read_frames(clip))
+    assert len(caught) == 1
+    assert len(frames) == (COUNT if shown == 2 else 1)
+    probe(clip)  # without a warning

@@ -202,6 +202,14 @@ def test_x264_settings_that_are_not_reproducible_are_off(tmp_path, width, tree):
     assert tree in out.read_bytes()
 
 
+@pytest.mark.parametrize("name", ["out.mp4", "out.mov"])
+def test_hevc_has_the_tag_that_quicktime_and_safari_play(tmp_path, name):
+    out = write(tmp_path / name, [numbered(index) for index in range(3)], rate=25, codec="hevc")
+    with av.open(str(out)) as container:
+        assert container.streams.video[0].codec_context.codec_tag == "hvc1"
+    assert numbers(out) == [0, 1, 2]
+
+
 def test_only_opening_an_av1_encoder_silences_its_log(tmp_path, monkeypatch):
     monkeypatch.setenv("SVT_LOG", "to be restored")
     monkeypatch.delenv("SVT_LOG")
@@ -292,10 +300,12 @@ def test_invalid_times(tmp_path, settings):
         ("out.xyz", {}, "unknown video file extension; use one of .mp4"),
         ("out", {}, "unknown video file extension"),
         ("out.mp4", {"codec": "h265"}, "unknown codec 'h265'; expected one of h264, hevc"),
-        ("out.webm", {}, "choose another codec, pixel format or container"),
+        ("out.webm", {"codec": "h264"}, "choose another codec, pixel format or container"),
         ("out.mov", {"codec": "vp9"}, "choose another codec, pixel format or container"),
         ("out.mp4", {"pixel_format": "rgb24"}, "choose another codec, pixel format or container"),
         ("out.mp4", {"codec": "png", "quality": 3}, "png has no quality setting"),
+        ("out.gif", {"codec": "h264"}, "choose another codec, pixel format or container"),
+        ("out.mp4", {"alpha": True}, "libx264 holds no transparency; choose vp9"),
         ("out.mp4", {"pixel_format": "no"}, "unknown pixel format 'no'"),
         ("folder.mp4", {}, "is a folder; expected a file name"),
         ("file/out.mp4", {}, "cannot be written"),

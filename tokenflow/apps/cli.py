@@ -321,11 +321,59 @@ def generate(
     print_lines(*map(str, files))
 
 
+@app.command(
+    epilog=examples(
+        "tokenflow keyframes clip.mp4 --frames 0,12,23",
+        "tokenflow keyframes configs/dog_to_tiger.yaml --frames 0 --output tiger",
+    )
+)
+def keyframes(
+    source: Annotated[Path, typer.Argument(help="A clip, or a YAML file that names one.", metavar="CLIP|CONFIG")],
+    frames: Annotated[str, typer.Option(help="Which frames, counted from 0.", metavar="N[,N…]")],
+    output: Annotated[Path, typer.Option(help="Folder for the images; created if missing.")] = Path("keyframes"),
+) -> None:
+    """Write frames of a clip to edit in any image editor or with any image model, for edit.mode=keyframes."""
+    import tokenflow
+    from tokenflow.pipeline.clip import open_clip
+    from tokenflow.pipeline.keyframes import write_keyframes
+
+    if re.fullmatch(r"\d+(,\d+)*", frames) is None:
+        raise typer.BadParameter(f"expected frame numbers, such as 0,12,23, got {frames!r}", param_hint="--frames")
+    is_config = source.suffix.lower() in (".yaml", ".yml")
+    clip = open_clip(tokenflow.load_config(source).clip) if is_config else tokenflow.Video.read(source)
+    paths = write_keyframes(clip, [int(number) for number in frames.split(",")], output)
+    print_lines(*map(str, paths), f"Edit them, then: edit.mode=keyframes edit.keyframes.frames={output}")
+
+
 def _read_size(text: str) -> tuple[int, int]:
     match = SIZE.fullmatch(text)
     if match is None:
         raise typer.BadParameter(f"expected WIDTHxHEIGHT, such as 512x768, got {text!r}", param_hint="--size")
     return int(match[1]), int(match[2])
+
+
+@app.command(epilog=examples("tokenflow ui", "tokenflow ui --port 8000"))
+def ui(
+    port: Annotated[int, typer.Option(help="Of the page.", min=1, max=65535)] = 7860,
+    address: Annotated[
+        str,
+        typer.Option(
+            help="Network interface to listen at; any but this machine's own needs a password: that in "
+            "TOKENFLOW_UI_PASSWORD, in a file, or typed at a prompt."
+        ),
+    ] = "127.0.0.1",
+    password_file: Annotated[Path | None, typer.Option(help="File whose first line is the password.")] = None,
+) -> None:
+    """Serve the web page, on which clips are edited in a browser, until Ctrl-C."""
+    from tokenflow.apps.web.access import find_password
+    from tokenflow.apps.web.availability import check_installed, check_port
+
+    password = find_password(address, password_file)
+    check_installed()
+    check_port(address, port)
+    from tokenflow.apps.web.serving import serve
+
+    serve(address, port, password, on_start=lambda url: print_lines(f"open {url} in a browser; Ctrl-C ends it"))
 
 
 @app.command(

@@ -39,7 +39,7 @@ def exit_status(*, with_traceback: bool) -> Iterator[None]:
             print("interrupted: finished work is kept, and the same command continues from there", file=sys.stderr)
         raise
     except Exception as error:
-        message = _message(error)
+        message = error_message(error)
         if with_traceback or message is None:
             raise
         print(f"error: {message}", file=sys.stderr)
@@ -49,7 +49,7 @@ def exit_status(*, with_traceback: bool) -> Iterator[None]:
         atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
 
 
-def _message(error: Exception) -> str | None:
+def error_message(error: Exception) -> str | None:
     """What to tell the user of an error; None if it is a bug."""
     if isinstance(error, TokenflowError):
         return str(error)

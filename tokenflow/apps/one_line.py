@@ -68,7 +68,7 @@ def refuse_clip(source: str, words: Iterable[str]) -> None:
 def is_clip(source: str) -> bool:
     """Whether a name is that of a clip: a video, an image, a folder, or a pattern of images."""
     from tokenflow.batch.sources import CLIP_SUFFIXES
-    from tokenflow.video.images import IMAGE_SUFFIXES, find_images
+    from tokenflow.video.images.files import IMAGE_SUFFIXES, find_images
 
     path = Path(source)
     return path.suffix.lower() in CLIP_SUFFIXES | IMAGE_SUFFIXES or bool(path.is_dir() and find_images(path))

@@ -3,15 +3,15 @@
 import hashlib
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 from tokenflow.config import Config
 from tokenflow.errors import BatchError, ClipError, ClipNotFoundError, ConfigError
 from tokenflow.models.placement import choose_device, choose_dtype
-from tokenflow.video import clip_files, probe
+from tokenflow.video import check_sound, clip_files, probe
 
 MAX_LISTED = 10
 """How many mistakes an error lists; the rest are counted."""
@@ -30,12 +30,15 @@ class Job:
 
     @property
     def sources(self) -> list[Path]:
-        """The clip, and its mask if there is one."""
-        return [path for path in (self.config.clip.path, self.config.metrics.mask) if path]
+        """The files and folders that are read: the clip, its sound, a mask, edited frames."""
+        return self.config.inputs
 
     @cached_property
     def identity(self) -> str:
-        """Changes with the settings, and with the files of clip and mask: a result of another identity is outdated."""
+        """Changes with the settings, and with the files of clip, mask and edited frames.
+
+        A result of another identity is outdated.
+        """
         files = [file for path in self.sources for file in clip_files(path)]
         stamps = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
         return hashlib.sha256(f"{self.config.model_dump_json()} {stamps}".encode()).hexdigest()[:16]
@@ -58,7 +61,7 @@ class Job:
             precision = str(choose_dtype(model.dtype, choose_device(model.device)))
         except ConfigError:  # a device that only the workers have
             precision = f"{model.dtype} on {model.device}"
-        clip = config.clip.model_dump(mode="json")
+        clip = config.clip.model_dump(mode="json", exclude={"sound"})
         identity = model.model_dump(mode="json", include={"path", "base", "revision", "tiling"})
         return json.dumps([clip, identity, precision, str(config.trajectories.dir)], sort_keys=True)
 
@@ -140,10 +143,17 @@ def _describe(job: Job) -> str:
 
 
 def _unreadable_sources(jobs: Sequence[Job]) -> list[str]:
+    configs = [job.config for job in jobs]
+    images = dict.fromkeys(path for each in configs for path in (each.clip.path, each.metrics.mask) if path)
+    sounds = dict.fromkeys(each.clip.sound for each in configs if each.clip.sound)
+    checks: list[Callable[[], object]] = [
+        *(partial(probe, path) for path in images),
+        *(partial(check_sound, path) for path in sounds),
+    ]
     mistakes = []
-    for path in dict.fromkeys(path for job in jobs for path in job.sources):
+    for check_source in checks:
         try:
-            probe(path)
+            check_source()
         except (ClipError, ClipNotFoundError) as error:
             mistakes.append(str(error))
     return mistakes

@@ -2,7 +2,19 @@
 
 from tokenflow.config.reading import WORDS, load_config, read_settings, resolve
 from tokenflow.config.renamed import rename_layer
-from tokenflow.config.settings import PRESETS, Clip, Config, ControlNet, Edit, Inversion, Model, Output, PnP, SDEdit
+from tokenflow.config.settings import (
+    PRESETS,
+    Clip,
+    Config,
+    ControlNet,
+    Edit,
+    Inversion,
+    Keyframes,
+    Model,
+    Output,
+    PnP,
+    SDEdit,
+)
 
 __all__ = [
     "PRESETS",
@@ -12,6 +24,7 @@ __all__ = [
     "ControlNet",
     "Edit",
     "Inversion",
+    "Keyframes",
     "Model",
     "Output",
     "PnP",

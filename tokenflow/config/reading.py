@@ -15,11 +15,12 @@ from typing import Any
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ValidationError
-from yaml import YAMLError
+from yaml import MarkedYAMLError, YAMLError
 
 from tokenflow.config.renamed import RENAMED_KEYS, rename_dotted, rename_layer, rename_nested
 from tokenflow.config.settings import PRESETS, Config
 from tokenflow.config.suggestions import all_keys, annotation, explain, is_section, key_of, one_line, origin
+from tokenflow.config.yaml_errors import explain_yaml
 from tokenflow.errors import ConfigError, looked_in
 
 ENVIRONMENT_PREFIX = "TOKENFLOW_"
@@ -86,7 +87,7 @@ def resolve(
     except ValidationError as error:
         errors += [explain(each, Config, origins) for each in error.errors() if key_of(each) not in mistakes]
     if errors:
-        raise ConfigError(f"{name}: {'; '.join(errors)}")
+        raise ConfigError(f"{name}: {'; '.join(errors)}", errors)
     return config
 
 
@@ -146,6 +147,8 @@ def _read(path: Path, seen: tuple[Path, ...]) -> DictConfig:
         raise ConfigError(f"configuration file {str(path)!r} not found{looked_in(path)}{by}; {remedy}")
     try:
         own = OmegaConf.load(path)
+    except MarkedYAMLError as error:
+        raise ConfigError(f"{path}, {explain_yaml(error, path.read_text(encoding='utf-8'))}") from error
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot read {path} as YAML ({one_line(error)})") from error
     if not isinstance(own, DictConfig):

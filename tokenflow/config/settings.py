@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from omegaconf import OmegaConf
+from PIL import ImageColor
 from pydantic import (
     BaseModel,
     BeforeValidator,
@@ -97,6 +98,24 @@ class Clip(_Section):
     )
     frames: PositiveCount | None = Field(None, description="Number of frames to edit; null for all up to the end.")
     every: PositiveCount = Field(1, description="Edit every n-th frame only; the result has fewer frames per second.")
+    rate: float | None = Field(
+        None,
+        ge=0.001,
+        le=1000,
+        allow_inf_nan=False,
+        description="Frames per second: of a sequence of images, null for 25; any other clip is resampled to it, null "
+        "for its own times. 23.976 and 29.97 stand for 24000/1001 and 30000/1001.",
+    )
+    sound: LocalPath | None = Field(
+        None,
+        description="A file whose sound begins with the first frame of the clip, in place of the clip's own; null for "
+        "the clip's own.",
+    )
+    background: str | None = Field(
+        None,
+        description="The colour behind transparent pixels, such as white or '#ff8000'; null for black, with a warning. "
+        "Results in webp, apng, gif, vp9, prores and ffv1 keep the transparency.",
+    )
     size: WorkingSize | None = Field(
         None,
         description="Working size: the shorter side in pixels, or a box [width, height] to fit into; null for the size "
@@ -108,6 +127,15 @@ class Clip(_Section):
         description="How to reach an aspect ratio that the model accepts: fit stretches slightly, fill crops two sides "
         "(the result stays cropped), pad repeats the edges around the image.",
     )
+
+    @field_validator("background")
+    @classmethod
+    def _refuse_other_than_colours(cls, value: str | None) -> str | None:
+        try:
+            ImageColor.getrgb(value or "black")
+        except ValueError:
+            raise ValueError("expected a colour such as white or '#ff8000'") from None
+        return value
 
 
 class Model(_Section):
@@ -280,6 +308,34 @@ class ControlNet(_Section):
         return self
 
 
+class Keyframes(_Section):
+    """Edited keyframes: frames edited anywhere else, carried to all others along the motion of the clip.
+
+    Places that no given frame shows are sampled like SDEdit's, from the last `strength` of the steps.
+    """
+
+    frames: dict[Annotated[int, Field(ge=0)], LocalPath] | LocalPath | None = Field(
+        None,
+        description="The edited frames: image files by frame number, counted from 0, such as {0: a.png, 23: b.png}; or "
+        "a folder of images named after them, as `tokenflow keyframes` writes it.",
+    )
+    strength: float = Field(
+        0.6,
+        gt=0,
+        le=1,
+        allow_inf_nan=False,
+        description="Fraction of the steps, above 0 and up to 1, that fill in what no given frame shows. Higher "
+        "departs more from what is there in the source.",
+    )
+
+    @property
+    def paths(self) -> list[Path]:
+        """The images, or the folder that holds them."""
+        if isinstance(self.frames, dict):
+            return list(self.frames.values())
+        return [] if self.frames is None else [self.frames]
+
+
 class Edit(_Section):
     """What the edit shows, and how it is made."""
 
@@ -287,10 +343,10 @@ class Edit(_Section):
     negative_prompt: str = Field(
         "", description="What to steer away from. Has no effect where edit.guidance_scale is 1."
     )
-    mode: Literal["pnp", "sdedit", "controlnet"] = Field(
+    mode: Literal["pnp", "sdedit", "controlnet", "keyframes"] = Field(
         "pnp",
         description="What the edit keeps of its source: pnp, layout, shapes and poses; sdedit, rough layout and "
-        "colours; controlnet, outlines.",
+        "colours; controlnet, outlines; keyframes, motion: frames edited elsewhere are carried through the clip.",
     )
     steps: PositiveCount = Field(
         25, description="Sampling steps; may differ from inversion.steps. More steps give finer detail and take longer."
@@ -364,17 +420,27 @@ class Edit(_Section):
     pnp: PnP = PnP()
     sdedit: SDEdit = SDEdit()
     controlnet: ControlNet = ControlNet()
+    keyframes: Keyframes = Keyframes()
 
 
 class Output(_Section):
     """The result folder: where it is, what it holds, and how videos are encoded."""
 
     dir: LocalPath = Field(description="Folder for the results. An earlier result in it is replaced.")
-    container: Literal["mp4", "mov", "mkv", "webm"] = Field("mp4", description="File format of the videos.")
-    codec: Literal["h264", "hevc", "vp9", "av1", "prores", "ffv1"] = Field(
-        "h264",
-        description="Codec of the videos. ffv1 is lossless (in mkv); h264 and hevc need even sides, and repeat the "
-        "last row or column of an odd one.",
+    container: Literal["mp4", "mov", "mkv", "webm", "gif", "webp", "apng"] = Field(
+        "mp4",
+        description="File format of the videos. With gif, webp and apng the edit plays in a loop without sound, and "
+        "the comparison is an mp4.",
+    )
+    codec: Literal["h264", "hevc", "vp9", "av1", "prores", "ffv1"] | None = Field(
+        None,
+        description="Codec of the videos; null for h264, or vp9 in webm; gif, webp and apng have one each. ffv1 is "
+        "lossless (in mkv); h264 and hevc need even sides, and repeat the last row or column of an odd one.",
+    )
+    sound: Literal["auto", "copy", "encode", "none"] = Field(
+        "auto",
+        description="Sound of the edit: auto copies it if most players play it in this container, and encodes it "
+        "otherwise; copy copies it if the container holds it at all; encode always encodes it; none leaves it out.",
     )
     quality: int | None = Field(
         None,
@@ -443,6 +509,12 @@ class Config(_Section):
     output: Output
     metrics: Metrics = Metrics()
     trajectories: Trajectories = Trajectories()
+
+    @property
+    def inputs(self) -> list[Path]:
+        """The files and folders that are read: the clip, its sound, a mask, edited frames."""
+        paths = (self.clip.path, self.clip.sound, self.metrics.mask, *self.edit.keyframes.paths)
+        return [path for path in paths if path is not None]
 
     def to_yaml(self) -> str:
         """All settings, defaults included, as YAML that `load_config` reads back to an equal `Config`."""

@@ -29,11 +29,14 @@ def explain(mistake: Any, settings: Section, origins: Mapping[str, str]) -> str:
     source = origin(next(iter(within), key), origins)
     match mistake["type"]:
         case "extra_forbidden":
-            return f"{shown}: unknown; {_suggestion(settings, key)}{source}"
+            quotes = "; if it belongs to a sentence, put that in quotes" if mistake["input"] is None else ""
+            return f"{shown}: unknown; {_suggestion(settings, key)}{quotes}{source}"
         case "missing":
             return f"{shown}: missing; set {shown}=… ({_gist(settings, key)})"
         case "model_type":
             expected = f"expected a section with {', '.join(_names(settings, key))}"
+        case "string_type" if mistake["input"] is not None:
+            expected = "expected a string: put it in quotes"
         case _:
             expected = _expected(mistake["msg"])
     former = former_name(key)

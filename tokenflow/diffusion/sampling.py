@@ -5,11 +5,20 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from torch import Tensor
 
 from tokenflow.diffusion.latents import Latents, Scratch, in_memory
+from tokenflow.diffusion.levels import Level
 from tokenflow.diffusion.parametrisation import Parametrisation, step
 from tokenflow.diffusion.schedules import Step
 
 Predict = Callable[[Latents, Step], Iterable[tuple[list[int], Tensor]]]
 """(latents f c h w, step) -> groups of frame indices and the guided prediction for them (g c h w), each frame once."""
+
+Compose = Callable[[list[int], Tensor, Level], Tensor]
+"""(frame indices, their latents g c h w after a step, the level these are at) -> latents to go on with."""
+
+
+def unchanged(indices: list[int], latents: Tensor, level: Level) -> Tensor:
+    """The latents as they are."""
+    return latents
 
 
 def sample(
@@ -18,6 +27,7 @@ def sample(
     predict: Predict,
     parametrisation: Parametrisation,
     scratch: Scratch = in_memory,
+    compose: Compose = unchanged,
 ) -> Iterator[Latents]:
     """Sample from noisy latents to clean ones, yielding the latents (f c h w) after each step.
 
@@ -29,12 +39,14 @@ def sample(
         predict: gives the prediction.
         parametrisation: what is predicted.
         scratch: allocates the latents of each step.
+        compose: called after each step, with some frames at a time.
     """
     shape = len(latents), *latents[[0]].shape[1:]
     for each in steps:
         cleaner = scratch(shape)
         for indices, prediction in predict(latents, each):
             noisier = latents[indices]
-            cleaner[indices] = step(parametrisation, noisier, prediction.to(noisier), each.at, each.to)
+            moved = step(parametrisation, noisier, prediction.to(noisier), each.at, each.to)
+            cleaner[indices] = compose(indices, moved, each.to)
         latents = cleaner
         yield latents

@@ -29,11 +29,13 @@ BOLDER = {
     "pnp": "raise edit.guidance_scale, lower edit.pnp.features_until and attention_until, or try edit.mode=sdedit",
     "sdedit": "raise edit.guidance_scale or edit.sdedit.strength, or try edit.mode=pnp",
     "controlnet": "raise edit.guidance_scale, lower edit.controlnet.scale, or try edit.mode=sdedit",
+    "keyframes": "give more edited frames, and check edit.prompt, which has to describe them",
 }
 CLOSER = {
     "pnp": "raise edit.pnp.features_until and attention_until, or lower edit.guidance_scale or edit.variation",
     "sdedit": "lower edit.sdedit.strength, or try edit.mode=pnp, which keeps shapes",
     "controlnet": "raise edit.controlnet.scale, or try edit.mode=pnp, which keeps shapes",
+    "keyframes": "give more edited frames",
 }
 """What to change for a bolder edit in each mode, and for one that is closer to its source."""
 
@@ -64,7 +66,8 @@ def judge(figures: Mapping[str, Mapping[str, Any]], mode: str, *, keeps_object: 
         mode: of the edit.
         keeps_object: whether the prompt leaves the object what it is.
     """
-    for found in (_clip_not_shown(figures), _flattened(figures, mode), _not_followed(figures, mode)):
+    not_shown = None if mode == "keyframes" else _clip_not_shown(figures)  # given frames need no autoencoder
+    for found in (not_shown, _flattened(figures, mode), _not_followed(figures, mode)):
         if found is not None:
             return found
     outlines = figures.get("outlines", {}).get("edit")

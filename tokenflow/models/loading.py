@@ -2,6 +2,7 @@
 
 import json
 import re
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -89,7 +90,7 @@ def load_model(
         "requires_safety_checker": False,
         "use_safetensors": True,
     }
-    if path.endswith(PICKLES):
+    if path.lower().endswith(PICKLES):
         raise ModelError(
             f"the model {path!r} is a pickle, which can run any code when it is opened; "
             "expected .safetensors or a diffusers folder: convert it, or download the safetensors version"
@@ -211,12 +212,28 @@ def _single_file(path: str, base: str | None, options: dict[str, Any]) -> Any:
         raise ModelNotFoundError(f"there is no model file {path!r}{looked_in(path)}; set model.path")
     settings = {key: value for key, value in options.items() if key != "use_safetensors"}
     try:
-        return StableDiffusionPipeline.from_single_file(path, config=base, **settings)
+        with _lower_case_suffix(Path(path)) as named:
+            return StableDiffusionPipeline.from_single_file(str(named), config=base, **settings)
     except UNUSABLE as error:
         raise ModelError(
             f"the model file {path!r} cannot be loaded ({first_line(error)}); expected a Stable Diffusion checkpoint. "
             "Its configuration comes from the Hub unless model.base names a local folder of the model it descends from"
         ) from error
+
+
+@contextmanager
+def _lower_case_suffix(file: Path) -> Iterator[Path]:
+    """A name of a file with its suffix in lower case, without which diffusers takes it for a pickle."""
+    if file.suffix == file.suffix.lower():
+        yield file
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        link = Path(folder, file.stem + file.suffix.lower())
+        try:
+            link.symlink_to(file.absolute())
+        except OSError as error:  # Windows allows links to administrators and developers only
+            raise ModelError(f"the model file {str(file)!r} needs the suffix in lower case; rename it") from error
+        yield link
 
 
 def _current_name(path: str) -> str:

@@ -4,12 +4,14 @@ from tokenflow.pipeline.editing import Edited, edit
 from tokenflow.pipeline.generation import generate
 from tokenflow.pipeline.inversion import invert
 from tokenflow.pipeline.job import EditResult, PreprocessResult, open_result, preprocess, run
+from tokenflow.pipeline.keyframes import Keyframes
 from tokenflow.pipeline.seeds import seed_sheet
 from tokenflow.pipeline.trial import Trial, trial, trial_sheet
 
 __all__ = [
     "EditResult",
     "Edited",
+    "Keyframes",
     "PreprocessResult",
     "Trial",
     "edit",

@@ -21,9 +21,10 @@ from tokenflow.diffusion.batches import batches
 from tokenflow.diffusion.latents import Latents, Scratch, WritableLatents
 from tokenflow.models.loading import control_fingerprint
 from tokenflow.models.model import Model
-from tokenflow.store.files import output_errors, write_atomically
+from tokenflow.store.files import output_errors, sha256, write_atomically
 from tokenflow.store.inversions import StoredInversion
 from tokenflow.store.results import REMEDY
+from tokenflow.video import clip_files
 
 NAME = ".tokenflow-checkpoint"
 """The file's name in `output.dir`, where it outlives the folder of unfinished results."""
@@ -113,6 +114,7 @@ def digest_of(edit: Edit, inversion: StoredInversion, model: Model) -> str:
     made_from = {
         "edit": edit.model_dump(mode="json"),
         "control": control_fingerprint(edit.controlnet.path) if edit.mode == "controlnet" else None,
+        "keyframes": [sha256(file) for path in edit.keyframes.paths for file in clip_files(path)],
         "inversion": inversion.digest,
         "device": str(model.device),
         "versions": report.versions(),

@@ -5,7 +5,9 @@ from pathlib import Path
 
 from tokenflow.config import Clip, Config, Edit
 from tokenflow.errors import ConfigError
+from tokenflow.pipeline.keyframes import given_images, keyframes_of
 from tokenflow.pipeline.masks import count_masks
+from tokenflow.video import Video
 
 
 def check_interval(edit: Edit, frame_count: int) -> None:
@@ -36,11 +38,27 @@ def check_masks(mask: Path | None, part: Clip, frame_count: int) -> None:
         )
 
 
-def frame_count_check(config: Config) -> Callable[[int], None]:
-    """A check of both for the frames of one configuration."""
+def check_sampled(edit: Edit, what: str) -> None:
+    """Check that an edit samples every frame, as trials and sheets of seeds need.
+
+    Raises:
+        ConfigError: it carries given frames instead.
+    """
+    if edit.mode == "keyframes":
+        raise ConfigError(
+            f"edit.mode keyframes has no {what}: it carries the given frames through the whole clip, mostly without "
+            "sampling; run the edit itself"
+        )
+
+
+def frame_count_check(config: Config, clip: Video) -> Callable[[int], None]:
+    """A check of interval, masks and edited frames for one configuration and its clip."""
 
     def check(frame_count: int) -> None:
         check_interval(config.edit, frame_count)
         check_masks(config.metrics.mask, config.clip, frame_count)
+        keyframes = keyframes_of(config.edit)
+        if keyframes is not None:
+            given_images(keyframes, clip.size, frame_count)
 
     return check

@@ -13,9 +13,12 @@ from PIL import Image
 
 from tokenflow.config import Config
 from tokenflow.models.sizes import sizes_of
+from tokenflow.pipeline.clip import open_clip
+from tokenflow.pipeline.output import comparison_name, edited_name
+from tokenflow.pipeline.reconstruction import LOSSLESS, RECONSTRUCTION
 from tokenflow.report import contact_sheet, side_by_side
 from tokenflow.report.sheet import MAX_COLUMNS
-from tokenflow.video import VideoWriter, fit_size, probe, read_frames, resize, restore
+from tokenflow.video import VideoWriter, fit_size, resize, restore
 
 SAMPLE = 12
 """Frames that are encoded for an estimate."""
@@ -56,11 +59,13 @@ def disk_space(config: Config) -> DiskSpace:
     sizes = sizes_of(config.model.path)
     latents = 4 * sizes.latent_channels * (width // sizes.latent_scale) * (height // sizes.latent_scale)  # bytes
     clip = config.clip
-    sample = [each.image for each in islice(read_frames(clip.path, start=clip.start, every=clip.every), SAMPLE)]
+    sample = [each.image for each in islice(open_clip(clip), SAMPLE)]
     working = [resize(image, width, height, clip.resize) for image in sample]
     edited = _grainy(working)
     checked = (
-        _video_bytes(working, frames) + _video_bytes(working, frames, codec="ffv1") if config.inversion.check else 0
+        _video_bytes(working, frames, RECONSTRUCTION) + _video_bytes(working, frames, LOSSLESS, codec="ffv1")
+        if config.inversion.check
+        else 0
     )
     inversion = frames * (3 * width * height + (config.inversion.steps + 1) * latents) + checked
     height, width = sample[0].shape[:2]
@@ -72,13 +77,13 @@ def disk_space(config: Config) -> DiskSpace:
 def dimensions(config: Config) -> tuple[int, int, int]:
     """The number of frames to edit, and the working width and height, without loading the model."""
     clip, sizes = config.clip, sizes_of(config.model.path)
-    info = probe(clip.path)
-    if info.duration is None:
-        available = sum(1 for _ in read_frames(clip.path, start=clip.start, every=clip.every))
+    video = open_clip(clip)
+    if video.info is None or video.info.duration is None:
+        available = len(video)
     else:
-        available = max(1, round(max(0.0, float(info.duration) - clip.start) * float(info.rate) / clip.every))
+        available = max(1, round(max(0.0, float(video.info.duration) - clip.start) * float(video.rate)))
     frames = min(available, clip.frames or available)
-    return frames, *fit_size(info.width, info.height, clip.size or sizes.native, sizes.multiple)
+    return frames, *fit_size(*video.size, clip.size or sizes.native, sizes.multiple)
 
 
 def free_bytes(folder: Path) -> int:
@@ -114,27 +119,30 @@ def _result_bytes(
     output = config.output
     form = {"codec": output.codec, "quality": output.quality}
     pairs = [side_by_side(*pair) for pair in zip(working, edited, strict=True)]
-    compared = _video_bytes(pairs, frames, **form) if output.comparison else 0
+    compared = _video_bytes(pairs, frames, comparison_name(output), **form) if output.comparison else 0
     shown = [index % len(working) for index in range(min(MAX_COLUMNS, frames))]
     rows = {name: [row[index] for index in shown] for name, row in (("source", working), ("edit", edited))}
     sheet = _png_bytes(contact_sheet(rows)) if output.contact_sheet else 0
     page = PAGE_BYTES + PAGE_BYTES_PER_FRAME * frames + (EMBEDDED * (compared + sheet) if output.page else 0)
     pngs = _png_bytes(Image.fromarray(restored[0])) * frames if output.pngs else 0
-    return _video_bytes(restored, frames, **form) + compared + sheet + page + pngs
+    return _video_bytes(restored, frames, edited_name(output), **form) + compared + sheet + page + pngs
 
 
-def _video_bytes(sample: list[np.ndarray], frames: int, **form: Any) -> float:
-    """Of a video of so many frames like those of the sample, of which the first takes more than each later one."""
-    first, whole = _encoded_bytes(sample[:1], **form), _encoded_bytes(sample, **form)
+def _video_bytes(sample: list[np.ndarray], frames: int, name: str, **form: Any) -> float:
+    """Of a video of this name with so many frames like those of the sample.
+
+    The first takes more than each later one.
+    """
+    first, whole = _encoded_bytes(sample[:1], name, **form), _encoded_bytes(sample, name, **form)
     later = (whole - first) / (len(sample) - 1) if len(sample) > 1 else 0
     return first + later * (frames - 1)
 
 
-def _encoded_bytes(images: list[np.ndarray], **form: Any) -> int:
+def _encoded_bytes(images: list[np.ndarray], name: str, **form: Any) -> int:
     """Of a video of some images."""
     height, width = images[0].shape[:2]
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "sample.mkv"  # which holds every codec
+        path = Path(folder) / name
         with VideoWriter(path, width=width, height=height, rate=10, **form) as video:
             for image in images:
                 video.write(image)

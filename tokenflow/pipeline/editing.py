@@ -10,28 +10,30 @@ import numpy as np
 
 from tokenflow import config
 from tokenflow.config import ControlNet, Edit, PnP, SDEdit
-from tokenflow.diffusion.batches import as_images, batches
 from tokenflow.diffusion.guidance import Guidance
 from tokenflow.diffusion.latents import Latents, Scratch, in_memory
-from tokenflow.diffusion.sampling import sample
+from tokenflow.diffusion.sampling import Compose, sample, unchanged
 from tokenflow.errors import ConfigError
-from tokenflow.events import Cancel, Listener, listening, progress, track
+from tokenflow.events import Cancel, Listener, listening, track
 from tokenflow.models.interruptible import interruptible
+from tokenflow.modes.mode import Mode
 from tokenflow.modes.source import InvertedClip
 from tokenflow.pipeline.checkpoint import Checkpoint
 from tokenflow.pipeline.checks import check_interval
+from tokenflow.pipeline.frames import EditedFrame, decode, restored
 from tokenflow.pipeline.inversion import sampling_steps
+from tokenflow.pipeline.keyframes import Keyframes, carry_keyframes, filled, filling_mode
 from tokenflow.pipeline.preview import Previewed
 from tokenflow.pipeline.validation import check_count, check_type, validated
 from tokenflow.pipeline.wiring import build_guidance, build_mode, build_propagation
 from tokenflow.propagation import EditDenoiser
-from tokenflow.video import Video, restore
+from tokenflow.video import Video, crop_like, restore
 
 DEFAULTS = Edit(prompt="")
 
 Arguments = ParamSpec("Arguments")
 
-ModeSettings = PnP | SDEdit | ControlNet
+ModeSettings = PnP | SDEdit | ControlNet | Keyframes
 
 MODE_NAMES: dict[type, str] = {PnP: "pnp", SDEdit: "sdedit", ControlNet: "controlnet"}
 
@@ -41,23 +43,36 @@ class Edited:
     """An edited clip.
 
     Attributes:
-        decoded: f H W 3 uint8 at the working size, as the autoencoder decoded it.
+        decoded: f H W 3 uint8 at the working size.
         source: the clip that was edited.
+        carried: f H W 3 uint8 at the source's size, where the frames were made at that size; None where they are
+            `decoded`, enlarged.
     """
 
     decoded: np.ndarray = field(repr=False)
     source: InvertedClip = field(repr=False)
+    carried: np.ndarray | None = field(default=None, repr=False)
 
     @cached_property
     def frames(self) -> np.ndarray:
         """f H W 3 uint8 at the source's size, before any codec; with `resize="fill"`, of the part that was kept."""
+        if self.carried is not None:
+            return self.carried
         return np.stack([restore(image, *self.source.video.size, self.source.resize) for image in self.decoded])
 
     @cached_property
     def video(self) -> Video:
-        """The frames with the source's times and sound."""
-        inversion = self.source.inversion
-        return Video(self.frames, times=inversion.times, end=inversion.end, sound=self.source.video.sound)
+        """The frames with the source's times, sound and transparency."""
+        inversion, source = self.source.inversion, self.source.video
+        alpha = None if source.alpha is None else np.stack([crop_like(each, self.frames[0]) for each in source.alpha])
+        return Video(
+            self.frames,
+            times=inversion.times,
+            end=inversion.end,
+            sound=source.sound,
+            alpha=alpha,
+            background=source.background,
+        )
 
 
 def _takes_inverted_clip(function: Callable[Arguments, Edited]) -> Callable[Arguments, Edited]:
@@ -102,7 +117,8 @@ def edit(
     Args:
         inverted: what `invert` returned.
         prompt: what the edited clip should show.
-        mode: `PnP()`, `SDEdit()` or `ControlNet()`, with their settings.
+        mode: `PnP()`, `SDEdit()` or `ControlNet()`, with their settings; or `Keyframes({0: image})`, frames that were
+            edited elsewhere, which come back as they are.
         negative_prompt: what it should not show.
         steps: sampling steps; None for as many as the inversion took.
         guidance_scale: how strongly the prompt is enforced, at least 1.
@@ -128,8 +144,7 @@ def edit(
         ModelError, ModelNotFoundError: the ControlNet cannot be used.
         Cancelled: `cancel` returned True.
     """
-    name = _mode_name(mode)
-    values: dict[str, Any] = {"mode": name, name: mode}
+    values = _mode_values(mode)
     settings = validated(
         Edit,
         prompt=prompt,
@@ -153,10 +168,57 @@ def edit(
     check_interval(settings, inverted.frame_count)
     with listening(on_event):
         source = replace(inverted, model=interruptible(inverted.model, cancel))
-        prompts = build_guidance(source.model, prompt, negative_prompt, guidance_scale, source.size)
-        latents = sample_edit(source, prompts, settings, preview_every=preview_every, on_event=on_event)
-        decoded = list(decode(source, latents, settings.batch_size, on_event))
-    return Edited(np.stack(decoded), inverted)
+        keyframes = mode if isinstance(mode, Keyframes) else None
+        frames = list(
+            edit_frames(source, settings, keyframes, preview_every=preview_every, on_event=on_event, cancel=cancel)
+        )
+    carried = None if keyframes is None else np.stack([frame.image for frame in frames])
+    return Edited(np.stack([frame.decoded for frame in frames]), inverted, carried)
+
+
+def edit_frames(
+    source: InvertedClip,
+    settings: Edit,
+    keyframes: Keyframes | None = None,
+    *,
+    scratch: Scratch = in_memory,
+    folder: Path | None = None,
+    checkpoint: Checkpoint | None = None,
+    preview_every: int | None = None,
+    on_event: Listener | None = None,
+    cancel: Cancel | None = None,
+) -> Iterator[EditedFrame]:
+    """Sample an edit, and decode it frame by frame as they are asked for.
+
+    Args:
+        source: the clip.
+        settings: of the edit.
+        keyframes: the edited frames, in the mode that carries them.
+        scratch, folder, checkpoint, preview_every, on_event: see `sample_edit`.
+        cancel: asked before every frame that is carried.
+    """
+    options: dict[str, Any] = {
+        "scratch": scratch,
+        "folder": folder,
+        "checkpoint": checkpoint,
+        "preview_every": preview_every,
+        "on_event": on_event,
+    }
+    if keyframes is None:
+        latents = sample_edit(source, _guidance(source, settings, settings.prompt), settings, **options)
+        return restored(source, decode(source, latents, settings.batch_size, on_event))
+    carried = carry_keyframes(source, keyframes, folder=folder, on_event=on_event, cancel=cancel)
+    if carried.complete:
+        return filled(source, carried, None)
+    prompts = _guidance(source, settings, settings.prompt or source.prompt)
+    mode = filling_mode(source, carried, keyframes.strength, settings.batch_size)
+    always = tuple(sorted(keyframes.images))
+    latents = sample_edit(source, prompts, settings, mode=mode, compose=mode.compose, always=always, **options)
+    return filled(source, carried, restored(source, decode(source, latents, settings.batch_size, on_event)))
+
+
+def _guidance(source: InvertedClip, settings: Edit, prompt: str) -> Guidance:
+    return build_guidance(source.model, prompt, settings.negative_prompt, settings.guidance_scale, source.size)
 
 
 def sample_edit(
@@ -164,6 +226,9 @@ def sample_edit(
     guidance: Guidance,
     settings: Edit,
     *,
+    mode: Mode | None = None,
+    compose: Compose = unchanged,
+    always: tuple[int, ...] = (),
     scratch: Scratch = in_memory,
     folder: Path | None = None,
     checkpoint: Checkpoint | None = None,
@@ -176,6 +241,9 @@ def sample_edit(
         source: the clip.
         guidance: the prompts.
         settings: of the edit.
+        mode: None for the one that the settings name.
+        compose: see `sample`.
+        always: frames that are keyframes at every step.
         scratch: allocates latents.
         folder: where correspondences are cached; by default in a temporary file.
         checkpoint: keeps the latents of each step, and has those from which to continue.
@@ -183,15 +251,15 @@ def sample_edit(
         on_event: called with each event.
     """
     steps = sampling_steps(source.model, source.inversion, settings.steps)
-    mode = build_mode(source, settings)
+    mode = mode or build_mode(source, settings)
     start, taken = mode.initial_latents(steps)
     kept = None if checkpoint is None else checkpoint.load(scratch)
     done, latents = kept or (0, start)
     denoiser = EditDenoiser(source.model, mode, guidance)
-    predict = build_propagation(denoiser, source, settings, taken[done:], folder, on_event)
+    predict = build_propagation(denoiser, source, settings, taken[done:], always, folder, on_event)
     if preview_every is not None and on_event is not None:
         predict = Previewed(predict, source, preview_every, on_event)
-    loop = sample(latents, taken[done:], predict, source.model.schedule.parametrisation, scratch)
+    loop = sample(latents, taken[done:], predict, source.model.schedule.parametrisation, scratch, compose)
     for latents in track(loop, "edit", on_event, total=len(taken), initial=done):
         done += 1
         if checkpoint is not None:
@@ -199,15 +267,10 @@ def sample_edit(
     return latents
 
 
-def decode(source: InvertedClip, latents: Latents, batch_size: int, on_event: Listener | None) -> Iterator[np.ndarray]:
-    """The frames of some latents one by one, H W 3 uint8 at the working size."""
-    with progress("decode", len(latents), on_event) as advance:
-        for indices in batches(range(len(latents)), batch_size):
-            yield from as_images(source.model.decode(latents[indices]))
-            advance(len(indices))
-
-
-def _mode_name(mode: ModeSettings) -> str:
+def _mode_values(mode: ModeSettings) -> dict[str, Any]:
+    """The settings of an edit that say which mode it has."""
+    if isinstance(mode, Keyframes):  # its images may be in memory, where settings name files
+        return {"mode": "keyframes", "keyframes": config.Keyframes(strength=mode.strength)}
     if type(mode) not in MODE_NAMES:
-        raise ConfigError(f"mode is {mode!r}; expected PnP(), SDEdit() or ControlNet()")
-    return MODE_NAMES[type(mode)]
+        raise ConfigError(f"mode is {mode!r}; expected PnP(), SDEdit(), ControlNet() or Keyframes(images)")
+    return {"mode": MODE_NAMES[type(mode)], MODE_NAMES[type(mode)]: mode}

@@ -29,7 +29,7 @@ from tokenflow.pipeline.validation import check_model, check_type, validated
 from tokenflow.profiling import Stopwatch
 from tokenflow.store.inversions import StoredInversion, finished_inversions
 from tokenflow.store.memory import Inversion, MemoryInversion
-from tokenflow.video import ResizeMode, Video, fit_size, resize
+from tokenflow.video import Part, ResizeMode, Video, fit_size, resize
 
 MAX_PIXELS = 4096**2
 """Of a frame at the working size: far more than any Stable Diffusion was trained at."""
@@ -133,7 +133,7 @@ def open_stored(clip: Video, fingerprint: str, options: InversionOptions, store:
     part = clip.part
     made_from: dict[str, Any] = {
         "clip": clip.digest(),
-        "part": None if part is None else {"start": part.start, "frames": part.frames, "every": part.every},
+        "part": None if part is None else _identity(part),
         "size": options.size,
         "resize": options.resize,
         "prompt": options.prompt,
@@ -149,6 +149,13 @@ def open_stored(clip: Video, fingerprint: str, options: InversionOptions, store:
     if not folder.exists():  # it may be there under an earlier name of the clip
         folder = min(store.glob(f"*-{digest}"), default=folder)
     return StoredInversion(folder, made_from)
+
+
+def _identity(part: Part) -> dict[str, Any]:
+    """What decides which frames a part of a clip has; what is left at its default does not count."""
+    always = {"start": part.start, "frames": part.frames, "every": part.every}
+    chosen = {"rate": part.rate, "background": part.background}
+    return always | {name: value for name, value in chosen.items() if value is not None}
 
 
 def _finest(store: Path, made_from: dict[str, Any]) -> tuple[Path, dict[str, Any]] | None:

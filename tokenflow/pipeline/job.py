@@ -1,6 +1,7 @@
 """run() and preprocess(): from a configuration to files, around invert and edit."""
 
 import json
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,6 @@ import numpy as np
 from tokenflow import report
 from tokenflow.config import Config, Edit, load_config
 from tokenflow.config import Model as ModelSettings
-from tokenflow.diffusion.latents import Latents
 from tokenflow.errors import ConfigError
 from tokenflow.events import Cancel, Listener, listening
 from tokenflow.metrics import EditMetrics, judge
@@ -21,13 +21,16 @@ from tokenflow.modes.source import InvertedClip
 from tokenflow.pipeline import output as results
 from tokenflow.pipeline.checkpoint import Checkpoint, digest_of
 from tokenflow.pipeline.checks import frame_count_check
-from tokenflow.pipeline.editing import decode, sample_edit
+from tokenflow.pipeline.clip import open_clip
+from tokenflow.pipeline.editing import edit_frames
+from tokenflow.pipeline.frames import EditedFrame
 from tokenflow.pipeline.inversion import (
     InversionOptions,
     complete_inversion,
     open_stored,
     working_size,
 )
+from tokenflow.pipeline.keyframes import keyframes_of
 from tokenflow.pipeline.metrics_setup import classifier_of, open_metrics, open_score, open_words_seen
 from tokenflow.pipeline.reconstruction import (
     LOSSLESS,
@@ -36,8 +39,7 @@ from tokenflow.pipeline.reconstruction import (
     notice_poor_reconstruction,
 )
 from tokenflow.pipeline.stages import NumberedStages, stage_1, stage_2, work
-from tokenflow.pipeline.validation import check_type
-from tokenflow.pipeline.wiring import build_guidance
+from tokenflow.pipeline.validation import check_count, check_type
 from tokenflow.profiling import Stopwatch
 from tokenflow.store.arrays import on_disk
 from tokenflow.store.inversions import StoredInversion
@@ -82,7 +84,7 @@ class EditResult:
     @property
     def frames(self) -> np.ndarray:
         """The edited frames, f H W 3 uint8, decoded from the video at each access."""
-        return np.stack([frame.image for frame in read_frames(self.video)])
+        return np.stack([frame.image for frame in read_frames(self.video, background="black")])
 
 
 def preprocess(
@@ -109,7 +111,7 @@ def preprocess(
     """
     check_type("preprocess", config, Config, "load_config(path) reads one from a file")
     with listening(on_event):
-        clip = open_clip(config)
+        clip = open_clip(config.clip)
         model = model or open_model(config.model, on_event)
         stored = open_inversion_of(config, clip, model)
         on_event = _numbered(config, stored, [], on_event)
@@ -119,7 +121,12 @@ def preprocess(
 
 
 def run(
-    config: Config, *, model: Model | None = None, on_event: Listener | None = None, cancel: Cancel | None = None
+    config: Config,
+    *,
+    model: Model | None = None,
+    preview_every: int | None = None,
+    on_event: Listener | None = None,
+    cancel: Cancel | None = None,
 ) -> EditResult:
     """Edit a clip from a configuration to a result folder; inverts it first if that is missing.
 
@@ -128,6 +135,7 @@ def run(
     Args:
         config: of the clip and its edit.
         model: the model that `config.model` names, if it is loaded already.
+        preview_every: send a `Preview` every so many steps; None for none.
         on_event: called with each event (see `tokenflow.events`).
         cancel: asked before every network call, and while another call makes the same inversion; returning True
             raises `Cancelled`.
@@ -138,9 +146,12 @@ def run(
         Everything that `preprocess` raises.
     """
     check_type("run", config, Config, "load_config(path) reads one from a file")
+    if preview_every is not None:
+        check_count("preview_every", preview_every)
     watch = Stopwatch(choose_device(config.model.device) if model is None else model.device)
     with listening(on_event), results.open_output(config) as folder:
-        clip = open_clip(config)
+        keyframes_of(config.edit)  # says now which images are missing
+        clip = open_clip(config.clip)
         results.check_encoding(config.output, clip, clip.size, folder)
         with watch.stage("load"):
             model = model or open_model(config.model, on_event)
@@ -156,7 +167,7 @@ def run(
             source, content = invert_stored(config, clip, model, stored, Stopwatch(model.device), on_event, cancel)
         metrics = open_metrics(config, source, None if content is None else stored.folder / LOSSLESS, score, words)
         checkpoint = Checkpoint(config.output.dir, folder, digest_of(config.edit, stored, model))
-        _edit(config, source, folder, checkpoint, metrics, watch, on_event)
+        _edit(config, source, folder, checkpoint, metrics, watch, preview_every, on_event, cancel)
         reported = _report(config, source, stored, content, metrics) | watch.figures()
         if metrics is not None:
             keeps_object = words is not None and words.keeps_object
@@ -208,7 +219,7 @@ def find_inversion(config: Config) -> StoredInversion:
         revision=model.revision,
         tiling=model.tiling,
     )
-    return open_stored(open_clip(config), fingerprint, inversion_options(config), config.trajectories.dir)
+    return open_stored(open_clip(config.clip), fingerprint, inversion_options(config), config.trajectories.dir)
 
 
 def inversion_options(config: Config) -> InversionOptions:
@@ -223,12 +234,6 @@ def inversion_options(config: Config) -> InversionOptions:
         inversion.batch_size,
         inversion.reuse,
     )
-
-
-def open_clip(config: Config) -> Video:
-    """The part of a clip that a configuration edits."""
-    clip = config.clip
-    return Video.read(clip.path, start=clip.start, frames=clip.frames, every=clip.every)
 
 
 def check_edit(edit: Edit, model: Model) -> None:
@@ -276,7 +281,7 @@ def invert_stored(
         clip,
         model,
         options,
-        check_frame_count=frame_count_check(config),
+        check_frame_count=frame_count_check(config, clip),
         watch=watch,
         on_event=on_event,
         cancel=cancel,
@@ -295,31 +300,29 @@ def _edit(
     checkpoint: Checkpoint,
     metrics: EditMetrics | None,
     watch: Stopwatch,
+    preview_every: int | None,
     on_event: Listener | None,
+    cancel: Cancel | None,
 ) -> None:
     """Sample, decode, write and measure; the scratch files in the folder are closed when this returns."""
     with watch.stage("edit"):
-        latents = _sample(config, source, folder, checkpoint, on_event)
+        edited = edit_frames(
+            source,
+            config.edit,
+            keyframes_of(config.edit),
+            scratch=on_disk(folder),
+            folder=folder,
+            checkpoint=checkpoint,
+            preview_every=preview_every,
+            on_event=on_event,
+            cancel=cancel,
+        )
     with watch.stage("decode"):
-        _write_frames(config, source, latents, folder, metrics, on_event)
-
-
-def _sample(
-    config: Config, source: InvertedClip, folder: Path, checkpoint: Checkpoint, on_event: Listener | None
-) -> Latents:
-    edit = config.edit
-    guidance = build_guidance(source.model, edit.prompt, edit.negative_prompt, edit.guidance_scale, source.size)
-    scratch = on_disk(folder)
-    return sample_edit(source, guidance, edit, scratch=scratch, folder=folder, checkpoint=checkpoint, on_event=on_event)
+        _write_frames(config, source, edited, folder, metrics)
 
 
 def _write_frames(
-    config: Config,
-    source: InvertedClip,
-    latents: Latents,
-    folder: Path,
-    metrics: EditMetrics | None,
-    on_event: Listener | None,
+    config: Config, source: InvertedClip, edited: Iterator[EditedFrame], folder: Path, metrics: EditMetrics | None
 ) -> None:
     """Decode, write and measure the edit, frame by frame."""
     frames, inversion = source.frames, source.inversion
@@ -327,10 +330,10 @@ def _write_frames(
     with results.ResultWriter(
         folder, config.output, source.video, frames, inversion.times, inversion.end, source.resize, labels
     ) as writer:
-        for index, image in enumerate(decode(source, latents, config.edit.batch_size, on_event)):
-            writer.write(image)
+        for index, frame in enumerate(edited):
+            writer.write(frame)
             if metrics is not None:
-                metrics.add(frames[index], image)
+                metrics.add(frames[index], frame.decoded)
 
 
 def _report(

@@ -21,7 +21,7 @@ def read_masks(path: Path, part: Clip, width: int, height: int) -> Iterator[np.n
         return resize(frame.image, width, height, part.resize).mean(-1) / 255
 
     frames = _of_part(path, part)
-    return map(as_mask, frames) if frames else repeat(as_mask(next(read_frames(path))))
+    return map(as_mask, frames) if frames else repeat(as_mask(next(read_frames(path, background="black"))))
 
 
 def count_masks(path: Path, part: Clip) -> int | None:
@@ -31,6 +31,6 @@ def count_masks(path: Path, part: Clip) -> int | None:
 
 
 def _of_part(path: Path, part: Clip) -> Iterator[Frame] | None:
-    if len(list(islice(read_frames(path), 2))) == 1:
+    if len(list(islice(read_frames(path, background="black"), 2))) == 1:
         return None
-    return read_frames(path, start=part.start, frames=part.frames, every=part.every)
+    return read_frames(path, start=part.start, frames=part.frames, every=part.every, rate=part.rate, background="black")

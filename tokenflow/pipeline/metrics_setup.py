@@ -23,7 +23,7 @@ def open_score(config: Config, device: torch.device) -> ClipScore | None:
     if not config.metrics.enabled:
         return None
     if config.metrics.mask is not None:
-        next(read_frames(config.metrics.mask))
+        next(read_frames(config.metrics.mask, background="black"))
     return None if config.metrics.clip is None else ClipScore(config.metrics.clip, config.edit.prompt, device)
 
 

@@ -17,10 +17,26 @@ from PIL.PngImagePlugin import PngInfo
 from tokenflow.config import Config, Output
 from tokenflow.diffusion.latents import Frames
 from tokenflow.errors import EncodingError, OutputError, TokenflowWarning
+from tokenflow.events import notice
+from tokenflow.pipeline.frames import EditedFrame
 from tokenflow.report import contact_sheet, sheet_frames, side_by_side, write_page
 from tokenflow.store.files import output_errors, write_atomically, write_json, write_text
-from tokenflow.store.results import FILES, REMEDY, REPORT, file_digests, replace_atomically
-from tokenflow.video import ResizeMode, Sound, Video, VideoWriter, clip_files, holds, restore
+from tokenflow.store.results import FILES, REMEDY, REPORT, delete_results, file_digests, replace_atomically
+from tokenflow.video import (
+    ANIMATIONS,
+    ResizeMode,
+    Sound,
+    Video,
+    VideoWriter,
+    clip_files,
+    crop_like,
+    default_codec,
+    holds,
+    holds_alpha,
+    parse_colour,
+    restore,
+    uncomposite,
+)
 
 CONTACT_SHEET = "contact_sheet.png"
 CONFIG = "config.yaml"
@@ -31,7 +47,7 @@ TRIAL = "trial.png"
 SIGNATURE = "Software", "tokenflow"
 """A text in the PNGs that may be replaced without being listed in report.json: `SEEDS` and `TRIAL`."""
 
-_CODECS = get_args(Output.model_fields["codec"].annotation)
+_CODECS = get_args(get_args(Output.model_fields["codec"].annotation)[0])
 _CONTAINERS = get_args(Output.model_fields["container"].annotation)
 _NAMES = re.compile(
     rf"(edited|comparison)\.({'|'.join(_CONTAINERS)})|{PNGS}/frame_[0-9]+\.png|"
@@ -46,8 +62,8 @@ def edited_name(output: Output) -> str:
 
 
 def comparison_name(output: Output) -> str:
-    """The file name of the video of source and edit side by side."""
-    return f"comparison.{output.container}"
+    """The file name of the video of source and edit side by side, which a page plays."""
+    return f"comparison.{'mp4' if output.container in ANIMATIONS else output.container}"
 
 
 def open_output(config: Config) -> AbstractContextManager[Path]:
@@ -60,6 +76,17 @@ def open_output(config: Config) -> AbstractContextManager[Path]:
     names = [edited_name(output), comparison_name(output), CONTACT_SHEET, CONFIG, REPORT, PAGE]
     images = [f"{PNGS}/frame_[0-9]*.png"] if output.pngs else []
     return replace_atomically(output.dir, [*names, *images], _sources(config), _NAMES)
+
+
+def delete_result(folder: Path) -> None:
+    """Delete what an edit wrote to its output folder, and the folder if nothing else is in it.
+
+    Files that were changed since, and those of the user's, stay.
+
+    Raises:
+        OutputError: a file cannot be deleted, or a run is writing to the folder.
+    """
+    delete_results(folder, _NAMES)
 
 
 def sheet_path(config: Config, name: str) -> Path:
@@ -102,16 +129,16 @@ def _is_signed(path: Path) -> bool:
 
 
 def _sources(config: Config) -> list[Path]:
-    """What must stay: the files of clip and mask, and the folders that hold nothing but their images."""
+    """What must stay: the files that are read, and the folders that hold nothing but their images."""
     sources = []
-    for path in filter(None, (config.clip.path, config.metrics.mask)):
+    for path in config.inputs:
         files = clip_files(path)
         sources += files if path.is_file() else [*files, *{file.parent for file in files}]
     return sources
 
 
 def check_encoding(output: Output, clip: Video, size: tuple[int, int], folder: Path) -> None:
-    """Write one frame as the edit will be written, so that an impossible encoding is known before the work.
+    """Write two frames as the edit will be written, so that an impossible encoding is known before the work.
 
     Its sound is tried, too; notices about it are given when it is written.
 
@@ -128,18 +155,28 @@ def check_encoding(output: Output, clip: Video, size: tuple[int, int], folder: P
     width, height = size
     path = folder / edited_name(output)
     part = clip.part
-    sound = Sound(part.path, Fraction(part.start)) if part and clip.info and clip.info.has_audio else None
+    start = Fraction(part.start) if part else Fraction(0)
+    sound = None if clip.sound_file is None else Sound(clip.sound_file, start)
+    if sound and output.container in ANIMATIONS and output.sound != "none":
+        notice(f"output.container is {output.container}, which holds no sound; that of the clip is left out")
+    clock: dict[str, Any] = {"times": [Fraction(0), 1 / clip.rate], "end": 2 / clip.rate}
     try:
         with (
             warnings.catch_warnings(action="ignore", category=TokenflowWarning),
-            _writer(path, output, width, height, sound, rate=clip.rate) as video,
+            _writer(path, output, width, height, sound, alpha=_keeps_alpha(output, clip), **clock) as video,
         ):
-            video.write(np.zeros((height, width, 3), np.uint8))
+            for _ in clock["times"]:
+                video.write(np.zeros((height, width, 3), np.uint8))
     except EncodingError:
         _refuse_mismatch(output)
         _refuse_frames(output, clip, width, height)
         raise
     path.unlink()
+
+
+def _keeps_alpha(output: Output, clip: Video) -> bool:
+    """Whether the edited video gets the transparency of the clip."""
+    return clip.has_alpha and holds_alpha(output.container, output.codec)
 
 
 def written_size(clip: Video, working: tuple[int, int], resize: ResizeMode) -> tuple[int, int]:
@@ -154,6 +191,8 @@ def _refuse_mismatch(output: Output) -> None:
     container, codec = output.container, output.codec
     if holds(container, codec):
         return
+    if container in ANIMATIONS:
+        raise OutputError(f"output.container is {container}, which has a codec of its own; leave output.codec out")
     codecs = [each for each in _CODECS if holds(container, each)]
     containers = [each for each in _CONTAINERS if holds(each, codec)]
     raise OutputError(
@@ -166,22 +205,23 @@ def _refuse_frames(output: Output, clip: Video, width: int, height: int) -> None
     """Say which codecs take frames of this size and rate, where the chosen one does not."""
     container, codec = output.container, output.codec
     form = (width, height, clip.rate)
-    if holds(container, codec, *form):
+    if holds(container, codec, *form) or container in ANIMATIONS:
         return
     alike = ", ".join(each for each in _CODECS if holds(container, each, *form))
     others = ", ".join(f"{each} in {other}" for each in _CODECS for other in _CONTAINERS if holds(other, each, *form))
     fitting = f"one of {alike}" if alike else f"one that does, with output.container: {others}"
     name = "the clip" if clip.part is None else clip.part.path
     raise EncodingError(
-        f"{name} has frames of {width}×{height} at {float(clip.rate):g} per second, which output.codec {codec} does "
-        f"not take; set output.codec to {fitting}"
+        f"{name} has frames of {width}×{height} at {float(clip.rate):g} per second, which "
+        f"output.codec {codec or default_codec(container)} does not take; set output.codec to {fitting}"
     )
 
 
-def _writer(path: Path, output: Output, width: int, height: int, sound: Sound | None, **clock: Any) -> VideoWriter:
-    """A video in the form that the settings ask for; `clock` has its times or its rate."""
-    heard: dict[str, Any] = {} if sound is None else {"audio_from": sound.path, "audio_start": sound.start}
-    return VideoWriter(path, width=width, height=height, codec=output.codec, quality=output.quality, **heard, **clock)
+def _writer(path: Path, output: Output, width: int, height: int, sound: Sound | None, **form: Any) -> VideoWriter:
+    """A video in the form that the settings ask for; `form` has its times, and whether it is transparent."""
+    if sound is not None:
+        form |= {"audio_from": sound.path, "audio_start": sound.start, "audio_mode": output.sound}
+    return VideoWriter(path, width=width, height=height, codec=output.codec, quality=output.quality, **form)
 
 
 def write_reports(folder: Path, config: Config, content: dict[str, Any]) -> dict[str, Any]:
@@ -236,6 +276,7 @@ class ResultWriter:
         self._labels = labels
         self._shown = sheet_frames(len(frames)) if output.contact_sheet else []
         self._sheet: list[np.ndarray] = []
+        self._alphas = iter(video) if _keeps_alpha(output, video) else None
         self._count = 0
         self._open = ExitStack()
         self._comparison: VideoWriter | None = None
@@ -248,7 +289,9 @@ class ResultWriter:
         with ExitStack() as opening:  # closes the first writer if the second cannot be opened
             height, width = self._restore(self._frames[0]).shape[:2]
             path = self._folder / edited_name(output)
-            self._edited = opening.enter_context(_writer(path, output, width, height, self._video.sound, **self._clock))
+            sound, alpha = self._video.sound, self._alphas is not None
+            writer = _writer(path, output, width, height, sound, alpha=alpha, **self._clock)
+            self._edited = opening.enter_context(writer)
             if output.comparison:
                 height, width = self._frames.shape[1:3]
                 path = self._folder / comparison_name(output)
@@ -266,18 +309,26 @@ class ResultWriter:
             with output_errors(self._folder, REMEDY):
                 contact_sheet(rows).save(self._folder / CONTACT_SHEET)
 
-    def write(self, image: np.ndarray) -> None:
-        """The next edited frame, H W 3 uint8 at the working size."""
-        restored = self._restore(image)
-        self._edited.write(restored)
+    def write(self, frame: EditedFrame) -> None:
+        """The next edited frame."""
+        image = frame.decoded
+        self._write_edited(frame.image)
         if self._comparison is not None:
             self._comparison.write(side_by_side(self._frames[self._count], image))
         if self._output.pngs:
             with output_errors(self._folder, REMEDY):
-                Image.fromarray(restored).save(self._folder / PNGS / f"frame_{self._count:05d}.png")
+                Image.fromarray(frame.image).save(self._folder / PNGS / f"frame_{self._count:05d}.png")
         if self._count in self._shown:
             self._sheet.append(image)
         self._count += 1
+
+    def _write_edited(self, image: np.ndarray) -> None:
+        """Write an edited frame at full size, with the transparency of its source if the format holds it."""
+        alpha = None if self._alphas is None else next(self._alphas).alpha
+        if alpha is not None:
+            alpha = crop_like(alpha, image)
+            image = uncomposite(image, alpha, parse_colour(self._video.background))
+        self._edited.write(image, alpha)
 
     def _restore(self, image: np.ndarray) -> np.ndarray:
         return restore(image, *self._video.size, self._resize)

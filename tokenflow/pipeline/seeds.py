@@ -9,8 +9,11 @@ from tokenflow.diffusion.latents import LazyLatents
 from tokenflow.events import Cancel, Listener, listening, notice
 from tokenflow.models.model import Model
 from tokenflow.modes.source import InvertedClip
-from tokenflow.pipeline.editing import decode, sample_edit
-from tokenflow.pipeline.job import check_edit, invert_stored, open_clip, open_inversion_of, open_model
+from tokenflow.pipeline.checks import check_sampled
+from tokenflow.pipeline.clip import open_clip
+from tokenflow.pipeline.editing import sample_edit
+from tokenflow.pipeline.frames import decode
+from tokenflow.pipeline.job import check_edit, invert_stored, open_inversion_of, open_model
 from tokenflow.pipeline.output import SEEDS, sheet_path, write_sheet
 from tokenflow.pipeline.wiring import build_guidance
 from tokenflow.profiling import Stopwatch
@@ -38,12 +41,14 @@ def seed_sheet(
         cancel: asked before every network call; returning True raises `Cancelled`.
 
     Raises:
+        ConfigError: the edit's mode is keyframes.
         OutputError: nothing can be written to `output.dir`, or something of the user's there would be lost.
         Everything else that `run` raises.
     """
+    check_sampled(config.edit, "sheet of seeds")
     with listening(on_event):
         path = sheet_path(config, SEEDS)
-        clip = open_clip(config)
+        clip = open_clip(config.clip)
         model = model or open_model(config.model)
         check_edit(config.edit, model)
         stored = open_inversion_of(config, clip, model)

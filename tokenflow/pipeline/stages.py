@@ -18,6 +18,7 @@ STAGES = {
     "invert": NETWORK,
     "reconstruct": NETWORK,
     "compare": AUTOENCODER,
+    "carry": None,
     "flow": None,
     "match": None,
     "edit": NETWORK,
@@ -43,6 +44,8 @@ def stage_1(inversion: StoredInversion, check: bool) -> list[str]:
 
 def stage_2(edit: Edit) -> list[str]:
     """The stages of an edit, with that in which correspondences are found if it needs any."""
+    if edit.mode == "keyframes":  # whether anything is left to be sampled turns out while frames are carried
+        return ["carry"]
     finding = edit.propagation != "none" and edit.keyframe_interval != 1
     return [*([FINDING[edit.correspondence]] if finding else []), "edit", "decode"]
 
@@ -55,6 +58,7 @@ def work(inversion: InversionSettings, edit: Edit) -> dict[str, float]:
         "invert": float(inversion.steps * inversion.iterations),
         "reconstruct": float(inversion.steps),
         "compare": 2 * DECODING,
+        "carry": 0.0,
         "flow": 0.0,
         "match": 0.0,
         "edit": edit_calls(edit),
@@ -64,9 +68,9 @@ def work(inversion: InversionSettings, edit: Edit) -> dict[str, float]:
 
 def edit_calls(edit: Edit) -> float:
     """Network calls per frame of an edit: keyframes at every step, other frames where the edit is not propagated."""
-    taken = edit.sdedit.strength if edit.mode == "sdedit" else 1.0
+    taken = {"sdedit": edit.sdedit.strength, "keyframes": edit.keyframes.strength}.get(edit.mode, 1.0)
     # conditional and unconditional, and the source's for its features, or the ControlNet's
-    full = 2 + {"pnp": 1.0, "sdedit": 0.0, "controlnet": 1.0}[edit.mode]
+    full = 2 + {"pnp": 1.0, "sdedit": 0.0, "controlnet": 1.0, "keyframes": 0.0}[edit.mode]
     if edit.propagation == "none":
         return edit.steps * taken * full
     keyframes = 1 / (edit.keyframe_interval or DEFAULT_INTERVAL)

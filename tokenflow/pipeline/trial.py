@@ -9,10 +9,12 @@ import numpy as np
 from tokenflow.config import Config
 from tokenflow.events import Cancel, Listener, listening
 from tokenflow.models.model import Model
-from tokenflow.pipeline.checks import check_interval
-from tokenflow.pipeline.editing import decode, sample_edit
+from tokenflow.pipeline.checks import check_interval, check_sampled
+from tokenflow.pipeline.clip import open_clip
+from tokenflow.pipeline.editing import sample_edit
+from tokenflow.pipeline.frames import decode
 from tokenflow.pipeline.inversion import complete_inversion
-from tokenflow.pipeline.job import check_edit, inversion_options, open_clip, open_model
+from tokenflow.pipeline.job import check_edit, inversion_options, open_model
 from tokenflow.pipeline.output import TRIAL, sheet_path, write_sheet
 from tokenflow.pipeline.stages import NumberedStages, stage_2, work
 from tokenflow.pipeline.validation import check_count, check_type
@@ -66,11 +68,12 @@ def trial(
     """
     check_type("trial", config, Config, "load_config(path) reads one from a file")
     check_count("count", count)
+    check_sampled(config.edit, "trial")
     edit = config.edit.model_copy(update={"keyframe_interval": 1})
     if on_event is not None:
         on_event = NumberedStages(STAGE_1 + stage_2(edit), work(config.inversion, edit), on_event)
     with listening(on_event):
-        clip = open_clip(config)
+        clip = open_clip(config.clip)
         check_interval(config.edit, len(clip))
         indices = spread(len(clip), count)
         model = model or open_model(config.model, on_event)

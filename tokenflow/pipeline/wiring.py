@@ -61,13 +61,17 @@ def build_propagation(
     source: InvertedClip,
     edit: Edit,
     steps: Sequence[Step],
+    always: Sequence[int],
     scratch: Path | None,
     on_event: Listener | None,
 ) -> Predict:
-    """The propagation that an edit names, with the correspondences that it needs in some steps, kept in `scratch`."""
+    """The propagation that an edit names, with the correspondences that it needs in some steps, kept in `scratch`.
+
+    `always` are frames that are keyframes at every step.
+    """
     if edit.propagation == "none":
         return PerFrame(denoiser, edit.batch_size)
-    options = propagation_options(source, edit)
+    options = propagation_options(source, edit, always)
     correspondence = build_correspondence(source, edit, scratch)
     count = source.frame_count
     pairs = frame_pairs(count, (options.draw_keyframes(count, step.index) for step in steps))
@@ -77,10 +81,10 @@ def build_propagation(
     return TokenFlow(denoiser, edit.batch_size, correspondence, options)
 
 
-def propagation_options(source: InvertedClip, edit: Edit) -> Propagation:
+def propagation_options(source: InvertedClip, edit: Edit, always: Sequence[int] = ()) -> Propagation:
     """What is propagated, and how."""
     return Propagation(
-        draw_keyframes=keyframe_per_interval(keyframe_interval(edit, source.frame_count), edit.seed),
+        draw_keyframes=keyframe_per_interval(keyframe_interval(edit, source.frame_count), edit.seed, always),
         window=edit.keyframe_window,
         extended=extended_sites(edit.extended_attention, source.model.sites),
         is_edit_propagated=lambda step: step.ends_by(edit.propagate_edit_until),

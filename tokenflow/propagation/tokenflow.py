@@ -1,6 +1,6 @@
 """TokenFlow (Geyer et al., ICLR 2024, section 4): keyframes edited together, features propagated to all frames."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -55,9 +55,9 @@ class Propagation:
     extended_attention: ExtendedAttention = extended_attention
 
 
-def keyframe_per_interval(interval: int, seed: int) -> DrawKeyframes:
-    """One random keyframe out of each interval of frames, different ones at each step."""
-    return lambda frame_count, step: draw_keyframes(frame_count, interval, seed, step)
+def keyframe_per_interval(interval: int, seed: int, always: Sequence[int] = ()) -> DrawKeyframes:
+    """One random keyframe out of each interval of frames, different ones at each step, and those that always are."""
+    return lambda frame_count, step: sorted({*draw_keyframes(frame_count, interval, seed, step), *always})
 
 
 class TokenFlow:

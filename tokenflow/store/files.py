@@ -27,7 +27,7 @@ MAX_ATTEMPTS = 100
 POLL_SECONDS = 0.05
 """How long to wait before asking again for a lock that another process holds."""
 
-_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP)
 """What the system reports where the file system has no locks."""
 
 

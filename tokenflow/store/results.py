@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tokenflow.errors import OutputError
-from tokenflow.store.files import locked, output_errors, sha256
+from tokenflow.store.files import LOCK, locked, output_errors, sha256
 
 REPORT = "report.json"
 FILES = "files"
@@ -74,6 +74,33 @@ def replace_atomically(
             raise
         with output_errors(folder, REMEDY):
             _settle(folder, names)
+
+
+def delete_results(folder: Path, names: re.Pattern[str]) -> None:
+    """Delete the results in a folder, and the folder if nothing else is in it. Files that were changed since, and those
+    of the user's, stay.
+
+    Args:
+        folder: the output folder.
+        names: matches every name that any report may list.
+
+    Raises:
+        OutputError: a file cannot be deleted, or another run is writing to the folder.
+    """
+
+    def refuse() -> None:
+        raise OutputError(f"another run is writing to {folder}; wait until it is done")
+
+    with locked(folder, refuse), output_errors(folder):
+        _settle(folder, names)
+        for name in sorted(_earlier_files(folder, names), key=lambda name: name == REPORT):  # which lists the others
+            (folder / name).unlink()
+            with suppress(OSError):  # its folder has other files
+                (folder / name).parent.rmdir()
+        with suppress(OSError):  # on Windows it stays while it is open; and the folder may have other files
+            if set(os.listdir(folder)) == {LOCK}:
+                (folder / LOCK).unlink()
+                folder.rmdir()
 
 
 def file_digests(folder: Path) -> dict[str, str]:

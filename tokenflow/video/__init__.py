@@ -1,24 +1,36 @@
 """Video files and frames: streaming reader, writer, and resizing between clip and model."""
 
-from tokenflow.video.encoders import holds
-from tokenflow.video.geometry import ResizeMode, fit_size, resize, restore
-from tokenflow.video.reader import ClipInfo, Frame, clip_files, probe, read_frames
+from tokenflow.video.clip_file import ClipInfo, check_sound, clip_files, probe
+from tokenflow.video.encoders import holds, holds_alpha
+from tokenflow.video.formats import ANIMATIONS, default_codec
+from tokenflow.video.geometry import ResizeMode, crop_like, fit_size, resize, restore
+from tokenflow.video.reader import Frame, read_frames
+from tokenflow.video.sound.muxer import SoundMode
+from tokenflow.video.transparency import parse_colour, uncomposite
 from tokenflow.video.video import Part, Sound, Video
 from tokenflow.video.writer import VideoWriter
 
 __all__ = [
+    "ANIMATIONS",
     "ClipInfo",
     "Frame",
     "Part",
     "ResizeMode",
     "Sound",
+    "SoundMode",
     "Video",
     "VideoWriter",
+    "check_sound",
     "clip_files",
+    "crop_like",
+    "default_codec",
     "fit_size",
     "holds",
+    "holds_alpha",
+    "parse_colour",
     "probe",
     "read_frames",
     "resize",
     "restore",
+    "uncomposite",
 ]

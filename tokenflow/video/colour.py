@@ -15,6 +15,7 @@ from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoRef
 from numpy.typing import NDArray
 
 from tokenflow.video import wide_gamut
+from tokenflow.video.transparency import Alpha
 
 RGBImage = NDArray[np.uint8]
 """(H W 3), full range, BT.709."""
@@ -60,16 +61,18 @@ class Converter:
         width, height = self._stored_size
         return (width, height) if self._orientation[0] else (height, width)
 
-    def __call__(self, frame: VideoFrame) -> RGBImage:
-        """The frame as an upright image (H W 3), uint8, full range, BT.709; transparency is composited over black."""
+    def __call__(self, frame: VideoFrame) -> tuple[RGBImage, Alpha | None]:
+        """The frame as an upright image (H W 3), uint8, full range, BT.709, and its opacity; None if it has none."""
+        alpha = None
+        if has_alpha(frame):
+            rgba = self._reformat(frame, "rgba").to_ndarray().astype(np.uint8, copy=False)
+            image, alpha = rgba[..., :3], _apply_orientation(rgba[..., 3], self._orientation)
         if wide_gamut.needs_conversion(frame.color_trc, frame.color_primaries):
             deep = self._reformat(frame, "rgb48le").to_ndarray().astype(np.uint16, copy=False)
             image = wide_gamut.to_bt709(deep, frame.color_trc, frame.color_primaries)
-        elif any(component.is_alpha for component in frame.format.components):
-            image = _composite_over_black(self._reformat(frame, "rgba").to_ndarray().astype(np.uint8, copy=False))
-        else:
+        elif alpha is None:
             image = self._reformat(frame, "rgb24").to_ndarray().astype(np.uint8, copy=False)
-        return _apply_orientation(image, self._orientation)
+        return _apply_orientation(image, self._orientation), alpha
 
     def _reformat(self, frame: VideoFrame, pixel_format: str) -> VideoFrame:
         width, height = self._stored_size
@@ -83,6 +86,11 @@ class Converter:
             dst_color_range=ColorRange.JPEG,
             interpolation=SCALING_FLAGS,
         )
+
+
+def has_alpha(frame: VideoFrame) -> bool:
+    """Whether a frame may be transparent."""
+    return any(component.is_alpha for component in frame.format.components)
 
 
 def _square_pixel_size(width: int, height: int, pixel_aspect: Fraction) -> tuple[int, int]:
@@ -109,11 +117,6 @@ def _range(frame: VideoFrame) -> int | None:
     return int(ColorRange.JPEG if full else ColorRange.MPEG)
 
 
-def _composite_over_black(rgba: NDArray[np.uint8]) -> RGBImage:
-    colour, alpha = rgba[..., :3].astype(np.uint16), rgba[..., 3:].astype(np.uint16)
-    return ((colour * alpha + 127) // 255).astype(np.uint8)
-
-
 def _orientation(frame: VideoFrame) -> tuple[int, int, int, int]:
     """The display matrix as signs (a, b, c, d): the stored pixel (x, y) is shown at (a·x + c·y, b·x + d·y).
 
@@ -131,7 +134,7 @@ def _orientation(frame: VideoFrame) -> tuple[int, int, int, int]:
     return 0, -1 if b < 0 else 1, -1 if c < 0 else 1, 0
 
 
-def _apply_orientation(image: RGBImage, orientation: tuple[int, int, int, int]) -> RGBImage:
+def _apply_orientation(image: NDArray[np.uint8], orientation: tuple[int, int, int, int]) -> NDArray[np.uint8]:
     a, b, c, d = orientation
     if not a:
         image = image.swapaxes(0, 1)

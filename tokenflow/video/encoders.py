@@ -1,8 +1,9 @@
-"""The encoders and containers a clip can be written with, and the settings they need."""
+"""The encoders a clip can be written with, and the settings they need."""
 
 import io
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -14,6 +15,7 @@ from av.video.stream import VideoStream
 
 from tokenflow.errors import OutputError
 from tokenflow.video.decoder import DEFAULT_RATE
+from tokenflow.video.formats import container_for, default_codec
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,9 @@ class Encoder:
         quality: default constant rate factor (CRF); None if the encoder has none.
         options: options that are always set.
         chroma_aligned: whether width and height have to be multiples of the chroma subsampling.
+        tag: code of the codec in MP4 and MOV; None for FFmpeg's choice.
+        alpha_format: pixel format for images with transparency; None if the codec holds none.
+        max_rate: frames per second; None for any.
     """
 
     name: str
@@ -33,20 +38,24 @@ class Encoder:
     quality: int | None = None
     options: Mapping[str, str] = field(default_factory=dict)
     chroma_aligned: bool = False
+    tag: str | None = None
+    alpha_format: str | None = None
+    max_rate: int | None = None
 
 
 _ENCODERS = {
     "h264": Encoder("libx264", "yuv420p", 17, chroma_aligned=True),
-    "hevc": Encoder("libx265", "yuv420p", 20, {"x265-params": "log-level=error"}, chroma_aligned=True),
-    "vp9": Encoder("libvpx-vp9", "yuv420p", 24),
+    "hevc": Encoder("libx265", "yuv420p", 20, {"x265-params": "log-level=error"}, chroma_aligned=True, tag="hvc1"),
+    "vp9": Encoder("libvpx-vp9", "yuv420p", 24, alpha_format="yuva420p"),
     "av1": Encoder("libsvtav1", "yuv420p", 24),
-    "prores": Encoder("prores_ks", "yuv422p10le"),
+    "prores": Encoder("prores_ks", "yuv422p10le", alpha_format="yuva444p10le"),
     "mjpeg": Encoder("mjpeg", "yuvj420p"),
-    "ffv1": Encoder("ffv1", "bgr0"),
-    "png": Encoder("png", "rgb24"),
+    "ffv1": Encoder("ffv1", "bgr0", alpha_format="bgra"),
+    "png": Encoder("png", "rgb24", alpha_format="rgba"),
+    "gif": Encoder("gif", "pal8", alpha_format="pal8", max_rate=50),  # browsers show shorter delays for 100 ms
+    "webp": Encoder("libwebp_anim", "bgra", options={"quality": "90"}, alpha_format="bgra"),
+    "apng": Encoder("apng", "rgb24", alpha_format="rgba"),
 }
-_CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm"}
-
 BT709 = 1
 """The number of BT.709 in ITU-T H.273, as matrix, primaries and transfer."""
 
@@ -65,36 +74,24 @@ def encoder_for(codec: str) -> Encoder:
     return _ENCODERS[codec]
 
 
-def container_for(path: Path) -> str:
-    """FFmpeg's name of the container that a file extension stands for.
-
-    Raises:
-        OutputError: the extension is unknown.
-    """
-    container = _CONTAINERS.get(path.suffix.lower())
-    if container is None:
-        raise OutputError(f"{path}: unknown video file extension; use one of {', '.join(_CONTAINERS)}")
-    return container
-
-
-def holds(container: str, codec: str, width: int = 64, height: int = 64, rate: Fraction = DEFAULT_RATE) -> bool:
+def holds(container: str, codec: str | None, width: int = 64, height: int = 64, rate: Fraction = DEFAULT_RATE) -> bool:
     """Whether files with an extension such as `mp4` can hold a codec, at this size in pixels and frames per second.
 
-    This opens the encoder to find out, as FFmpeg's own tables list combinations that fail.
+    None is the default codec. This opens the encoder to find out, as FFmpeg's own tables list combinations that fail.
 
     Raises:
         OutputError: the extension or the codec is unknown.
     """
-    encoder = encoder_for(codec)
-    with av.open(io.BytesIO(), "w", format=container_for(Path(f"a.{container}"))) as trial:
-        try:
-            stream = add_video_stream(trial, encoder, rate, encoder_options(encoder, None, width, None))
-            stream.width, stream.height = encoded_size(encoder, encoder.pixel_format, width, height)
-            stream.pix_fmt = encoder.pixel_format
-            trial.start_encoding()
-        except (av.FFmpegError, ValueError):
-            return False
-    return True
+    name = container_for(Path(f"a.{container}"))
+    encoder = encoder_for(codec or default_codec(name))
+    held = False
+    with suppress(av.FFmpegError, ValueError), av.open(io.BytesIO(), "w", format=name) as trial:
+        stream = add_video_stream(trial, encoder, rate, encoder_options(encoder, None, width, None))
+        stream.width, stream.height = encoded_size(encoder, encoder.pixel_format, width, height)
+        stream.pix_fmt = encoder.pixel_format
+        trial.start_encoding()
+        held = True  # even if closing the file, which has no frames, fails
+    return held
 
 
 def add_video_stream(
@@ -109,13 +106,17 @@ def add_video_stream(
         options: FFmpeg options for the encoder, see `encoder_options`.
 
     Raises:
-        ValueError: this build of FFmpeg lacks the encoder, or the container does not support it.
+        ValueError: this build of FFmpeg lacks the encoder, or the container or the rate is not one that it supports.
     """
+    if encoder.max_rate and rate > encoder.max_rate:
+        raise ValueError(f"it shows {encoder.max_rate} frames per second at most; set clip.rate to {encoder.max_rate}")
     if encoder.name == "libsvtav1":
         os.environ.setdefault("SVT_LOG", "0")  # SVT-AV1 has no other way to silence its log
     stream = output.add_stream(encoder.name, rate=rate, options=dict(options))
     if not isinstance(stream, VideoStream):
         raise TypeError(f"expected a video encoder; got {encoder.name}")
+    if encoder.tag and output.format.name in ("mp4", "mov"):
+        stream.codec_context.codec_tag = encoder.tag  # QuickTime and Safari do not play HEVC with FFmpeg's own, hev1
     return stream
 
 
@@ -158,6 +159,29 @@ def encoded_size(encoder: Encoder, pixel_format: str, width: int, height: int) -
     chroma = min(_video_format(pixel_format).components, key=lambda component: component.width * component.height)
     across, down = 16 // chroma.width, 16 // chroma.height
     return -(-width // across) * across, -(-height // down) * down
+
+
+def holds_alpha(container: str, codec: str | None) -> bool:
+    """Whether files with an extension such as `webm` hold transparency with a codec, or with their default.
+
+    Raises:
+        OutputError: the extension or the codec is unknown.
+    """
+    name = container_for(Path(f"a.{container}"))
+    return encoder_for(codec or default_codec(name)).alpha_format is not None
+
+
+def pixel_format_for(encoder: Encoder, *, alpha: bool) -> str:
+    """The pixel format of an encoder.
+
+    Raises:
+        OutputError: images have transparency, but the encoder holds none.
+    """
+    if not alpha:
+        return encoder.pixel_format
+    if encoder.alpha_format is None:
+        raise OutputError(f"{encoder.name} holds no transparency; choose vp9, prores, ffv1 or png, or leave alpha out")
+    return encoder.alpha_format
 
 
 def matrix_and_range(encoder: Encoder, pixel_format: str) -> tuple[int, int]:

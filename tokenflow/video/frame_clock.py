@@ -32,6 +32,7 @@ class FrameClock:
         time_base: seconds per tick.
         is_constant: whether all frames are shown equally long.
         count: the number of frames; None if there may be any number.
+        last_duration: seconds for which the last frame is shown.
 
     Raises:
         ValueError: the arguments are not as described.
@@ -54,7 +55,7 @@ class FrameClock:
             self.rate = (len(gaps) / sum(gaps, Fraction(0))).limit_denominator(100_000)
         else:
             self.rate = Fraction(rate or DEFAULT_RATE)
-        self._last_duration = last
+        self.last_duration = last
         exact = (_common_divisor(durations) for durations in ([*gaps, last], gaps or [last]))
         self.time_base = next((ticks for ticks in exact if ticks >= _MIN_TIME_BASE), _DEFAULT_TIME_BASE)
         self.is_constant = len({*gaps, last}) == 1
@@ -66,7 +67,7 @@ class FrameClock:
             return index / self.rate
         if index < len(self._times):
             return self._times[index]
-        return self._times[-1] + self._last_duration
+        return self._times[-1] + self.last_duration
 
     def pts(self, index: int) -> int:
         """`time` in ticks."""

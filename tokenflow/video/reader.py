@@ -1,46 +1,28 @@
-"""Reading clips: probe a clip, list its files, and stream its frames as RGB with their times."""
+"""Streaming the frames of a clip as RGB with their times."""
 
 import math
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain, islice
 from os import PathLike
 from pathlib import Path
 
-from tokenflow.errors import ClipError, ClipNotFoundError, TokenflowError, looked_in
+from tokenflow.errors import ClipError
+from tokenflow.events import notice
+from tokenflow.video.clip_file import open_clip
 from tokenflow.video.colour import Converter, RGBImage
-from tokenflow.video.container import open_video
-from tokenflow.video.decoder import DecodedFrame, Decoder
-from tokenflow.video.images import IMAGE_SUFFIXES, find_images, open_animation, open_sequence
+from tokenflow.video.decoder import DecodedFrame
+from tokenflow.video.resampling import MAX_RATE, MIN_RATE
+from tokenflow.video.transparency import BLACK, Alpha, Colour, composite, parse_colour
 
 _START_TOLERANCE = Fraction(1, 2000)
 """Seconds by which the first frame may be earlier than the requested start, so that 0.033 means 1/30."""
 
 
-@dataclass(frozen=True)
-class ClipInfo:
-    """Properties of a clip.
-
-    Attributes:
-        path: the clip.
-        width, height: size in pixels as displayed: upright, with square pixels.
-        rate: average frames per second.
-        has_audio: whether the clip has audio.
-        codec: name of the codec, such as `h264`.
-        profile: profile of the codec, such as `High`; None if the file does not specify it.
-        duration: seconds; None if the file does not specify it.
-    """
-
-    path: Path
-    width: int
-    height: int
-    rate: Fraction
-    has_audio: bool
-    codec: str
-    profile: str | None
-    duration: Fraction | None
+_LONG_DURATION = 600
+"""Seconds; a frame that is shown for longer is perhaps a mistake in the time stamps."""
 
 
 @dataclass(frozen=True)
@@ -48,68 +30,29 @@ class Frame:
     """A frame of the requested part of a clip.
 
     Attributes:
-        image: (H W 3), uint8, RGB, sRGB/BT.709, full range, upright, square pixels.
+        image: (H W 3), uint8, RGB, sRGB/BT.709, full range, upright, square pixels, over the background.
         time: seconds from the first frame of the part.
         source_time: seconds from the first frame of the clip.
         duration: seconds until the next of the requested frames, even if that lies beyond the end of the part; if there
             is none, until the end of the clip.
+        alpha: (H W), uint8, opacity; None where no pixel can be transparent.
     """
 
     image: RGBImage
     time: Fraction
     source_time: Fraction
     duration: Fraction
-
-
-def probe(path: str | PathLike[str]) -> ClipInfo:
-    """Inspect a clip; this decodes its first frame.
-
-    Raises:
-        ClipNotFoundError: there is nothing at `path`.
-        ClipError: the clip cannot be read or contains no frames.
-    """
-    path = Path(path)
-    decoder = _open(path)
-    with closing(decoder.decode(Fraction(0))) as frames:
-        first = next(frames, None)
-    if first is None:
-        raise ClipError(f"{path} contains no frames; expected a video or an image")
-    width, height = Converter(first.frame, decoder.pixel_aspect).size
-    return ClipInfo(
-        path=path,
-        width=width,
-        height=height,
-        rate=decoder.rate,
-        has_audio=decoder.has_audio,
-        codec=decoder.codec,
-        profile=decoder.profile,
-        duration=decoder.duration,
-    )
-
-
-def has_audio(path: str | PathLike[str]) -> bool:
-    """Whether a clip has sound; no frame is decoded.
-
-    Raises:
-        ClipNotFoundError: there is nothing at `path`.
-        ClipError: what is there cannot be read.
-    """
-    return _open(Path(path)).has_audio
-
-
-def clip_files(path: str | PathLike[str]) -> list[Path]:
-    """The files of a clip, in order: the file itself, or the images of a sequence; empty if there is no clip.
-
-    Raises:
-        ClipError: `path` cannot be accessed.
-    """
-    path = Path(path)
-    with _access_errors(path):
-        return [path] if path.is_file() else find_images(path)
+    alpha: Alpha | None = None
 
 
 def read_frames(
-    path: str | PathLike[str], *, start: float = 0.0, frames: int | None = None, every: int = 1
+    path: str | PathLike[str],
+    *,
+    start: float = 0.0,
+    frames: int | None = None,
+    every: int = 1,
+    rate: float | None = None,
+    background: str | None = None,
 ) -> Iterator[Frame]:
     """Stream the frames of a clip, or of a part of it, in constant memory.
 
@@ -118,21 +61,31 @@ def read_frames(
         start: seconds from the first frame of the clip; the part begins with the first frame not before this.
         frames: number of frames to yield at most; None for all.
         every: yield only every n-th frame.
+        rate: frames per second: that of a sequence of images; of any other clip, at each of its times the frame that is
+            shown then. None for the clip's own, or 25 for a sequence.
+        background: what is seen through transparent pixels: a colour such as `white` or `#ff8000`. None for black, with
+            a warning.
 
     Raises:
         ClipNotFoundError: there is nothing at `path`.
         ClipError: the clip cannot be read, contains no frames, or ends before `start`.
-        ValueError: `start` is negative or not finite, or `frames` or `every` is below 1.
+        ValueError: `start` is negative or not finite, `frames` or `every` is below 1, `rate` is not from 0.001 to 1000,
+            or `background` is not a colour.
     """
     if not (math.isfinite(start) and start >= 0) or every < 1 or (frames is not None and frames < 1):
         raise ValueError(
             f"expected start >= 0, frames >= 1, every >= 1; got start={start}, frames={frames}, every={every}"
         )
-    return _read(Path(path), Fraction(start), frames, every)
+    if rate is not None and not MIN_RATE <= rate <= MAX_RATE:
+        raise ValueError(f"expected a rate from {float(MIN_RATE):g} to {MAX_RATE} frames per second; got {rate}")
+    colour = None if background is None else parse_colour(background)
+    return _read(Path(path), Fraction(start), frames, every, rate, colour)
 
 
-def _read(path: Path, start: Fraction, count: int | None, every: int) -> Iterator[Frame]:
-    decoder = _open(path)
+def _read(
+    path: Path, start: Fraction, count: int | None, every: int, rate: float | None, background: Colour | None
+) -> Iterator[Frame]:
+    decoder = open_clip(path, rate)
     with closing(decoder.decode(start)) as decoded:
         part = (frame for frame in decoded if frame.time >= start - _START_TOLERANCE)
         selected = islice(_select_with_end_times(part, every), count)
@@ -141,7 +94,28 @@ def _read(path: Path, start: Fraction, count: int | None, every: int) -> Iterato
             raise ClipError(f"{path} ends before {float(start):g} s; choose an earlier start")
         convert, begin = Converter(first[0].frame, decoder.pixel_aspect), first[0].time
         for frame, end in chain([first], selected):
-            yield Frame(convert(frame.frame), frame.time - begin, frame.time, end - frame.time)
+            _warn_about_long(path, frame.time, end)
+            image, alpha = convert(frame.frame)
+            if alpha is not None:
+                background = background or _assume_black(path, alpha)
+                image = composite(image, alpha, background or BLACK)
+            yield Frame(image, frame.time - begin, frame.time, end - frame.time, alpha)
+
+
+def _assume_black(path: Path, alpha: Alpha) -> Colour | None:
+    """Black, with a notice, if something is transparent."""
+    if alpha.min() == 255:
+        return None
+    notice(f"{path} has transparent pixels, which are shown over black; set clip.background to the colour behind them")
+    return BLACK
+
+
+def _warn_about_long(path: Path, begin: Fraction, end: Fraction) -> None:
+    if end - begin > _LONG_DURATION:
+        notice(
+            f"{path} shows one frame for {float(end - begin):.0f} s, at {float(begin):.2f} s; if that is a "
+            "mistake, choose a part before or after it with clip.start and clip.frames"
+        )
 
 
 def _select_with_end_times(frames: Iterator[DecodedFrame], every: int) -> Iterator[tuple[DecodedFrame, Fraction]]:
@@ -155,29 +129,3 @@ def _select_with_end_times(frames: Iterator[DecodedFrame], every: int) -> Iterat
         end = frame.time + frame.duration
     if selected is not None:
         yield selected, end
-
-
-def _open(path: Path) -> Decoder:
-    with _access_errors(path):
-        if path.is_file():
-            return open_animation(path) if path.suffix.lower() in IMAGE_SUFFIXES else open_video(path)
-        files = find_images(path)
-        if files:
-            return open_sequence(files)
-        if path.is_dir():
-            suffixes = ", ".join(sorted(IMAGE_SUFFIXES))
-            raise ClipError(f"{path} is a folder without images; expected a video or images ({suffixes})")
-        if path.exists():
-            raise ClipError(f"{path} is a pipe or a device; expected a regular file (it is read more than once)")
-        raise ClipNotFoundError(f"there is no clip at {path}{looked_in(path)}; check the path")
-
-
-@contextmanager
-def _access_errors(path: Path) -> Iterator[None]:
-    """Turn the system's refusal to look up a path into a `ClipError`."""
-    try:
-        yield
-    except OSError as error:
-        if isinstance(error, TokenflowError):
-            raise
-        raise ClipError(f"cannot access {path} ({error.strerror}); check the path and its permissions") from error

@@ -2,24 +2,25 @@
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
-from numbers import Real
+from itertools import repeat
 from os import PathLike
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-import torch
 
 from tokenflow.errors import ClipError
 from tokenflow.store.files import sha256
-from tokenflow.video.reader import ClipInfo, Frame, clip_files, probe, read_frames
+from tokenflow.video.clip_file import ClipInfo, check_sound, clip_files, probe
+from tokenflow.video.encoders import holds_alpha
+from tokenflow.video.in_memory import as_images, checked_alpha, frame_times
+from tokenflow.video.reader import Frame, read_frames
+from tokenflow.video.sound.muxer import SoundMode
+from tokenflow.video.transparency import parse_colour, uncomposite
 from tokenflow.video.writer import VideoWriter
-
-MIN_RATE = Fraction(1, 1000)
-"""Frames per second."""
 
 
 @dataclass(frozen=True)
@@ -44,12 +45,16 @@ class Part:
         start: seconds from the file's first frame.
         frames: how many frames at most; None for all.
         every: take every n-th frame.
+        rate: frames per second; None for the file's own.
+        background: what is seen through transparent pixels; None for black.
     """
 
     path: Path
     start: float = 0.0
     frames: int | None = None
     every: int = 1
+    rate: float | None = None
+    background: str | None = None
 
 
 class Video:
@@ -64,6 +69,8 @@ class Video:
         times: seconds at which each frame is shown, strictly increasing. Exactly one of the two.
         end: seconds at which the last frame ends, on the clock of `times`; None to show it as long as the one before.
         sound: what is heard with it.
+        alpha: f H W, uint8, the opacity of its pixels; None if all are opaque.
+        background: the colour that `frames` show behind transparent pixels.
 
     Raises:
         ClipError: frames, rate or times are not as described.
@@ -77,14 +84,30 @@ class Video:
         times: Sequence[Fraction] | None = None,
         end: Fraction | None = None,
         sound: Sound | None = None,
+        alpha: np.ndarray | None = None,
+        background: str = "black",
     ) -> None:
         self._part: Part | None = None
-        self._images: np.ndarray | None = _as_images(frames)
-        self._clock: tuple[tuple[Fraction, ...], Fraction] | None = _clock(len(self._images), rate, times, end)
+        self._was_read = False
+        self._images: np.ndarray | None = as_images(frames)
+        self._alpha = checked_alpha(alpha, self._images)
+        parse_colour(background)
+        self._background = background
+        self._clock: tuple[tuple[Fraction, ...], Fraction] | None = frame_times(len(self._images), rate, times, end)
         self._sound = sound
 
     @classmethod
-    def read(cls, path: str | PathLike[str], *, start: float = 0.0, frames: int | None = None, every: int = 1) -> Self:
+    def read(
+        cls,
+        path: str | PathLike[str],
+        *,
+        start: float = 0.0,
+        frames: int | None = None,
+        every: int = 1,
+        rate: float | None = None,
+        sound: str | PathLike[str] | None = None,
+        background: str | None = None,
+    ) -> Self:
         """A clip or a part of it; one frame is decoded now, the others when they are asked for.
 
         Args:
@@ -92,17 +115,28 @@ class Video:
             start: seconds from the clip's first frame.
             frames: how many frames at most; None for all.
             every: take every n-th frame.
+            rate: frames per second: that of a sequence of images (25 by default); any other clip is resampled to it.
+            sound: a file whose sound begins with the clip, in place of the clip's own.
+            background: the colour behind transparent pixels, such as `white` or `#ff8000`; None for black.
 
         Raises:
-            ClipNotFoundError: there is nothing at `path`.
-            ClipError: what is there cannot be read, or holds no image.
-            ValueError: `start` is negative or not finite, or `frames` or `every` is below 1.
+            ClipNotFoundError: there is nothing at `path` or `sound`.
+            ClipError: what is there cannot be read, or holds no image or no sound.
+            ValueError: `start` is negative or not finite, `frames` or `every` is below 1, `rate` is out of range, or
+                `background` is not a colour.
         """
-        read_frames(path, start=start, frames=frames, every=every)  # checks the arguments
+        part = Part(Path(path), start, frames, every, rate, background)
+        _read(part)  # checks the arguments
         video = cls.__new__(cls)
-        video._part = Part(Path(path), start, frames, every)
-        video._images = video._clock = video._sound = None
+        video._part = part
+        video._images = video._clock = video._alpha = None
+        video._background = background or "black"
+        video._was_read = False
         video.info  # noqa: B018 - says now what is wrong with a clip that cannot be read
+        video._sound = None
+        if sound is not None:
+            check_sound(sound)
+            video._sound = Sound(Path(sound), Fraction(0))
         return video
 
     def __repr__(self) -> str:
@@ -114,7 +148,7 @@ class Video:
     @cached_property
     def info(self) -> ClipInfo | None:
         """What the file holds; None for frames in memory."""
-        return None if self._part is None else probe(self._part.path)
+        return None if self._part is None else probe(self._part.path, rate=self._part.rate)
 
     @property
     def part(self) -> Part | None:
@@ -142,6 +176,8 @@ class Video:
         if self._images is None:
             decoded = list(self)
             self._images = np.stack([frame.image for frame in decoded])
+            if self.has_alpha:
+                self._alpha = np.stack([_opacity(frame) for frame in decoded])
         return self._images
 
     @property
@@ -157,9 +193,33 @@ class Video:
     @property
     def sound(self) -> Sound | None:
         """What is heard with it; None if it is silent."""
-        if self._part is None or self.info is None:
+        if self._part is None:
             return self._sound
-        return Sound(self._part.path, self._begin) if self.info.has_audio else None
+        return None if self.sound_file is None else Sound(self.sound_file, self._begin)
+
+    @property
+    def sound_file(self) -> Path | None:
+        """Where its sound is; None if it is silent. No frame is decoded."""
+        if self._sound is not None:
+            return self._sound.path
+        return self.info.path if self.info is not None and self.info.has_audio else None
+
+    @property
+    def has_alpha(self) -> bool:
+        """Whether pixels may be transparent."""
+        return self._alpha is not None if self.info is None else self.info.has_alpha
+
+    @property
+    def alpha(self) -> np.ndarray | None:
+        """The opacity of all frames, f H W uint8, decoded when asked for; None if no pixel can be transparent."""
+        if self._alpha is None and self.has_alpha:
+            self._alpha = np.stack([_opacity(frame) for frame in self])
+        return self._alpha
+
+    @property
+    def background(self) -> str:
+        """The colour that frames show behind transparent pixels."""
+        return self._background
 
     def __len__(self) -> int:
         return len(self.times)
@@ -168,8 +228,9 @@ class Video:
         """The frames one by one; those of a file are decoded in constant memory."""
         if self._images is not None and self._clock is not None:
             known, last = self._clock
-            for image, time, after in zip(self._images, known, [*known[1:], last], strict=True):
-                yield Frame(image, time - known[0], time, after - time)
+            opacities = repeat(None, len(known)) if self._alpha is None else self._alpha
+            for image, alpha, time, after in zip(self._images, opacities, known, [*known[1:], last], strict=True):
+                yield Frame(image, time - known[0], time, after - time, alpha)
             return
         times: list[Fraction] = []
         end = Fraction(0)
@@ -179,22 +240,35 @@ class Video:
             yield frame
         self._clock = tuple(times), end
 
-    def write(self, path: str | PathLike[str], *, codec: str = "h264", quality: int | None = None) -> None:
+    def write(
+        self,
+        path: str | PathLike[str],
+        *,
+        codec: str | None = None,
+        quality: int | None = None,
+        sound: SoundMode = "auto",
+    ) -> None:
         """Write a file with the frames at their times, and the sound; the suffix chooses the container.
 
         Args:
-            path: .mp4, .mov, .mkv or .webm.
+            path: .mp4, .mov, .mkv or .webm; .gif, .webp or .apng, which hold no sound.
             codec, quality: see `VideoWriter`.
+            sound: how it is written; see `SoundMode`.
 
         Raises:
             OutputError: the file cannot be written, or codec, size and container do not go together.
         """
         width, height = self.size
-        sound = {} if self.sound is None else {"audio_from": self.sound.path, "audio_start": self.sound.start}
-        form: dict[str, Any] = {"width": width, "height": height, "times": self.times, "end": self.end, **sound}
-        with VideoWriter(path, codec=codec, quality=quality, **form) as writer:
+        alpha = self.has_alpha and holds_alpha(Path(path).suffix.removeprefix("."), codec)
+        form: dict[str, Any] = {"width": width, "height": height, "codec": codec, "quality": quality, "alpha": alpha}
+        form |= {"times": self.times, "end": self.end, "audio_mode": sound}
+        form |= {} if self.sound is None else {"audio_from": self.sound.path, "audio_start": self.sound.start}
+        behind = parse_colour(self.background)
+        with VideoWriter(path, **form) as writer:
             for frame in self:
-                writer.write(frame.image)
+                opacity = frame.alpha if alpha else None
+                image = frame.image if opacity is None else uncomposite(frame.image, opacity, behind)
+                writer.write(image, opacity)
 
     def digest(self) -> str:
         """SHA-256 of the content: of the files of a clip, or of frames and times in memory."""
@@ -212,13 +286,14 @@ class Video:
         """Seconds at which the first frame is shown, on the clock of the clip; the others are not decoded for it."""
         if self._clock is not None or self._part is None:
             return self.times[0]
-        return next(read_frames(self._part.path, start=self._part.start, frames=1)).source_time
+        return next(_read(replace(self._part, frames=1, background=self.background))).source_time
 
     def _decode(self) -> Iterator[Frame]:
-        part = self._part
-        if part is None:
+        if self._part is None:
             raise ValueError("expected a video of a file; this one is in memory")
-        return read_frames(part.path, start=part.start, frames=part.frames, every=part.every)
+        part = replace(self._part, background=self.background) if self._was_read else self._part
+        self._was_read = True  # it is told once that the background is assumed
+        return _read(part)
 
     def _timing(self) -> tuple[tuple[Fraction, ...], Fraction]:
         """Times and end, from one pass over the file where they are not known yet."""
@@ -230,46 +305,16 @@ class Video:
         return self._clock
 
 
-def _as_images(frames: Any) -> np.ndarray:
-    """Frames as f H W 3 uint8."""
-    if isinstance(frames, torch.Tensor):
-        frames = frames.detach().cpu()
-        frames = frames.float() if frames.is_floating_point() else frames
-    try:
-        images = np.asarray(frames)
-    except ValueError as error:
-        raise ClipError(f"expected frames of shape (frames, height, width, 3), all of one size ({error})") from error
-    if images.ndim != 4 or images.shape[-1] != 3 or 0 in images.shape:
-        raise ClipError(f"expected frames of shape (frames, height, width, 3); got {images.shape}")
-    if images.dtype == np.uint8:
-        return images
-    if not np.issubdtype(images.dtype, np.floating):
-        raise ClipError(f"expected uint8 frames, or floating point in [0, 1]; got {images.dtype}")
-    if not (images.min() >= 0 and images.max() <= 1):  # also refuses NaN
-        raise ClipError(f"expected floating-point frames in [0, 1]; got values from {images.min()} to {images.max()}")
-    return (images * 255).round().astype(np.uint8)
+def _read(part: Part) -> Iterator[Frame]:
+    return read_frames(
+        part.path,
+        start=part.start,
+        frames=part.frames,
+        every=part.every,
+        rate=part.rate,
+        background=part.background,
+    )
 
 
-def _clock(
-    count: int, rate: Fraction | float | None, times: Sequence[Fraction] | None, end: Fraction | None
-) -> tuple[tuple[Fraction, ...], Fraction]:
-    """Times and end of frames in memory."""
-    if (rate is None) == (times is None):
-        raise ClipError("expected either a rate or times; got " + ("neither" if rate is None else "both"))
-    if times is None:
-        if not isinstance(rate, Real) or not MIN_RATE <= rate < float("inf"):
-            raise ClipError(f"expected a rate of {float(MIN_RATE):g} frames per second or more; got {rate!r}")
-        exact = Fraction(rate).limit_denominator(100_000)
-        times = [index / exact for index in range(count)]
-        end = count / exact if end is None else end
-    try:
-        times = tuple(Fraction(time) for time in times)
-    except (ValueError, OverflowError, TypeError) as error:
-        raise ClipError(f"expected times in seconds ({error})") from error
-    if len(times) != count:
-        raise ClipError(f"expected a time for each of {count} frames; got {len(times)}")
-    if end is None:
-        end = 2 * times[-1] - times[-2] if count > 1 else times[0] + Fraction(1, 25)
-    if any(after <= before for before, after in zip(times, [*times[1:], Fraction(end)], strict=True)):
-        raise ClipError("expected times that increase from frame to frame and to the end")
-    return times, Fraction(end)
+def _opacity(frame: Frame) -> np.ndarray:
+    return np.full(frame.image.shape[:2], 255, np.uint8) if frame.alpha is None else frame.alpha

@@ -17,20 +17,24 @@ from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
 from tokenflow.errors import EncodingError, OutputError, TokenflowError
-from tokenflow.video.audio import AudioMuxer
+from tokenflow.video.clip_file import has_sound
 from tokenflow.video.colour import MATRICES, SCALING_FLAGS, RGBImage
 from tokenflow.video.container import error_text
 from tokenflow.video.encoders import (
     BT709,
     add_video_stream,
-    container_for,
     encoded_size,
     encoder_for,
     encoder_options,
     matrix_and_range,
+    pixel_format_for,
 )
+from tokenflow.video.formats import ANIMATIONS, container_for, container_options, default_codec
 from tokenflow.video.frame_clock import FrameClock
-from tokenflow.video.reader import has_audio
+from tokenflow.video.palette import PaletteFilter
+from tokenflow.video.sound.muxer import AudioMuxer, SoundMode
+from tokenflow.video.transparency import Alpha
+from tokenflow.video.webp import set_end
 
 _MIN_REORDERED_FRAMES = 8
 """Shorter clips are encoded in presentation order: x265 may otherwise reorder more frames than there are."""
@@ -47,19 +51,22 @@ class VideoWriter:
     row, so that no pixel is lost; `size` is the size in the file. `pixel_format="yuv444p"` keeps odd sizes.
 
     Args:
-        path: the file to write; its extension (.mp4, .mov, .mkv, .webm) chooses the container.
+        path: the file to write; its extension (.mp4, .mov, .mkv, .webm, .gif, .webp, .apng) chooses the container.
         width, height: of the images, in pixels.
         times: seconds at which each image is shown, strictly increasing, one per image; the first becomes 0. Or
         rate: frames per second. Exactly one of the two.
         end: seconds, on the same scale as `times`, at which the last image ends; only with `times`. None to show it as
             long as the image before it. MP4 and MOV store it exactly, Matroska and WebM as the duration of the file.
-        audio_from: a clip to copy the audio from, or None. The audio is copied as it is if the container can hold it,
-            else encoded again, and ends with the video.
+        audio_from: a clip or a file of sound to take the audio from, or None. The audio ends with the video. GIF, WebP
+            and APNG hold none.
         audio_start: seconds from the first frame of that clip: the `source_time` of the first image written.
-        codec: h264, hevc, vp9, av1, prores, mjpeg, ffv1 or png; the last two are lossless.
+        audio_mode: whether it is copied or encoded; see `SoundMode`.
+        codec: h264, hevc, vp9, av1, prores, mjpeg, ffv1 or png; the last two are lossless. None for h264, for vp9 in
+            WebM, and for the one codec of GIF, WebP and APNG.
         quality: the encoder's constant rate factor (CRF), lower is better; None for a visually lossless default.
         pixel_format: FFmpeg's name, such as `yuv444p`; None for the codec's default.
         options: further options for the encoder, such as `{"preset": "slow"}`.
+        alpha: store the opacity that is given with the images; only codecs that `holds_alpha`.
 
     Raises:
         OutputError: the file cannot be written; it is an `EncodingError` if codec, pixel format, size and container do
@@ -79,10 +86,12 @@ class VideoWriter:
         end: Fraction | None = None,
         audio_from: str | os.PathLike[str] | None = None,
         audio_start: Fraction = Fraction(0),
-        codec: str = "h264",
+        audio_mode: SoundMode = "auto",
+        codec: str | None = None,
         quality: int | None = None,
         pixel_format: str | None = None,
         options: Mapping[str, str] | None = None,
+        alpha: bool = False,
     ) -> None:
         self._path = Path(path)
         self._temporary = self._path.with_name(f".{self._path.name}.{secrets.token_hex(4)}.part")
@@ -90,11 +99,14 @@ class VideoWriter:
         self._shape = (height, width, 3)
         self._clock = FrameClock(times, rate, end)
         self._audio_source = None if audio_from is None else (Path(audio_from), audio_start)
-        self._encoder = encoder_for(codec)
-        self._pixel_format = pixel_format or self._encoder.pixel_format
+        self._audio_mode: SoundMode = audio_mode
+        self._encoder = encoder_for(codec or default_codec(self._container))
+        self._pixel_format = pixel_format or pixel_format_for(self._encoder, alpha=alpha)
+        self._alpha = alpha
         self._options = encoder_options(self._encoder, quality, self.size[0], options)
         self._matrix, self._range = matrix_and_range(self._encoder, self._pixel_format)
         self._reformatter = VideoReformatter()
+        self._palette = PaletteFilter(*self.size) if self._pixel_format == "pal8" else None
         self._audio: AudioMuxer | None = None
         self._written = 0
 
@@ -109,18 +121,25 @@ class VideoWriter:
             raise OutputError(f"{self._path} is a folder; expected a file name to write to")
         with self._discard_on_error():
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._output = av.open(f"file:{self._temporary}", "w", format=self._container)
+            options = container_options(self._container, self._clock.last_duration)
+            self._output = av.open(f"file:{self._temporary}", "w", format=self._container, options=options)
             self._stream = self._add_stream(self._output)
-            if self._audio_source and has_audio(self._audio_source[0]):
-                self._audio = AudioMuxer(self._output, *self._audio_source)
+            if self._audio_source and self._takes_sound and has_sound(self._audio_source[0]):
+                length = None if self._clock.count is None else self._clock.time(self._clock.count)
+                self._audio = AudioMuxer(self._output, *self._audio_source, length, self._audio_mode)
             self._write_header()
         return self
 
-    def write(self, image: RGBImage) -> None:
+    @property
+    def _takes_sound(self) -> bool:
+        return self._audio_mode != "none" and self._container not in ANIMATIONS
+
+    def write(self, image: RGBImage, alpha: Alpha | None = None) -> None:
         """Encode the next image.
 
         Args:
             image: (height width 3), uint8, RGB, full range.
+            alpha: (height width), uint8, its opacity; None for opaque. Only with `alpha=True`.
 
         Raises:
             OutputError: the file cannot be written, for example because the disk is full.
@@ -130,7 +149,7 @@ class VideoWriter:
             raise ValueError(f"expected an image {self._shape}, uint8; got {image.shape}, {image.dtype}")
         if self._written == self._clock.count:
             raise ValueError(f"expected {self._clock.count} images, one per time; got one more")
-        frame = self._convert(image)
+        frame = self._convert(image, alpha)
         frame.pts, frame.time_base = self._clock.pts(self._written), self._clock.time_base
         self._written += 1
         try:
@@ -152,6 +171,8 @@ class VideoWriter:
             if self._audio:
                 self._audio.close()
             self._output.close()
+            if self._container == "webp":
+                set_end(self._temporary, self._clock.time(self._written))
             _sync(self._temporary)
             self._temporary.replace(self._path)
 
@@ -200,10 +221,16 @@ class VideoWriter:
                 raise
             raise self._encoding_error(error) from error
 
-    def _convert(self, image: RGBImage) -> VideoFrame:
+    def _convert(self, image: RGBImage, alpha: Alpha | None) -> VideoFrame:
         width, height = self.size
         padding = ((0, height - image.shape[0]), (0, width - image.shape[1]), (0, 0))
-        frame = VideoFrame.from_ndarray(np.pad(image, padding, mode="edge"), format="rgb24")
+        if self._alpha or self._palette:
+            opacity = np.full(image.shape[:2], 255, np.uint8) if alpha is None else alpha
+            image = np.dstack([image, opacity])
+        form = "rgba" if image.shape[-1] == 4 else "rgb24"
+        frame = VideoFrame.from_ndarray(np.pad(image, padding, mode="edge"), format=form)
+        if self._palette:
+            return self._palette(frame)
         return self._reformatter.reformat(
             frame,
             format=self._pixel_format,

@@ -1,0 +1,48 @@
+"""The page is open to this machine only, unless there is a password."""
+
+import io
+import sys
+from pathlib import Path
+
+import pytest
+
+from tokenflow.apps.web.access import VARIABLE, check_against, find_password
+from tokenflow.errors import ConfigError
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "localhost", "::1"])
+def test_this_machine_needs_no_password(address: str) -> None:
+    assert find_password(address, None, {}) is None
+
+
+def test_another_address_needs_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO())
+    with pytest.raises(ConfigError, match="needs a password; set TOKENFLOW_UI_PASSWORD"):
+        find_password("0.0.0.0", None, {})
+
+
+def test_a_password_comes_from_the_environment_or_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "password"
+    file.write_text("from the file\nand more\n")
+    assert find_password("0.0.0.0", None, {VARIABLE: "from the environment"}) == "from the environment"
+    assert find_password("0.0.0.0", file, {VARIABLE: "from the environment"}) == "from the file"
+
+
+@pytest.mark.parametrize("content", ["", "short", "\nsecond line"])
+def test_a_password_that_is_too_short_is_refused(content: str, tmp_path: Path) -> None:
+    file = tmp_path / "password"
+    file.write_text(content)
+    with pytest.raises(ConfigError, match="8 characters or more"):
+        find_password("0.0.0.0", file, {})
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"cannot read the password in .*missing"):
+        find_password("0.0.0.0", tmp_path / "missing", {})
+
+
+def test_only_the_password_lets_in() -> None:
+    check = check_against("sesame öffne")
+    assert check("anyone", "sesame öffne")
+    assert not check("anyone", "sesame")
+    assert not check("sesame öffne", "")

@@ -1,0 +1,149 @@
+"""The form and a configuration say the same, and what is wrong is said in the words of the command line."""
+
+import shlex
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.apps.web.conftest import nested
+from tokenflow.apps.one_line import one_line_config
+from tokenflow.apps.web.form import (
+    CHOSEN_BY_THE_PAGE,
+    PATHS,
+    command,
+    free_folder,
+    from_yaml,
+    keys,
+    to_config,
+    to_values,
+)
+from tokenflow.apps.web.space import Space
+from tokenflow.config import Config, load_config
+from tokenflow.config.reference import all_settings
+from tokenflow.config.suggestions import all_keys, annotation
+from tokenflow.errors import ConfigError
+
+
+def test_every_setting_has_a_field_or_is_chosen_by_the_page(space: Space) -> None:
+    settings = {setting.key for setting in all_settings(Config)}
+    assert {*keys(space), *CHOSEN_BY_THE_PAGE} == settings
+
+
+def test_a_shared_page_has_the_settings_of_clip_and_edit_and_no_paths(space: Space) -> None:
+    shared = keys(replace(space, is_local=False))
+    assert {key.partition(".")[0] for key in shared} == {"preset", "clip", "edit", "model"}
+    assert not {*CHOSEN_BY_THE_PAGE, *PATHS} & set(shared)
+    assert [key for key in shared if key.startswith("model")] == ["model.path"]
+
+
+def test_every_path_and_name_of_the_configuration_is_known_to_the_rules_of_a_shared_page() -> None:
+    named = set()
+    for key in all_keys(Config):
+        section, _, name = key.rpartition(".")
+        field = (annotation(Config, section) if section else Config).model_fields[name]
+        if "BeforeValidator" in repr(field):  # that of paths, which expands ~
+            named.add(key)
+    assert named == {*CHOSEN_BY_THE_PAGE, *PATHS, "model.path"}
+
+
+def test_a_form_becomes_a_configuration_and_a_form_again(values: dict[str, str], clip: str, space: Space) -> None:
+    values |= {"edit.prompt": "100 % ${golden} 'tiger'", "clip.size": "[32, 16]", "edit.negative_prompt": "yes"}
+    config = to_config(values, clip, space)
+    assert (config.clip.size, config.edit.prompt) == ((32, 16), values["edit.prompt"])
+    assert to_values(config, space) == values
+
+
+def test_settings_beside_a_preset_override_it(values: dict[str, str], clip: str, space: Space) -> None:
+    values |= {"preset": "fast", "edit.steps": "3", "inversion.steps": ""}
+    config = to_config(values, clip, space)
+    assert (config.inversion.steps, config.edit.steps) == (8, 3)
+    assert to_values(config, space) == values
+
+
+def test_edited_frames_are_told_by_number(values: dict[str, str], clip: str, space: Space) -> None:
+    values |= {"edit.mode": "keyframes", "edit.keyframes.frames": "{0: a.png, 3: b.png}"}
+    config = to_config(values, clip, space)
+    assert config.edit.keyframes.frames == {0: Path("a.png"), 3: Path("b.png")}
+    again = to_config(to_values(config, space), clip, space)
+    assert again == config
+    assert from_yaml(config.to_yaml(), space)[0] == config
+
+
+def test_the_command_makes_the_same_edit(values: dict[str, str], clip: str, space: Space) -> None:
+    values |= {"preset": "fast", "edit.steps": "3", "edit.prompt": "a ${golden} 'tiger'", "output.pngs": "true"}
+    config = to_config(values, clip, space)
+    tokenflow, edit, source, _, said, _, wanted, *overrides = shlex.split(command(config))
+    assert (tokenflow, edit) == ("tokenflow", "edit")
+    assert one_line_config(source, said, wanted, overrides) == config
+
+
+def test_yaml_comes_back_as_the_same_configuration(values: dict[str, str], clip: str, space: Space) -> None:
+    values |= {"edit.prompt": "a tiger: ${golden}", "preset": "fast", "edit.steps": "3"}
+    config = to_config(values, clip, space)
+    again, named = from_yaml(config.to_yaml(), space)
+    assert (again, named) == (config, clip)
+
+
+def test_the_example_files_can_be_loaded_as_yaml_once_they_are_written_out(space: Space) -> None:
+    config = load_config("configs/dog_to_tiger.yaml", environment={})
+    assert from_yaml(config.to_yaml(), space)[0] == config
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("extends: other.yaml", "without extends:"),
+        ("edit: {prompt: '${oc.env:HOME}'}", r"\$\{…\}"),
+        ("- a list", "expected YAML with sections"),
+        ("a: [", "expected YAML"),
+        ("edit: {stepz: 3}", "did you mean edit.steps"),
+        ("edit: {steps: none}", "edit.steps: expected"),
+    ],
+)
+def test_yaml_that_cannot_be_used_is_refused(text: str, message: str, space: Space) -> None:
+    with pytest.raises(ConfigError, match=message):
+        from_yaml(text, space)
+
+
+@pytest.mark.parametrize("key", [*PATHS, "output.codec", "model.device"])
+def test_a_shared_page_takes_no_paths_and_no_settings_of_the_server_from_yaml(
+    key: str, values: dict[str, str], clip: str, space: Space
+) -> None:
+    content = nested(to_config(values, clip, space).to_yaml())
+    section = content
+    *sections, name = key.split(".")
+    for each in sections:
+        section = section[each]  # type: ignore[assignment]
+    section[name] = {"output.codec": "hevc", "model.device": "meta"}.get(key, "/etc/hostname")  # type: ignore[assignment]
+    with pytest.raises(ConfigError, match=f"{key}.*not available here"):
+        from_yaml(yaml.safe_dump(content), replace(space, is_local=False))
+
+
+def test_all_mistakes_are_given_with_their_settings(values: dict[str, str], clip: str, space: Space) -> None:
+    values |= {"edit.steps": "many", "edit.pnp.features_until": "2"}
+    with pytest.raises(ConfigError) as raised:
+        to_config(values, clip, space)
+    assert [mistake.partition(":")[0] for mistake in raised.value.mistakes] == [
+        "edit.steps",
+        "edit.pnp.features_until",
+    ]
+
+
+def test_what_is_missing_is_said_before_anything_else(values: dict[str, str], space: Space) -> None:
+    with pytest.raises(ConfigError) as raised:
+        to_config(values | {"edit.prompt": " ", "clip.prompt": ""}, "", space)
+    assert {mistake.partition(":")[0] for mistake in raised.value.mistakes} == {
+        "clip.path",
+        "clip.prompt",
+        "edit.prompt",
+    }
+
+
+def test_a_result_gets_a_folder_of_its_own(tmp_path: Path) -> None:
+    first = free_folder(tmp_path, "clip.mp4", "a tiger")
+    first.mkdir()
+    second = free_folder(tmp_path, "clip.mp4", "a tiger")
+    third = free_folder(tmp_path, "clip.mp4", "a tiger", [second])
+    assert [folder.name for folder in (first, second, third)] == ["clip-a-tiger", "clip-a-tiger-2", "clip-a-tiger-3"]

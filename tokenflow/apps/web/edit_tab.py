@@ -1,0 +1,145 @@
+"""The flow from left to right: clip, what it shows, what it should show, how, try, whole clip."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from markupsafe import Markup
+
+from tokenflow.apps.web.clips import check_limits, describe, keep_upload, playable, thumbnail
+from tokenflow.apps.web.fields import choice, element, field, hint, sentence, shown
+from tokenflow.apps.web.form import to_values
+from tokenflow.apps.web.mistakes import by_field
+from tokenflow.apps.web.quirks import on, shown_file
+from tokenflow.apps.web.site import Site
+from tokenflow.apps.web.work import TRIED
+
+PART = ("clip.start", "clip.frames", "clip.every", "clip.size")
+"""Settings that choose a part of the clip."""
+
+
+MODES_WITH_PATHS = ("keyframes",)
+"""Modes that read files, which a shared page does not name."""
+
+
+@dataclass(frozen=True)
+class EditTab:
+    """The components that others refer to.
+
+    Attributes:
+        clip: the file of the clip, as a state of the server; empty if there is none.
+        clip_note: what is wrong with it, or what it is.
+        fields: by the key of their setting.
+        examples: the gallery of examples.
+        tried: starts a trial.
+        whole: starts the edit of the whole clip.
+    """
+
+    clip: Any
+    clip_note: Any
+    fields: dict[str, Any]
+    examples: Any
+    tried: Any
+    whole: Any
+
+
+def build(site: Site) -> EditTab:
+    """The tab and what happens in it; jobs are started by page.py."""
+    fields: dict[str, Any] = {}
+    clip = gr.State("")
+    with gr.Row(equal_height=False):
+        with gr.Column(scale=4, min_width=300):
+            gr.HTML("<h2>1 · Clip</h2>")
+            upload = gr.File(label="Upload a clip", height=150, elem_id="upload")
+            examples = gr.Gallery(
+                [(thumbnail(each.config.clip.path), each.title) for each in site.examples],
+                label="Examples",
+                columns=2,
+                height="auto",
+                allow_preview=False,
+                buttons=[],
+                interactive=False,
+                object_fit="cover",
+                elem_id="examples",
+                visible=bool(site.examples),
+            )
+        with gr.Column(scale=4, min_width=300):
+            gr.HTML("<h2>2 · What it shows</h2>")
+            video = gr.Video(label="Clip", interactive=False, height=220, loop=True, elem_id="clip", buttons=[])
+            clip_note = gr.HTML(elem_id="clip-note")
+            fields["clip.prompt"] = sentence("clip.prompt")
+            with gr.Accordion("Part and size of the clip", open=False), gr.Row():
+                fields |= {key: field(key, min_width=120) for key in PART}
+        with gr.Column(scale=4, min_width=300):
+            gr.HTML("<h2>3 · What it should show</h2>")
+            fields["edit.prompt"] = sentence("edit.prompt")
+            fields["edit.mode"] = choice("edit.mode", () if site.space.is_local else MODES_WITH_PATHS)
+            with gr.Row():
+                fields["preset"] = choice("preset")
+                fields["edit.seed"] = field("edit.seed", min_width=120)
+            fields["model.path"] = model_field(site)
+            gr.HTML("<h2>4 · Edit</h2>")
+            tried = gr.Button(f"Try {_in_words(TRIED)} keyframes", elem_id="try")
+            whole = gr.Button("Whole clip", variant="primary", elem_id="whole")
+    tab = EditTab(clip, clip_note, fields, examples, tried, whole)
+    on(upload.upload, _keep(site), [upload], [clip, clip_note])
+    on(upload.clear, lambda: "", [], [clip])
+    on(clip.change, _show(site), [clip], [video, clip_note])
+    return tab
+
+
+def take_examples(site: Site, tab: EditTab, fields: dict[str, Any]) -> None:
+    """Fill the form from an example that is chosen."""
+
+    def take(chosen: gr.SelectData) -> list[Any]:
+        config = site.examples[chosen.index].config
+        return [str(config.clip.path), *shown(fields, to_values(config, site.space))]
+
+    on(tab.examples.select, take, [], [tab.clip, *fields.values()])
+
+
+def model_field(site: Site) -> Any:
+    """The models that are offered; where the page is local, any other may be named."""
+    others = ", or any folder, .safetensors file or Hub id" if site.space.is_local else ""
+    return gr.Dropdown(
+        [entry.name for entry in site.models],
+        value=next((entry.name for entry in site.models), None),
+        label="Model",
+        info=hint("model.path") + others,
+        allow_custom_value=site.space.is_local,
+        elem_id=element("model.path"),
+    )
+
+
+def note_html(mistake: str) -> str:
+    """What is wrong with the clip."""
+    return str(Markup('<p class="tf-mistake" role="alert">{}</p>').format(mistake)) if mistake else ""
+
+
+def _keep(site: Site) -> Callable[[gr.Request, str], tuple[str, str]]:
+    def keep(request: gr.Request, upload: str) -> tuple[str, str]:
+        try:
+            return str(keep_upload(Path(upload), site.of(request).space)), ""
+        except Exception as error:
+            return "", note_html(by_field(error, ["clip.path"]).popitem()[1])
+
+    return keep
+
+
+def _show(site: Site) -> Callable[[gr.Request, str], Any]:
+    def show(request: gr.Request, clip: str) -> Any:
+        if not clip:
+            return None, gr.skip()
+        try:
+            info = check_limits(Path(clip), site.space.limits)
+            return shown_file(playable(Path(clip), site.of(request).space)), f"<p>{describe(info)}</p>"
+        except Exception as error:
+            return None, note_html(by_field(error, ["clip.path"]).popitem()[1])
+
+    return show
+
+
+def _in_words(count: int) -> str:
+    return {1: "one", 2: "two", 3: "three", 4: "four"}.get(count, str(count))

@@ -1,0 +1,201 @@
+"""The form of the page and a configuration: from one to the other, and to the command that does the same."""
+
+import re
+import shlex
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf import OmegaConf
+
+from tokenflow.apps.one_line import BUNDLED_MODEL, output_folder
+from tokenflow.apps.web.space import Space
+from tokenflow.config import PRESETS, Config, resolve
+from tokenflow.config.reference import all_settings
+from tokenflow.config.settings import escape_references
+from tokenflow.config.suggestions import annotation, is_section
+from tokenflow.errors import ConfigError
+
+CHOSEN_BY_THE_PAGE = ("clip.path", "output.dir", "trajectories.dir")
+"""Settings without a field: the clip is uploaded or an example, and the folders are those of the space."""
+
+PATHS = (
+    "clip.sound",
+    "model.base",
+    "edit.controlnet.path",
+    "edit.keyframes.frames",
+    "metrics.clip",
+    "metrics.classifier",
+    "metrics.mask",
+)
+"""Settings that read from places the page does not choose."""
+
+SHARED = ("preset", "clip.", "edit.", "model.path")
+"""How the settings begin that have a field where the page is shared with others, apart from those of `PATHS`."""
+
+NAME = "the page"
+"""What errors call the form."""
+
+Values = Mapping[str, str]
+"""Text of each field by the key of its setting; empty for the default."""
+
+
+def keys(space: Space) -> list[str]:
+    """The settings that have a field, in the order of a file."""
+    found = [setting.key for setting in all_settings(Config) if setting.key not in CHOSEN_BY_THE_PAGE]
+    return found if space.is_local else [key for key in found if key.startswith(SHARED) and key not in PATHS]
+
+
+def to_config(values: Values, clip: str, space: Space, taken: Collection[Path] = ()) -> Config:
+    """The configuration that a form describes.
+
+    Args:
+        values: of the fields.
+        clip: the file of the clip; empty if none was chosen.
+        space: of the page.
+        taken: result folders that jobs will write to.
+
+    Raises:
+        ConfigError: with all mistakes, in the words of the command line.
+    """
+    mistakes = [f"{key}: {text}" for key, text in _missing(values, clip).items()]
+    settings, wrong = _parsed(values)
+    mistakes += wrong
+    if mistakes:
+        raise ConfigError("; ".join(mistakes), mistakes)
+    settings |= {
+        "clip.path": clip,
+        "output.dir": str(free_folder(space.outputs, clip, values["edit.prompt"], taken)),
+        "trajectories.dir": str(space.trajectories),
+    }
+    return _resolve(settings)
+
+
+def to_values(config: Config, space: Space) -> dict[str, str]:
+    """What the fields show for a configuration; those at their default are empty."""
+    settings = _flat(config.model_dump(mode="json"))
+    defaults = _flat(_defaults(config))
+    return {key: "" if settings[key] == defaults.get(key) else _text(settings[key]) for key in keys(space)}
+
+
+def from_yaml(text: str, space: Space) -> tuple[Config, str]:
+    """The configuration in a YAML text, and the clip that it names; what it leaves out is at its default.
+
+    Raises:
+        ConfigError: it is not YAML, refers to files or variables, or has mistakes.
+    """
+    try:
+        content = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"expected YAML with sections such as clip, model and edit ({error})") from error
+    if not isinstance(content, dict):
+        raise ConfigError("expected YAML with sections such as clip, model and edit")
+    if "extends" in content or re.search(r"(?<!\\)\$\{", text):
+        raise ConfigError(
+            "expected settings written out, without extends: and ${…}; load what `tokenflow config FILE` prints"
+        )
+    flat = {
+        key: value.replace("\\${", "${") if isinstance(value, str) else value for key, value in _flat(content).items()
+    }
+    clip = str(flat.get("clip.path", ""))
+    model = next(iter(space.models), "none")
+    given = {"clip.path": "none", "clip.prompt": "", "edit.prompt": "", "output.dir": "none", "model.path": model}
+    config = _resolve(given | flat)
+    _refuse_hidden(config, space)
+    return config, clip
+
+
+def _refuse_hidden(config: Config, space: Space) -> None:
+    """Check that no setting without a field departs from its default."""
+    settings, defaults = _flat(config.model_dump(mode="json")), _flat(_defaults(config))
+    allowed = {*keys(space), *CHOSEN_BY_THE_PAGE}
+    hidden = [key for key, value in settings.items() if key not in allowed and value != defaults[key]]
+    if hidden:
+        mistakes = [f"{key}: not available here; remove it" for key in hidden]
+        raise ConfigError("; ".join(mistakes), mistakes)
+
+
+def command(config: Config) -> str:
+    """The command line that makes the same edit."""
+    settings, defaults = _flat(config.model_dump(mode="json")), _flat(_defaults(config))
+    clip, source, prompt = (settings[key] for key in ("clip.path", "clip.prompt", "edit.prompt"))
+    defaults |= {
+        "clip.path": clip,
+        "clip.prompt": source,
+        "edit.prompt": prompt,
+        "output.dir": output_folder(clip, prompt),
+        "model.path": BUNDLED_MODEL.as_posix() if BUNDLED_MODEL.is_dir() else None,
+    }
+    escaped = {key: escape_references(value) for key, value in settings.items() if value != defaults[key]}
+    words = [f"{key}={_text(value)}" for key, value in escaped.items()]
+    return shlex.join(["tokenflow", "edit", clip, "--from", source, "--to", prompt, *words])
+
+
+def free_folder(outputs: Path, clip: str, prompt: str, taken: Collection[Path] = ()) -> Path:
+    """A result folder named after clip and prompt, numbered if there is one of that name."""
+    folder = outputs / Path(output_folder(clip, prompt)).name
+    names = (folder if number == 1 else folder.with_name(f"{folder.name}-{number}") for number in range(1, 10**6))
+    return next(name for name in names if name not in taken and not name.exists())
+
+
+def _missing(values: Values, clip: str) -> dict[str, str]:
+    """What has to be filled in, by key."""
+    missing = {
+        "clip.path": not clip and "choose a clip: upload one, or take an example",
+        "clip.prompt": not values["clip.prompt"].strip() and "say what the clip shows, such as: a dog on grass",
+        "edit.prompt": not values["edit.prompt"].strip() and "say what it should show, such as: a tiger on grass",
+        "model.path": not values["model.path"].strip() and "choose a model",
+    }
+    return {key: text for key, text in missing.items() if text}
+
+
+def _parsed(values: Values) -> tuple[dict[str, Any], list[str]]:
+    """The settings that were filled in, and what cannot be parsed. Sentences and paths are taken literally."""
+    settings, mistakes = {}, []
+    for key, text in values.items():
+        if not text.strip():
+            continue
+        try:
+            settings[key] = text if annotation(Config, key) in (str, Path) else yaml.safe_load(text)
+        except yaml.YAMLError:
+            mistakes.append(f"{key}: cannot parse {text!r}")
+    return settings, mistakes
+
+
+def _resolve(settings: Mapping[str, Any]) -> Config:
+    """A configuration from dotted keys, with the preset that they name; nothing is read from the environment."""
+    nested = OmegaConf.create({})
+    for key, value in settings.items():
+        OmegaConf.update(nested, key, escape_references(value), force_add=True)
+    merged = OmegaConf.merge(PRESETS.get(str(settings.get("preset")), {}), nested)
+    if not OmegaConf.is_dict(merged):
+        raise ConfigError("expected settings with sections such as clip, model and edit")
+    return resolve(merged, environment={}, name=NAME)  # type: ignore[arg-type]
+
+
+def _defaults(config: Config) -> dict[str, Any]:
+    """The settings that hold for a configuration's preset where nothing else is given."""
+    given: dict[str, Any] = {"clip": {"path": "none", "prompt": ""}, "model": {"path": "none"}}
+    given |= {"edit": {"prompt": ""}, "output": {"dir": "none"}, "preset": config.preset}
+    merged = OmegaConf.merge(PRESETS[config.preset], given)
+    defaults = Config.model_validate(OmegaConf.to_container(merged)).model_dump(mode="json")
+    return defaults | {"preset": Config.model_fields["preset"].default}
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings by dotted key."""
+    flat: dict[str, Any] = {}
+    for name, value in settings.items():
+        if isinstance(value, Mapping) and is_section(annotation(Config, f"{prefix}{name}")):
+            flat |= _flat(value, f"{prefix}{name}.")
+        else:
+            flat[f"{prefix}{name}"] = value
+    return flat
+
+
+def _text(value: Any) -> str:
+    """A value as it is typed."""
+    if isinstance(value, str):
+        return value
+    return yaml.safe_dump(value, default_flow_style=True, width=10**6).removesuffix("...\n").strip()

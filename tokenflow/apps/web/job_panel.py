@@ -1,0 +1,110 @@
+"""The job that a tab shows: its progress and preview, Cancel and Continue, and the frames of a trial."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from tokenflow.apps.web.jobs import Job
+from tokenflow.apps.web.progress_view import preview_html, status_html
+from tokenflow.apps.web.quirks import HIDDEN, on, store_job
+from tokenflow.apps.web.site import Site
+from tokenflow.apps.web.work import TRIED, edit_job, trial_job
+
+SECONDS = 0.5
+"""Between two looks at a job."""
+
+HOW_NEAR = (
+    "These frames were edited on their own. In the edit of the whole clip a frame is a keyframe at some of the steps "
+    "only, so the two differ a little; how much is measured in docs/speed.md."
+)
+
+IDLE = "<p class=tf-idle>Nothing is running. Choose a clip, say what it shows and what it should show.</p>"
+
+
+@dataclass(frozen=True)
+class JobPanel:
+    """The components that others refer to.
+
+    Attributes:
+        job_id: of the job that is shown.
+        timer: asks how far it is; active while something may change.
+        finished: the id of the job, once it has ended.
+    """
+
+    job_id: Any
+    timer: Any
+    finished: Any
+
+
+def build(site: Site) -> JobPanel:
+    """The panel and what happens in it."""
+    job_id = gr.Textbox("", visible=HIDDEN, elem_id="job")
+    seen, finished = gr.State(""), gr.State("")
+    timer = gr.Timer(SECONDS, active=True)
+    with gr.Row(elem_id="job-panel"):
+        with gr.Column(scale=3, min_width=300):
+            status = gr.HTML(IDLE, elem_id="status")
+            model = gr.HTML(elem_id="model-status")
+        with gr.Column(scale=3, min_width=300):
+            preview = gr.HTML(elem_id="preview")
+        with gr.Column(scale=1, min_width=140):
+            cancel = gr.Button("Cancel", variant="stop", visible=False, elem_id="cancel")
+            resume = gr.Button("Continue", visible=False, elem_id="continue")
+    with gr.Column(visible=False, elem_id="trial") as trial:
+        gr.HTML(f"<h2>Source and edit</h2><p>{HOW_NEAR}</p>")
+        with gr.Row():
+            frames = [gr.ImageSlider(label="", min_width=220, interactive=False, max_height=360) for _ in range(TRIED)]
+
+    def look(name: str, last: str) -> list[Any]:
+        """What has changed since the tab last asked."""
+        job = site.jobs.find(name)
+        ahead = site.jobs.ahead(job) if job else 0
+        now = f"{name} {job and job.version} {ahead} {site.shelf.status}"
+        if now == last:
+            return [gr.skip()] * 8
+        ended = job is None or job.is_finished
+        return [
+            now,
+            f"<p>Model: {site.shelf.status}</p>",
+            status_html(job, ahead) if job else IDLE,
+            preview_html(job.preview) if job and not job.is_finished else "",
+            gr.update(visible=not ended, interactive=not (job and job.stop.is_set())),
+            gr.update(visible=bool(job and job.state in ("cancelled", "failed"))),
+            gr.Timer(active=not ended or not site.shelf.is_settled),
+            name if ended else "",
+        ]
+
+    def stop(name: str) -> None:
+        job = site.jobs.find(name)
+        if job:
+            site.jobs.cancel(job)
+
+    def again(name: str) -> Any:
+        job = site.jobs.find(name)
+        return (_resume(site, job).id, gr.Timer(active=True)) if job else (gr.skip(), gr.skip())
+
+    def tried(name: str) -> list[Any]:
+        """The frames of a trial that has ended."""
+        job = site.jobs.find(name)
+        if job is None or job.kind != "trial" or job.outcome is None:
+            return [gr.update(visible=False), *[gr.skip()] * TRIED]
+        found = job.outcome
+        pairs = [
+            gr.update(value=(source, edited), label=f"Frame {index + 1}", visible=True)
+            for index, source, edited in zip(found.indices, found.source, found.edited, strict=True)
+        ]
+        return [gr.update(visible=True), *pairs, *[gr.update(visible=False)] * (TRIED - len(pairs))]
+
+    on(timer.tick, look, [job_id, seen], [seen, model, status, preview, cancel, resume, timer, finished])
+    on(cancel.click, stop, [job_id])
+    on(resume.click, again, [job_id], [job_id, timer])
+    on(finished.change, tried, [finished], [trial, *frames])
+    store_job(job_id)
+    return JobPanel(job_id, timer, finished)
+
+
+def _resume(site: Site, job: Job) -> Job:
+    """The same job once more; it goes on from what is stored."""
+    again = trial_job(job.configs[0], site.shelf) if job.kind == "trial" else edit_job(job.configs, site.shelf)
+    return site.jobs.submit(again)

@@ -1,0 +1,39 @@
+"""Which field an error is about, in the words of the command line."""
+
+import re
+from collections.abc import Collection
+
+from tokenflow.apps.exit_status import error_message
+from tokenflow.errors import ClipError, ClipNotFoundError, ConfigError, ModelError, ModelNotFoundError
+
+ELSEWHERE = ""
+"""The key of what is about no field."""
+
+A_BUG = "this is a fault of tokenflow and not yours; the terminal in which `tokenflow ui` runs shows where it arose"
+
+
+def by_field(error: Exception, keys: Collection[str]) -> dict[str, str]:
+    """The messages of an error by the key of the field they belong to; `ELSEWHERE` for those without a field.
+
+    Args:
+        error: any.
+        keys: of the fields, and `clip.path`.
+    """
+    if isinstance(error, ConfigError) and error.mistakes:
+        found: dict[str, str] = {}
+        for mistake in error.mistakes:
+            key, _, text = mistake.partition(": ")
+            place, message = (key, text) if key in keys else (ELSEWHERE, mistake)
+            found[place] = "; ".join(filter(None, (found.get(place), message)))
+        return found
+    return {_field(error, keys): error_message(error) or A_BUG}
+
+
+def _field(error: Exception, keys: Collection[str]) -> str:
+    """The field that the cause of an error was entered in."""
+    if isinstance(error, ClipError | ClipNotFoundError):
+        return "clip.path"
+    if isinstance(error, ModelError | ModelNotFoundError):
+        return "model.path"
+    named = re.findall(r"[a-z]+(?:\.[a-z_]+)+", str(error)) if isinstance(error, ConfigError) else []
+    return next((key for key in named if key in keys), ELSEWHERE)

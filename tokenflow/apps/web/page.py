@@ -1,0 +1,170 @@
+"""The whole page: its parts from top to bottom, and how jobs are started and found again."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import gradio as gr
+
+from tokenflow.apps.web import compare_tab, edit_tab, history_tab, job_panel, result_panel, settings_panel
+from tokenflow.apps.web.fields import marked, shown
+from tokenflow.apps.web.form import Values, to_values
+from tokenflow.apps.web.jobs import Job
+from tokenflow.apps.web.mistakes import ELSEWHERE, by_field
+from tokenflow.apps.web.model_list import device_memory, models_html
+from tokenflow.apps.web.quirks import on, on_load
+from tokenflow.apps.web.site import Site
+from tokenflow.apps.web.work import edit_job, trial_job
+from tokenflow.errors import ConfigError
+
+TITLE = "tokenflow"
+
+OTHER_MODELS = (
+    "<p>Any other folder in diffusers' layout, .safetensors file or Hub id can be typed into the field Model of the "
+    "tab Edit. A model of the Hub is downloaded when it is first used. One model is in memory at a time.</p>"
+)
+
+
+def build(site: Site) -> Any:
+    """The page as Gradio's Blocks."""
+    with gr.Blocks(title=TITLE, analytics_enabled=False, fill_width=True, delete_cache=(3600, 24 * 3600)) as page:
+        gr.HTML("<h1>tokenflow: edit a clip by a sentence</h1>")
+        with gr.Tabs():
+            with gr.Tab("Edit"):
+                edit = edit_tab.build(site)
+            with gr.Tab("Settings") as settings:
+                folded = settings_panel.build(site, set(edit.fields))
+                fields = {key: (edit.fields | folded)[key] for key in site.keys}
+                settings_panel.build_yaml(site, settings, edit.clip, fields)
+            with gr.Tab("Compare"):
+                compare = compare_tab.build()
+            with gr.Tab("History") as history:
+                in_history = gr.Column()
+            with gr.Tab("Models") as models:
+                table = gr.HTML(elem_id="models")
+                if site.space.is_local:
+                    gr.HTML(OTHER_MODELS)
+        wrong = gr.HTML(elem_id="wrong")
+        jobs = job_panel.build(site)
+        result = result_panel.build(site)
+        with in_history:
+            history_tab.build(site, history, result.shown, edit.clip, fields)
+        edit_tab.take_examples(site, edit, fields)
+        on(models.select, lambda: models_html(site.models, device_memory()), [], [table])
+        _start_jobs(site, edit, compare, jobs, fields, wrong)
+        _show_outcome(site, jobs, result)
+        _mark_failed(site, edit, jobs, fields)
+        _find_again(page, site, edit, jobs, fields)
+    return page
+
+
+def _start_jobs(
+    site: Site,
+    edit: edit_tab.EditTab,
+    compare: compare_tab.CompareTab,
+    jobs: job_panel.JobPanel,
+    fields: dict[str, Any],
+    wrong: Any,
+) -> None:
+    """What the buttons do: put a job into the queue, or say what is wrong beside the field."""
+
+    def answer(request: gr.Request, forms: Sequence[Values], clip: str, kind: str) -> list[Any]:
+        try:
+            configs: list[Any] = []
+            for values in forms:
+                configs.append(site.of(request).config(values, clip))
+            job = trial_job(configs[0], site.shelf) if kind == "trial" else edit_job(apart(configs), site.shelf)
+        except ConfigError as error:
+            mistakes = by_field(error, ["clip.path", *fields])
+            return [gr.skip(), gr.skip(), *said(mistakes), *marked(fields, mistakes)]
+        return [site.jobs.submit(job).id, gr.Timer(active=True), *said({}), *marked(fields, {})]
+
+    def said(mistakes: dict[str, str]) -> list[Any]:
+        about_clip = edit_tab.note_html(mistakes["clip.path"]) if "clip.path" in mistakes else gr.skip()
+        elsewhere = [
+            text if key == ELSEWHERE else f"{key}: {text}"
+            for key, text in mistakes.items()
+            if key not in edit.fields and key != "clip.path"
+        ]
+        return [about_clip, edit_tab.note_html("; ".join(elsewhere))]
+
+    def form(values: tuple[str | None, ...]) -> dict[str, str]:
+        return {key: value or "" for key, value in zip(fields, values, strict=True)}
+
+    def try_some(request: gr.Request, clip: str, *values: str | None) -> list[Any]:
+        return answer(request, [form(values)], clip, "trial")
+
+    def edit_whole(request: gr.Request, clip: str, *values: str | None) -> list[Any]:
+        return answer(request, [form(values)], clip, "whole")
+
+    def compare_prompts(request: gr.Request, prompts: str, clip: str, *values: str | None) -> list[Any]:
+        forms = compare_tab.by_prompts(form(values), prompts)
+        return answer(request, forms or [form(values) | {"edit.prompt": ""}], clip, "compare")
+
+    def compare_seeds(request: gr.Request, count: float, clip: str, *values: str | None) -> list[Any]:
+        return answer(request, compare_tab.by_seeds(form(values), int(count)), clip, "compare")
+
+    inputs = [edit.clip, *fields.values()]
+    outputs = [jobs.job_id, jobs.timer, edit.clip_note, wrong, *fields.values()]
+    on(edit.tried.click, try_some, inputs, outputs)
+    on(edit.whole.click, edit_whole, inputs, outputs)
+    on(compare.by_prompt.click, compare_prompts, [compare.prompts, *inputs], outputs)
+    on(compare.by_seed.click, compare_seeds, [compare.seeds, *inputs], outputs)
+
+
+def apart(configs: list[Any]) -> list[Any]:
+    """The configurations with a folder each: those of one comparison may have been given the same."""
+    seen: dict[Any, int] = {}
+    apart = []
+    for config in configs:
+        folder = config.output.dir
+        seen[folder] = seen.get(folder, 0) + 1
+        own = folder if seen[folder] == 1 else folder.with_name(f"{folder.name}-seed{config.edit.seed}")
+        output = config.output.model_copy(update={"dir": own})
+        apart.append(config.model_copy(update={"output": output}))
+    return apart
+
+
+def _show_outcome(site: Site, jobs: job_panel.JobPanel, result: result_panel.ResultPanel) -> None:
+    """Show the result of an edit once it has ended."""
+
+    def show(name: str) -> list[Any]:
+        job = site.jobs.find(name)
+        if job is None or job.kind == "trial" or not job.outcome:
+            return [gr.skip(), gr.skip()]
+        folders = [str(folder) for folder in job.outcome]
+        return [folders[0], folders if len(folders) > 1 else []]
+
+    on(jobs.finished.change, show, [jobs.finished], [result.shown, result.several])
+
+
+def _mark_failed(site: Site, edit: edit_tab.EditTab, jobs: job_panel.JobPanel, fields: dict[str, Any]) -> None:
+    """Show what made a job fail beside the field where it was entered, too."""
+
+    def mark(name: str) -> list[Any]:
+        job = site.jobs.find(name)
+        if job is None or job.error is None:
+            return [gr.skip()] * (1 + len(fields))
+        mistakes = by_field(job.error, ["clip.path", *fields])
+        about_clip = edit_tab.note_html(mistakes["clip.path"]) if "clip.path" in mistakes else gr.skip()
+        return [about_clip, *marked(fields, mistakes)]
+
+    on(jobs.finished.change, mark, [jobs.finished], [edit.clip_note, *fields.values()])
+
+
+def _find_again(
+    page: Any, site: Site, edit: edit_tab.EditTab, jobs: job_panel.JobPanel, fields: dict[str, Any]
+) -> None:
+    """After a reload, show the job that the tab had shown, or one that is under way, with the form it came from."""
+
+    def restore(request: gr.Request, name: str) -> list[Any]:
+        site.warm_up()
+        job = site.jobs.find(name) or site.of(request).newest_unfinished()
+        if job is None:
+            return ["", gr.skip(), *[gr.skip()] * len(fields)]
+        return [job.id, *_form_of(job)]
+
+    def _form_of(job: Job) -> list[Any]:
+        config = job.configs[0]
+        return [str(config.clip.path), *shown(fields, to_values(config, site.space))]
+
+    on_load(page, restore, [jobs.job_id], [jobs.job_id, edit.clip, *fields.values()])

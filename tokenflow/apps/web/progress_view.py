@@ -1,0 +1,108 @@
+"""The state of a job as HTML: the stage in plain words, a bar, the time left, what went wrong; and its preview."""
+
+import base64
+import io
+
+from markupsafe import Markup, escape
+from PIL import Image
+
+from tokenflow.apps.web.jobs import Job
+from tokenflow.apps.web.mistakes import ELSEWHERE, by_field
+from tokenflow.events import Preview, Progress, stage_unit
+
+STAGES = {
+    "load": "Loading the model",
+    "read": "Reading the clip",
+    "encode": "Encoding frames",
+    "invert": "Inverting the clip",
+    "reconstruct": "Checking the inversion",
+    "compare": "Checking the inversion",
+    "flow": "Following the motion",
+    "match": "Matching features",
+    "carry": "Carrying the edited frames",
+    "edit": "Editing",
+    "decode": "Decoding and measuring",
+}
+
+NAMES = {"trial": "Three keyframes", "whole": "Whole clip", "compare": "Comparison"}
+
+PREVIEW_WIDTH = 640
+"""Pixels of a row of a preview; its frames are small, and enlarged by whole factors."""
+
+PREVIEW_COLUMNS = 4
+"""Frames in a row."""
+
+
+def status_html(job: Job, ahead: int) -> str:
+    """A job in a few lines.
+
+    Args:
+        job: any.
+        ahead: how many others are done before it.
+    """
+    prompts = dict.fromkeys(config.edit.prompt for config in job.configs)
+    heading = Markup("<strong>{}</strong>: {}").format(NAMES[job.kind], "; ".join(prompts))
+    lines = [Markup("<p class=tf-heading>{}</p>").format(heading), _state(job, ahead)]
+    lines += [Markup("<p class=tf-notice>{}</p>").format(notice) for notice in job.notices]
+    return Markup('<div class="tf-status" role="status" data-state="{}">{}</div>').format(
+        job.state, Markup("").join(lines)
+    )
+
+
+def _state(job: Job, ahead: int) -> Markup:
+    match job.state:
+        case "waiting":
+            edits = "1 edit is" if ahead == 1 else f"{ahead} edits are"
+            return Markup("<p>Waiting: {} done first.</p>").format(edits)
+        case "running" if job.stop.is_set():
+            return Markup("<p>Stopping before the next network call…</p>")
+        case "running":
+            return Markup("<p>Starting…</p>") if job.progress is None else _progress(job.progress)
+        case "failed":
+            return Markup("<p class=tf-mistake role=alert>{}</p>").format(_error(job))
+        case "cancelled":
+            return Markup("<p>Cancelled. What was finished is kept, and “Continue” goes on from there.</p>")
+        case "done":
+            return Markup("<p>Done.</p>")
+
+
+def _progress(event: Progress) -> Markup:
+    number = "" if event.number is None else f"Stage {event.number} of {event.stages}: "
+    counted = "" if event.total is None else f", {stage_unit(event.stage)} {event.done} of {event.total}"
+    left = event.seconds_left if event.run_seconds_left is None else event.run_seconds_left
+    time = "" if left is None else f", about {duration(left)} left"
+    label = f" ({event.label})" if event.label else ""
+    text = f"{number}{STAGES.get(event.stage, event.stage)}{label}{counted}{time}"
+    bar = Markup('<progress aria-label="{}" value="{}" max="{}"></progress>').format(
+        STAGES.get(event.stage, event.stage), event.done, event.total or 1
+    )
+    return Markup("<p>{}</p>{}").format(text, bar)
+
+
+def duration(seconds: float) -> str:
+    """Seconds, or minutes where there are two or more."""
+    return f"{max(1, round(seconds))} s" if seconds < 120 else f"{round(seconds / 60)} min"
+
+
+def _error(job: Job) -> str:
+    if job.error is None:
+        return ""
+    return "; ".join(f"{key}: {text}" if key != ELSEWHERE else text for key, text in by_field(job.error, ()).items())
+
+
+def preview_html(preview: Preview | None) -> str:
+    """The frames of a preview in rows; empty if there is none."""
+    if preview is None:
+        return ""
+    frames = preview.frames
+    columns = min(PREVIEW_COLUMNS, len(frames))
+    frames = frames[: len(frames) // columns * columns]  # f h w 3, whole rows
+    rows = frames.reshape(-1, columns, *frames.shape[1:])  # r k h w 3
+    sheet = rows.swapaxes(1, 2).reshape(-1, columns * frames.shape[2], 3)  # (r h) (k w) 3
+    scale = max(1, PREVIEW_WIDTH // sheet.shape[1])
+    sheet = sheet.repeat(scale, 0).repeat(scale, 1)
+    file = io.BytesIO()
+    Image.fromarray(sheet).save(file, "PNG")
+    text = f"Preview after step {preview.step + 1}, {len(frames)} frames of the clip"
+    data = base64.b64encode(file.getvalue()).decode()
+    return str(Markup('<img class="tf-preview" alt="{}" src="data:image/png;base64,{}">').format(escape(text), data))

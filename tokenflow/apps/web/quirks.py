@@ -1,0 +1,93 @@
+"""What depends on the version of Gradio: everything that another one may want said differently."""
+
+import re
+from collections.abc import Callable, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import gradio as gr
+from gradio import processing_utils, utils
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+STORED_JOB = "() => [sessionStorage.getItem('tokenflow-job') || '']"
+"""JavaScript that gives an event the job which this tab showed before it was reloaded."""
+
+STORE_JOB = "(id) => { sessionStorage.setItem('tokenflow-job', id); return [] }"
+
+HIDDEN = "hidden"
+"""`visible=` of a component that is in the page but not seen, so that scripts can read it."""
+
+
+def on(event: Callable[..., Any], function: Callable[..., Any], inputs: Any = None, outputs: Any = None) -> Any:
+    """Call a function at an event: only by the page itself, without a veil over the outputs, beside any other call."""
+    return event(
+        function,
+        inputs=inputs,
+        outputs=outputs,
+        api_visibility="private",
+        show_progress="hidden",
+        concurrency_limit=None,
+    )
+
+
+def play(event: Any, place: str) -> None:
+    """After an event, play the videos of a gallery without sound, again and again; Gradio shows their first frames.
+
+    Args:
+        event: what `on` returned.
+        place: a CSS selector of the gallery.
+    """
+    each = "video => { video.muted = video.loop = true; video.play() }"
+    script = f"() => {{ setTimeout(() => document.querySelectorAll('{place} video').forEach({each}), 500); return [] }}"
+    event.then(None, inputs=[], outputs=[], js=script, api_visibility="private")
+
+
+def on_load(page: Any, function: Callable[..., Any], inputs: Sequence[Any], outputs: Sequence[Any]) -> None:
+    """Call a function when the page is loaded; its first input is the job that the tab showed before."""
+    page.load(
+        function,
+        inputs=inputs,
+        outputs=outputs,
+        js=STORED_JOB,
+        api_visibility="private",
+        show_progress="hidden",
+        concurrency_limit=None,
+    )
+
+
+def store_job(job_id: Any) -> None:
+    """Keep the job's id in the tab whenever it changes."""
+    job_id.change(None, inputs=[job_id], outputs=[], js=STORE_JOB, api_visibility="private")
+
+
+def shown_file(path: Path) -> str:
+    """A copy of a file among those that Gradio serves, which are the only ones that it does."""
+    return str(processing_utils.save_file_to_cache(path, cache_dir=utils.get_upload_folder()))
+
+
+class OwnFilesOnly:
+    """Middleware that refuses the paths under which Gradio would fetch other addresses for a visitor.
+
+    Args:
+        app: what it stands before.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer 403, or pass the request on."""
+        if scope["type"] == "http" and re.search(r"/(file=https?:|proxy=)", unquote(scope["path"])):
+            await PlainTextResponse("not here", 403)(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
+
+
+def look() -> dict[str, Any]:
+    """Theme and style: fonts of the system, so that nothing is fetched from elsewhere."""
+    system = ("system-ui", "sans-serif")
+    theme = gr.themes.Soft(font=system, font_mono=("ui-monospace", "monospace"))
+    return {"theme": theme, "css": files(__package__).joinpath("style.css").read_text(encoding="utf-8")}

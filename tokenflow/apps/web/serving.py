@@ -1,0 +1,85 @@
+"""Serving the page: on its own, or mounted in a web service."""
+
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import gradio as gr
+import uvicorn
+from fastapi import FastAPI
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+from tokenflow.apps.web.access import LOCAL, Check, check_against
+from tokenflow.apps.web.page import build
+from tokenflow.apps.web.quirks import OwnFilesOnly, look
+from tokenflow.apps.web.site import Site
+from tokenflow.apps.web.space import Space
+
+DEFAULT_PORT = 7860
+
+CACHE = "GRADIO_TEMP_DIR"
+"""The variable that tells Gradio where to keep uploads and copies of what it shows."""
+
+
+def mount(app: FastAPI, path: str = "/ui", space: Space | None = None, check: Check | None = None) -> Site:
+    """Add the page to a web service.
+
+    Args:
+        app: the service.
+        path: where in it.
+        space: what the page may use; by default the bundled models and examples, and no others.
+        check: whether a user may enter, by name and password; None lets all in.
+
+    Returns:
+        The state of the page; `site.jobs.close()` ends its work.
+    """
+    site = Site(space or Space(is_local=False))
+    app.add_middleware(OwnFilesOnly)
+    gr.mount_gradio_app(
+        app,
+        build(site),
+        path,
+        auth=check,
+        max_file_size=f"{site.space.limits.megabytes}mb",
+        show_error=False,
+        ssr_mode=False,
+        footer_links=[],
+        **look(),
+    )
+    return site
+
+
+def serve(
+    address: str = LOCAL[0],
+    port: int = DEFAULT_PORT,
+    password: str | None = None,
+    space: Space | None = None,
+    on_start: Callable[[str], Any] = print,
+) -> None:
+    """Serve the page until Ctrl-C.
+
+    Args:
+        address: of the network interface; with any but this machine's own, others see the page.
+        port: of the page.
+        password: lets a visitor in; None for all.
+        space: what the page may use; by default all models and clips of this machine if only its user sees the page.
+        on_start: called with the page's address.
+    """
+    with TemporaryDirectory(prefix="tokenflow-ui-") as folder:
+        os.environ[CACHE] = folder
+        _serve(address, port, password, space or Space(is_local=address in LOCAL), on_start)
+
+
+def _serve(address: str, port: int, password: str | None, space: Space, on_start: Callable[[str], Any]) -> None:
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    if address in LOCAL:  # else pages of other sites could reach this one through a name of their own
+        app.add_middleware(TrustedHostMiddleware, allowed_hosts=[*LOCAL, "[::1]"])
+    site = mount(app, "", space, None if password is None else check_against(password))
+    on_start(f"http://{address}:{port}")
+    try:
+        with suppress(KeyboardInterrupt):
+            uvicorn.run(app, host=address, port=port, log_level="warning", timeout_graceful_shutdown=1)
+    finally:
+        site.jobs.close()

@@ -1,0 +1,77 @@
+"""What all tabs of all browsers share: the space, the queue of jobs, the loaded model and the examples."""
+
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+
+import gradio as gr
+
+from tokenflow.apps.web.clips import may_edit
+from tokenflow.apps.web.examples import Example, examples
+from tokenflow.apps.web.form import Values, keys, to_config
+from tokenflow.apps.web.jobs import Job, Jobs
+from tokenflow.apps.web.model_list import ModelEntry, downloaded_models, list_models
+from tokenflow.apps.web.shelf import Shelf
+from tokenflow.apps.web.space import Space
+from tokenflow.config import Config
+from tokenflow.config import Model as ModelSettings
+from tokenflow.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Site:
+    """The state of the server."""
+
+    space: Space
+    jobs: Jobs = field(default_factory=Jobs)
+    shelf: Shelf = field(default_factory=Shelf)
+
+    def of(self, request: gr.Request) -> "Site":
+        """What the user who made a request sees of it: their own results, the same queue and model."""
+        return replace(self, space=self.space.of(request.username))
+
+    @cached_property
+    def examples(self) -> list[Example]:
+        """Those that are offered."""
+        return examples(self.space)
+
+    @cached_property
+    def keys(self) -> list[str]:
+        """The settings that have a field."""
+        return keys(self.space)
+
+    @cached_property
+    def models(self) -> list[ModelEntry]:
+        """Those that are offered: of the space and, where the page is local, those that were downloaded."""
+        return [*list_models(self.space.models), *(downloaded_models() if self.space.is_local else [])]
+
+    def config(self, values: Values, clip: str) -> Config:
+        """The configuration of a form, with a result folder of its own.
+
+        Raises:
+            ConfigError: with all mistakes.
+        """
+        config = to_config(values, clip, self.space, self._taken())
+        if not may_edit(config.clip.path, self.space, {example.config.clip.path for example in self.examples}):
+            raise _mistake("clip.path", "not a clip of this page; upload it")
+        if not self.space.is_local and config.model.path not in self.space.models:
+            raise _mistake("model.path", f"expected one of {', '.join(self.space.models)}, got {config.model.path!r}")
+        return config
+
+    def newest_unfinished(self) -> Job | None:
+        """The job to show where none was asked for."""
+        own = self.space.outputs
+        jobs = [job for job in self.jobs.unfinished() if job.configs[0].output.dir.parent == own]
+        return jobs[0] if jobs else None
+
+    def warm_up(self) -> None:
+        """Load the first model in the background."""
+        if self.space.models:
+            self.shelf.warm_up(ModelSettings(path=self.space.models[0]))
+
+    def _taken(self) -> set[Path]:
+        return {config.output.dir for job in self.jobs.unfinished() for config in job.configs}
+
+
+def _mistake(key: str, text: str) -> ConfigError:
+    return ConfigError(f"{key}: {text}", [f"{key}: {text}"])

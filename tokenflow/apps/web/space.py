@@ -1,0 +1,74 @@
+"""What a page may use: folders, models and the limits of uploads."""
+
+import hashlib
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from tokenflow.apps.one_line import BUNDLED_MODEL
+
+DIGITS = 16
+"""Of the SHA-256 of a user's name in the name of a folder."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What an uploaded clip may have at most.
+
+    Attributes:
+        megabytes: size of the file, in 10⁶ bytes.
+        seconds: length.
+        pixels: width × height of a frame.
+    """
+
+    megabytes: int = 500
+    seconds: int = 300
+    pixels: int = 4096 * 2304
+
+
+@dataclass(frozen=True)
+class Space:
+    """The folders, models and limits of a page.
+
+    Attributes:
+        outputs: a folder per result, and the uploads.
+        trajectories: stored inversions.
+        examples: configurations that are offered as examples; their clips may be edited.
+        models: names that are offered.
+        is_local: whether only the user of this machine sees the page: then other models and clips of this machine may
+            be named, too.
+        limits: of uploads.
+    """
+
+    outputs: Path = Path("outputs")
+    trajectories: Path = Path("trajectories")
+    examples: tuple[Path, ...] = field(default_factory=lambda: tuple(sorted(Path("configs").glob("*.yaml"))))
+    models: tuple[str, ...] = field(default_factory=lambda: bundled_models())
+    is_local: bool = True
+    limits: Limits = Limits()
+
+    def of(self, user: str | None) -> "Space":
+        """The part of a shared space that belongs to a user: a folder in `outputs`; all of it where it is local.
+
+        Args:
+            user: by name; None if users are not told apart.
+        """
+        if self.is_local or user is None:
+            return self
+        digest = hashlib.sha256(user.encode()).hexdigest()[:DIGITS]
+        return replace(self, outputs=self.outputs / f"user-{digest}")
+
+    @property
+    def uploads(self) -> Path:
+        """Uploaded clips, each named after its content."""
+        return self.outputs / "uploads"
+
+    @property
+    def proxies(self) -> Path:
+        """Copies of clips that browsers cannot play."""
+        return self.outputs / "proxies"
+
+
+def bundled_models() -> tuple[str, ...]:
+    """The models of the repository, where the working folder has them."""
+    folders = sorted(path.parent for path in BUNDLED_MODEL.parent.glob("*/model_index.json"))
+    return tuple(folder.as_posix() for folder in folders)

@@ -1,0 +1,66 @@
+"""What jobs do: a trial of some frames, or one or several whole edits."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tokenflow.apps.web.jobs import Job
+from tokenflow.apps.web.shelf import Shelf
+from tokenflow.config import Config
+from tokenflow.errors import ConfigError
+from tokenflow.events import Cancel, Event, Listener, Progress
+
+if TYPE_CHECKING:
+    from tokenflow.pipeline import Trial
+
+TRIED = 3
+"""Frames of a trial."""
+
+
+def trial_job(config: Config, shelf: Shelf) -> Job:
+    """A trial of a few frames of the clip; its outcome is a `Trial`.
+
+    Raises:
+        ConfigError: the edit is made of given frames, of which there is nothing to try.
+    """
+    if config.edit.mode == "keyframes":
+        text = "edit.mode: keyframes carries the frames that were given; expected another mode, or the whole clip"
+        raise ConfigError(text, [text])
+
+    def work(on_event: Listener, cancel: Cancel) -> "Trial":
+        from tokenflow.pipeline import trial
+
+        return trial(config, TRIED, model=shelf.get(config.model, on_event), on_event=on_event, cancel=cancel)
+
+    return Job("trial", (config,), work)
+
+
+def edit_job(configs: Sequence[Config], shelf: Shelf) -> Job:
+    """Edits of the whole clip, one after the other; its outcome is the list of their folders."""
+
+    def work(on_event: Listener, cancel: Cancel) -> list[Path]:
+        from tokenflow.pipeline import run
+
+        folders = []
+        for number, config in enumerate(configs):
+            listen = _numbered(on_event, number, len(configs))
+            model = shelf.get(config.model, listen)
+            run(config, model=model, preview_every=1, on_event=listen, cancel=cancel)
+            folders.append(config.output.dir)
+        return folders
+
+    return Job("whole" if len(configs) == 1 else "compare", tuple(configs), work)
+
+
+def _numbered(on_event: Listener, number: int, count: int) -> Listener:
+    """Say which of several edits an event is about."""
+    if count == 1:
+        return on_event
+
+    def listen(event: Event) -> None:
+        if isinstance(event, Progress):
+            event = replace(event, label=f"edit {number + 1} of {count}")
+        on_event(event)
+
+    return listen
