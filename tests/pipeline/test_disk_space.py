@@ -11,8 +11,9 @@ from tokenflow.metrics import EditMetrics
 from tokenflow.models.loading import load_model
 from tokenflow.models.model import Model
 from tokenflow.pipeline.disk_space import dimensions, disk_space, format_bytes
+from tokenflow.pipeline.frames import EditedFrame
 from tokenflow.pipeline.output import ResultWriter, write_reports
-from tokenflow.video import Video, resize
+from tokenflow.video import Video, resize, restore
 
 DATA = Path(__file__).parents[2] / "data"
 EDITS = {
@@ -59,7 +60,7 @@ def write_result(config: Config, edit: str, folder: Path, model: Model) -> int:
     folder.mkdir()
     with ResultWriter(folder, config.output, video, frames, times, end, "fit", labels) as writer:
         for source, image in zip(frames, edited, strict=False):
-            writer.write(image)
+            writer.write(EditedFrame(image, restore(image, *video.size, "fit")))
             metrics.add(source, image)
     figures = dict.fromkeys(("autoencoder_psnr", "inversion_psnr", "autoencoder_ssim", "inversion_ssim"), 30.0)
     content = {

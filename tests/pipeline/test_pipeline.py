@@ -260,7 +260,7 @@ def test_what_an_edit_is_measured_with_is_missed_before_the_work(
     shared_trajectories: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(job, "sample_edit", lambda *_, **__: pytest.fail("the edit began"))
+    monkeypatch.setattr(job, "edit_frames", lambda *_, **__: pytest.fail("the edit began"))
     if setting == "short":
         write_pngs(tmp_path / "mask", np.zeros((2, 16, 24, 3), np.uint8))
         setting = f"metrics.mask={tmp_path / 'mask'}"
