@@ -9,8 +9,8 @@ Every second batch is decoded from latents that were scaled down, turned or move
 with the picture scaled, turned or moved likewise (equivariance regularisation, EQ-VAE, arXiv 2502.09509). Latents get
 smooth by it: a diffusion model learns them faster, and they change less from frame to frame.
 
-Stop rule: six hours on one thread of a CPU, which is about what STEPS take there, the last tenth of them on whole
-pictures. Then the second edition has 256 pixels if `reconstruction.py` measures 36 dB on scenes, 34 dB on drawings of
+Stop rule: two to four hours on one thread of a CPU, which is about what STEPS take there, the last tenth of them on
+whole pictures. Then the second edition has 256 pixels if `reconstruction.py` measures 36 dB on scenes, 34 dB on drawings of
 the second generator and 30 dB on the film; if not, it stays at 128.
 """
 
@@ -32,7 +32,7 @@ from tools.mini_sd.reconstruction import autoencoder_figures, scenes, shift
 from tools.mini_sd.scene import PICTURE
 from tools.mini_sd.training import Progress, Run, choose_device, load_averages, save_tensors, stage_arguments
 
-STEPS = 48_000
+STEPS = 14_000
 CROP = 96
 WHOLE = 0.1  # share of the steps, the last ones, that see whole pictures
 SHIFTED = 0.65  # share of the changed latents that are moved and not scaled down
