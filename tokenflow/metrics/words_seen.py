@@ -28,7 +28,7 @@ class WordsSeen:
         prompt: what the edit shows.
 
     Raises:
-        ModelNotFoundError: there is no such folder.
+        ModelNotFoundError: the folder is missing.
         ModelError: it holds no classifier.
     """
 

@@ -96,7 +96,7 @@ class Model(Protocol):
             wanted: names of `points`.
 
         Raises:
-            ValueError: there is no point of that name.
+            ValueError: the model has no point of that name.
         """
         ...
 

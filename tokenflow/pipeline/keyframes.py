@@ -24,7 +24,7 @@ from tokenflow.modes.source import InvertedClip
 from tokenflow.pipeline.frames import EditedFrame
 from tokenflow.propagation.pixels.edited_frames import Kind, carry, edges_kept
 from tokenflow.store.files import output_errors
-from tokenflow.video import Video, clip_files, read_frames, resize, restore
+from tokenflow.video import Video, clip_files, crop_like, read_frames, resize, restore
 
 MIN_EDGES_KEPT = 0.25
 """Share of the source frame's edges below which an edited frame probably shows something else."""
@@ -112,7 +112,7 @@ def numbered_images(folder: Path) -> dict[int, Path]:
     """The images of a folder by the number at the end of their names.
 
     Raises:
-        ClipNotFoundError: there is no such folder.
+        ClipNotFoundError: the folder is missing.
         ConfigError: a name has no number, or two have the same.
     """
     images: dict[int, Path] = {}
@@ -222,9 +222,8 @@ def _cropped(frame: np.ndarray, source: InvertedClip) -> np.ndarray:
     if source.resize != "fill":
         return frame
     width, height = source.size
-    rows, columns = restore(np.zeros((height, width, 3), np.uint8), *source.video.size, source.resize).shape[:2]
-    top, left = (frame.shape[0] - rows) // 2, (frame.shape[1] - columns) // 2
-    return frame[top : top + rows, left : left + columns]
+    kept = restore(np.zeros((height, width, 3), np.uint8), *source.video.size, source.resize)
+    return crop_like(frame, kept)
 
 
 def carry_keyframes(

@@ -6,7 +6,6 @@ import cv2
 import numpy as np
 
 from tokenflow.video.colour import RGBImage
-from tokenflow.video.transparency import Alpha
 
 ResizeMode = Literal["fit", "fill", "pad"]
 """`fit` stretches the whole image to the size; `fill` crops two opposite sides equally to the aspect ratio of the size;
@@ -89,11 +88,11 @@ def restore(image: RGBImage, width: int, height: int, mode: ResizeMode = "fit") 
     return _scale(image, width, height)
 
 
-def crop_like(alpha: Alpha, image: RGBImage) -> Alpha:
-    """The part (rows columns) of a source's opacity (H W) that belongs to a restored image (rows columns 3)."""
+def crop_like(source: np.ndarray, image: RGBImage) -> np.ndarray:
+    """The part of a source frame or of its opacity (H W …) that belongs to a restored image (rows columns 3)."""
     rows, columns = image.shape[:2]
-    top, left = (alpha.shape[0] - rows) // 2, (alpha.shape[1] - columns) // 2
-    return alpha[top : top + rows, left : left + columns]
+    top, left = (source.shape[0] - rows) // 2, (source.shape[1] - columns) // 2
+    return source[top : top + rows, left : left + columns]
 
 
 def _round_to_multiple(length: float, multiple: int) -> int:
