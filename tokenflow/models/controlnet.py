@@ -1,6 +1,6 @@
-"""ControlNets for the UNets of Stable Diffusion: loading, matching with the model, and the residuals they give."""
+"""ControlNets: loading them and matching them with a model; and those for UNets, with the residuals they give."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -64,35 +64,76 @@ def load_controlnet(path: str, unet: Any, pixels_per_latent: int, device: torch.
         ModelNotFoundError: there is none.
         ModelError: it was trained for another model, or cannot be loaded.
     """
+
+    def check(config: Mapping[str, Any]) -> None:
+        refuse_other_class(path, config, ControlNetModel)
+        scale = 2 ** (len(config["conditioning_embedding_out_channels"]) - 1)
+        model = unet.config
+        compared = [
+            ("cross-attention width", config["cross_attention_dim"], model.cross_attention_dim),
+            ("number of latent channels", config["in_channels"], model.in_channels),
+            ("list of block widths", tuple(config["block_out_channels"]), tuple(model.block_out_channels)),
+            ("number of layers per block", config["layers_per_block"], model.layers_per_block),
+            ("number of pixels per latent", scale, pixels_per_latent),
+        ]
+        refuse_other_model(path, compared)
+
+    return open_controlnet(path, ControlNetModel, check, unet.dtype, device)
+
+
+def open_controlnet(
+    path: str, network_class: Any, check: Callable[[Mapping[str, Any]], None], dtype: torch.dtype, device: torch.device
+) -> Any:
+    """The ControlNet at a folder or Hub id, of a class of diffusers, on a device.
+
+    Args:
+        path: where it is.
+        network_class: its class.
+        check: called with its configuration before any weight is read; may raise.
+        dtype: of its weights.
+        device: where it will work.
+
+    Raises:
+        ModelNotFoundError: there is none.
+        ModelError: it cannot be loaded.
+    """
     try:
-        config = ControlNetModel.load_config(path)
+        config = network_class.load_config(path)
     except OSError as error:
         is_folder = Path(path).is_dir()
         reason = "it has no config.json" if is_folder else f"there is no such folder, and {hub_reason(error)}"
         raise ModelNotFoundError(f"there is no ControlNet at {path!r}: {reason}; {EXPECTED}") from error
-    _check_match(path, config, unet.config, pixels_per_latent)
+    check(config)
     try:
-        network = ControlNetModel.from_pretrained(path, dtype=unet.dtype, use_safetensors=True)
+        network = network_class.from_pretrained(path, dtype=dtype, use_safetensors=True)
     except DAMAGED as error:
         raise ModelError(f"the ControlNet at {path!r} cannot be loaded ({first_line(error)}); {EXPECTED}") from error
     prepare(network.to(device))
     return network
 
 
-def _check_match(path: str, config: Mapping[str, Any], model: Any, pixels_per_latent: int) -> None:
-    if config.get("_class_name") != "ControlNetModel":
-        raise ModelError(
-            f"{path!r} is a {config.get('_class_name', 'model without a class name')}; expected a ControlNetModel: set "
-            "edit.controlnet.path"
-        )
-    scale = 2 ** (len(config["conditioning_embedding_out_channels"]) - 1)
-    for what, got, expected in (
-        ("cross-attention width", config["cross_attention_dim"], model.cross_attention_dim),
-        ("number of latent channels", config["in_channels"], model.in_channels),
-        ("list of block widths", tuple(config["block_out_channels"]), tuple(model.block_out_channels)),
-        ("number of layers per block", config["layers_per_block"], model.layers_per_block),
-        ("number of pixels per latent", scale, pixels_per_latent),
-    ):
+def refuse_other_class(path: str, config: Mapping[str, Any], network_class: Any) -> None:
+    """Check a ControlNet's class.
+
+    Raises:
+        ModelError: it is another one.
+    """
+    found, expected = config.get("_class_name", "model without a class name"), network_class.__name__
+    if found != expected:
+        raise ModelError(f"{path!r} is a {found}; expected a {expected}: set edit.controlnet.path")
+
+
+def refuse_other_model(path: str, compared: Iterable[tuple[str, Any, Any]]) -> None:
+    """Check that a ControlNet was trained for a model.
+
+    Args:
+        path: where it is.
+        compared: what is compared, the ControlNet's value, and the model's.
+
+    Raises:
+        ModelError: two values differ.
+    """
+    for what, got, expected in compared:
         if got != expected:
             raise ModelError(
                 f"the ControlNet at {path!r} was trained for another model: its {what} is {got}, the model's is "

@@ -15,18 +15,17 @@ from tokenflow.diffusion.levels import Level
 from tokenflow.diffusion.schedules import DiffusionSchedule, Schedule
 from tokenflow.errors import ModelError
 from tokenflow.events import notice
-from tokenflow.models.attention import AttentionCall, AttentionOverride, attend_within_frames, per_frame_attention
+from tokenflow.models.attention import AttentionCall, AttentionOverride, per_frame_attention
+from tokenflow.models.capture import Capture, CaptureDone, check_points
 from tokenflow.models.controlnet import UNetControl, load_controlnet
 from tokenflow.models.identity import weights_fingerprint
-from tokenflow.models.injection import ATTENTION, EMPTY, Injection, QueriesKeys, repeat_branches
+from tokenflow.models.injection import ATTENTION, BLOCK, EMPTY, RESIDUAL, Injection, repeat_branches
 from tokenflow.models.model import Control
 from tokenflow.models.patching import Forward, Hook, patched
-from tokenflow.models.placement import Offloading, prepare
-from tokenflow.models.unet import attention_processors, coarsest_scale, find_injection_points, find_sites
-from tokenflow.models.vocabulary import Vocabulary
-
-BLOCK, RESIDUAL = "block", "residual"
-"""Injection points of a UNet beside `ATTENTION`."""
+from tokenflow.models.placement import Offloading, finite, prepare
+from tokenflow.models.processors import attention_processors
+from tokenflow.models.unet import UNetAttention, coarsest_scale, find_injection_points, find_sites
+from tokenflow.models.vocabulary import Vocabulary, notice_unknown_words
 
 
 class StableDiffusion:
@@ -107,7 +106,7 @@ class StableDiffusion:
         with self._turn, torch.no_grad():
             posterior = self._ready(self._vae).encode(frames.to(self.device, self._vae.dtype) * 2 - 1).latent_dist
             latents = (posterior.mode().float() - (config.shift_factor or 0.0)) * config.scaling_factor
-        return self._finite(latents)
+        return finite(latents, self._vae)
 
     def decode(self, latents: Tensor) -> Tensor:
         """Frames f 3 H W in [0, 1] of latents f c h w."""
@@ -115,20 +114,7 @@ class StableDiffusion:
         with self._turn, torch.no_grad():
             scaled = latents / config.scaling_factor + (config.shift_factor or 0.0)
             images = self._ready(self._vae).decode(scaled.to(self.device, self._vae.dtype)).sample
-        return (self._finite(images.float()) / 2 + 0.5).clamp(0, 1)
-
-    def _finite(self, values: Tensor) -> Tensor:
-        """The autoencoder's output.
-
-        Raises:
-            ModelError: its precision overflowed, or the input was not finite.
-        """
-        if not values.isfinite().all():
-            raise ModelError(
-                f"the VAE produced NaN or inf in {self._vae.dtype}; expected finite values. Some models overflow in "
-                "half precision: set model.dtype to float32 or bfloat16"
-            )
-        return values
+        return (finite(images.float(), self._vae) / 2 + 0.5).clamp(0, 1)
 
     def condition(self, prompt: str, *, size: tuple[int, int] | None = None, negative: bool = False) -> Conditioning:
         """The text encoder's last states, 1 n c; of SDXL's two encoders the last but one, the pooled state, and sizes.
@@ -136,7 +122,7 @@ class StableDiffusion:
         SDXL is told the size of the frames as original and target size (Podell et al., ICLR 2024, section 2.2), and
         takes zeros for an empty negative prompt if its configuration says so.
         """
-        self._notice_unknown_words(prompt)
+        notice_unknown_words(prompt, self._vocabulary)
         with self._turn, torch.no_grad():
             outputs = [
                 self._ready(encoder)(self._tokenize(tokenizer, prompt), output_hidden_states=True)
@@ -150,14 +136,6 @@ class StableDiffusion:
         width, height = size or (self.native_size, self.native_size)
         sizes = torch.tensor([[height, width, 0, 0, height, width]], device=self.device)  # original, crop, target
         return Conditioning(states, {"text_embeds": pooled, "time_ids": sizes.to(pooled)})
-
-    def _notice_unknown_words(self, prompt: str) -> None:
-        unknown = self._vocabulary.unknown(prompt) if self._vocabulary else []
-        if unknown:
-            notice(
-                f"this model has never seen {', '.join(map(repr, unknown))} of the prompt {prompt!r}; it knows "
-                f"{self._vocabulary}"
-            )
 
     def _tokenize(self, tokenizer: Any, prompt: str) -> Tensor:
         """A prompt's token ids, 1 n; what does not fit is cut off with a notice."""
@@ -186,7 +164,10 @@ class StableDiffusion:
         forwards = {self._modules[point]: _constant_forward(features) for point, features in inject.features.items()}
         if BLOCK in inject.features:
             forwards |= self._points.bypassed
-        with self._turn, patched(attention_processors(self._unet, self.sites, attention), forwards=forwards):
+        with (
+            self._turn,
+            patched(attention_processors(self._unet, self.sites, UNetAttention, attention), forwards=forwards),
+        ):
             output = self._call(latents, level, conditioning, inject.residuals)
         if self._diffusion.prediction_type == "sample":  # x₀ → noise, which stays defined on clean latents
             return (latents.to(output) - level.signal * output) / level.noise
@@ -198,37 +179,13 @@ class StableDiffusion:
         Raises:
             ValueError: a point is not one of `points`.
         """
-        missing = set(wanted)
-        if unknown := missing - set(self.points):
-            raise ValueError(f"expected injection points among {', '.join(self.points)}; got {', '.join(unknown)}")
-        features: dict[str, Tensor] = {}
-        queries_keys: dict[str, QueriesKeys] = {}
-
-        def leave_when_complete(point: str) -> None:
-            missing.discard(point)
-            if not missing:
-                raise _CaptureDone
-
-        def keep_features(point: str) -> Hook:
-            def keep(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
-                features[point] = output
-                leave_when_complete(point)
-
-            return keep
-
-        def keep_queries_keys(call: AttentionCall) -> Tensor:
-            queries, keys = call.queries_keys()
-            if call.site.name in self._points.attention:
-                queries_keys[call.site.name] = queries, keys
-            if call.site.name == self._points.attention[-1]:
-                leave_when_complete(ATTENTION)
-            return attend_within_frames(call, queries, keys, call.values())
-
+        check_points(wanted, self.points)
         if not wanted:
             return EMPTY
-        hooks = {self._modules[point]: keep_features(point) for point in wanted if point != ATTENTION}
-        self._run_until_done(latents, level, conditioning, keep_queries_keys if ATTENTION in wanted else None, hooks)
-        return Injection(queries_keys, features)
+        capture = Capture(wanted, self._points.attention)
+        hooks = {self._modules[point]: capture.hook(point) for point in wanted if point != ATTENTION}
+        self._run_until_done(latents, level, conditioning, capture.override, hooks)
+        return capture.injection
 
     def features(self, latents: Tensor, level: Level, conditioning: Conditioning) -> Tensor:
         """The tokens that enter the decoder's self-attention at its finest level: f d h w."""
@@ -238,7 +195,7 @@ class StableDiffusion:
         def keep(call: AttentionCall) -> Tensor:
             if call.site == finest:
                 kept.append(call.tokens)
-                raise _CaptureDone
+                raise CaptureDone
             return per_frame_attention()(call)
 
         self._run_until_done(latents, level, conditioning, keep, {})
@@ -254,8 +211,8 @@ class StableDiffusion:
         hooks: dict[nn.Module, Hook],
     ) -> None:
         """Run the UNet until an override or hook has captured the last of what is wanted."""
-        processors = attention_processors(self._unet, self.sites, attention)
-        with self._turn, patched(processors, hooks), suppress(_CaptureDone):
+        processors = attention_processors(self._unet, self.sites, UNetAttention, attention)
+        with self._turn, patched(processors, hooks), suppress(CaptureDone):
             self._call(latents, level, conditioning, None)
 
     def load_control(self, path: str) -> Control:
@@ -292,10 +249,6 @@ class StableDiffusion:
                 **added,
             )[0]
         return output.float().unflatten(0, (branches, frames))
-
-
-class _CaptureDone(Exception):  # noqa: N818 - a signal, not an error
-    """Raised inside the UNet to leave it once everything wanted is captured."""
 
 
 def _constant_forward(features: Tensor) -> Forward:

@@ -19,7 +19,7 @@ from diffusers.models.upsampling import Upsample2D
 from torch import Tensor, nn
 
 from tokenflow.errors import ModelError
-from tokenflow.models.attention import AttentionOverride, Memory, Site
+from tokenflow.models.attention import Memory, Site
 from tokenflow.models.patching import Forward
 
 
@@ -77,35 +77,6 @@ class UNetAttention:
     def finish(self, output: Tensor) -> Tensor:
         """The features themselves: the block adds them to its input."""
         return output
-
-
-class UNetAttentionProcessor:
-    """An attention override in the form of a diffusers attention processor."""
-
-    def __init__(self, site: Site, override: AttentionOverride) -> None:
-        self._site = site
-        self._override = override
-
-    def __call__(
-        self,
-        attn: nn.Module,
-        hidden_states: Tensor,
-        encoder_hidden_states: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        temb: Tensor | None = None,
-    ) -> Tensor:
-        """The override's features for one call."""
-        call = UNetAttention(self._site, attn, hidden_states)
-        return call.finish(self._override(call))
-
-
-def attention_processors(
-    unet: nn.Module, sites: Sequence[Site], override: AttentionOverride | None
-) -> dict[nn.Module, UNetAttentionProcessor]:
-    """A processor for each site's module; none without an override."""
-    if override is None:
-        return {}
-    return {unet.get_submodule(site.name): UNetAttentionProcessor(site, override) for site in sites}
 
 
 @dataclass(frozen=True)
