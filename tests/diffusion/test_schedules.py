@@ -3,11 +3,16 @@
 import numpy as np
 import pytest
 import torch
-from diffusers import DDIMInverseScheduler, DDIMScheduler, FlowMatchEulerDiscreteScheduler
+from diffusers import (
+    DDIMInverseScheduler,
+    DDIMScheduler,
+    DPMSolverMultistepScheduler,
+    FlowMatchEulerDiscreteScheduler,
+)
 
 from tokenflow.diffusion.levels import CLEAN_TIME
 from tokenflow.diffusion.parametrisation import NoisePrediction, VelocityPrediction, step
-from tokenflow.diffusion.schedules import DiffusionSchedule, FlowSchedule, last_steps
+from tokenflow.diffusion.schedules import DiffusionSchedule, FlowSchedule, SanaSchedule, last_steps
 from tokenflow.errors import ConfigError, ModelError
 
 STABLE_DIFFUSION = {
@@ -170,3 +175,27 @@ def test_the_last_steps_are_those_that_diffusers_image_to_image_takes(count: int
 def test_of_the_smallest_share_one_step_is_left() -> None:
     steps = DiffusionSchedule(STABLE_DIFFUSION).steps(25)
     assert list(last_steps(steps, 1e-9)) == [steps[-1]]
+
+
+@pytest.mark.parametrize("count", [1, 2, 4, 18, 20, 25, 50, 1000])
+@pytest.mark.parametrize("shift", [1.0, 3.0, 6.0])
+def test_sanas_levels_and_times_are_those_of_its_solver(count: int, shift: float) -> None:
+    solver = DPMSolverMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=shift)
+    solver.set_timesteps(count)
+    for config in (solver.config, {"shift": shift}):
+        steps = SanaSchedule(config).steps(count)
+        np.testing.assert_allclose([step.at.noise for step in steps], solver.sigmas[:-1], rtol=1e-6)
+        assert [step.at.time for step in steps] == solver.timesteps.tolist()
+        assert [step.at.signal for step in steps] == [1 - step.at.noise for step in steps]
+        assert steps[-1].to == SanaSchedule.clean
+
+
+def test_sana_may_be_told_another_time_than_its_scheduler() -> None:
+    steps = SanaSchedule({"flow_shift": 3.0}, time_scale=0.001).steps(4)
+    assert [step.at.time for step in steps] == pytest.approx([0.999, 0.899, 0.749, 0.499])
+
+
+@pytest.mark.parametrize("count", [0, 1001])
+def test_sana_refuses_a_number_of_steps_out_of_range(count: int) -> None:
+    with pytest.raises(ConfigError, match="expected 1 to 1000"):
+        SanaSchedule({}).steps(count)

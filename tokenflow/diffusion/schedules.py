@@ -104,8 +104,7 @@ class DiffusionSchedule:
             ModelError: a noise-predicting network would be called at pure noise, where its prediction says nothing.
         """
         trained = len(self._alpha_bars)
-        if not 1 <= count <= trained:
-            raise ConfigError(f"steps is {count}; expected 1 to {trained}, the number of the model's training steps")
+        _check_count(count, trained)
         scheduler = DDIMScheduler.from_config(self._config)
         scheduler.set_timesteps(count)
         timesteps = [int(timestep) for timestep in scheduler.timesteps]
@@ -118,6 +117,37 @@ class DiffusionSchedule:
                 "no image; expected v_prediction: use the scheduler configuration that the model was trained with"
             )
         return _pairs(levels)
+
+
+class SanaSchedule:
+    """Levels of Sana: those that DPMSolverMultistepScheduler takes with `use_flow_sigmas`, and the times it tells.
+
+    FlowMatchEulerDiscreteScheduler, which some checkpoints name, would shift them twice if left to itself, so that its
+    last step did nothing.
+
+    Args:
+        config: the configuration of either scheduler.
+        time_scale: factor between the scheduler's integer time and the network's.
+    """
+
+    parametrisation: Parametrisation = FlowPrediction()
+    clean = Level(1.0, 0.0, CLEAN_TIME)
+
+    def __init__(self, config: Mapping[str, Any], time_scale: float = 1.0) -> None:
+        self._trained: int = config.get("num_train_timesteps", 1000)
+        self._shift: float = config.get("flow_shift", config.get("shift", 1.0))
+        self._time_scale = time_scale
+
+    def steps(self, count: int, tokens: int | None = None) -> tuple[Step, ...]:
+        """The steps of sampling, noisiest first: u evenly from 1 − 1/T to 0, shifted; `tokens` has no effect.
+
+        Raises:
+            ConfigError: `count` is not between 1 and the number of training steps.
+        """
+        _check_count(count, self._trained)
+        signals = np.linspace(1, 1 / self._trained, count + 1)  # T training steps; the last, u = 0, is the clean level
+        shares = [float(s) for s in _shifted(1.0 - signals, self._shift)[:0:-1]]
+        return _pairs([*(Level(1 - s, s, int(s * self._trained) * self._time_scale) for s in shares), self.clean])
 
 
 class FlowSchedule:
@@ -144,7 +174,7 @@ class FlowSchedule:
         if count < 1:
             raise ConfigError(f"steps is {count}; expected 1 or more")
         shift = self._shift(tokens)
-        shares = [float(shift * s / (1 + (shift - 1) * s)) for s in np.linspace(1.0, 1 / count, count)]
+        shares = [float(s) for s in _shifted(np.linspace(1.0, 1 / count, count), shift)]
         trained = self._config.get("num_train_timesteps", 1000)
         return _pairs([*(Level(1 - s, s, s * trained) for s in shares), self.clean])
 
@@ -157,6 +187,21 @@ class FlowSchedule:
         few, many = self._config["base_image_seq_len"], self._config["max_image_seq_len"]
         low, high = self._config["base_shift"], self._config["max_shift"]
         return math.exp(low + (high - low) * (tokens - few) / (many - few))
+
+
+def _check_count(count: int, trained: int) -> None:
+    """Check a number of steps.
+
+    Raises:
+        ConfigError: it is not between 1 and the number of training steps.
+    """
+    if not 1 <= count <= trained:
+        raise ConfigError(f"steps is {count}; expected 1 to {trained}, the number of the model's training steps")
+
+
+def _shifted(shares: np.ndarray, shift: float) -> np.ndarray:
+    """Shares of noise s moved towards noise: shift·s/(1 + (shift − 1)·s) (Esser et al., ICML 2024, equation 23)."""
+    return shift * shares / (1 + (shift - 1) * shares)
 
 
 def _level(alpha_bar: float, time: float) -> Level:
