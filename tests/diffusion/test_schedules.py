@@ -7,12 +7,16 @@ from diffusers import (
     DDIMInverseScheduler,
     DDIMScheduler,
     DPMSolverMultistepScheduler,
+    EulerDiscreteScheduler,
     FlowMatchEulerDiscreteScheduler,
+    LCMScheduler,
+    SCMScheduler,
 )
 
+from tokenflow.diffusion.few_step import few_step_of
 from tokenflow.diffusion.levels import CLEAN_TIME
 from tokenflow.diffusion.parametrisation import NoisePrediction, VelocityPrediction, step
-from tokenflow.diffusion.schedules import DiffusionSchedule, FlowSchedule, SanaSchedule, last_steps
+from tokenflow.diffusion.schedules import DiffusionSchedule, FlowSchedule, SanaSchedule, SprintSchedule, last_steps
 from tokenflow.errors import ConfigError, ModelError
 
 STABLE_DIFFUSION = {
@@ -25,6 +29,10 @@ STABLE_DIFFUSION = {
     "steps_offset": 1,
     "prediction_type": "epsilon",
 }
+
+LATENT_CONSISTENCY = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
+
+TURBO = {**LATENT_CONSISTENCY, "prediction_type": "epsilon", "timestep_spacing": "trailing"}
 
 ZERO_TERMINAL = {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing", "prediction_type": "v_prediction"}
 
@@ -199,3 +207,35 @@ def test_sana_may_be_told_another_time_than_its_scheduler() -> None:
 def test_sana_refuses_a_number_of_steps_out_of_range(count: int) -> None:
     with pytest.raises(ConfigError, match="expected 1 to 1000"):
         SanaSchedule({}).steps(count)
+
+
+@pytest.mark.parametrize("count", [1, 2, 4, 8])
+def test_sprints_levels_are_its_schedulers_angles_in_the_coordinate_of_flows(count: int) -> None:
+    scheduler = SCMScheduler()
+    scheduler.set_timesteps(count, intermediate_timesteps=1.3 if count == 2 else None)
+    angles = scheduler.timesteps[:-1].double()
+    shares = angles.sin() / (angles.sin() + angles.cos())
+    steps = SprintSchedule(scheduler.config).steps(count)
+    np.testing.assert_allclose([step.at.time for step in steps], shares, rtol=1e-6)
+    np.testing.assert_allclose([step.at.noise for step in steps], shares.clamp_max(1), rtol=1e-6)
+    assert all(step.at.signal + step.at.noise == pytest.approx(1) for step in steps)
+
+
+@pytest.mark.parametrize("count", [1, 2, 4, 8])
+def test_consistency_models_are_called_at_time_steps_that_they_learnt(count: int) -> None:
+    scheduler = LCMScheduler(**LATENT_CONSISTENCY)
+    scheduler.set_timesteps(count)
+    steps = DiffusionSchedule(scheduler.config, few_step_of(scheduler)).steps(count)
+    assert [step.at.time for step in steps] == scheduler.timesteps.tolist()
+    assert (steps[-1].to.signal, steps[-1].to.noise) == (1.0, 0.0)
+    with pytest.raises(ConfigError, match="expected 1 to 50"):
+        DiffusionSchedule(scheduler.config, few_step_of(scheduler)).steps(51)
+
+
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_distilled_models_are_called_at_the_time_steps_of_their_schedulers(count: int) -> None:
+    scheduler = EulerDiscreteScheduler(**TURBO)
+    scheduler.set_timesteps(count)
+    steps = DiffusionSchedule(scheduler.config, few_step_of(scheduler)).steps(count)
+    assert [step.at.time for step in steps] == scheduler.timesteps.tolist()
+    assert (steps[-1].to.signal, steps[-1].to.noise) == (1.0, 0.0)

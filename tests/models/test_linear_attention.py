@@ -5,14 +5,14 @@ from typing import Any
 import pytest
 import torch
 
-from tests.tiny_sana import tiny_sana
+from tests.tiny_sana import tiny_sana, tiny_sprint
 from tokenflow.diffusion.conditioning import stack
 from tokenflow.models.attention import AttentionCall, attend_within_frames, per_frame_attention, project_qkv
 from tokenflow.models.sana import Sana
 
 LATENTS = torch.randn(3, 4, 8, 12, generator=torch.Generator().manual_seed(0))
 
-MODELS = {"sana": tiny_sana}
+MODELS = {"sana": tiny_sana, "sprint": tiny_sprint}
 
 
 @pytest.fixture(params=MODELS)

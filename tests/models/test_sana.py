@@ -13,11 +13,12 @@ from tests.tiny_sana import (
     save_tiny_sana_controlnet,
     tiny_sana,
     tiny_sana_pipeline,
+    tiny_sprint_pipeline,
 )
 from tokenflow.diffusion.conditioning import stack
-from tokenflow.diffusion.guidance import Guidance
+from tokenflow.diffusion.guidance import Guidance, embedded
 from tokenflow.diffusion.latents import Latents
-from tokenflow.diffusion.sampling import sample
+from tokenflow.diffusion.sampling import Renoise, sample
 from tokenflow.diffusion.schedules import Step
 from tokenflow.errors import ModelError, ModelNotFoundError, TokenflowWarning
 from tokenflow.models.injection import ATTENTION, BLOCK, RESIDUAL, Injection
@@ -36,7 +37,9 @@ def level(model: Sana) -> Any:
     return model.schedule.steps(3)[1].at
 
 
-def sampled(model: Sana, guidance: Guidance, steps: int, start: torch.Tensor) -> torch.Tensor:
+def sampled(
+    model: Sana, guidance: Guidance, steps: int, start: torch.Tensor, renoise: Renoise | None = None
+) -> torch.Tensor:
     """Latents of all frames, sampled by this project."""
 
     def predict(latents: Latents, step: Step) -> Any:
@@ -44,7 +47,7 @@ def sampled(model: Sana, guidance: Guidance, steps: int, start: torch.Tensor) ->
         branches = model.predict(latents[indices], step.at, guidance.branches)
         yield indices, guidance.combine(*guidance.split(branches))
 
-    *_, latents = sample(start, model.schedule.steps(steps), predict, model.schedule.parametrisation)
+    *_, latents = sample(start, model.schedule.steps(steps), predict, model.schedule.parametrisation, renoise=renoise)
     return latents
 
 
@@ -66,6 +69,41 @@ def test_it_samples_what_sanas_pipeline_samples_from_the_same_noise(instruction:
     ).images
     guidance = Guidance(model.condition("A dog "), model.condition("grass", negative=True), 4.5)
     torch.testing.assert_close(sampled(model, guidance, 5, WIDE), expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 4])
+def test_it_samples_what_sprints_pipeline_samples_from_the_same_noise(steps: int) -> None:
+    pipeline = tiny_sprint_pipeline()
+    pipeline.set_progress_bar_config(disable=True)
+    expected = pipeline(
+        ["a dog"] * 3,
+        num_inference_steps=steps,
+        intermediate_timesteps=1.3 if steps == 2 else None,
+        guidance_scale=3.0,
+        latents=WIDE,
+        generator=torch.Generator().manual_seed(7),
+        max_sequence_length=32,
+        complex_human_instruction=None,
+        **FORM,
+    ).images
+    drawn = torch.Generator().manual_seed(7)
+    noises = [torch.randn(WIDE.shape, generator=drawn) for _ in range(steps)]
+    model = Sana(pipeline, WORDS)
+    assert model.guidance == "embedded"
+    guidance = Guidance(embedded(model.condition("a dog"), 3.0), None, 3.0)
+    result = sampled(model, guidance, steps, WIDE, lambda indices, step: noises[step.index][indices])
+    # Their first angle lies 4e-6 beyond pure noise, which is where our levels end.
+    torch.testing.assert_close(result, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_sprint_is_told_its_guidance_and_the_default_of_its_pipeline_if_nobody_says() -> None:
+    model = Sana(tiny_sprint_pipeline(), WORDS)
+    prompt = model.condition("a dog")
+    plain, told, other = (
+        model.predict(LATENTS, level(model), each) for each in (prompt, *(embedded(prompt, g) for g in (4.5, 2.0)))
+    )
+    assert torch.equal(plain, told)
+    assert not torch.equal(plain, other)
 
 
 def test_the_long_instruction_stands_before_every_prompt_but_negative_ones() -> None:

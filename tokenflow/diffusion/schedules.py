@@ -7,11 +7,15 @@ from itertools import pairwise
 from typing import Any, Protocol
 
 import numpy as np
-from diffusers import DDIMScheduler
+from diffusers import DDIMScheduler, LCMScheduler
 
+from tokenflow.diffusion.few_step import FewStep
 from tokenflow.diffusion.levels import CLEAN_TIME, Level
 from tokenflow.diffusion.parametrisation import FlowPrediction, NoisePrediction, Parametrisation, VelocityPrediction
 from tokenflow.errors import ConfigError, ModelError
+
+NOISIEST_ANGLE, MIDDLE_ANGLE = 1.57080, 1.3
+"""SANA-Sprint's first angle, and its second where it takes two steps (Chen et al., ICCV 2025), in radians."""
 
 PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")
 
@@ -48,10 +52,12 @@ class Schedule(Protocol):
     Attributes:
         parametrisation: what its network predicts.
         clean: the level of latents that the autoencoder encodes and decodes.
+        few_step: how a model that was distilled to few steps samples; None for one that takes many and can be inverted.
     """
 
     parametrisation: Parametrisation
     clean: Level
+    few_step: FewStep | None
 
     def steps(self, count: int, tokens: int | None = None) -> tuple[Step, ...]:
         """The steps of sampling, noisiest first.
@@ -72,13 +78,17 @@ class DiffusionSchedule:
     Args:
         config: a diffusers scheduler's configuration. Any scheduler of the Stable Diffusion family will do: they share
             the keys that matter, which are betas, spacing, offset and prediction type.
+        few_step: how the model samples if it was distilled to few steps.
 
     Raises:
         ModelError: the model predicts something other than noise, velocity or the clean sample.
     """
 
-    def __init__(self, config: Mapping[str, Any]) -> None:
+    def __init__(self, config: Mapping[str, Any], few_step: FewStep | None = None) -> None:
+        self.few_step = few_step
         self._config = {**config, "clip_sample": False, "thresholding": False}
+        if few_step is not None:  # what they were distilled for, whichever scheduler lies beside them
+            self._config |= {"timestep_spacing": "trailing", "set_alpha_to_one": True}
         scheduler = DDIMScheduler.from_config(self._config)
         self.prediction_type: str = scheduler.config.prediction_type
         if self.prediction_type not in PREDICTION_TYPES:
@@ -105,9 +115,7 @@ class DiffusionSchedule:
         """
         trained = len(self._alpha_bars)
         _check_count(count, trained)
-        scheduler = DDIMScheduler.from_config(self._config)
-        scheduler.set_timesteps(count)
-        timesteps = [int(timestep) for timestep in scheduler.timesteps]
+        timesteps = self._timesteps(count)
         if timesteps[0] >= trained:  # the scheduler's offset leads beyond the last one
             raise ConfigError(f"steps is {count}, which exceeds the model's noise schedule by its offset; use one less")
         levels = [*map(self.level, timesteps), self.clean]
@@ -117,6 +125,15 @@ class DiffusionSchedule:
                 "no image; expected v_prediction: use the scheduler configuration that the model was trained with"
             )
         return _pairs(levels)
+
+    def _timesteps(self, count: int) -> list[int]:
+        """The time steps of sampling, noisiest first; those of consistency models are among the ones it learnt."""
+        renoises = self.few_step is not None and self.few_step.renoises
+        scheduler: Any = (LCMScheduler if renoises else DDIMScheduler).from_config(self._config)
+        if renoises:
+            _check_count(count, scheduler.config.original_inference_steps)
+        scheduler.set_timesteps(count)
+        return [int(timestep) for timestep in scheduler.timesteps]
 
 
 class SanaSchedule:
@@ -132,6 +149,7 @@ class SanaSchedule:
 
     parametrisation: Parametrisation = FlowPrediction()
     clean = Level(1.0, 0.0, CLEAN_TIME)
+    few_step: FewStep | None = None
 
     def __init__(self, config: Mapping[str, Any], time_scale: float = 1.0) -> None:
         self._trained: int = config.get("num_train_timesteps", 1000)
@@ -150,6 +168,36 @@ class SanaSchedule:
         return _pairs([*(Level(1 - s, s, int(s * self._trained) * self._time_scale) for s in shares), self.clean])
 
 
+class SprintSchedule:
+    """Levels of SANA-Sprint, a consistency model in the coordinates of a rectified flow.
+
+    Its scheduler counts angles t, with latents cos t·x₀ + sin t·n (Lu & Song, ICLR 2025). Divided by cos t + sin t they
+    are latents of a flow at s = sin t/(cos t + sin t), which the network takes, and is told as its time. Its jump to x̂₀
+    is then x − s·p, as in any flow.
+
+    Args:
+        config: the configuration of diffusers' SCMScheduler.
+    """
+
+    parametrisation: Parametrisation = FlowPrediction()
+    clean = Level(1.0, 0.0, CLEAN_TIME)
+    few_step: FewStep | None = FewStep(steps=2, renoises=True)
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        self._trained: int = config.get("num_train_timesteps", 1000)
+
+    def steps(self, count: int, tokens: int | None = None) -> tuple[Step, ...]:
+        """The steps of sampling, noisiest first: angles from 1.5708, evenly but for two steps; `tokens` has no effect.
+
+        Raises:
+            ConfigError: `count` is not between 1 and the number of training steps.
+        """
+        _check_count(count, self._trained)
+        angles = (NOISIEST_ANGLE, MIDDLE_ANGLE) if count == 2 else np.linspace(NOISIEST_ANGLE, 0, count + 1)[:-1]
+        shares = [math.sin(t) / (math.cos(t) + math.sin(t)) for t in angles]  # the first a little above 1
+        return _pairs([*(Level(max(0.0, 1 - s), min(1.0, s), s) for s in shares), self.clean])
+
+
 class FlowSchedule:
     """Levels of a rectified-flow model that samples with diffusers' FlowMatchEulerDiscreteScheduler.
 
@@ -160,6 +208,7 @@ class FlowSchedule:
 
     parametrisation: Parametrisation = FlowPrediction()
     clean = Level(1.0, 0.0, CLEAN_TIME)
+    few_step: FewStep | None = None
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         self._config = config

@@ -8,13 +8,13 @@ from threading import RLock
 from typing import Any
 
 import torch
-from diffusers import SanaPipeline
+from diffusers import SanaPipeline, SanaSprintPipeline, SCMScheduler
 from torch import Tensor, nn
 
 from tokenflow.diffusion.conditioning import Conditioning
-from tokenflow.diffusion.guidance import GuidanceKind
+from tokenflow.diffusion.guidance import SCALE, GuidanceKind
 from tokenflow.diffusion.levels import Level
-from tokenflow.diffusion.schedules import SanaSchedule, Schedule
+from tokenflow.diffusion.schedules import SanaSchedule, Schedule, SprintSchedule
 from tokenflow.errors import ModelError
 from tokenflow.events import notice
 from tokenflow.models.attention import AttentionCall, AttentionOverride, Site, per_frame_attention
@@ -38,6 +38,9 @@ measured on a trained Sana."""
 INSTRUCTION: list[str] = signature(SanaPipeline.__call__).parameters["complex_human_instruction"].default
 """What Sana's authors put before every prompt that is not a negative one (Xie et al., ICLR 2025, section 2.3)."""
 
+DEFAULT_SCALE: float = signature(SanaSprintPipeline.__call__).parameters["guidance_scale"].default
+"""Of guidance that is embedded, where a conditioning does not say."""
+
 MAX_TOKENS: int = signature(SanaPipeline.__call__).parameters["max_sequence_length"].default
 """Of a prompt."""
 
@@ -57,7 +60,6 @@ class Sana:
         ModelError: a part is missing, or the transformer and the autoencoder do not fit together.
     """
 
-    guidance: GuidanceKind = "branches"
     points: Mapping[str, str] = {
         ATTENTION: "queries and keys of self-attention behind a third of the blocks",
         BLOCK: "the image tokens behind a third of the blocks",
@@ -90,7 +92,12 @@ class Sana:
         self._control: SanaControl | None = None
         self.device: torch.device = device or self._transformer.device
         self._ready = Offloading(self.device, enabled=offload)
-        self.schedule: Schedule = SanaSchedule(pipeline.scheduler.config, config.timestep_scale)
+        self.guidance: GuidanceKind = "embedded" if config.guidance_embeds else "branches"
+        is_sprint = isinstance(pipeline.scheduler, SCMScheduler)
+        scheduler = pipeline.scheduler.config
+        self.schedule: Schedule = (
+            SprintSchedule(scheduler) if is_sprint else SanaSchedule(scheduler, config.timestep_scale)
+        )
         blocks = range(len(self._transformer.transformer_blocks))
         self.sites = tuple(Site(f"transformer_blocks.{index}.attn1", config.patch_size) for index in blocks)
         self._injected_block = int(DEPTH * len(blocks))
@@ -240,13 +247,18 @@ class Sana:
         """The transformer's output, b f c h w in float32."""
         branches, frames = conditioning.branches, len(latents)
         per_frame = conditioning.for_frames(frames)
-        dtype = self._transformer.dtype
+        dtype, config = self._transformer.dtype, self._transformer.config
+        scale = None
+        if self.guidance == "embedded":
+            default = torch.full([branches * frames], DEFAULT_SCALE, device=self.device)
+            scale = per_frame.added.get(SCALE, default).to(dtype) * config.guidance_embeds_scale
         with torch.no_grad():
             output = self._ready(self._transformer)(
                 latents.to(self.device, dtype).repeat(branches, 1, 1, 1),
                 encoder_hidden_states=per_frame.tokens.to(dtype),
                 encoder_attention_mask=per_frame.added["mask"],
                 timestep=torch.full([branches * frames], level.time, device=self.device),
+                guidance=scale,
                 controlnet_block_samples=residuals,
                 return_dict=False,
             )[0]
