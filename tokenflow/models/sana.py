@@ -99,7 +99,9 @@ class Sana:
             SprintSchedule(scheduler) if is_sprint else SanaSchedule(scheduler, config.timestep_scale)
         )
         blocks = range(len(self._transformer.transformer_blocks))
-        self.sites = tuple(Site(f"transformer_blocks.{index}.attn1", config.patch_size) for index in blocks)
+        self.sites = tuple(
+            Site(f"transformer_blocks.{index}.attn1", config.patch_size, linear=True) for index in blocks
+        )
         self._injected_block = int(DEPTH * len(blocks))
         self._injected_sites = [site.name for site in self.sites][min(self._injected_block + 1, len(blocks) - 1) :]
         self.pixels_per_latent: int = self._vae.spatial_compression_ratio

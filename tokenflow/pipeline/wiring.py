@@ -85,7 +85,7 @@ def propagation_options(source: InvertedClip, edit: Edit, always: Sequence[int] 
     """What is propagated, and how."""
     return Propagation(
         draw_keyframes=keyframe_per_interval(keyframe_interval(edit, source.frame_count), edit.seed, always),
-        window=edit.keyframe_window,
+        window=keyframe_window(edit, source),
         extended=extended_sites(edit.extended_attention, source.model.sites),
         is_edit_propagated=lambda step: step.ends_by(edit.propagate_edit_until),
         propagate_guidance=edit.guidance == "propagated",
@@ -95,6 +95,12 @@ def propagation_options(source: InvertedClip, edit: Edit, always: Sequence[int] 
 def keyframe_interval(edit: Edit, frame_count: int) -> int:
     """Frames per keyframe."""
     return edit.keyframe_interval or min(DEFAULT_INTERVAL, frame_count)
+
+
+def keyframe_window(edit: Edit, source: InvertedClip) -> int:
+    """How many keyframes attend to each other: all of them where that costs no more than attending to one."""
+    all_linear = all(site.linear for site in source.model.sites)
+    return source.frame_count if all_linear else edit.keyframe_window
 
 
 def build_correspondence(source: InvertedClip, edit: Edit, scratch: Path | None = None) -> Pairwise:
