@@ -1,6 +1,6 @@
 """Models distilled to sample in a few steps: how they are recognised, and how they sample.
 
-Their predictions lead to clean latents at once and are no slope to follow, so there is nothing to invert.
+Their predictions lead to clean latents at once instead of along a path, so there is nothing to invert.
 """
 
 from dataclasses import dataclass
@@ -8,6 +8,9 @@ from typing import Any
 
 MAX_STEPS = 8
 """More than any of these models was made for."""
+
+MAX_SCALE = 2.0
+"""Guidance by branches beyond which such a model oversaturates, as the authors of LCM's adapters report."""
 
 
 @dataclass(frozen=True)

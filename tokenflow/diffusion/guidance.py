@@ -38,7 +38,12 @@ class Guidance:
         self.conditional = conditional
         one_branch = scale == 1 or unconditional is None
         self.branches = conditional if one_branch or unconditional is None else stack([unconditional, conditional])
+        self._unconditional = unconditional
         self._scale = scale
+
+    def with_prompt(self, conditional: Conditioning) -> "Guidance":
+        """The same with another prompt, one branch."""
+        return Guidance(conditional, self._unconditional, self._scale)
 
     def split(self, prediction: Tensor) -> tuple[Tensor, Tensor]:
         """The conditional prediction and δ (f c h w each) of all branches' predictions (b f c h w)."""

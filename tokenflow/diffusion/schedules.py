@@ -15,7 +15,7 @@ from tokenflow.diffusion.parametrisation import FlowPrediction, NoisePrediction,
 from tokenflow.errors import ConfigError, ModelError
 
 NOISIEST_ANGLE, MIDDLE_ANGLE = 1.57080, 1.3
-"""SANA-Sprint's first angle, and its second where it takes two steps (Chen et al., ICCV 2025), in radians."""
+"""SANA-Sprint's first angle, and its second where it takes two steps (Chen et al., arXiv 2503.09641), in radians."""
 
 PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")
 
@@ -249,7 +249,7 @@ def _check_count(count: int, trained: int) -> None:
 
 
 def _shifted(shares: np.ndarray, shift: float) -> np.ndarray:
-    """Shares of noise s moved towards noise: shift·s/(1 + (shift − 1)·s) (Esser et al., ICML 2024, equation 23)."""
+    """Shares of noise s moved towards noise: shift·s/(1 + (shift − 1)·s) (Esser et al., ICML 2024, section 5.3.2)."""
     return shift * shares / (1 + (shift - 1) * shares)
 
 

@@ -1,4 +1,4 @@
-"""Sana's linear self-attention (Xie et al., ICLR 2025, section 2.2): a frame's memory is one small matrix per head.
+"""Sana's linear self-attention (Xie et al., ICLR 2025): a frame's memory is one small matrix per head.
 
 With φ = relu and v̂ = [v; 1], the state of a set of tokens is S = Σⱼ v̂ⱼ φ(kⱼ)ᵀ, and a query's feature is what S φ(q)
 holds for v, divided by what it holds for 1. States of several frames add, so attention to any number of frames costs

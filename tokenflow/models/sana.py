@@ -36,7 +36,7 @@ DEPTH = 1 / 3
 measured on a trained Sana."""
 
 INSTRUCTION: list[str] = signature(SanaPipeline.__call__).parameters["complex_human_instruction"].default
-"""What Sana's authors put before every prompt that is not a negative one (Xie et al., ICLR 2025, section 2.3)."""
+"""What Sana's authors put before every prompt that is not a negative one (Xie et al., ICLR 2025)."""
 
 DEFAULT_SCALE: float = signature(SanaSprintPipeline.__call__).parameters["guidance_scale"].default
 """Of guidance that is embedded, where a conditioning does not say."""

@@ -3,14 +3,18 @@
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from functools import cached_property
+from inspect import signature
 from threading import RLock
 from typing import Any
 
 import torch
+from diffusers import LatentConsistencyModelPipeline
+from diffusers.models.embeddings import get_timestep_embedding
 from torch import Tensor, nn
 
 from tokenflow.diffusion.conditioning import Conditioning
-from tokenflow.diffusion.guidance import GuidanceKind
+from tokenflow.diffusion.few_step import few_step_of, is_turbo
+from tokenflow.diffusion.guidance import SCALE, GuidanceKind
 from tokenflow.diffusion.levels import Level
 from tokenflow.diffusion.schedules import DiffusionSchedule, Schedule
 from tokenflow.errors import ModelError
@@ -27,6 +31,9 @@ from tokenflow.models.processors import attention_processors
 from tokenflow.models.unet import UNetAttention, coarsest_scale, find_injection_points, find_sites
 from tokenflow.models.vocabulary import Vocabulary, notice_unknown_words
 
+DEFAULT_SCALE: float = signature(LatentConsistencyModelPipeline.__call__).parameters["guidance_scale"].default
+"""Of guidance that is embedded, where a conditioning does not say."""
+
 
 class StableDiffusion:
     """A Stable Diffusion pipeline of diffusers as a `Model` (see models/model.py for its methods).
@@ -36,6 +43,7 @@ class StableDiffusion:
             and `scheduler`.
         vocabulary: every word the model knows, if it is a closed set; other words in a prompt give a notice.
         device: where it works; by default where its UNet is.
+        few_step: whether it was distilled to few steps; None to go by its scheduler.
         offload: keep only the part at work on the device and the others in main memory. Text encoder, autoencoder and
             UNet take turns a few times per edit, so the largest of them has to fit.
         fingerprint: computes the fingerprint; by default from the weights in memory.
@@ -44,7 +52,6 @@ class StableDiffusion:
         ModelError: a part is missing, or the UNet is not a text-to-image one with self-attention in its decoder.
     """
 
-    guidance: GuidanceKind = "branches"
     points: Mapping[str, str] = {
         ATTENTION: "queries and keys of the decoder's self-attention",
         BLOCK: "the output of a decoder residual block, which holds the layout",
@@ -57,6 +64,7 @@ class StableDiffusion:
         vocabulary: Vocabulary | None = None,
         *,
         device: torch.device | None = None,
+        few_step: bool | None = None,
         offload: bool = False,
         fingerprint: Callable[[], str] | None = None,
     ) -> None:
@@ -75,8 +83,9 @@ class StableDiffusion:
         self._control: UNetControl | None = None
         self.device: torch.device = device or self._unet.device
         self._ready = Offloading(self.device, enabled=offload)
-        self._diffusion = DiffusionSchedule(pipeline.scheduler.config)
+        self._diffusion = DiffusionSchedule(pipeline.scheduler.config, few_step_of(pipeline.scheduler, few_step))
         self.schedule: Schedule = self._diffusion
+        self.guidance: GuidanceKind = self._kind_of_guidance(pipeline.scheduler)
         self.sites = tuple(find_sites(self._unet))
         self._points = find_injection_points(self._unet, self.sites)
         block: Any = self._points.block
@@ -89,6 +98,12 @@ class StableDiffusion:
             # SDXL's autoencoder overflows in half precision, to black images. diffusers defaults to True for every
             # autoencoder, and its text-to-image pipelines heed it for SDXL alone.
             self._vae.to(torch.float32)
+
+    def _kind_of_guidance(self, scheduler: Any) -> GuidanceKind:
+        """LCM is told the scale, Turbo was distilled without one; all others have branches."""
+        if self._unet.config.time_cond_proj_dim is not None:
+            return "embedded"
+        return "none" if self.schedule.few_step and is_turbo(scheduler) else "branches"
 
     @property
     def unet(self) -> Any:
@@ -235,20 +250,30 @@ class StableDiffusion:
         branches, frames = conditioning.branches, len(latents)
         per_frame = conditioning.for_frames(frames)
         dtype = self._unet.dtype
-        added: dict[str, Any] = {}
+        added: dict[str, Any] = {"timestep_cond": self._embedded_scale(per_frame)}
         if residuals is not None:
             down, middle = residuals
-            added = {"down_block_additional_residuals": down, "mid_block_additional_residual": middle}
+            added |= {"down_block_additional_residuals": down, "mid_block_additional_residual": middle}
         with torch.no_grad():
             output = self._ready(self._unet)(
                 latents.to(self.device, dtype).repeat(branches, 1, 1, 1),
                 int(level.time),
                 encoder_hidden_states=per_frame.tokens.to(dtype),
-                added_cond_kwargs=dict(per_frame.added) or None,
+                added_cond_kwargs={name: each for name, each in per_frame.added.items() if name != SCALE} or None,
                 return_dict=False,
                 **added,
             )[0]
         return output.float().unflatten(0, (branches, frames))
+
+    def _embedded_scale(self, conditioning: Conditioning) -> Tensor | None:
+        """Sinusoids of the scale of guidance, (b f) w, for a network that is told it (Luo et al., 2023); else None."""
+        if self.guidance != "embedded":
+            return None
+        default = torch.full([conditioning.branches], DEFAULT_SCALE, device=self.device)
+        scales = conditioning.added.get(SCALE, default)  # (b f)
+        width = self._unet.config.time_cond_proj_dim
+        # LCM is trained with the weight of the difference, which is the scale less one.
+        return get_timestep_embedding(1000 * (scales - 1), width, downscale_freq_shift=1).to(self._unet.dtype)
 
 
 def _constant_forward(features: Tensor) -> Forward:

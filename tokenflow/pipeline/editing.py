@@ -10,12 +10,14 @@ import numpy as np
 
 from tokenflow import config
 from tokenflow.config import ControlNet, Edit, PnP, SDEdit
+from tokenflow.diffusion.few_step import MAX_SCALE, MAX_STEPS
 from tokenflow.diffusion.guidance import Guidance
 from tokenflow.diffusion.latents import Latents, Scratch, in_memory
 from tokenflow.diffusion.sampling import Compose, sample, unchanged
 from tokenflow.errors import ConfigError
-from tokenflow.events import Cancel, Listener, listening, track
+from tokenflow.events import Cancel, Listener, listening, notice, track
 from tokenflow.models.interruptible import interruptible
+from tokenflow.models.model import Model
 from tokenflow.modes.mode import Mode
 from tokenflow.modes.source import InvertedClip
 from tokenflow.pipeline.checkpoint import Checkpoint
@@ -120,7 +122,7 @@ def edit(
         mode: `PnP()`, `SDEdit()` or `ControlNet()`, with their settings; or `Keyframes({0: image})`, frames that were
             edited elsewhere, which come back as they are.
         negative_prompt: what it should not show.
-        steps: sampling steps; None for as many as the inversion took.
+        steps: sampling steps; None for as many as the inversion took, or as a model of few steps was made for.
         guidance_scale: how strongly the prompt is enforced, at least 1.
         guidance: propagated from the keyframes, or computed for every frame that the network sees.
         propagate_edit_until: fraction of the steps, noisiest first, in which frames between keyframes take the whole
@@ -149,7 +151,7 @@ def edit(
         Edit,
         prompt=prompt,
         negative_prompt=negative_prompt,
-        steps=inverted.steps if steps is None else steps,
+        steps=default_steps(inverted) if steps is None else steps,
         guidance_scale=guidance_scale,
         guidance=guidance,
         propagate_edit_until=propagate_edit_until,
@@ -250,6 +252,8 @@ def sample_edit(
         preview_every: steps between previews; None for none.
         on_event: called with each event.
     """
+    schedule = source.model.schedule
+    notice_few_steps(source.model, settings)
     steps = sampling_steps(source.model, source.inversion, settings.steps)
     mode = mode or build_mode(source, settings)
     start, taken = mode.initial_latents(steps)
@@ -259,12 +263,36 @@ def sample_edit(
     predict = build_propagation(denoiser, source, settings, taken[done:], always, folder, on_event)
     if preview_every is not None and on_event is not None:
         predict = Previewed(predict, source, preview_every, on_event)
-    loop = sample(latents, taken[done:], predict, source.model.schedule.parametrisation, scratch, compose)
+    renoise = denoiser.source_noise if schedule.few_step and schedule.few_step.renoises else None
+    loop = sample(latents, taken[done:], predict, schedule.parametrisation, scratch, compose, renoise)
     for latents in track(loop, "edit", on_event, total=len(taken), initial=done):
         done += 1
         if checkpoint is not None:
             checkpoint.save(done, latents)
     return latents
+
+
+def default_steps(inverted: InvertedClip) -> int:
+    """How many steps an edit takes unless told otherwise."""
+    few_step = inverted.model.schedule.few_step
+    return few_step.steps if few_step else inverted.steps
+
+
+def notice_few_steps(model: Model, settings: Edit) -> None:
+    """Notices where settings do not suit a model of few steps."""
+    few_step = model.schedule.few_step
+    if few_step is None:
+        return
+    if settings.steps > MAX_STEPS:
+        notice(
+            f"edit.steps is {settings.steps}, but this model was made for {MAX_STEPS} or fewer, and more gain nothing; "
+            f"set it to {few_step.steps}"
+        )
+    if model.guidance == "branches" and settings.guidance_scale > MAX_SCALE:
+        notice(
+            f"edit.guidance_scale is {settings.guidance_scale:g}, but models of few steps hardly take more than "
+            f"{MAX_SCALE:g}; set it to 1, which is also faster"
+        )
 
 
 def _mode_values(mode: ModeSettings) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from tokenflow.diffusion.inversion import LEVELS_READ, invert_latents
 from tokenflow.diffusion.latents import LazyLatents
 from tokenflow.diffusion.schedules import Step
 from tokenflow.errors import ClipError
-from tokenflow.events import Cancel, Listener, listening, progress, track
+from tokenflow.events import Cancel, Listener, listening, notice, progress, track
 from tokenflow.models.interruptible import interruptible
 from tokenflow.models.model import Model, token_count
 from tokenflow.modes.source import InvertedClip
@@ -39,6 +39,11 @@ MAX_SIDE = 8192
 
 MAX_CLIP_BYTES, MAX_PROMPT_BYTES = 36, 50
 """Of the clip's name and prompt in the name of a folder."""
+
+NOT_INVERTED = (
+    "this model samples in a few steps and cannot be inverted: only the clean latents are kept, and edits start from "
+    "noise that all frames share (edit.variation draws it from edit.seed)"
+)
 
 DEFAULTS = config.Inversion()
 
@@ -82,6 +87,8 @@ def invert(
     cancel: Cancel | None = None,
 ) -> InvertedClip:
     """Bring a clip to the working size, encode it, and invert it: the latents at every noise level of sampling.
+
+    A model of few steps cannot be inverted; then a notice says so, and the result holds the clean latents only.
 
     Args:
         clip: the video.
@@ -210,8 +217,11 @@ def complete_inversion(
                 check_frame_count(len(inversion.times))
                 conditioning = _conditioning(inversion, model, options)
                 _encode(inversion, model, options, watch, on_event)
-                with watch.stage("invert"):
-                    _invert_missing(inversion, model, conditioning, options, on_event)
+                if model.schedule.few_step is None:
+                    with watch.stage("invert"):
+                        _invert_missing(inversion, model, conditioning, options, on_event)
+                else:
+                    notice(NOT_INVERTED)
                 inversion.finish()
     else:
         check_frame_count(len(inversion.times))

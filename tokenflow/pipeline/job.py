@@ -286,7 +286,7 @@ def invert_stored(
         on_event=on_event,
         cancel=cancel,
     )
-    if not config.inversion.check:
+    if not config.inversion.check or model.schedule.few_step:  # which has nothing to sample back
         return source, None
     content = checked_reconstruction(source, inversion, options.batch_size, watch, on_event, cancel)
     notice_poor_reconstruction(content["reconstruction"], config.inversion.warn_below_psnr)

@@ -1,6 +1,7 @@
 """From settings to parts: the one place where a mode, a propagation and a correspondence are chosen by name."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from torch import Tensor
@@ -9,10 +10,10 @@ from tokenflow.config import Edit
 from tokenflow.correspondence.features import FeatureCorrespondence, Features
 from tokenflow.correspondence.flow import FlowCorrespondence
 from tokenflow.correspondence.pairwise import Pairwise
-from tokenflow.diffusion.guidance import Guidance
+from tokenflow.diffusion.guidance import Guidance, embedded
 from tokenflow.diffusion.sampling import Predict
 from tokenflow.diffusion.schedules import Step
-from tokenflow.events import Listener, track
+from tokenflow.events import Listener, notice, track
 from tokenflow.models.model import Model
 from tokenflow.modes.controlnet import ControlNetMode
 from tokenflow.modes.mode import Mode
@@ -21,13 +22,16 @@ from tokenflow.modes.sdedit import SDEditMode
 from tokenflow.modes.source import InvertedClip
 from tokenflow.modes.variation import Varied
 from tokenflow.pipeline.inversion import sampling_steps
-from tokenflow.propagation import EditDenoiser, PerFrame, TokenFlow
+from tokenflow.propagation import Anchored, EditDenoiser, PerFrame, TokenFlow
 from tokenflow.propagation.extended_attention import extended_sites
 from tokenflow.propagation.keyframes import frame_pairs
 from tokenflow.propagation.tokenflow import Propagation, keyframe_per_interval
 
 FEATURE_LEVEL = 0.25
 """At which fraction of the noise levels features are matched: enough noise to blur texture but not to hide shapes."""
+
+FEATURE_STEPS = 8
+"""How many levels there are to choose from where the clip was not inverted."""
 
 DEFAULT_INTERVAL = 4
 """Frames per keyframe where no setting says how many."""
@@ -45,9 +49,13 @@ MODES: dict[str, Callable[[InvertedClip, Edit], Mode]] = {
 def build_guidance(
     model: Model, prompt: str, negative_prompt: str, scale: float, size: tuple[int, int] | None
 ) -> Guidance:
-    """The prompts as branches, with notices about words that the model does not read."""
+    """The prompts as the model is guided by them, with notices about words that it does not read."""
     conditional = model.condition(prompt, size=size)
-    return Guidance(conditional, model.condition(negative_prompt, size=size, negative=True), scale)
+    if model.guidance == "branches":
+        return Guidance(conditional, model.condition(negative_prompt, size=size, negative=True), scale)
+    if negative_prompt:
+        notice("this model has no second branch, so edit.negative_prompt has no effect; leave it empty")
+    return Guidance(embedded(conditional, scale) if model.guidance == "embedded" else conditional, None, scale)
 
 
 def build_mode(source: InvertedClip, edit: Edit) -> Mode:
@@ -67,10 +75,28 @@ def build_propagation(
 ) -> Predict:
     """The propagation that an edit names, with the correspondences that it needs in some steps, kept in `scratch`.
 
-    `always` are frames that are keyframes at every step.
+    `always` are frames that are keyframes at every step. With a model of few steps it is anchored to the source.
     """
+    make = _propagation(source, edit, steps, always, scratch, on_event)
+    if source.model.schedule.few_step is None:
+        return make(denoiser)
+    scale = edit.guidance_scale
+    prompt = embedded(source.conditioning, scale) if source.model.guidance == "embedded" else source.conditioning
+    of_source = replace(denoiser, guidance=denoiser.guidance.with_prompt(prompt))
+    return Anchored(make(denoiser), make(of_source), denoiser)
+
+
+def _propagation(
+    source: InvertedClip,
+    edit: Edit,
+    steps: Sequence[Step],
+    always: Sequence[int],
+    scratch: Path | None,
+    on_event: Listener | None,
+) -> Callable[[EditDenoiser], Predict]:
+    """The same propagation for any denoiser."""
     if edit.propagation == "none":
-        return PerFrame(denoiser, edit.batch_size)
+        return lambda denoiser: PerFrame(denoiser, edit.batch_size)
     options = propagation_options(source, edit, always)
     correspondence = build_correspondence(source, edit, scratch)
     count = source.frame_count
@@ -78,7 +104,7 @@ def build_propagation(
     if pairs:
         for pair in track(pairs, FINDING[edit.correspondence], on_event, total=len(pairs)):
             correspondence.prepare(*pair)
-    return TokenFlow(denoiser, edit.batch_size, correspondence, options)
+    return lambda denoiser: TokenFlow(denoiser, edit.batch_size, correspondence, options)
 
 
 def propagation_options(source: InvertedClip, edit: Edit, always: Sequence[int] = ()) -> Propagation:
@@ -113,7 +139,7 @@ def build_correspondence(source: InvertedClip, edit: Edit, scratch: Path | None 
 
 def source_features(source: InvertedClip) -> Features:
     """The model's features of the source, for matching: read at one level of its inversion."""
-    steps = sampling_steps(source.model, source.inversion, source.steps)
+    steps = sampling_steps(source.model, source.inversion, source.steps or FEATURE_STEPS)
     level = steps[round((1 - FEATURE_LEVEL) * (len(steps) - 1))].at
 
     def features(indices: Sequence[int]) -> Tensor:
