@@ -275,6 +275,22 @@ def test_a_controlnet_acts_as_in_sanas_controlnet_pipeline(tmp_path: Path) -> No
     assert (latents - sampled(model, guidance, 3, WIDE[:1])).abs().max() > 1e-3
 
 
+def test_a_control_image_is_encoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny_sana()
+    seen: list[int] = []
+    encode = model.encode
+    monkeypatch.setattr(model, "encode", lambda frames: seen.append(len(frames)) or encode(frames))
+    control = model.load_control(str(save_tiny_sana_controlnet(tmp_path)))
+    edges = torch.rand(3, 3, 16, 24, generator=torch.Generator().manual_seed(3)).round()
+    prompt = model.condition("a dog")
+    first = control(LATENTS, level(model), prompt, edges, 1.0)
+    again = control(LATENTS, level(model), prompt, edges, 1.0)
+    reverse = control(LATENTS.flip(0), level(model), prompt, edges.flip(0), 1.0)
+    assert seen == [3]
+    assert torch.equal(again[1], first[1])
+    torch.testing.assert_close(reverse[1].flip(0), first[1], rtol=0, atol=1e-5)
+
+
 def test_controlnets_that_do_not_fit_are_told_apart(tmp_path: Path) -> None:
     SanaControlNetModel(num_layers=2, **{**SIZES, "num_attention_heads": 1}).save_pretrained(tmp_path / "narrow")
     SanaControlNetModel(num_layers=4, **SIZES).save_pretrained(tmp_path / "deep")

@@ -1,6 +1,7 @@
 """ControlNets for Sana: loading, matching with the model, and the residuals they give."""
 
 from collections.abc import Callable, Mapping
+from hashlib import sha256
 from typing import Any
 
 import torch
@@ -22,6 +23,10 @@ MATCHING = {
 """What a ControlNet's configuration shares with its model's."""
 
 
+MAX_ENCODED = 512
+"""Control images whose latents are kept."""
+
+
 class SanaControl:
     """A `Control`: what a ControlNet adds to the image tokens behind each of the transformer's first blocks.
 
@@ -37,6 +42,7 @@ class SanaControl:
         self._network = network
         self._device = device
         self._encode = encode
+        self._encoded: dict[bytes, Tensor] = {}
 
     def __call__(
         self, latents: Tensor, level: Level, conditioning: Conditioning, images: Tensor, scale: float
@@ -58,11 +64,23 @@ class SanaControl:
                 encoder_hidden_states=per_frame.tokens.to(dtype),
                 encoder_attention_mask=per_frame.added["mask"],
                 timestep=torch.full([branches * len(latents)], level.time, device=self._device),
-                controlnet_cond=self._encode(images).to(dtype).repeat(branches, 1, 1, 1),
+                controlnet_cond=self._latents(images).to(self._device, dtype).repeat(branches, 1, 1, 1),
                 conditioning_scale=scale,
                 return_dict=False,
             )
         return tuple(residuals)
+
+    def _latents(self, images: Tensor) -> Tensor:
+        """Control images (f 3 H W) as latents f c h w, each encoded once: a clip's edges come again at every step."""
+        keys = [sha256(image.cpu().numpy().tobytes()).digest() for image in images]
+        missing = [index for index, key in enumerate(keys) if key not in self._encoded]
+        if missing:
+            encoded = self._encode(images[missing]).cpu()
+            self._encoded |= {keys[index]: latents for index, latents in zip(missing, encoded, strict=True)}
+        found = torch.stack([self._encoded[key] for key in keys])
+        while len(self._encoded) > MAX_ENCODED:  # the oldest first
+            del self._encoded[next(iter(self._encoded))]
+        return found
 
 
 def load_sana_controlnet(path: str, transformer: Any, device: torch.device) -> Any:

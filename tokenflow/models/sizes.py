@@ -1,6 +1,7 @@
 """Sizes of a model from its configuration files, without loading it: enough to estimate what an inversion takes."""
 
 import json
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,13 +28,25 @@ class Sizes:
 
 def sizes_of(path: str) -> Sizes:
     """Sizes of the model in a folder or, if it was downloaded before, under a Hub id; else the defaults."""
-    network, autoencoder = _configuration(path, "unet"), _configuration(path, "vae")
-    try:
-        scale = 2 ** (len(autoencoder["block_out_channels"]) - 1)
-        coarsest = 2 ** (len(network["block_out_channels"]) - 1)
-        return Sizes(scale * network["sample_size"], scale * coarsest, scale, autoencoder["latent_channels"])
-    except KeyError:
-        return Sizes()
+    autoencoder = _configuration(path, "vae")
+    with suppress(KeyError):
+        return _with_unet(_configuration(path, "unet"), autoencoder)
+    with suppress(KeyError):
+        return _with_transformer(_configuration(path, "transformer"), autoencoder)
+    return Sizes()
+
+
+def _with_unet(network: dict[str, Any], autoencoder: dict[str, Any]) -> Sizes:
+    """Of Stable Diffusion."""
+    scale = 2 ** (len(autoencoder["block_out_channels"]) - 1)
+    coarsest = 2 ** (len(network["block_out_channels"]) - 1)
+    return Sizes(scale * network["sample_size"], scale * coarsest, scale, autoencoder["latent_channels"])
+
+
+def _with_transformer(network: dict[str, Any], autoencoder: dict[str, Any]) -> Sizes:
+    """Of Sana."""
+    scale = 2 ** (len(autoencoder["encoder_block_out_channels"]) - 1)
+    return Sizes(scale * network["sample_size"], scale * network["patch_size"], scale, autoencoder["latent_channels"])
 
 
 def _configuration(path: str, part: str) -> dict[str, Any]:
