@@ -40,6 +40,6 @@ def test_a_scale_that_is_embedded_is_added_for_every_branch() -> None:
 
 def test_another_prompt_keeps_the_negative_one_and_the_scale() -> None:
     prompts = [Conditioning(torch.full((1, 2, 3), float(value))) for value in range(3)]
-    other = Guidance(prompts[0], prompts[1], 3.0).with_prompt(prompts[2])
+    other = Guidance(prompts[0], prompts[1], 3.0).with_prompts(prompts[2])
     assert other.branches.tokens[:, 0, 0].tolist() == [1.0, 2.0]
     assert other.combine(torch.ones(1), torch.ones(1)).item() == 3.0

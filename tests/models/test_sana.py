@@ -243,6 +243,20 @@ def test_features_lie_on_the_token_grid() -> None:
     assert (features[0] - features[1]).abs().max() > 1e-3
 
 
+def test_another_text_changes_attention_to_text_and_the_same_text_does_not() -> None:
+    model = tiny_sana()
+    prompt, other = model.condition("a dog"), model.condition("a tiger")
+    same = model.text_change(LATENTS, level(model), prompt, prompt)
+    assert same.shape == (3, 8, 12)
+    assert same.max() < 1e-5
+    assert model.text_change(LATENTS, level(model), prompt, other).min() > 1e-4
+    other.tokens[:, int(other.added["mask"].sum()) :] += 1  # what is masked does not count
+    torch.testing.assert_close(
+        model.text_change(LATENTS, level(model), prompt, other),
+        model.text_change(LATENTS, level(model), prompt, model.condition("a tiger")),
+    )
+
+
 def test_a_controlnet_acts_as_in_sanas_controlnet_pipeline(tmp_path: Path) -> None:
     plain = tiny_sana_pipeline()
     controlnet = SanaControlNetModel.from_pretrained(save_tiny_sana_controlnet(tmp_path))

@@ -25,8 +25,9 @@ from tokenflow.models.model import Model
 from tokenflow.models.sana import Sana
 from tokenflow.models.stable_diffusion import StableDiffusion
 from tokenflow.modes.source import InvertedClip
-from tokenflow.pipeline.editing import sample_edit
-from tokenflow.pipeline.wiring import build_guidance
+from tokenflow.pipeline.regions import Region
+from tokenflow.pipeline.sampling import sample_edit
+from tokenflow.pipeline.wiring import build_correspondence, build_guidance
 from tokenflow.video import Video
 
 PROMPT = "a dog on grass"
@@ -61,7 +62,7 @@ def sampled(source: InvertedClip, prompt: str, **settings: Any) -> torch.Tensor:
     """The edited latents of all frames."""
     edit = Edit(prompt=prompt, **{"guidance_scale": 1.5, "steps": 2, **settings})
     guidance = build_guidance(source.model, prompt, edit.negative_prompt, edit.guidance_scale, source.size)
-    return whole(sample_edit(source, guidance, edit))
+    return whole(sample_edit(source, guidance, edit, build_correspondence(source, edit)))
 
 
 def clean(source: InvertedClip) -> torch.Tensor:
@@ -141,6 +142,21 @@ def test_an_edit_through_the_library_takes_the_steps_that_the_model_was_made_for
     )
     assert set(seen) == {2}
     assert edited.frames.shape == CLIP.frames.shape
+
+
+REGIONS: dict[str, Region] = {
+    "mask": Region(mask=np.arange(24)[None].repeat(16, 0) < 12),
+    "words": Region(words="dog"),
+    "another prompt": Region(mask=np.arange(24)[None].repeat(16, 0) < 12, prompt="a cat on grass"),
+}
+
+
+@pytest.mark.parametrize("name", REGIONS)
+def test_outside_of_a_region_pixels_stay_the_sources(sprint: InvertedClip, name: str) -> None:
+    edited = tokenflow.edit(sprint, "a tiger on grass", regions=[REGIONS[name]])
+    assert edited.masks is not None
+    outside = edited.masks == 0
+    assert np.array_equal(edited.frames[outside], CLIP.frames[outside])
 
 
 def test_a_seed_draws_other_noise_by_variation_only(sprint: InvertedClip) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from diffusers import SanaPipeline, SanaSprintPipeline, SCMScheduler
+from diffusers.models.transformers.sana_transformer import SanaAttnProcessor2_0
 from torch import Tensor, nn
 
 from tokenflow.diffusion.conditioning import Conditioning
@@ -27,6 +28,7 @@ from tokenflow.models.patching import Forward, Hook, patched
 from tokenflow.models.placement import Offloading, finite, prepare
 from tokenflow.models.processors import attention_processors
 from tokenflow.models.sana_controlnet import SanaControl, load_sana_controlnet
+from tokenflow.models.text_change import TextChange
 from tokenflow.models.vocabulary import Vocabulary, notice_unknown_words
 
 PARTS = ("transformer", "vae", "tokenizer", "text_encoder", "scheduler")
@@ -37,6 +39,9 @@ measured on a trained Sana."""
 
 INSTRUCTION: list[str] = signature(SanaPipeline.__call__).parameters["complex_human_instruction"].default
 """What Sana's authors put before every prompt that is not a negative one (Xie et al., ICLR 2025)."""
+
+MASKED = -10_000.0
+"""Bias of what is masked in attention, as in diffusers."""
 
 DEFAULT_SCALE: float = signature(SanaSprintPipeline.__call__).parameters["guidance_scale"].default
 """Of guidance that is embedded, where a conditioning does not say."""
@@ -210,6 +215,19 @@ class Sana:
 
         self._run_until_done(latents, level, conditioning, keep, [])
         return _as_map(kept[0].float(), *middle.grid(*latents.shape[-2:]))
+
+    def text_change(self, latents: Tensor, level: Level, conditioning: Conditioning, other: Conditioning) -> Tensor:
+        """How much of the cross-attention another text would change, f h w: 0 for nothing (models/text_change.py)."""
+        size, network = (latents.shape[-2], latents.shape[-1]), self._transformer
+        grids = {network.transformer_blocks[index].attn2: site.grid(*size) for index, site in enumerate(self.sites)}
+        with self._turn, torch.no_grad():
+            tokens = other.tokens.to(self.device, self._ready(network).dtype)
+            states = network.caption_norm(network.caption_projection(tokens))  # 1 n c, as all blocks take them
+            mask = (1 - other.added["mask"][:, None].to(states)) * MASKED  # 1 1 n
+            compared = TextChange(grids, size, SanaAttnProcessor2_0(), states, mask)
+            with patched(compared.processors):
+                self._call(latents, level, conditioning, None)
+        return compared.change
 
     def _run_until_done(
         self,

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from diffusers import LatentConsistencyModelPipeline
+from diffusers.models.attention_processor import AttnProcessor2_0
 from diffusers.models.embeddings import get_timestep_embedding
 from torch import Tensor, nn
 
@@ -28,7 +29,8 @@ from tokenflow.models.model import Control
 from tokenflow.models.patching import Forward, Hook, patched
 from tokenflow.models.placement import Offloading, finite, prepare
 from tokenflow.models.processors import attention_processors
-from tokenflow.models.unet import UNetAttention, coarsest_scale, find_injection_points, find_sites
+from tokenflow.models.text_change import TextChange
+from tokenflow.models.unet import UNetAttention, coarsest_scale, find_injection_points, find_sites, text_grids
 from tokenflow.models.vocabulary import Vocabulary, notice_unknown_words
 
 DEFAULT_SCALE: float = signature(LatentConsistencyModelPipeline.__call__).parameters["guidance_scale"].default
@@ -216,6 +218,15 @@ class StableDiffusion:
         self._run_until_done(latents, level, conditioning, keep, {})
         rows, columns = finest.grid(*latents.shape[-2:])
         return kept[0].float().transpose(1, 2).unflatten(-1, (rows, columns))
+
+    def text_change(self, latents: Tensor, level: Level, conditioning: Conditioning, other: Conditioning) -> Tensor:
+        """How much of the cross-attention another text would change, f h w: 0 for nothing (models/text_change.py)."""
+        size = latents.shape[-2], latents.shape[-1]
+        grids = text_grids(self._unet, self.sites, size)
+        compared = TextChange(grids, size, AttnProcessor2_0(), other.tokens)
+        with self._turn, patched(compared.processors):
+            self._call(latents, level, conditioning, None)
+        return compared.change
 
     def _run_until_done(
         self,

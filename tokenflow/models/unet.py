@@ -22,6 +22,9 @@ from tokenflow.errors import ModelError
 from tokenflow.models.attention import Memory, Site
 from tokenflow.models.patching import Forward
 
+FINEST_LEVELS = 2
+"""How many levels of cross-attention are read, the finest ones: coarser ones do not tell places apart."""
+
 
 class UNetAttention:
     """One self-attention call of a UNet: an `AttentionCall` over diffusers' `Attention`.
@@ -101,6 +104,16 @@ def find_sites(unet: nn.Module) -> Iterator[Site]:
         for name, module in block.named_modules():
             if isinstance(module, BasicTransformerBlock) and not module.only_cross_attention:
                 yield Site(f"{stage}.{name}.attn1", scale)
+
+
+def text_grids(unet: nn.Module, sites: Sequence[Site], size: tuple[int, int]) -> dict[nn.Module, tuple[int, int]]:
+    """The layers of cross-attention at the finest levels, and their token grids for latents of a height and width."""
+    scales = sorted({site.scale for site in sites})[:FINEST_LEVELS]
+    return {
+        unet.get_submodule(f"{site.name.removesuffix('attn1')}attn2"): site.grid(*size)
+        for site in sites
+        if site.scale in scales
+    }
 
 
 def coarsest_scale(unet: Any) -> int:

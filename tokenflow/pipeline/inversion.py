@@ -40,6 +40,9 @@ MAX_SIDE = 8192
 MAX_CLIP_BYTES, MAX_PROMPT_BYTES = 36, 50
 """Of the clip's name and prompt in the name of a folder."""
 
+STEPS_TO_READ = 25
+"""Whose levels are read where a clip was not inverted."""
+
 NOT_INVERTED = (
     "this model samples in a few steps and cannot be inverted: only the clean latents are kept, and edits start from "
     "noise that all frames share (edit.variation draws it from edit.seed)"
@@ -307,6 +310,11 @@ def sampling_steps(model: Model, inversion: Inversion, count: int) -> tuple[Step
     """The sampling steps of a model for frames of this size."""
     height, width = inversion.frames().shape[1:3]
     return model.schedule.steps(count, tokens=token_count(model, (width, height)))
+
+
+def source_steps(source: InvertedClip) -> tuple[Step, ...]:
+    """The steps at whose levels a clip is read: those of its inversion, or a few where it was not inverted."""
+    return sampling_steps(source.model, source.inversion, source.steps or STEPS_TO_READ)
 
 
 def folder_name(clip: str, prompt: str, digest: str) -> str:

@@ -10,6 +10,7 @@ from tokenflow.config import Edit
 from tokenflow.correspondence.features import FeatureCorrespondence, Features
 from tokenflow.correspondence.flow import FlowCorrespondence
 from tokenflow.correspondence.pairwise import Pairwise
+from tokenflow.diffusion.conditioning import Conditioning
 from tokenflow.diffusion.guidance import Guidance, embedded
 from tokenflow.diffusion.sampling import Predict
 from tokenflow.diffusion.schedules import Step
@@ -21,7 +22,7 @@ from tokenflow.modes.pnp import PnPMode
 from tokenflow.modes.sdedit import SDEditMode
 from tokenflow.modes.source import InvertedClip
 from tokenflow.modes.variation import Varied
-from tokenflow.pipeline.inversion import sampling_steps
+from tokenflow.pipeline.inversion import source_steps
 from tokenflow.propagation import Anchored, EditDenoiser, PerFrame, TokenFlow
 from tokenflow.propagation.extended_attention import extended_sites
 from tokenflow.propagation.keyframes import frame_pairs
@@ -29,9 +30,6 @@ from tokenflow.propagation.tokenflow import Propagation, keyframe_per_interval
 
 FEATURE_LEVEL = 0.25
 """At which fraction of the noise levels features are matched: enough noise to blur texture but not to hide shapes."""
-
-FEATURE_STEPS = 8
-"""How many levels there are to choose from where the clip was not inverted."""
 
 DEFAULT_INTERVAL = 4
 """Frames per keyframe where no setting says how many."""
@@ -50,12 +48,18 @@ def build_guidance(
     model: Model, prompt: str, negative_prompt: str, scale: float, size: tuple[int, int] | None
 ) -> Guidance:
     """The prompts as the model is guided by them, with notices about words that it does not read."""
-    conditional = model.condition(prompt, size=size)
+    conditional = build_prompt(model, prompt, scale, size)
     if model.guidance == "branches":
         return Guidance(conditional, model.condition(negative_prompt, size=size, negative=True), scale)
     if negative_prompt:
         notice("this model has no second branch, so edit.negative_prompt has no effect; leave it empty")
-    return Guidance(embedded(conditional, scale) if model.guidance == "embedded" else conditional, None, scale)
+    return Guidance(conditional, None, scale)
+
+
+def build_prompt(model: Model, prompt: str, scale: float, size: tuple[int, int] | None) -> Conditioning:
+    """A prompt, with the scale of guidance where the model is told it."""
+    conditioning = model.condition(prompt, size=size)
+    return embedded(conditioning, scale) if model.guidance == "embedded" else conditioning
 
 
 def build_mode(source: InvertedClip, edit: Edit) -> Mode:
@@ -70,19 +74,19 @@ def build_propagation(
     edit: Edit,
     steps: Sequence[Step],
     always: Sequence[int],
-    scratch: Path | None,
+    correspondence: Pairwise,
     on_event: Listener | None,
 ) -> Predict:
-    """The propagation that an edit names, with the correspondences that it needs in some steps, kept in `scratch`.
+    """The propagation that an edit names, with the correspondences that it needs in some steps.
 
     `always` are frames that are keyframes at every step. With a model of few steps it is anchored to the source.
     """
-    make = _propagation(source, edit, steps, always, scratch, on_event)
+    make = _propagation(source, edit, steps, always, correspondence, on_event)
     if source.model.schedule.few_step is None:
         return make(denoiser)
     scale = edit.guidance_scale
     prompt = embedded(source.conditioning, scale) if source.model.guidance == "embedded" else source.conditioning
-    of_source = replace(denoiser, guidance=denoiser.guidance.with_prompt(prompt))
+    of_source = replace(denoiser, guidance=denoiser.guidance.with_prompts(prompt), prompt_shares=None)
     return Anchored(make(denoiser), make(of_source), denoiser)
 
 
@@ -91,14 +95,13 @@ def _propagation(
     edit: Edit,
     steps: Sequence[Step],
     always: Sequence[int],
-    scratch: Path | None,
+    correspondence: Pairwise,
     on_event: Listener | None,
 ) -> Callable[[EditDenoiser], Predict]:
     """The same propagation for any denoiser."""
     if edit.propagation == "none":
         return lambda denoiser: PerFrame(denoiser, edit.batch_size)
     options = propagation_options(source, edit, always)
-    correspondence = build_correspondence(source, edit, scratch)
     count = source.frame_count
     pairs = frame_pairs(count, (options.draw_keyframes(count, step.index) for step in steps))
     if pairs:
@@ -139,7 +142,7 @@ def build_correspondence(source: InvertedClip, edit: Edit, scratch: Path | None 
 
 def source_features(source: InvertedClip) -> Features:
     """The model's features of the source, for matching: read at one level of its inversion."""
-    steps = sampling_steps(source.model, source.inversion, source.steps or FEATURE_STEPS)
+    steps = source_steps(source)
     level = steps[round((1 - FEATURE_LEVEL) * (len(steps) - 1))].at
 
     def features(indices: Sequence[int]) -> Tensor:
