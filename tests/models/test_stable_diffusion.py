@@ -238,7 +238,7 @@ def test_sdxls_autoencoder_works_in_full_precision_and_others_in_the_models() ->
 
 def test_loaded_weights_are_aligned_so_that_every_load_rounds_alike(tmp_path: Path) -> None:
     model = load_model(save_tiny_model(tmp_path), device="cpu")
-    networks = (model._unet, model._vae, model._text_encoders[0][1])
+    networks = (model._unet, model._autoencoder._network, model._text_encoders[0][1])
     assert {parameter.data_ptr() % ALIGNMENT for network in networks for parameter in network.parameters()} == {0}
 
 

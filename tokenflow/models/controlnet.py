@@ -11,8 +11,8 @@ from torch import Tensor
 from tokenflow.diffusion.conditioning import Conditioning
 from tokenflow.diffusion.levels import Level
 from tokenflow.errors import ModelError, ModelNotFoundError
+from tokenflow.models.checkpoints.reasons import DAMAGED, first_line, hub_reason
 from tokenflow.models.placement import prepare
-from tokenflow.models.reasons import DAMAGED, first_line, hub_reason
 
 EXPECTED = "expected a folder with config.json and safetensors weights, or a Hub id: set edit.controlnet.path"
 

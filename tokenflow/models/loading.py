@@ -20,11 +20,11 @@ from transformers.utils import logging as transformers_logging
 
 from tokenflow.errors import ModelError, ModelNotFoundError, looked_in
 from tokenflow.events import Listener, notice, progress
+from tokenflow.models.checkpoints.reasons import DAMAGED, first_line, hub_reason
+from tokenflow.models.families import STABLE_DIFFUSION, Family, family_of
 from tokenflow.models.identity import path_fingerprint
 from tokenflow.models.model import Model
 from tokenflow.models.placement import choose_device, choose_dtype
-from tokenflow.models.reasons import DAMAGED, first_line, hub_reason
-from tokenflow.models.stable_diffusion import StableDiffusion
 from tokenflow.models.vocabulary import read_vocabulary
 
 WITHDRAWN = {
@@ -43,8 +43,6 @@ INDEX = "model_index.json"
 PICKLES = (".ckpt", ".pt", ".pth", ".bin")
 
 UNUSABLE = (*DAMAGED, SingleFileComponentError)
-
-SUPPORTED = "Stable Diffusion 1.x, 2.x or XL"
 
 PLACES = "set model.path to a folder in diffusers' layout, a .safetensors file, or the id of a model on the Hub"
 
@@ -98,17 +96,18 @@ def load_model(
     label = f"{path} on {where}, {str(precision).removeprefix('torch.')}"
     with progress("load", 1, on_event, label=label) as advance, _quiet():
         if path.lower().endswith(".safetensors"):
-            pipeline, commit = _single_file(path, base, options), None
+            family, pipeline, commit = STABLE_DIFFUSION, _single_file(path, base, options), None
         else:
             path = _current_name(path)
-            pipeline, commit = _folder(path, options) if Path(path).is_dir() else _from_hub(path, revision, options)
+            loaded = _folder(path, options) if Path(path).is_dir() else _from_hub(path, revision, options)
+            family, pipeline, commit = loaded
         _check_weights(path, pipeline)
         if not offload:
             pipeline.to(where)
         if tiling:
             pipeline.vae.enable_tiling()
         advance(1)
-    return StableDiffusion(
+    return family.model(
         pipeline,
         read_vocabulary(Path(path)),
         device=where,
@@ -155,18 +154,18 @@ def _fingerprint(path: str, commit: str | None, dtype: torch.dtype, base: str | 
     return path_fingerprint(path, commit, dtype=str(dtype), base=base, tiling=str(tiling))
 
 
-def _folder(name: str, options: dict[str, Any]) -> tuple[Any, None]:
+def _folder(name: str, options: dict[str, Any]) -> tuple[Family, Any, None]:
     folder = Path(name)
     if not (folder / INDEX).is_file():
         raise ModelError(
             f"the folder {name!r} has no {INDEX}, so it is not a model in diffusers' layout; "
             "set model.path to the folder that has one"
         )
-    _check_family(name, folder / INDEX)
+    family = _read_family(name, folder / INDEX)
     _check_folder(folder)
     variant = "fp16" if _has_only_half_precision(folder) else None
     try:
-        return DiffusionPipeline.from_pretrained(name, variant=variant, **options), None
+        return family, DiffusionPipeline.from_pretrained(name, variant=variant, **options), None
     except UNUSABLE as error:
         raise ModelError(
             f"the model {name!r} cannot be loaded ({first_line(error)}); download it again, "
@@ -180,14 +179,14 @@ def _has_only_half_precision(folder: Path) -> bool:
     return all(".fp16" in file.name for file in files)
 
 
-def _from_hub(name: str, revision: str | None, options: dict[str, Any]) -> tuple[Any, str]:
-    """The pipeline of a Hub id, and the commit that it was loaded from."""
+def _from_hub(name: str, revision: str | None, options: dict[str, Any]) -> tuple[Family, Any, str]:
+    """The family and pipeline of a Hub id, and the commit that it was loaded from."""
     if not HUB_ID.fullmatch(name):
         raise ModelNotFoundError(f"there is no folder {name!r}{looked_in(name)}; {PLACES}")
     try:
         index = Path(hf_hub_download(name, INDEX, revision=revision))
-        _check_family(name, index)
-        return _download(name, revision, options), index.parent.name
+        family = _read_family(name, index)
+        return family, _download(name, revision, options), index.parent.name
     except OSError as error:
         raise ModelNotFoundError(
             f"there is no model {name!r}: there is no such folder{looked_in(name)}, and {hub_reason(error)}; {PLACES}"
@@ -246,8 +245,8 @@ def _current_name(path: str) -> str:
     return WITHDRAWN[path]
 
 
-def _check_family(name: str, index: Path) -> None:
-    """Refuse another family by its class, before its weights are looked for or downloaded."""
+def _read_family(name: str, index: Path) -> Family:
+    """The family of a model, or its refusal by its class before its weights are looked for or downloaded."""
     try:
         parts = dict(json.loads(index.read_text(encoding="utf-8")))
     except (ValueError, TypeError) as error:
@@ -255,11 +254,7 @@ def _check_family(name: str, index: Path) -> None:
             f"the model {name!r} cannot be loaded ({INDEX} is damaged: {first_line(error)}); download it again, "
             "or set model.path to another"
         ) from error
-    if "unet" not in parts or "text_encoder" not in parts:
-        raise ModelError(
-            f"the model {name!r} is a {parts.get('_class_name', 'pipeline without a class name')}, which is not "
-            f"supported; expected {SUPPORTED}: set model.path to another"
-        )
+    return family_of(name, parts.get("_class_name"))
 
 
 def _check_folder(folder: Path) -> None:
