@@ -27,11 +27,11 @@ class Autoencoder:
         config = network.config
         self.channels: int = config.latent_channels
         self.pixels_per_latent = 2 ** (len(config.block_out_channels) - 1)
-        self._mean = _per_channel(config.get("latents_mean"), device)
-        deviation = _per_channel(config.get("latents_std"), device)
-        if self._mean is None or deviation is None:  # as diffusers: one without the other has no effect
-            self._mean, deviation = config.get("shift_factor") or 0.0, 1.0
-        self._scale = config.scaling_factor / deviation
+        mean, deviation = (_per_channel(config.get(name), device) for name in ("latents_mean", "latents_std"))
+        self._mean: Tensor | float = config.get("shift_factor") or 0.0
+        self._scale: Tensor | float = config.scaling_factor
+        if mean is not None and deviation is not None:  # as diffusers: one without the other has no effect
+            self._mean, self._scale = mean, config.scaling_factor / deviation
 
     def encode(self, frames: Tensor) -> Tensor:
         """Latents f c h w (float32) of frames f 3 H W in [0, 1]: the mean of the posterior, normalised."""

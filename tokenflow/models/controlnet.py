@@ -1,5 +1,6 @@
 """ControlNets for the UNets of Stable Diffusion: loading, matching with the model, and the residuals they give."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,22 @@ from torch import Tensor
 
 from tokenflow.diffusion.conditioning import Conditioning
 from tokenflow.diffusion.levels import Level
-from tokenflow.errors import ModelError, ModelNotFoundError
-from tokenflow.models.checkpoints.reasons import DAMAGED, first_line, hub_reason
+from tokenflow.errors import ModelError
+from tokenflow.events import notice
+from tokenflow.models.checkpoints.controlnet_file import load_controlnet_file
+from tokenflow.models.checkpoints.file_kinds import is_file_name
+from tokenflow.models.checkpoints.network import find_network
+from tokenflow.models.checkpoints.weights import load_weights
 from tokenflow.models.placement import prepare
 
-EXPECTED = "expected a folder with config.json and safetensors weights, or a Hub id: set edit.controlnet.path"
+SETTING = "edit.controlnet.path"
+
+EDGES = {"canny", "edge", "edges"}
+OTHER_IMAGES = {
+    *("blur", "brightness", "depth", "hed", "inpaint", "lineart", "mlsd", "normal", "normalbae", "openpose", "pose"),
+    *("qrcode", "scribble", "seg", "segmentation", "shuffle", "sketch", "softedge", "tile"),
+}
+"""Words in the names of ControlNets, by what images they were trained on."""
 
 
 class UNetControl:
@@ -58,33 +70,51 @@ class UNetControl:
 
 
 def load_controlnet(path: str, unet: Any, pixels_per_latent: int, device: torch.device) -> Any:
-    """The ControlNet at a folder or Hub id, in the UNet's precision.
+    """The ControlNet at a folder, `.safetensors` file or Hub id, in the UNet's precision.
 
     Raises:
         ModelNotFoundError: there is none.
         ModelError: it was trained for another model, or cannot be loaded.
     """
-    try:
-        config = ControlNetModel.load_config(path)
-    except OSError as error:
-        is_folder = Path(path).is_dir()
-        reason = "it has no config.json" if is_folder else f"there is no such folder, and {hub_reason(error)}"
-        raise ModelNotFoundError(f"there is no ControlNet at {path!r}: {reason}; {EXPECTED}") from error
-    _check_match(path, config, unet.config, pixels_per_latent)
-    try:
-        network = ControlNetModel.from_pretrained(path, dtype=unet.dtype, use_safetensors=True)
-    except DAMAGED as error:
-        raise ModelError(f"the ControlNet at {path!r} cannot be loaded ({first_line(error)}); {EXPECTED}") from error
+    _notice_other_images(path)
+    if is_file_name(path):
+        network, surplus = load_controlnet_file(path, unet)
+        _check_match(path, network.config, unet.config, pixels_per_latent)
+    else:
+        found = find_network("ControlNet", SETTING, path, ("",), unet.dtype)
+        _check_class(path, found.config)
+        _check_match(path, found.config, unet.config, pixels_per_latent)
+        what = f"the ControlNet at {path!r}"
+        network, surplus = load_weights(what, SETTING, ControlNetModel, found.folder, found.variant, unet.dtype)
+    if surplus:
+        raise ModelError(
+            f"the ControlNet at {path!r} has {len(surplus)} weights that a ControlNetModel has not, such as "
+            f"{surplus[0]}; expected one for a single kind of image, not a union: set {SETTING} to another"
+        )
     prepare(network.to(device))
     return network
 
 
-def _check_match(path: str, config: Mapping[str, Any], model: Any, pixels_per_latent: int) -> None:
+def _notice_other_images(path: str) -> None:
+    """Weights do not tell what images a ControlNet was trained on; its name usually does."""
+    words = re.findall(r"[a-z]+", Path(path).name.lower())
+    others = [word for word in words if word in OTHER_IMAGES]
+    if others and not EDGES & {*words}:
+        notice(
+            f"the ControlNet {path!r} is named after {others[0]} and will be given Canny edges; expected one that was "
+            f"trained on them: set {SETTING}"
+        )
+
+
+def _check_class(path: str, config: Mapping[str, Any]) -> None:
     if config.get("_class_name") != "ControlNetModel":
         raise ModelError(
             f"{path!r} is a {config.get('_class_name', 'model without a class name')}; expected a ControlNetModel: set "
-            "edit.controlnet.path"
+            f"{SETTING}"
         )
+
+
+def _check_match(path: str, config: Mapping[str, Any], model: Any, pixels_per_latent: int) -> None:
     scale = 2 ** (len(config["conditioning_embedding_out_channels"]) - 1)
     for what, got, expected in (
         ("cross-attention width", config["cross_attention_dim"], model.cross_attention_dim),
@@ -96,5 +126,5 @@ def _check_match(path: str, config: Mapping[str, Any], model: Any, pixels_per_la
         if got != expected:
             raise ModelError(
                 f"the ControlNet at {path!r} was trained for another model: its {what} is {got}, the model's is "
-                f"{expected}; set edit.controlnet.path to one trained for this model"
+                f"{expected}; set {SETTING} to one trained for this model"
             )
