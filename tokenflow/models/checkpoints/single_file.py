@@ -56,6 +56,11 @@ def load_networks(
     weights = with_text_model(load_file(path))
     try:
         networks = {part: _load(part, class_name, weights, folder, dtype) for part, class_name in parts.items()}
+    except NotImplementedError as error:  # a weight without values cannot be moved to a device
+        raise ModelError(
+            f"the model file {path!r} lacks weights that {base!r} has; download it again, or set model.base to the "
+            f"Stable Diffusion {version_of(header)} that it descends from"
+        ) from error
     except UNUSABLE as error:
         raise ModelError(
             f"the weights of the model file {path!r} do not fit the configuration of {base!r}; set model.base to the "
