@@ -29,7 +29,7 @@ LORA = re.compile(r"\blora_|\.lora\b|\.lora_|\.(hada|lokr|oft)_|dora_scale")
 ADAPTERS = {
     "an IP-Adapter, which only adds to a model": ("image_proj.", "ip_adapter."),
     "a T2I-Adapter, which only adds to a model": ("adapter.body.", "adapter.conv_in.", "body.0."),
-    "a text encoder alone": ("text_model.", "transformer.text_model.", "text_projection"),
+    "a text encoder alone": ("text_model.", "embeddings.", "transformer.text_model.", "shared.", "encoder.block."),
 }
 CONTROLNET = ("control_model.", "controlnet_cond_embedding.", "input_hint_block.", "lora_controlnet", "zero_convs.")
 BARE_VAE = ("encoder.", "decoder.", "quant_conv.", "post_quant_conv.", "loss.", "model_ema.")
