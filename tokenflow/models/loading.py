@@ -3,9 +3,11 @@
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from tokenflow.errors import ModelError
 from tokenflow.events import Listener, progress
 from tokenflow.models.checkpoints import hub
 from tokenflow.models.checkpoints.file_kinds import is_file_name
@@ -76,7 +78,7 @@ def load_model(
         if not offload:
             pipeline.to(where)
         if tiling:
-            pipeline.vae.enable_tiling()
+            _enable_tiling(pipeline.vae)
         advance(1)
     settings = _identifying(precision, base, tiling, variant, vae, prediction_type)
     return family.model(
@@ -116,6 +118,15 @@ def stored_fingerprint(
 def control_fingerprint(path: str) -> str:
     """The fingerprint of the ControlNet at a folder, file or Hub id, once it has been loaded."""
     return path_fingerprint(path, hub.cached_commit(path, CONFIG))
+
+
+def _enable_tiling(vae: Any) -> None:
+    try:
+        vae.enable_tiling()
+    except (AttributeError, NotImplementedError) as error:
+        raise ModelError(
+            f"the VAE is a {type(vae).__name__}, which has no tiles; set model.tiling to false, or model.vae to another"
+        ) from error
 
 
 def _fingerprint(path: str, commit: str | None, settings: Mapping[str, str]) -> str:

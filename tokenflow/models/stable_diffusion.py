@@ -17,6 +17,7 @@ from tokenflow.errors import ModelError
 from tokenflow.events import notice
 from tokenflow.models.attention import AttentionCall, AttentionOverride, attend_within_frames, per_frame_attention
 from tokenflow.models.autoencoder import Autoencoder
+from tokenflow.models.checkpoints.file_kinds import CHANNELS
 from tokenflow.models.controlnet import UNetControl, load_controlnet
 from tokenflow.models.identity import weights_fingerprint
 from tokenflow.models.injection import ATTENTION, EMPTY, Injection, QueriesKeys, repeat_branches
@@ -77,7 +78,9 @@ class StableDiffusion:
         self._control: UNetControl | None = None
         self.device: torch.device = device or self._unet.device
         self._ready = Offloading(self.device, enabled=offload)
-        self._diffusion = DiffusionSchedule(pipeline.scheduler.config)
+        self._diffusion = DiffusionSchedule(
+            {"_class_name": type(pipeline.scheduler).__name__, **pipeline.scheduler.config}
+        )
         self.schedule: Schedule = self._diffusion
         self.sites = tuple(find_sites(self._unet))
         self._points = find_injection_points(self._unet, self.sites)
@@ -302,10 +305,14 @@ def _check_parts(pipeline: Any) -> None:
             "choose another model.path"
         )
     expected, encoded = pipeline.unet.config.in_channels, pipeline.vae.config.latent_channels
+    if expected in CHANNELS:
+        raise ModelError(
+            f"the model is {CHANNELS[expected]}; expected a plain text-to-image model: choose another model.path"
+        )
     if expected != encoded:
         raise ModelError(
-            f"the UNet takes {expected} channels but the autoencoder has {encoded}: this is an inpainting or depth "
-            "model; expected a plain text-to-image one: choose another model.path"
+            f"the UNet takes {expected} channels but the VAE has {encoded}; expected one that was made for the other: "
+            "choose another model.path or model.vae"
         )
 
 

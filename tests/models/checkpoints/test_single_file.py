@@ -131,6 +131,15 @@ def test_a_file_that_lacks_a_weight_is_refused(name: str, said: str, file: Path,
         load(changed(file, tmp_path, without(name)), saved)
 
 
+@pytest.mark.parametrize(("part", "prefix"), [("unet", "model.diffusion_model."), ("vae", "first_stage_model.")])
+def test_a_file_with_more_weights_than_its_base_is_refused(
+    part: str, prefix: str, file: Path, saved: Path, tmp_path: Path
+) -> None:
+    more = changed(file, tmp_path, lambda weights: weights | {f"{prefix}extra.weight": torch.zeros(1)})
+    with pytest.raises(ModelError, match=rf"the {part} of .* has 1 weights more than that of .*; set model\.base"):
+        load(more, saved)
+
+
 def test_a_base_of_another_version_is_refused_in_one_line(
     file: Path, file_xl: Path, saved: Path, saved_xl: Path, tmp_path: Path
 ) -> None:

@@ -1,5 +1,6 @@
 """A ControlNet in one `.safetensors` file, named as in the original code or as diffusers names it."""
 
+from collections.abc import Collection
 from itertools import count, takewhile
 from typing import Any
 
@@ -10,7 +11,6 @@ from safetensors.torch import load_file
 
 from tokenflow.errors import ModelError
 from tokenflow.models.checkpoints.file_kinds import Header, is_controlnet, read_header
-from tokenflow.models.checkpoints.weights import check_complete
 
 SETTING = "edit.controlnet.path"
 
@@ -26,8 +26,8 @@ HINTS = (
 far it is from there to the one after it."""
 
 
-def load_controlnet_file(path: str, unet: Any) -> tuple[Any, list[str]]:
-    """The ControlNet in a file, and the names of weights there that it does not use.
+def load_controlnet_file(path: str, unet: Any) -> Any:
+    """The ControlNet in a file.
 
     Its architecture is that of the UNet's encoder, so the UNet's configuration describes it.
 
@@ -55,8 +55,26 @@ def load_controlnet_file(path: str, unet: Any) -> tuple[Any, list[str]]:
             f"the ControlNet at {path!r} was trained for another model: its weights do not fit this one's; set "
             f"{SETTING} to one trained for this model"
         ) from error
-    check_complete(f"the ControlNet at {path!r}", SETTING, missing)
-    return network.to(unet.dtype), sorted(surplus)
+    if missing:
+        raise ModelError(
+            f"the ControlNet at {path!r} lacks {len(missing)} of the weights of one for this model, such as "
+            f"{min(missing)}; download it again, or set {SETTING} to one trained for this model"
+        )
+    refuse_surplus(path, surplus)
+    return network.to(unet.dtype)
+
+
+def refuse_surplus(path: str, surplus: Collection[str]) -> None:
+    """Refuse a ControlNet with weights that its class has not, as a union of several under another name has them.
+
+    Raises:
+        ModelError: there are such weights.
+    """
+    if surplus:
+        raise ModelError(
+            f"the ControlNet at {path!r} has {len(surplus)} weights that one for a single kind of image has not, such "
+            f"as {min(surplus)}: it seems to be a union of several, which is not supported; set {SETTING} to another"
+        )
 
 
 def _hint_widths(header: Header) -> tuple[int, ...] | None:

@@ -125,11 +125,6 @@ def is_controlnet(header: Header) -> bool:
     return _any_starts(header, *CONTROLNET)
 
 
-def channels_reason(channels: int) -> str:
-    """What a UNet is that takes another number of channels than there are latent channels."""
-    return CHANNELS.get(channels, f"no text-to-image model: its UNet takes {channels} channels")
-
-
 def _other_kind(header: Header) -> str | None:
     """What a file is that is no checkpoint of Stable Diffusion's layout."""
     if any(LORA.search(name) for name in header):
@@ -159,7 +154,7 @@ def _lacking(header: Header, has_vae: bool) -> str | None:
         return "a checkpoint of Playground 2.5, whose noise levels (EDM) are not supported"
     first = header.get(FIRST_CONVOLUTION)
     if first is not None and first.shape[1] in CHANNELS:
-        return channels_reason(first.shape[1])
+        return CHANNELS[first.shape[1]]
     if not _any_starts(header, *TEXT):
         return "without a text encoder"
     if not has_vae and not _any_starts(header, *VAE):

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from tokenflow.errors import ModelError
 from tokenflow.events import notice
-from tokenflow.models.checkpoints.file_kinds import Header, is_version_2, is_xl
+from tokenflow.models.checkpoints.file_kinds import UNET, VAE, Header, is_version_2, is_xl
 from tokenflow.models.checkpoints.reasons import UNUSABLE
 from tokenflow.models.checkpoints.weights import check_complete, without_values
 
@@ -67,6 +67,7 @@ def load_networks(
             f"Stable Diffusion {version_of(header)} that the file descends from"
         ) from error
     for part, network in networks.items():
+        _check_surplus(path, header, base, part, network)
         check_complete(f"the {part} of the model file {path!r}", "model.path", without_values(network))
     return networks
 
@@ -90,6 +91,23 @@ def _load(part: str, class_name: str, weights: dict[str, Tensor], folder: Path, 
         return AutoencoderKL.from_single_file(weights, dtype=dtype, **where)
     text_class = getattr(transformers, class_name)
     return create_diffusers_clip_model_from_ldm(text_class, weights, torch_dtype=dtype, local_files_only=True, **where)
+
+
+def _check_surplus(path: str, header: Header, base: str, part: str, network: Any) -> None:
+    """Refuse a file with more weights than the configuration has, which diffusers would leave out.
+
+    Raises:
+        ModelError: there are more.
+    """
+    prefixes: dict[str, tuple[str, ...]] = {"unet": (UNET,), "vae": VAE}
+    if part not in prefixes:
+        return
+    surplus = sum(name.startswith(prefixes[part]) for name in header) - len(network.state_dict())
+    if surplus > 0:
+        raise ModelError(
+            f"the {part} of the model file {path!r} has {surplus} weights more than that of {base!r}; set model.base "
+            f"to the Stable Diffusion {version_of(header)} that the file descends from"
+        )
 
 
 def _notice_what_changes(path: str, header: Header) -> None:

@@ -12,9 +12,12 @@ from tokenflow.errors import ModelError
 from tokenflow.models.checkpoints.file_kinds import is_file_name, is_vae, read_header
 from tokenflow.models.checkpoints.network import CONFIG, find_network
 from tokenflow.models.checkpoints.reasons import UNUSABLE
-from tokenflow.models.checkpoints.weights import check_complete, load_weights, without_values
+from tokenflow.models.checkpoints.weights import load_weights
 
 SETTING = "model.vae"
+
+TRAINING = ("loss.", "model_ema.")
+"""Weights in the files of VAEs that only their training needs."""
 
 CLASSES = ("AutoencoderKL", "AsymmetricAutoencoderKL", "AutoencoderTiny")
 
@@ -43,7 +46,8 @@ def load_vae(path: str, model: Path, dtype: torch.dtype) -> Any:
 
 
 def _load_file(path: str, model: Path, dtype: torch.dtype) -> Any:
-    if not is_vae(read_header(path, SETTING)):
+    header = read_header(path, SETTING)
+    if not is_vae(header):
         raise ModelError(f"the file {path!r} holds something other than a VAE; set {SETTING} to another")
     if not (model / "vae" / CONFIG).is_file():
         raise ModelError(
@@ -53,9 +57,14 @@ def _load_file(path: str, model: Path, dtype: torch.dtype) -> Any:
     try:
         vae = AutoencoderKL.from_single_file(load_file(path), config=str(model), subfolder="vae", dtype=dtype)
     except UNUSABLE as error:
-        raise ModelError(
-            f"the VAE file {path!r} does not fit the model's own configuration of a VAE; set {SETTING} to another, or "
-            "to a folder or Hub id"
-        ) from error
-    check_complete(f"the VAE {path!r}", SETTING, without_values(vae))
+        raise ModelError(_misfit(path)) from error
+    if sum(not name.startswith(TRAINING) for name in header) > len(vae.state_dict()):
+        raise ModelError(_misfit(path))
     return vae
+
+
+def _misfit(path: str) -> str:
+    return (
+        f"the VAE file {path!r} does not fit the model's own configuration of a VAE; set {SETTING} to another, or to a "
+        "folder or Hub id"
+    )
