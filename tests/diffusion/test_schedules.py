@@ -1,5 +1,7 @@
 """Levels and steps beside diffusers' own schedulers."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -7,10 +9,13 @@ from diffusers import (
     DDIMInverseScheduler,
     DDIMScheduler,
     DPMSolverMultistepScheduler,
+    EDMDPMSolverMultistepScheduler,
+    EDMEulerScheduler,
     EulerDiscreteScheduler,
     FlowMatchEulerDiscreteScheduler,
     LCMScheduler,
     SCMScheduler,
+    UniPCMultistepScheduler,
 )
 
 from tokenflow.diffusion.few_step import few_step_of
@@ -30,9 +35,9 @@ STABLE_DIFFUSION = {
     "prediction_type": "epsilon",
 }
 
-LATENT_CONSISTENCY = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
+BETAS = {name: STABLE_DIFFUSION[name] for name in ("beta_start", "beta_end", "beta_schedule")}
 
-TURBO = {**LATENT_CONSISTENCY, "prediction_type": "epsilon", "timestep_spacing": "trailing"}
+TURBO = {**BETAS, "prediction_type": "epsilon", "timestep_spacing": "trailing"}
 
 ZERO_TERMINAL = {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing", "prediction_type": "v_prediction"}
 
@@ -142,6 +147,37 @@ def test_an_unknown_prediction_type_is_refused() -> None:
         DiffusionSchedule({**STABLE_DIFFUSION, "prediction_type": "flow"})
 
 
+@pytest.mark.parametrize(
+    "scheduler",
+    [
+        EDMDPMSolverMultistepScheduler(),
+        EDMEulerScheduler(),
+        FlowMatchEulerDiscreteScheduler(),
+        UniPCMultistepScheduler(**BETAS, use_flow_sigmas=True),
+    ],
+    ids=lambda each: type(each).__name__,
+)
+def test_levels_that_no_betas_describe_are_refused(scheduler: Any) -> None:
+    with pytest.raises(ModelError, match=rf"the model's scheduler is a {type(scheduler).__name__} whose noise levels"):
+        DiffusionSchedule({"_class_name": type(scheduler).__name__, **scheduler.config})
+
+
+@pytest.mark.parametrize("spacing", ["linspace", "trailing"])
+@pytest.mark.parametrize("kind", ["epsilon", "v_prediction"])
+def test_models_that_come_with_euler_are_sampled_as_by_euler(spacing: str, kind: str) -> None:
+    reference = EulerDiscreteScheduler(**BETAS, timestep_spacing=spacing, prediction_type=kind)
+    reference.set_timesteps(4)
+    schedule = DiffusionSchedule(reference.config)
+    expected = gaussian(0) * reference.init_noise_sigma
+    latents = reference.scale_model_input(expected, reference.timesteps[0])  # from x₀ + σ·n to a·x₀ + b·n
+    for timestep, each in zip(reference.timesteps, schedule.steps(4), strict=True):
+        assert each.at.time == timestep
+        output = 0.5 * torch.tanh(reference.scale_model_input(expected, timestep))
+        expected = reference.step(output, timestep, expected).prev_sample
+        latents = step(schedule.parametrisation, latents, 0.5 * torch.tanh(latents), each.at, each.to)
+    torch.testing.assert_close(latents, expected, rtol=0, atol=1e-4)
+
+
 def test_noise_prediction_from_pure_noise_is_refused() -> None:
     schedule = DiffusionSchedule({**STABLE_DIFFUSION, **ZERO_TERMINAL, "prediction_type": "epsilon"})
     with pytest.raises(ModelError, match="expected v_prediction"):
@@ -223,7 +259,7 @@ def test_sprints_levels_are_its_schedulers_angles_in_the_coordinate_of_flows(cou
 
 @pytest.mark.parametrize("count", [1, 2, 4, 8])
 def test_consistency_models_are_called_at_time_steps_that_they_learnt(count: int) -> None:
-    scheduler = LCMScheduler(**LATENT_CONSISTENCY)
+    scheduler = LCMScheduler(**BETAS)
     scheduler.set_timesteps(count)
     steps = DiffusionSchedule(scheduler.config, few_step_of(scheduler)).steps(count)
     assert [step.at.time for step in steps] == scheduler.timesteps.tolist()

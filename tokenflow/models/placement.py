@@ -3,9 +3,9 @@
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from tokenflow.errors import ConfigError, ModelError
+from tokenflow.errors import ConfigError
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
@@ -67,20 +67,6 @@ def prepare(network: nn.Module) -> None:
     for parameter in network.parameters():
         if parameter.data_ptr() % ALIGNMENT:
             parameter.data = parameter.data.clone()
-
-
-def finite(values: Tensor, autoencoder: Any) -> Tensor:
-    """An autoencoder's output as it is.
-
-    Raises:
-        ModelError: its precision overflowed, or its input was not finite.
-    """
-    if not values.isfinite().all():
-        raise ModelError(
-            f"the VAE produced NaN or inf in {autoencoder.dtype}; expected finite values. Some models overflow in "
-            "half precision: set model.dtype to float32 or bfloat16"
-        )
-    return values
 
 
 class Offloading:

@@ -19,13 +19,14 @@ from tokenflow.diffusion.schedules import SanaSchedule, Schedule, SprintSchedule
 from tokenflow.errors import ModelError
 from tokenflow.events import notice
 from tokenflow.models.attention import AttentionCall, AttentionOverride, Site, per_frame_attention
+from tokenflow.models.autoencoder import Autoencoder
 from tokenflow.models.capture import Capture, CaptureDone, check_points
 from tokenflow.models.identity import weights_fingerprint
 from tokenflow.models.injection import ATTENTION, BLOCK, EMPTY, RESIDUAL, Injection, repeat_branches
 from tokenflow.models.linear_attention import LinearAttention
 from tokenflow.models.model import Control
 from tokenflow.models.patching import Forward, Hook, patched
-from tokenflow.models.placement import Offloading, finite, prepare
+from tokenflow.models.placement import Offloading, prepare
 from tokenflow.models.processors import attention_processors
 from tokenflow.models.sana_controlnet import SanaControl, load_sana_controlnet
 from tokenflow.models.text_change import TextChange
@@ -82,11 +83,11 @@ class Sana:
     ) -> None:
         _check_parts(pipeline)
         self._pipeline = pipeline
-        self._transformer, self._vae = pipeline.transformer, pipeline.vae
-        networks = [self._transformer, self._vae, pipeline.text_encoder]
+        self._transformer = pipeline.transformer
+        networks = [self._transformer, pipeline.vae, pipeline.text_encoder]
         for network in networks:
             prepare(network)
-        for part in (self._vae, pipeline.text_encoder):
+        for part in (pipeline.vae, pipeline.text_encoder):
             if part.dtype == torch.float16:  # both overflow in it
                 part.to(torch.bfloat16)
         config = self._transformer.config
@@ -109,7 +110,8 @@ class Sana:
         )
         self._injected_block = int(DEPTH * len(blocks))
         self._injected_sites = [site.name for site in self.sites][min(self._injected_block + 1, len(blocks) - 1) :]
-        self.pixels_per_latent: int = self._vae.spatial_compression_ratio
+        self._autoencoder = Autoencoder(pipeline.vae, self.device, self._ready)
+        self.pixels_per_latent = self._autoencoder.pixels_per_latent
         self.latent_channels: int = config.in_channels
         self.size_multiple: int = self.pixels_per_latent * config.patch_size
         self.native_size: int = self.pixels_per_latent * config.sample_size
@@ -121,16 +123,13 @@ class Sana:
 
     def encode(self, frames: Tensor) -> Tensor:
         """Latents f c h w of frames f 3 H W in [0, 1], scaled."""
-        with self._turn, torch.no_grad():
-            encoded = self._ready(self._vae).encode(frames.to(self.device, self._vae.dtype) * 2 - 1).latent
-            return finite(encoded.float() * self._vae.config.scaling_factor, self._vae)
+        with self._turn:
+            return self._autoencoder.encode(frames)
 
     def decode(self, latents: Tensor) -> Tensor:
         """Frames f 3 H W in [0, 1] of latents f c h w."""
-        with self._turn, torch.no_grad():
-            scaled = latents.to(self.device, self._vae.dtype) / self._vae.config.scaling_factor
-            images = self._ready(self._vae).decode(scaled).sample
-        return (finite(images.float(), self._vae) / 2 + 0.5).clamp(0, 1)
+        with self._turn:
+            return self._autoencoder.decode(latents)
 
     def condition(self, prompt: str, *, size: tuple[int, int] | None = None, negative: bool = False) -> Conditioning:
         """Gemma-2's last states 1 n c, and the mask (1 n) of those that stand for words.

@@ -1,0 +1,144 @@
+"""The family and the diffusers pipeline of a model: of a folder, of a `.safetensors` file, of a Hub id."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub.errors import RemoteEntryNotFoundError
+
+from tokenflow.errors import ModelError, ModelNotFoundError, looked_in
+from tokenflow.models.checkpoints import hub
+from tokenflow.models.checkpoints.file_kinds import check_checkpoint, read_header
+from tokenflow.models.checkpoints.folder import (
+    INDEX,
+    check_settings,
+    choose_variants,
+    open_folder,
+    read_index,
+    setting_files,
+    weight_files,
+)
+from tokenflow.models.checkpoints.prediction import scheduler_changes
+from tokenflow.models.checkpoints.reasons import UNREACHABLE, hub_reason
+from tokenflow.models.checkpoints.single_file import BASES, load_networks, version_of
+from tokenflow.models.checkpoints.vae import load_vae
+from tokenflow.models.checkpoints.weights import PICKLES
+from tokenflow.models.families import STABLE_DIFFUSION, STABLE_DIFFUSION_XL, Family, family_of
+
+PLACES = "set model.path to a folder in diffusers' layout, a .safetensors file, or the id of a model on the Hub"
+
+
+def find_folder(name: str, revision: str | None) -> tuple[Path, str | None]:
+    """The folder that has a model's model_index.json, and the commit if it was downloaded from the Hub."""
+    if Path(name).is_dir():
+        return Path(name), None
+    _refuse_by_suffix(name)
+    if not hub.is_hub_id(name):
+        raise ModelNotFoundError(f"there is no folder {name!r}{looked_in(name)}; {PLACES}")
+    try:
+        folder = hub.download_file(name, INDEX, revision).parent
+    except RemoteEntryNotFoundError as error:
+        raise ModelNotFoundError(
+            f"the repository {name!r} on the Hub has no {INDEX}, so it is not a model in diffusers' layout; download "
+            "one of its files and set model.path to it, or set model.path to another"
+        ) from error
+    except (OSError, *UNREACHABLE) as error:
+        raise ModelNotFoundError(
+            f"there is no model {name!r}: there is no such folder{looked_in(name)}, and {hub_reason(error)}; {PLACES}"
+        ) from error
+    return folder, folder.name
+
+
+def _refuse_by_suffix(name: str) -> None:
+    """Refuse files in formats other than safetensors, which are never opened.
+
+    Raises:
+        ModelError: the name has such a suffix.
+    """
+    if name.lower().endswith(PICKLES):
+        raise ModelError(
+            f"the model {name!r} is a pickle, which can run any code when it is opened; "
+            "expected .safetensors or a diffusers folder: convert it, or download the safetensors version"
+        )
+    if name.lower().endswith(".gguf"):
+        raise ModelError(
+            f"the model {name!r} is a GGUF file, whose quantised weights other programs read; expected .safetensors or "
+            "a diffusers folder: download that version of the model"
+        )
+
+
+def open_model_folder(
+    name: str, folder: Path, commit: str | None, variant: str | None, vae: str | None, dtype: torch.dtype
+) -> tuple[Family, Any]:
+    """The family and pipeline of a folder; what it lacks of the files on the Hub at a commit is downloaded first."""
+    index = read_index(name, folder)
+    family = family_of(name, index.get("_class_name"))
+    _check_index(name, index, family, vae)
+    files = hub.files_below(folder) if commit is None else hub.list_files(name, folder)
+    networks = [part for part in family.networks if part != "vae" or vae is None]
+    check_settings(name, files, index, family.networks)
+    variants = choose_variants(name, files, networks, variant, dtype)
+    if commit is not None:
+        hub.download_files(name, folder, [*setting_files(files, index), *weight_files(files, variants)])
+    replacements = {} if vae is None else {"vae": load_vae(vae, folder, dtype)}
+    return family, open_folder(name, folder, family.pipeline, variants, dtype, replacements)
+
+
+def _check_index(name: str, index: Mapping[str, Any], family: Family, vae: str | None) -> None:
+    """Refuse a model one of whose networks is left out, which its model_index.json says.
+
+    Raises:
+        ModelError: a network is left out that nothing replaces.
+    """
+    for part in family.networks:
+        if (index.get(part) or [None])[0] is None and not (part == "vae" and vae is not None):
+            if family is STABLE_DIFFUSION_XL and part == "text_encoder":
+                raise ModelError(
+                    f"the model {name!r} is an SDXL refiner, which only finishes images of the base model; set "
+                    "model.path to the base model"
+                )
+            remedy = "set model.vae to one" if part == "vae" else "set model.path to another"
+            raise ModelError(f"the model {name!r} has no {part}; {remedy}")
+
+
+def open_file(
+    path: str, base: str | None, vae: str | None, prediction_type: str | None, dtype: torch.dtype
+) -> tuple[Family, Any]:
+    """The family and pipeline of a checkpoint in one file, with the configuration of the model it descends from."""
+    header = read_header(path, "model.path")
+    check_checkpoint(path, header, has_vae=vae is not None)
+    version = version_of(header)
+    family = STABLE_DIFFUSION_XL if version == "XL" else STABLE_DIFFUSION
+    name = hub.current_name(base, "model.base") if base is not None else BASES[version]
+    folder = _base_folder(path, name)
+    index = read_index(name, folder)
+    if family_of(name, index.get("_class_name")) is not family:
+        raise ModelError(
+            f"the model file {path!r} is a Stable Diffusion {version}, and model.base {name!r} a "
+            f"{index['_class_name']}; set model.base to the model that the file descends from"
+        )
+    classes = {part: index[part][1] for part in family.networks if part != "vae" or vae is None}
+    networks = load_networks(path, header, name, folder, classes, dtype)
+    if vae is not None:
+        networks["vae"] = load_vae(vae, folder, dtype)
+    pipeline = open_folder(name, folder, family.pipeline, {}, dtype, networks)
+    configured = pipeline.scheduler.config.get("prediction_type", "epsilon")
+    pipeline.scheduler.register_to_config(**scheduler_changes(path, header, configured, prediction_type))
+    return family, pipeline
+
+
+def _base_folder(path: str, base: str) -> Path:
+    """The folder with the configuration of the model that a file descends from, downloaded if need be."""
+    if Path(base).is_dir():
+        return Path(base)
+    try:
+        folder = hub.download_file(base, INDEX).parent
+    except (OSError, *UNREACHABLE) as error:
+        raise ModelNotFoundError(
+            f"the model file {path!r} needs the configuration of {base!r}, and {hub_reason(error)}; set model.base to "
+            "a folder of the model that the file descends from"
+        ) from error
+    files = hub.list_files(base, folder)
+    hub.download_files(base, folder, setting_files(files, read_index(base, folder)))
+    return folder
