@@ -1,13 +1,16 @@
 """Which model family a pipeline's class belongs to: one entry per class name in `FAMILIES`."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
+import torch
+from diffusers import SanaPipeline, SanaSprintPipeline, StableDiffusionPipeline, StableDiffusionXLPipeline
 
 from tokenflow.errors import ModelError
 from tokenflow.models.model import Model
+from tokenflow.models.placement import Precision
+from tokenflow.models.sana import Sana
 from tokenflow.models.stable_diffusion import StableDiffusion
 
 
@@ -19,15 +22,30 @@ class Family:
         pipeline: diffusers' text-to-image class, whose parts are loaded.
         networks: those of its parts that have weights.
         model: makes a `Model` of such a pipeline.
+        automatic_half: the precision of its networks where `auto` takes half.
+        never_float16: networks that overflow in it, and are loaded in bfloat16 instead.
     """
 
     pipeline: Any
     networks: tuple[str, ...]
     model: Callable[..., Model]
+    automatic_half: torch.dtype = torch.float16
+    never_float16: tuple[str, ...] = ()
+
+    def dtypes(self, precision: Precision) -> dict[str, torch.dtype]:
+        """The precision that each network is loaded in."""
+        if precision.dtype != torch.float16:
+            return dict.fromkeys(self.networks, precision.dtype)
+        half = self.automatic_half if precision.is_automatic else torch.float16
+        return {part: torch.bfloat16 if part in self.never_float16 else half for part in self.networks}
 
 
 STABLE_DIFFUSION = Family(StableDiffusionPipeline, ("unet", "vae", "text_encoder"), StableDiffusion)
 STABLE_DIFFUSION_XL = Family(StableDiffusionXLPipeline, (*STABLE_DIFFUSION.networks, "text_encoder_2"), StableDiffusion)
+SANA = Family(
+    SanaPipeline, ("transformer", "vae", "text_encoder"), Sana, torch.bfloat16, never_float16=("vae", "text_encoder")
+)
+SANA_SPRINT = replace(SANA, pipeline=SanaSprintPipeline)
 
 FAMILIES: dict[str, Family] = {
     "StableDiffusionPipeline": STABLE_DIFFUSION,
@@ -41,10 +59,15 @@ FAMILIES: dict[str, Family] = {
     "StableDiffusionXLInpaintPipeline": STABLE_DIFFUSION_XL,
     "StableDiffusionXLControlNetPipeline": STABLE_DIFFUSION_XL,
     "StableDiffusionXLPAGPipeline": STABLE_DIFFUSION_XL,
+    "SanaPipeline": SANA,
+    "SanaPAGPipeline": SANA,
+    "SanaControlNetPipeline": SANA,
+    "SanaSprintPipeline": SANA_SPRINT,
+    "SanaSprintImg2ImgPipeline": SANA_SPRINT,
 }
 """By the `_class_name` of a model_index.json."""
 
-SUPPORTED = "Stable Diffusion 1.x, 2.x or XL"
+SUPPORTED = "Stable Diffusion 1.x, 2.x or XL, Sana or SANA-Sprint"
 
 
 def family_of(name: str, class_name: str | None) -> Family:

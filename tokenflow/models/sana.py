@@ -59,11 +59,13 @@ class Sana:
         vocabulary: every word the model knows, if it is a closed set. Other words in a prompt give a notice, and the
             long instruction is left out, since it consists of other words.
         device: where it works; by default where its transformer is.
+        few_step: whether SANA-Sprint is expected, True, or Sana, False; None for whichever it is.
         offload: keep only the part at work on the device and the others in main memory.
         fingerprint: computes the fingerprint; by default from the weights in memory.
 
     Raises:
-        ModelError: a part is missing, or the transformer and the autoencoder do not fit together.
+        ModelError: a part is missing, the transformer and the autoencoder do not fit together, or it is not the one
+            of the two that was expected.
     """
 
     points: Mapping[str, str] = {
@@ -78,10 +80,15 @@ class Sana:
         vocabulary: Vocabulary | None = None,
         *,
         device: torch.device | None = None,
+        few_step: bool | None = None,
         offload: bool = False,
         fingerprint: Callable[[], str] | None = None,
     ) -> None:
         _check_parts(pipeline)
+        is_sprint = isinstance(pipeline.scheduler, SCMScheduler)
+        if few_step not in (None, is_sprint):
+            found = "SANA-Sprint, which samples in few steps" if is_sprint else "Sana, which samples in many steps"
+            raise ModelError(f"model.few_step is {str(few_step).lower()}, but this model is {found}; leave it out")
         self._pipeline = pipeline
         self._transformer = pipeline.transformer
         networks = [self._transformer, pipeline.vae, pipeline.text_encoder]
@@ -99,7 +106,6 @@ class Sana:
         self.device: torch.device = device or self._transformer.device
         self._ready = Offloading(self.device, enabled=offload)
         self.guidance: GuidanceKind = "embedded" if config.guidance_embeds else "branches"
-        is_sprint = isinstance(pipeline.scheduler, SCMScheduler)
         scheduler = pipeline.scheduler.config
         self.schedule: Schedule = (
             SprintSchedule(scheduler) if is_sprint else SanaSchedule(scheduler, config.timestep_scale)
