@@ -2,11 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
 
 from tokenflow.errors import ModelError
+from tokenflow.models.checkpoints.stable_diffusion_settings import check_stable_diffusion
 from tokenflow.models.model import Model
 from tokenflow.models.stable_diffusion import StableDiffusion
 
@@ -19,15 +21,25 @@ class Family:
         pipeline: diffusers' text-to-image class, whose parts are loaded.
         networks: those of its parts that have weights.
         model: makes a `Model` of such a pipeline.
+        check: called with a model's name, its folder and `prediction_type` before weights are downloaded or read; may
+            raise a `ModelError`.
     """
 
     pipeline: Any
     networks: tuple[str, ...]
     model: Callable[..., Model]
+    check: Callable[[str, Path, str | None], None]
 
 
-STABLE_DIFFUSION = Family(StableDiffusionPipeline, ("unet", "vae", "text_encoder"), StableDiffusion)
-STABLE_DIFFUSION_XL = Family(StableDiffusionXLPipeline, (*STABLE_DIFFUSION.networks, "text_encoder_2"), StableDiffusion)
+STABLE_DIFFUSION = Family(
+    StableDiffusionPipeline, ("unet", "vae", "text_encoder"), StableDiffusion, check_stable_diffusion
+)
+STABLE_DIFFUSION_XL = Family(
+    StableDiffusionXLPipeline,
+    (*STABLE_DIFFUSION.networks, "text_encoder_2"),
+    StableDiffusion,
+    check_stable_diffusion,
+)
 
 FAMILIES: dict[str, Family] = {
     "StableDiffusionPipeline": STABLE_DIFFUSION,

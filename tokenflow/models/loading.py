@@ -1,6 +1,5 @@
 """From a name to a model, and to what tells it from others."""
 
-from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -72,21 +71,19 @@ def load_model(
         else:
             path = hub.current_name(path, "model.path")
             folder, commit = find_folder(path, revision)
-            family, pipeline = open_model_folder(path, folder, commit, variant, vae, precision)
-            if prediction_type is not None:
-                pipeline.scheduler.register_to_config(prediction_type=prediction_type)
+            family, pipeline = open_model_folder(path, folder, commit, variant, vae, prediction_type, precision)
         if not offload:
             pipeline.to(where)
         if tiling:
             _enable_tiling(pipeline.vae)
         advance(1)
-    settings = _identifying(precision, base, tiling, variant, vae, prediction_type)
+    identifying = partial(_identifying, precision, base, tiling, variant, vae, prediction_type)
     return family.model(
         pipeline,
         read_vocabulary(folder),
         device=where,
         offload=offload,
-        fingerprint=partial(_fingerprint, path, commit, settings),
+        fingerprint=lambda: path_fingerprint(path, commit, **identifying()),
     )
 
 
@@ -112,7 +109,7 @@ def stored_fingerprint(
     name = hub.WITHDRAWN.get(path, path) if not Path(path).exists() else path
     commit = hub.cached_commit(name, INDEX, revision)
     precision = choose_dtype(dtype, choose_device(device))
-    return _fingerprint(name, commit, _identifying(precision, base, tiling, variant, vae, prediction_type))
+    return path_fingerprint(name, commit, **_identifying(precision, base, tiling, variant, vae, prediction_type))
 
 
 def control_fingerprint(path: str) -> str:
@@ -129,10 +126,6 @@ def _enable_tiling(vae: Any) -> None:
         ) from error
 
 
-def _fingerprint(path: str, commit: str | None, settings: Mapping[str, str]) -> str:
-    return path_fingerprint(path, commit, **settings)
-
-
 def _identifying(
     dtype: torch.dtype,
     base: str | None,
@@ -144,7 +137,7 @@ def _identifying(
     """The settings that change what a model computes."""
     chosen = {
         "variant": variant,
-        "vae": None if vae is None else path_fingerprint(vae, hub.cached_commit(vae, CONFIG)),
+        "vae": None if vae is None else path_fingerprint(vae, _vae_commit(vae)),
         "prediction_type": prediction_type,
     }
     return {
@@ -153,3 +146,8 @@ def _identifying(
         "tiling": str(tiling),
         **{name: value for name, value in chosen.items() if value is not None},
     }
+
+
+def _vae_commit(path: str) -> str | None:
+    """The commit in the local cache of the repository of a VAE, or of a model with one."""
+    return hub.cached_commit(path, CONFIG) or hub.cached_commit(path, f"vae/{CONFIG}")

@@ -34,6 +34,12 @@ def find_folder(name: str, revision: str | None) -> tuple[Path, str | None]:
     if Path(name).is_dir():
         return Path(name), None
     _refuse_by_suffix(name)
+    identifier, _, wanted = name.partition("@")
+    if wanted and hub.is_hub_id(identifier):
+        raise ModelNotFoundError(
+            f"there is no folder {name!r}{looked_in(name)}; for the revision {wanted!r} of {identifier!r}, set "
+            "model.revision"
+        )
     if not hub.is_hub_id(name):
         raise ModelNotFoundError(f"there is no folder {name!r}{looked_in(name)}; {PLACES}")
     try:
@@ -69,20 +75,46 @@ def _refuse_by_suffix(name: str) -> None:
 
 
 def open_model_folder(
-    name: str, folder: Path, commit: str | None, variant: str | None, vae: str | None, dtype: torch.dtype
+    name: str,
+    folder: Path,
+    commit: str | None,
+    variant: str | None,
+    vae: str | None,
+    prediction_type: str | None,
+    dtype: torch.dtype,
 ) -> tuple[Family, Any]:
     """The family and pipeline of a folder; what it lacks of the files on the Hub at a commit is downloaded first."""
     index = read_index(name, folder)
     family = family_of(name, index.get("_class_name"))
     _check_index(name, index, family, vae)
-    files = hub.files_below(folder) if commit is None else hub.list_files(name, folder)
+    files, unreachable = (hub.files_below(folder), None) if commit is None else hub.list_files(name, folder)
     networks = [part for part in family.networks if part != "vae" or vae is None]
-    check_settings(name, files, index, family.networks)
-    variants = choose_variants(name, files, networks, variant, dtype)
+    try:
+        check_settings(name, files, index, family.networks)
+        variants = choose_variants(name, files, networks, variant, dtype)
+    except ModelError as error:
+        if unreachable is None:
+            raise
+        raise ModelNotFoundError(f"the model {name!r} cannot be had: {hub.PARTLY}, and {unreachable}") from error
     if commit is not None:
-        hub.download_files(name, folder, [*setting_files(files, index), *weight_files(files, variants)])
+        hub.download_files(name, folder, setting_files(files, index))
+    family.check(name, folder, prediction_type)
+    if commit is not None:
+        hub.download_files(name, folder, weight_files(files, variants))
     replacements = {} if vae is None else {"vae": load_vae(vae, folder, dtype)}
-    return family, open_folder(name, folder, family.pipeline, variants, dtype, replacements)
+    pipeline = open_folder(name, folder, family.pipeline, variants, dtype, replacements)
+    if prediction_type is not None:
+        _overrule(pipeline.scheduler, prediction_type)
+    return family, pipeline
+
+
+def _overrule(scheduler: Any, prediction_type: str) -> None:
+    if "prediction_type" not in scheduler.config:
+        raise ModelError(
+            f"the model's scheduler is a {type(scheduler).__name__}, which knows one prediction type only; set "
+            "model.prediction_type to null"
+        )
+    scheduler.register_to_config(prediction_type=prediction_type)
 
 
 def _check_index(name: str, index: Mapping[str, Any], family: Family, vae: str | None) -> None:
@@ -118,6 +150,7 @@ def open_file(
             f"the model file {path!r} is a Stable Diffusion {version}, and model.base {name!r} a "
             f"{index['_class_name']}; set model.base to the model that the file descends from"
         )
+    family.check(name, folder, prediction_type)
     classes = {part: index[part][1] for part in family.networks if part != "vae" or vae is None}
     networks = load_networks(path, header, name, folder, classes, dtype)
     if vae is not None:
@@ -139,6 +172,6 @@ def _base_folder(path: str, base: str) -> Path:
             f"the model file {path!r} needs the configuration of {base!r}, and {hub_reason(error)}; set model.base to "
             "a folder of the model that the file descends from"
         ) from error
-    files = hub.list_files(base, folder)
+    files, _ = hub.list_files(base, folder)
     hub.download_files(base, folder, setting_files(files, read_index(base, folder)))
     return folder
