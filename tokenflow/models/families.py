@@ -2,12 +2,15 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
 from diffusers import SanaPipeline, SanaSprintPipeline, StableDiffusionPipeline, StableDiffusionXLPipeline
 
 from tokenflow.errors import ModelError
+from tokenflow.models.checkpoints.sana_settings import check_sana
+from tokenflow.models.checkpoints.stable_diffusion_settings import check_stable_diffusion
 from tokenflow.models.model import Model
 from tokenflow.models.placement import Precision
 from tokenflow.models.sana import Sana
@@ -22,6 +25,8 @@ class Family:
         pipeline: diffusers' text-to-image class, whose parts are loaded.
         networks: those of its parts that have weights.
         model: makes a `Model` of such a pipeline.
+        check: called with a model's name, its folder and `prediction_type` before weights are downloaded or read; may
+            raise a `ModelError`.
         automatic_half: the precision of its networks where `auto` takes half.
         never_float16: networks that overflow in it, and are loaded in bfloat16 instead.
     """
@@ -29,6 +34,7 @@ class Family:
     pipeline: Any
     networks: tuple[str, ...]
     model: Callable[..., Model]
+    check: Callable[[str, Path, str | None], None]
     automatic_half: torch.dtype = torch.float16
     never_float16: tuple[str, ...] = ()
 
@@ -40,10 +46,22 @@ class Family:
         return {part: torch.bfloat16 if part in self.never_float16 else half for part in self.networks}
 
 
-STABLE_DIFFUSION = Family(StableDiffusionPipeline, ("unet", "vae", "text_encoder"), StableDiffusion)
-STABLE_DIFFUSION_XL = Family(StableDiffusionXLPipeline, (*STABLE_DIFFUSION.networks, "text_encoder_2"), StableDiffusion)
+STABLE_DIFFUSION = Family(
+    StableDiffusionPipeline, ("unet", "vae", "text_encoder"), StableDiffusion, check_stable_diffusion
+)
+STABLE_DIFFUSION_XL = Family(
+    StableDiffusionXLPipeline,
+    (*STABLE_DIFFUSION.networks, "text_encoder_2"),
+    StableDiffusion,
+    check_stable_diffusion,
+)
 SANA = Family(
-    SanaPipeline, ("transformer", "vae", "text_encoder"), Sana, torch.bfloat16, never_float16=("vae", "text_encoder")
+    SanaPipeline,
+    ("transformer", "vae", "text_encoder"),
+    Sana,
+    check_sana,
+    automatic_half=torch.bfloat16,
+    never_float16=("vae", "text_encoder"),
 )
 SANA_SPRINT = replace(SANA, pipeline=SanaSprintPipeline)
 

@@ -1,6 +1,5 @@
 """From a name to a model, and to what tells it from others."""
 
-from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -75,22 +74,20 @@ def load_model(
         else:
             path = hub.current_name(path, "model.path")
             folder, commit = find_folder(path, revision)
-            family, pipeline = open_model_folder(path, folder, commit, variant, vae, precision)
-            if prediction_type is not None:
-                pipeline.scheduler.register_to_config(prediction_type=prediction_type)
+            family, pipeline = open_model_folder(path, folder, commit, variant, vae, prediction_type, precision)
         if not offload:
             pipeline.to(where)
         if tiling:
             _enable_tiling(pipeline.vae)
         advance(1)
-    settings = _identifying(precision, base, tiling, variant, vae, prediction_type, few_step)
+    identifying = partial(_identifying, precision, base, tiling, variant, vae, prediction_type, few_step)
     return family.model(
         pipeline,
         read_vocabulary(folder),
         device=where,
         few_step=few_step,
         offload=offload,
-        fingerprint=partial(_fingerprint, path, commit, settings),
+        fingerprint=lambda: path_fingerprint(path, commit, **identifying()),
     )
 
 
@@ -117,7 +114,8 @@ def stored_fingerprint(
     name = hub.WITHDRAWN.get(path, path) if not Path(path).exists() else path
     commit = hub.cached_commit(name, INDEX, revision)
     precision = Precision(choose_dtype(dtype, choose_device(device)), is_automatic=dtype == "auto")
-    return _fingerprint(name, commit, _identifying(precision, base, tiling, variant, vae, prediction_type, few_step))
+    identifying = _identifying(precision, base, tiling, variant, vae, prediction_type, few_step)
+    return path_fingerprint(name, commit, **identifying)
 
 
 def control_fingerprint(path: str) -> str:
@@ -134,10 +132,6 @@ def _enable_tiling(vae: Any) -> None:
         ) from error
 
 
-def _fingerprint(path: str, commit: str | None, settings: Mapping[str, str]) -> str:
-    return path_fingerprint(path, commit, **settings)
-
-
 def _identifying(
     precision: Precision,
     base: str | None,
@@ -150,7 +144,7 @@ def _identifying(
     """The settings that change what a model computes."""
     chosen = {
         "variant": variant,
-        "vae": None if vae is None else path_fingerprint(vae, hub.cached_commit(vae, CONFIG)),
+        "vae": None if vae is None else path_fingerprint(vae, _vae_commit(vae)),
         "prediction_type": prediction_type,
         "few_step": None if few_step is None else str(few_step),
         "half": "automatic" if precision.is_automatic_half else None,  # which of the two depends on the family
@@ -161,3 +155,8 @@ def _identifying(
         "tiling": str(tiling),
         **{name: value for name, value in chosen.items() if value is not None},
     }
+
+
+def _vae_commit(path: str) -> str | None:
+    """The commit in the local cache of the repository of a VAE, or of a model with one."""
+    return hub.cached_commit(path, CONFIG) or hub.cached_commit(path, f"vae/{CONFIG}")

@@ -36,6 +36,12 @@ def find_folder(name: str, revision: str | None) -> tuple[Path, str | None]:
     if Path(name).is_dir():
         return Path(name), None
     _refuse_by_suffix(name)
+    identifier, _, wanted = name.partition("@")
+    if wanted and hub.is_hub_id(identifier):
+        raise ModelNotFoundError(
+            f"there is no folder {name!r}{looked_in(name)}; for the revision {wanted!r} of {identifier!r}, set "
+            "model.revision"
+        )
     if not hub.is_hub_id(name):
         raise ModelNotFoundError(f"there is no folder {name!r}{looked_in(name)}; {PLACES}")
     try:
@@ -76,6 +82,7 @@ def open_model_folder(
     commit: str | None,
     variant: str | None,
     vae: str | None,
+    prediction_type: str | None,
     precision: Precision,
     replacements: Mapping[str, Any] = MappingProxyType({}),
 ) -> tuple[Family, Any]:
@@ -86,15 +93,35 @@ def open_model_folder(
     index = read_index(name, folder)
     family = family_of(name, index.get("_class_name"))
     _check_index(name, index, family, vae)
-    files = hub.files_below(folder) if commit is None else hub.list_files(name, folder)
     dtypes = family.dtypes(precision)
     loaded = {part: dtypes[part] for part in dtypes if part not in replacements and (part != "vae" or vae is None)}
-    check_settings(name, files, index, family.networks)
-    variants = choose_variants(name, files, loaded, variant)
+    files, unreachable = (hub.files_below(folder), None) if commit is None else hub.list_files(name, folder)
+    try:
+        check_settings(name, files, index, family.networks)
+        variants = choose_variants(name, files, loaded, variant)
+    except ModelError as error:
+        if unreachable is None:
+            raise
+        raise ModelNotFoundError(f"the model {name!r} cannot be had: {hub.PARTLY}, and {unreachable}") from error
     if commit is not None:
-        hub.download_files(name, folder, [*setting_files(files, index), *weight_files(files, variants)])
+        hub.download_files(name, folder, setting_files(files, index))
+    family.check(name, folder, prediction_type)
+    if commit is not None:
+        hub.download_files(name, folder, weight_files(files, variants))
     own = {} if vae is None else {"vae": load_vae(vae, folder, dtypes["vae"])}
-    return family, open_folder(name, folder, family.pipeline, variants, loaded, {**replacements, **own})
+    pipeline = open_folder(name, folder, family.pipeline, variants, loaded, {**replacements, **own})
+    if prediction_type is not None:
+        _overrule(pipeline.scheduler, prediction_type)
+    return family, pipeline
+
+
+def _overrule(scheduler: Any, prediction_type: str) -> None:
+    if "prediction_type" not in scheduler.config:
+        raise ModelError(
+            f"the model's scheduler is a {type(scheduler).__name__}, which knows one prediction type only; set "
+            "model.prediction_type to null"
+        )
+    scheduler.register_to_config(prediction_type=prediction_type)
 
 
 def _check_index(name: str, index: Mapping[str, Any], family: Family, vae: str | None) -> None:
@@ -120,7 +147,7 @@ def open_file(
     """The family and pipeline of a checkpoint in one file, with the configuration of the model it descends from."""
     header, dtype = read_header(path, "model.path"), precision.dtype
     if is_sana(header):
-        return _open_transformer(path, base, vae, precision)
+        return _open_transformer(path, base, vae, prediction_type, precision)
     check_checkpoint(path, header, has_vae=vae is not None)
     version = version_of(header)
     family = STABLE_DIFFUSION_XL if version == "XL" else STABLE_DIFFUSION
@@ -132,6 +159,7 @@ def open_file(
             f"the model file {path!r} is a Stable Diffusion {version}, and model.base {name!r} a "
             f"{index['_class_name']}; set model.base to the model that the file descends from"
         )
+    family.check(name, folder, prediction_type)
     classes = {part: index[part][1] for part in family.networks if part != "vae" or vae is None}
     networks = load_networks(path, header, name, folder, classes, dtype)
     if vae is not None:
@@ -142,7 +170,9 @@ def open_file(
     return family, pipeline
 
 
-def _open_transformer(path: str, base: str | None, vae: str | None, precision: Precision) -> tuple[Family, Any]:
+def _open_transformer(
+    path: str, base: str | None, vae: str | None, prediction_type: str | None, precision: Precision
+) -> tuple[Family, Any]:
     """Sana's transformer in a file, with everything else of the model it descends from."""
     if base is None:
         raise ModelError(
@@ -157,9 +187,10 @@ def _open_transformer(path: str, base: str | None, vae: str | None, precision: P
             f"the model file {path!r} is a transformer of Sana, and model.base {base!r} a {class_name}; set model.base "
             "to the Sana that the file descends from"
         )
+    family.check(base, folder, prediction_type)
     commit = None if Path(base).is_dir() else folder.name
     transformer = load_sana_transformer(path, base, folder, family.dtypes(precision)["transformer"])
-    return open_model_folder(base, folder, commit, None, vae, precision, {"transformer": transformer})
+    return open_model_folder(base, folder, commit, None, vae, None, precision, {"transformer": transformer})
 
 
 def _base_folder(path: str, base: str) -> Path:
@@ -173,6 +204,6 @@ def _base_folder(path: str, base: str) -> Path:
             f"the model file {path!r} needs the configuration of {base!r}, and {hub_reason(error)}; set model.base to "
             "a folder of the model that the file descends from"
         ) from error
-    files = hub.list_files(base, folder)
+    files, _ = hub.list_files(base, folder)
     hub.download_files(base, folder, setting_files(files, read_index(base, folder)))
     return folder

@@ -22,11 +22,13 @@ class StubHub:
 
     Attributes:
         served: the files that were downloaded, in order.
+        down: whether it answers nothing but errors.
     """
 
     folders: dict[str, dict[str, Path]] = field(default_factory=dict)
     gated: set[str] = field(default_factory=set)
     served: list[str] = field(default_factory=list)
+    down: bool = False
 
     def add(self, name: str, folder: Path, revision: str = "main") -> str:
         """Publish a folder, and return its commit."""
@@ -63,6 +65,8 @@ def serving(hub: StubHub, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
             api = parts[:2] == ["api", "models"]
             owner, name, what, revision, *file = parts[2:] if api else parts
             repository = f"{owner}/{name}"
+            if hub.down:
+                return self.refuse(501, "Down")
             if repository in hub.gated:
                 return self.refuse(403, "GatedRepo")
             if repository not in hub.folders:

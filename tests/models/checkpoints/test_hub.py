@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from huggingface_hub import constants
+from huggingface_hub import constants, hf_hub_download
 
 from tests.models.checkpoints.stub_hub import StubHub
 from tests.tiny import level, save_tiny_controlnet
@@ -98,6 +98,38 @@ def test_offline_a_model_that_is_not_cached_is_refused_in_one_line(
     assert published.served == []
 
 
+@pytest.mark.parametrize("reachable", ["offline", "down"])
+def test_a_model_that_is_cached_in_part_is_refused_where_the_hub_cannot_be_asked(
+    reachable: str, published: StubHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hf_hub_download(NAME, "model_index.json")
+    if reachable == "offline":
+        monkeypatch.setattr(constants, OFFLINE, True)
+    else:
+        published.down = True
+    with pytest.raises(ModelNotFoundError, match=r"only a part of it is in the local cache, and") as caught:
+        load_model(NAME, device="cpu")
+    assert "\n" not in str(caught.value)
+
+
+def test_what_the_settings_tell_is_said_before_any_weight_is_downloaded(published: StubHub, model: Path) -> None:
+    (model / "scheduler" / "scheduler_config.json").write_text('{"_class_name": "EDMEulerScheduler"}')
+    with pytest.raises(ModelError, match="scheduler is a EDMEulerScheduler whose noise levels are not given by betas"):
+        load_model(NAME, device="cpu")
+    config = json.loads((model / "unet" / "config.json").read_text())
+    (model / "unet" / "config.json").write_text(json.dumps(config | {"in_channels": 9}))
+    other = Path(shutil.copytree(model, model.with_name("inpainting")))
+    published.add("someone/inpainting", other)
+    with pytest.raises(ModelError, match="is an inpainting model, which needs a mask"):
+        load_model("someone/inpainting", device="cpu")
+    assert not [name for name in published.served if name.endswith(".safetensors")]
+
+
+def test_a_revision_behind_the_name_is_told_its_setting(stub_hub: StubHub) -> None:
+    with pytest.raises(ModelNotFoundError, match=r"for the revision 'fp16' of 'someone/model', set model\.revision"):
+        load_model("someone/model@fp16", device="cpu")
+
+
 def test_what_lacks_on_the_hub_is_said_before_any_weight_is_downloaded(published: StubHub, model: Path) -> None:
     (model / "vae" / "diffusion_pytorch_model.safetensors").rename(model / "vae" / "diffusion_pytorch_model.bin")
     with pytest.raises(ModelError, match=r"safetensors weights in vae/ and only has the pickled diffusion_pytorch_mod"):
@@ -187,6 +219,16 @@ def test_a_missing_controlnet_on_the_hub_is_said(stub_hub: StubHub, saved: Path)
     stub_hub.add("someone/model", saved)
     with pytest.raises(ModelNotFoundError, match=r"no ControlNet at 'someone/model': .*has no such file"):
         model.load_control("someone/model")
+
+
+def test_a_controlnet_that_is_cached_in_part_is_refused_offline(
+    published: StubHub, tmp_path: Path, saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    published.add("someone/controlnet", save_tiny_controlnet(tmp_path / "controlnet"))
+    hf_hub_download("someone/controlnet", "config.json")
+    monkeypatch.setattr(constants, OFFLINE, True)
+    with pytest.raises(ModelNotFoundError, match=r"only a part of it is in the local cache, and .*HF_HUB_OFFLINE"):
+        load_model(saved, device="cpu").load_control("someone/controlnet")
 
 
 def test_a_vae_on_the_hub_is_taken_from_its_own_repository_or_that_of_a_model(

@@ -209,3 +209,11 @@ def test_whether_a_model_samples_in_few_steps_may_be_said(saved: Path, saved_san
         loaded(saved_sana, few_step=True)
     with pytest.raises(ModelError, match=r"model\.few_step is false, but this model is SANA-Sprint"):
         loaded(saved_sprint, few_step=False)
+
+
+def test_what_sana_predicts_is_not_overruled(saved_sana: Path, stub_hub: StubHub) -> None:
+    stub_hub.add("someone/sana", saved_sana)
+    for path in (str(saved_sana), "someone/sana"):
+        with pytest.raises(ModelError, match=r"model\.prediction_type is 'epsilon', but .* is Sana, .* set it to null"):
+            loaded(path, prediction_type="epsilon")
+    assert not [name for name in stub_hub.served if name.endswith(".safetensors")]

@@ -43,6 +43,8 @@ CHANNELS = {
 }
 """What a UNet is that takes so many channels where a text-to-image model has 4 latent channels."""
 
+ALONE = "a UNet alone, without text encoder and VAE"
+
 UNKNOWN = "v1"
 """What diffusers calls a file whose weights it does not know."""
 
@@ -78,7 +80,7 @@ def read_header(path: str, setting: str) -> Header:
         raise ModelNotFoundError(f"there is no model file {path!r}{looked_in(path)}; set {setting}")
     try:
         with safe_open(path, "pt") as file:
-            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
+            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 - a file has no other way
             return {name: Weight(tuple(part.get_shape()), part.get_dtype()) for name, part in slices.items()}
     except (OSError, SafetensorError) as error:
         raise ModelError(
@@ -126,7 +128,9 @@ def is_controlnet(header: Header) -> bool:
 
 
 def _other_kind(header: Header) -> str | None:
-    """What a file is that is no checkpoint of Stable Diffusion's layout."""
+    """What a file is that has not the layout of Stable Diffusion; None for one that has."""
+    if _any_starts(header, f"{UNET}input_blocks."):
+        return None
     if any(LORA.search(name) for name in header):
         return "a LoRA, which only adds to a model" if not is_controlnet(header) else "a Control-LoRA"
     if 0 < len(header) <= 3 and all(len(weight.shape) <= 2 for weight in header.values()):
@@ -138,16 +142,16 @@ def _other_kind(header: Header) -> str | None:
             return kind
     if header and is_vae(header):
         return "a VAE alone: set model.vae to it, and model.path to the model"
-    if _any_starts(header, f"{UNET}input_blocks.", *BARE_UNET):
-        return None
+    if _any_starts(header, *BARE_UNET):
+        return ALONE
     family = _family(header)
     return f"a checkpoint of {family}, which is not supported" if family else "of an unknown kind"
 
 
 def _lacking(header: Header, has_vae: bool) -> str | None:
-    """What a file is that has Stable Diffusion's layout but is no text-to-image model with all its parts."""
-    if not _any_starts(header, UNET) or not _any_starts(header, *TEXT, *VAE):
-        return "a UNet alone, without text encoder and VAE"
+    """What a file with that layout is other than a text-to-image model with all its parts; None for such a model."""
+    if not _any_starts(header, *TEXT, *VAE):
+        return ALONE
     if _any_starts(header, "conditioner.embedders.0.model."):
         return "the SDXL refiner, which only finishes images of the base model"
     if "edm_mean" in header:

@@ -12,6 +12,7 @@ from tokenflow.errors import ModelError
 from tokenflow.events import notice
 from tokenflow.models.checkpoints.reasons import DAMAGED, first_line
 from tokenflow.models.checkpoints.weights import PICKLES, choose_variant, files_of_variant, load_weights
+from tokenflow.models.vocabulary import FILE as VOCABULARY
 
 INDEX = "model_index.json"
 
@@ -94,12 +95,11 @@ def check_settings(name: str, files: Collection[str], index: Mapping[str, Any], 
 
 def setting_files(files: Collection[str], index: Mapping[str, Any]) -> list[str]:
     """The configurations and vocabularies among a model's files."""
-    folders = ("", *_parts(index))
-    return [
-        file
-        for file in files
-        if file.rpartition("/")[0] in folders and file.endswith(SETTINGS) and ".index." not in file
+    folders = tuple(f"{part}/" for part in _parts(index))
+    of_parts = [
+        file for file in files if file.startswith(folders) and file.endswith(SETTINGS) and ".index." not in file
     ]
+    return [*(file for file in files if file in (INDEX, VOCABULARY)), *of_parts]
 
 
 def weight_files(files: Collection[str], variants: Mapping[str, str]) -> list[str]:

@@ -23,6 +23,9 @@ WITHDRAWN = {
 """Hub ids that their owners took down, and where the same weights are kept."""
 
 
+PARTLY = "only a part of it is in the local cache"
+
+
 def is_hub_id(name: str) -> bool:
     """Whether a name can be one on the Hub and is not that of something here."""
     return HUB_ID.fullmatch(name) is not None and not Path(name).exists()
@@ -54,17 +57,19 @@ def download_file(name: str, file: str, revision: str | None = None) -> Path:
     return Path(hf_hub_download(name, file, revision=revision))
 
 
-def list_files(name: str, snapshot: Path) -> list[str]:
-    """The files of a repository at a commit, as paths with slashes; those in the cache if the Hub cannot be asked.
+def list_files(name: str, snapshot: Path) -> tuple[list[str], str | None]:
+    """The files of a repository at a commit, as paths with slashes; and if the Hub cannot be asked, why.
+
+    Then the files are those in the cache.
 
     Args:
         name: of the repository.
         snapshot: the cache's folder of the commit, which is named after it.
     """
     try:
-        return HfApi().list_repo_files(name, revision=snapshot.name)
-    except UNREACHABLE:
-        return files_below(snapshot)
+        return HfApi().list_repo_files(name, revision=snapshot.name), None
+    except UNREACHABLE as error:
+        return files_below(snapshot), hub_reason(error)
 
 
 def files_below(folder: Path) -> list[str]:

@@ -10,7 +10,7 @@ import torch
 from huggingface_hub.errors import RemoteEntryNotFoundError
 
 from tokenflow.errors import ModelError, ModelNotFoundError, looked_in
-from tokenflow.models.checkpoints.hub import download_file, download_files, files_below, is_hub_id, list_files
+from tokenflow.models.checkpoints.hub import PARTLY, download_file, download_files, files_below, is_hub_id, list_files
 from tokenflow.models.checkpoints.reasons import UNREACHABLE, first_line, hub_reason
 from tokenflow.models.checkpoints.weights import PICKLES, choose_variant, files_of_variant
 
@@ -53,9 +53,11 @@ def find_network(what: str, setting: str, path: str, subfolders: Sequence[str], 
         raise ModelNotFoundError(_missing(what, setting, path, f"it has no {CONFIG}"))
     folder = snapshot / subfolder
     prefix = f"{subfolder}/" if subfolder else ""
-    every = files_below(local) if local.is_dir() else list_files(path, snapshot)
+    every, unreachable = (files_below(local), None) if local.is_dir() else list_files(path, snapshot)
     files = [file.removeprefix(prefix) for file in every if file.startswith(prefix)]
     variant = choose_variant(files, None, dtype)
+    if variant is None and unreachable is not None:
+        raise ModelNotFoundError(_missing(what, setting, path, f"{PARTLY}, and {unreachable}"))
     if variant is None:
         pickled = [file for file in files if file.endswith(PICKLES)]
         found = (

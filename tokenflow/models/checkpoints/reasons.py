@@ -37,7 +37,7 @@ def hub_reason(error: BaseException) -> str:
     if isinstance(cause, RepositoryNotFoundError):
         return "the Hub has no repository of that name that you can access; if it is private, run `hf auth login`"
     if isinstance(cause, OfflineModeIsEnabled):
-        return "it is not in the local cache, and HF_HUB_OFFLINE forbids asking the Hub"
+        return f"{'' if cause is error else 'it is not in the local cache, and '}HF_HUB_OFFLINE forbids asking the Hub"
     if isinstance(cause, EntryNotFoundError) and not isinstance(cause, LocalEntryNotFoundError):
         return "the repository has no such file"
     return first_line(error) if cause is error else f"the Hub is unreachable ({first_line(cause)})"

@@ -102,7 +102,8 @@ def _check_surplus(path: str, header: Header, base: str, part: str, network: Any
     prefixes: dict[str, tuple[str, ...]] = {"unet": (UNET,), "vae": VAE}
     if part not in prefixes:
         return
-    surplus = sum(name.startswith(prefixes[part]) for name in header) - len(network.state_dict())
+    own = [name for name in header if name.startswith(prefixes[part]) and ".loss." not in name]  # which trained the VAE
+    surplus = len(own) - len(network.state_dict())
     if surplus > 0:
         raise ModelError(
             f"the {part} of the model file {path!r} has {surplus} weights more than that of {base!r}; set model.base "
