@@ -207,6 +207,7 @@ def open_model(settings: ModelSettings, on_event: Listener | None = None) -> Mod
         variant=settings.variant,
         vae=settings.vae,
         prediction_type=settings.prediction_type,
+        few_step=settings.few_step,
         offload=settings.offload,
         tiling=settings.tiling,
         on_event=on_event,
@@ -225,6 +226,7 @@ def find_inversion(config: Config) -> StoredInversion:
         variant=model.variant,
         vae=model.vae,
         prediction_type=model.prediction_type,
+        few_step=model.few_step,
         tiling=model.tiling,
     )
     return open_stored(open_clip(config.clip), fingerprint, inversion_options(config), config.trajectories.dir)
