@@ -45,7 +45,8 @@ STEPS_TO_READ = 25
 
 NOT_INVERTED = (
     "this model samples in a few steps and cannot be inverted: only the clean latents are kept, and edits start from "
-    "noise that all frames share (edit.variation draws it from edit.seed)"
+    "noise that all frames share (edit.variation draws it from edit.seed). If it takes many steps after all, set "
+    "model.few_step to false"
 )
 
 DEFAULTS = config.Inversion()
