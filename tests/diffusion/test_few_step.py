@@ -9,6 +9,7 @@ from diffusers import (
     EulerDiscreteScheduler,
     LCMScheduler,
     PNDMScheduler,
+    SCMScheduler,
     TCDScheduler,
 )
 
@@ -25,6 +26,7 @@ MANY: dict[str, Any] = {
 }
 
 FEW: dict[str, tuple[Any, FewStep]] = {
+    "SANA-Sprint": (SCMScheduler(), FewStep(2, renoises=True)),
     "LCM": (LCMScheduler(), FewStep(4, renoises=True)),
     "TCD": (TCDScheduler(), FewStep(4, renoises=False)),
     "SD-Turbo": (EulerDiscreteScheduler(**TRAILING), FewStep(4, renoises=False)),
@@ -32,16 +34,20 @@ FEW: dict[str, tuple[Any, FewStep]] = {
 }
 
 
+def found(scheduler: Any, asked: bool | None = None) -> FewStep | None:
+    return few_step_of(type(scheduler).__name__, scheduler.config, asked)
+
+
 @pytest.mark.parametrize("name", MANY)
 def test_a_model_of_many_steps_is_not_taken_for_one_of_few_unless_asked(name: str) -> None:
-    assert few_step_of(MANY[name]) is None
-    assert few_step_of(MANY[name], True) == FewStep(4, renoises=False)
+    assert found(MANY[name]) is None
+    assert found(MANY[name], True) == FewStep(4, renoises=False)
 
 
 @pytest.mark.parametrize("name", FEW)
 def test_a_model_of_few_steps_is_recognised_by_its_scheduler_unless_overruled(name: str) -> None:
     scheduler, expected = FEW[name]
-    assert few_step_of(scheduler) == expected
-    assert few_step_of(scheduler, True) == expected
-    assert few_step_of(scheduler, False) is None
-    assert is_turbo(scheduler) == ("Turbo" in name)
+    assert found(scheduler) == expected
+    assert found(scheduler, True) == expected
+    assert found(scheduler, False) is None
+    assert is_turbo(type(scheduler).__name__, scheduler.config) == ("Turbo" in name)

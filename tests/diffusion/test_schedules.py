@@ -261,17 +261,17 @@ def test_sprints_levels_are_its_schedulers_angles_in_the_coordinate_of_flows(cou
 def test_consistency_models_are_called_at_time_steps_that_they_learnt(count: int) -> None:
     scheduler = LCMScheduler(**BETAS)
     scheduler.set_timesteps(count)
-    steps = DiffusionSchedule(scheduler.config, few_step_of(scheduler)).steps(count)
+    steps = DiffusionSchedule(scheduler.config, few_step_of(type(scheduler).__name__, scheduler.config)).steps(count)
     assert [step.at.time for step in steps] == scheduler.timesteps.tolist()
     assert (steps[-1].to.signal, steps[-1].to.noise) == (1.0, 0.0)
     with pytest.raises(ConfigError, match="expected 1 to 50"):
-        DiffusionSchedule(scheduler.config, few_step_of(scheduler)).steps(51)
+        DiffusionSchedule(scheduler.config, few_step_of(type(scheduler).__name__, scheduler.config)).steps(51)
 
 
 @pytest.mark.parametrize("count", [1, 2, 4])
 def test_distilled_models_are_called_at_the_time_steps_of_their_schedulers(count: int) -> None:
     scheduler = EulerDiscreteScheduler(**TURBO)
     scheduler.set_timesteps(count)
-    steps = DiffusionSchedule(scheduler.config, few_step_of(scheduler)).steps(count)
+    steps = DiffusionSchedule(scheduler.config, few_step_of(type(scheduler).__name__, scheduler.config)).steps(count)
     assert [step.at.time for step in steps] == scheduler.timesteps.tolist()
     assert (steps[-1].to.signal, steps[-1].to.noise) == (1.0, 0.0)

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from tests.tiny import save_tiny_model, tiny_model
-from tests.tiny_sana import tiny_sana, tiny_sana_pipeline
+from tests.tiny_sana import tiny_sana, tiny_sana_pipeline, tiny_sprint_pipeline
 from tokenflow.models.model import Model
-from tokenflow.models.sizes import Sizes, sizes_of
+from tokenflow.models.sizes import Sizes, is_few_step, sizes_of
 
 
 def sizes(model: Model) -> Sizes:
@@ -21,3 +21,11 @@ def test_they_are_those_of_the_loaded_model(tmp_path: Path) -> None:
 
 def test_of_an_unknown_model_they_are_those_of_stable_diffusion(tmp_path: Path) -> None:
     assert sizes_of(str(tmp_path)) == Sizes(512, 64, 8, 4)
+
+
+def test_whether_a_model_samples_in_few_steps_is_read_from_its_scheduler(tmp_path: Path) -> None:
+    save_tiny_model(tmp_path / "sd")
+    tiny_sprint_pipeline().save_pretrained(tmp_path / "sprint")
+    for name, expected in (("sd", False), ("sprint", True), ("none", False)):
+        assert is_few_step(str(tmp_path / name), None) == expected
+    assert is_few_step(str(tmp_path / "sd"), True)

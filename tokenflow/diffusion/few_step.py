@@ -3,6 +3,7 @@
 Their predictions lead to clean latents at once instead of along a path, so there is nothing to invert.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,30 +28,35 @@ class FewStep:
     renoises: bool
 
 
-def few_step_of(scheduler: Any, asked: bool | None = None) -> FewStep | None:
-    """How a model of the Stable Diffusion family samples in a few steps; None for one that takes many.
+SPRINT = FewStep(steps=2, renoises=True)
 
-    LCM and TCD have schedulers of their own. The Turbo models are the published ones that predict noise from Euler's
-    steps spaced from the noisiest down. Lightning and Hyper weights come without a scheduler, so they have to be named.
+
+def few_step_of(name: str, config: Mapping[str, Any], asked: bool | None = None) -> FewStep | None:
+    """How a model samples in a few steps; None for one that takes many.
+
+    SANA-Sprint, LCM and TCD have schedulers of their own. The Turbo models are the published ones that predict noise
+    from Euler's steps spaced from the noisiest down. Lightning and Hyper weights come without a scheduler, so they have
+    to be named.
 
     Args:
-        scheduler: diffusers' scheduler of the checkpoint.
+        name: the class of the checkpoint's scheduler in diffusers.
+        config: its configuration.
         asked: True or False to overrule what its scheduler says.
     """
-    name = type(scheduler).__name__
     if asked is False:
         return None
+    if name == "SCMScheduler":
+        return SPRINT
     if name == "LCMScheduler":
         return FewStep(steps=4, renoises=True)
-    return FewStep(steps=4, renoises=False) if asked or name == "TCDScheduler" or is_turbo(scheduler) else None
+    return FewStep(steps=4, renoises=False) if asked or name == "TCDScheduler" or is_turbo(name, config) else None
 
 
-def is_turbo(scheduler: Any) -> bool:
+def is_turbo(name: str, config: Mapping[str, Any]) -> bool:
     """Whether a scheduler is that of SD-Turbo or SDXL-Turbo, which are distilled without guidance."""
-    config = scheduler.config
     return (
-        type(scheduler).__name__ in ("EulerDiscreteScheduler", "EulerAncestralDiscreteScheduler")
+        name in ("EulerDiscreteScheduler", "EulerAncestralDiscreteScheduler")
         and config.get("timestep_spacing") == "trailing"
-        and config.get("prediction_type") == "epsilon"
+        and config.get("prediction_type", "epsilon") == "epsilon"
         and not config.get("rescale_betas_zero_snr")
     )

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 from diffusers import DDIMScheduler, LCMScheduler
 
-from tokenflow.diffusion.few_step import FewStep
+from tokenflow.diffusion.few_step import SPRINT, FewStep
 from tokenflow.diffusion.levels import CLEAN_TIME, Level
 from tokenflow.diffusion.parametrisation import FlowPrediction, NoisePrediction, Parametrisation, VelocityPrediction
 from tokenflow.errors import ConfigError, ModelError
@@ -189,7 +189,7 @@ class SprintSchedule:
 
     parametrisation: Parametrisation = FlowPrediction()
     clean = Level(1.0, 0.0, CLEAN_TIME)
-    few_step: FewStep | None = FewStep(steps=2, renoises=True)
+    few_step: FewStep | None = SPRINT
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         self._trained: int = config.get("num_train_timesteps", 1000)

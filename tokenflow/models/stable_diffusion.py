@@ -88,8 +88,10 @@ class StableDiffusion:
         self.device: torch.device = device or self._unet.device
         self._ready = Offloading(self.device, enabled=offload)
         scheduler = pipeline.scheduler
+        scheduler_class = type(scheduler).__name__
         self._diffusion = DiffusionSchedule(
-            {"_class_name": type(scheduler).__name__, **scheduler.config}, few_step_of(scheduler, few_step)
+            {"_class_name": scheduler_class, **scheduler.config},
+            few_step_of(scheduler_class, scheduler.config, few_step),
         )
         self.schedule: Schedule = self._diffusion
         self.guidance: GuidanceKind = self._kind_of_guidance(pipeline.scheduler)
@@ -111,7 +113,7 @@ class StableDiffusion:
         """LCM is told the scale, Turbo was distilled without one; all others have branches."""
         if self._unet.config.time_cond_proj_dim is not None:
             return "embedded"
-        return "none" if self.schedule.few_step and is_turbo(scheduler) else "branches"
+        return "none" if self.schedule.few_step and is_turbo(type(scheduler).__name__, scheduler.config) else "branches"
 
     @property
     def unet(self) -> Any:
