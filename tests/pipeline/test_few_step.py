@@ -15,6 +15,7 @@ from tests.tiny import (
     tiny_lcm_pipeline,
     tiny_pipeline,
     tiny_turbo_pipeline,
+    tiny_xl_pipeline,
     whole,
 )
 from tests.tiny_sana import WORDS, save_tiny_sana_controlnet, tiny_sprint_pipeline
@@ -111,6 +112,20 @@ def test_with_the_sources_prompt_the_source_comes_back_through_a_controlnet(fami
 
 
 @pytest.mark.parametrize("propagation", ["tokenflow", "none"])
+def test_with_the_sources_prompt_the_source_comes_back_from_sdxl(propagation: str) -> None:
+    source = source_of(StableDiffusion(tiny_xl_pipeline(), few_step=True))
+    returned = sampled(source, PROMPT, mode="sdedit", sdedit={"strength": 1}, propagation=propagation)
+    torch.testing.assert_close(returned, clean(source), rtol=0, atol=2e-5)
+
+
+def test_edited_frames_are_carried_and_the_rest_is_filled_in(sprint: InvertedClip) -> None:
+    painted = 255 - CLIP.frames[0]
+    edited = tokenflow.edit(sprint, "a tiger", mode=tokenflow.Keyframes({0: painted}))
+    assert np.array_equal(edited.frames[0], painted)
+    assert edited.frames.shape == CLIP.frames.shape
+
+
+@pytest.mark.parametrize("propagation", ["tokenflow", "none"])
 def test_another_prompt_changes_the_clip(source: InvertedClip, propagation: str) -> None:
     edited = sampled(source, "a golden tiger", propagation=propagation)
     assert edited.isfinite().all()
@@ -168,11 +183,12 @@ def test_a_seed_draws_other_noise_by_variation_only(sprint: InvertedClip) -> Non
 
 
 def test_many_steps_and_much_guidance_give_notices(source: InvertedClip) -> None:
-    with pytest.warns(TokenflowWarning, match=r"edit\.steps is 25.*set it to [24]"):
-        sampled(source, PROMPT, steps=25)
+    how = {"mode": "sdedit", "sdedit": {"strength": 0.2}}
+    with pytest.warns(TokenflowWarning, match=r"edit\.steps is 9.*set it to [24]"):
+        sampled(source, PROMPT, steps=9, **how)
     if source.model.guidance == "branches":
         with pytest.warns(TokenflowWarning, match=r"edit\.guidance_scale is 4, .*set it to 1"):
-            sampled(source, PROMPT, guidance_scale=4)
+            sampled(source, PROMPT, guidance_scale=4, **how)
 
 
 def test_a_negative_prompt_without_a_second_branch_gives_a_notice(sprint: InvertedClip) -> None:

@@ -14,7 +14,7 @@ from tokenflow import ControlNet, PnP, Progress, SDEdit
 from tokenflow.config import Config
 from tokenflow.diffusion.batches import as_images
 from tokenflow.errors import TokenflowWarning
-from tokenflow.events import Event
+from tokenflow.events import Event, Notice
 from tokenflow.models.sana import Sana
 from tokenflow.modes.source import InvertedClip
 from tokenflow.pipeline.editing import ModeSettings
@@ -157,3 +157,15 @@ def test_an_edit_of_few_steps_that_was_interrupted_continues_with_the_same_bits(
         tokenflow.run(config, model=model, on_event=stop)
     resumed = tokenflow.run(config, model=model)
     assert np.array_equal(resumed.frames, whole.frames)
+
+
+def test_a_trial_and_a_sheet_of_seeds_work_with_a_model_of_few_steps(tmp_path: Path) -> None:
+    config, model, events = configured(tmp_path, variation=1.0), tiny_sprint(), list[Event]()
+    tried = tokenflow.trial(config, 2, model=model, on_event=events.append)
+    assert any(isinstance(event, Notice) and "cannot be inverted" in event.message for event in events)
+    assert tried.edited.shape == (2, 16, 24, 3)
+    names = ["read", "encode", "edit", "decode"]
+    assert stages(events) == [(name, place, 4) for place, name in enumerate(names, 1)]
+    with pytest.warns(TokenflowWarning, match="cannot be inverted"):
+        sheet = tokenflow.seed_sheet(config, 2, model=model)
+    assert sheet.is_file()

@@ -217,3 +217,12 @@ def test_what_sana_predicts_is_not_overruled(saved_sana: Path, stub_hub: StubHub
         with pytest.raises(ModelError, match=r"model\.prediction_type is 'epsilon', but .* is Sana, .* set it to null"):
             loaded(path, prediction_type="epsilon")
     assert not [name for name in stub_hub.served if name.endswith(".safetensors")]
+
+
+def test_another_autoencoder_of_the_same_kind_may_be_chosen(saved_sana: Path, saved: Path, tmp_path: Path) -> None:
+    other = tiny_sana_pipeline().vae
+    other.register_to_config(scaling_factor=2.0)
+    other.save_pretrained(tmp_path / "vae")
+    frames = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(1))
+    own, chosen = loaded(saved_sana), loaded(saved_sana, vae=str(tmp_path / "vae"))
+    torch.testing.assert_close(chosen.encode(frames), 4 * own.encode(frames))
