@@ -22,6 +22,9 @@ LIBRARIES = ("diffusers", "transformers")
 IGNORED = ("safety_checker", "feature_extractor", "image_encoder")
 """Parts of pipelines that take no part in making images from text."""
 
+VOCABULARIES = ("tokenizer.json", "vocab.json", ".model")
+"""How the names of files with a tokenizer's vocabulary end."""
+
 SETTINGS = (".json", ".txt", ".model")
 """Suffixes of configurations and vocabularies."""
 
@@ -84,14 +87,17 @@ def choose_variants(
 
 
 def check_settings(name: str, files: Collection[str], index: Mapping[str, Any], networks: Collection[str]) -> None:
-    """Refuse a folder in which the settings of a part are missing.
+    """Refuse a folder in which the settings of a part are missing, or the vocabulary of a tokenizer.
 
     Raises:
-        ModelError: there are none of a tokenizer, which transformers would take for an empty one, or of the scheduler.
+        ModelError: they are missing; transformers would go on with an empty tokenizer.
     """
     for part in _parts(index):
-        if part not in networks and not any(file.endswith(".json") for file in _files_of(part, files)):
+        found = [] if part in networks else _files_of(part, files)
+        if part not in networks and not any(file.endswith(".json") for file in found):
             raise ModelError(f"the model {name!r} has nothing in {part}/; download it again")
+        if part.startswith("tokenizer") and not any(file.endswith(VOCABULARIES) for file in found):
+            raise ModelError(f"the model {name!r} has no vocabulary in {part}/; download it again")
 
 
 def setting_files(files: Collection[str], index: Mapping[str, Any]) -> list[str]:
