@@ -63,6 +63,13 @@ def test_only_the_files_that_are_needed_are_downloaded(published: StubHub, saved
     assert torch.equal(noise(loaded), noise(load_model(saved, device="cpu", dtype="float32")))
 
 
+def test_the_vocabulary_that_a_model_brings_is_downloaded(published: StubHub, model: Path) -> None:
+    (model / "vocabulary.json").write_text(json.dumps({"words": ["a", "dog"], "object": ["dog"]}))
+    loaded = load_model(NAME, device="cpu")
+    with pytest.warns(TokenflowWarning, match="has never seen 'dinosaur'"):
+        loaded.condition("a dinosaur")
+
+
 def test_for_half_precision_its_variant_is_downloaded_where_there_is_one(published: StubHub) -> None:
     load_model(NAME, device="cpu", dtype="float16")
     half, full = (f"unet/diffusion_pytorch_model{part}.safetensors" for part in (".fp16", ""))

@@ -174,6 +174,12 @@ def test_the_configuration_comes_from_the_hub_where_no_base_is_named(
     }
 
 
+@pytest.mark.parametrize("base", ["none/at/all", "./none", "a..b"])
+def test_a_base_that_is_missing_is_said(base: str, file: Path, stub_hub: StubHub) -> None:
+    with pytest.raises(ModelNotFoundError, match=r"there is no folder .*; set model\.base to a folder or Hub id"):
+        load_model(file, base=base, device="cpu")
+
+
 def test_without_the_hub_a_base_is_asked_for(file: Path, stub_hub: StubHub) -> None:
     said = r"needs the configuration of 'stable-diffusion-v1-5/.*', and the Hub has no .*; set model\.base to a folder"
     with pytest.raises(ModelNotFoundError, match=said):

@@ -10,6 +10,7 @@ import torch
 
 from tokenflow.errors import ModelError
 from tokenflow.events import notice
+from tokenflow.models.checkpoints.file_kinds import is_file_name
 from tokenflow.models.checkpoints.reasons import DAMAGED, first_line
 from tokenflow.models.checkpoints.weights import PICKLES, choose_variant, files_of_variant, load_weights
 from tokenflow.models.vocabulary import FILE as VOCABULARY
@@ -41,9 +42,10 @@ def read_index(name: str, folder: Path) -> dict[str, Any]:
     """
     file = folder / INDEX
     if not file.is_file():
+        has_files = any(is_file_name(each.name) for each in folder.iterdir())
         raise ModelError(
-            f"the folder {name!r} has no {INDEX}, so it is not a model in diffusers' layout; "
-            "set model.path to the folder that has one"
+            f"the folder {name!r} has no {INDEX}, so it is not a model in diffusers' layout; set model.path to the "
+            f"folder that has one{' or to one of its .safetensors files' if has_files else ''}"
         )
     try:
         return dict(json.loads(file.read_text(encoding="utf-8")))
@@ -173,8 +175,8 @@ def _class_of(name: str, index: Mapping[str, Any], part: str) -> Any:
 
 def _parts(index: Mapping[str, Any]) -> list[str]:
     """The parts of a pipeline that are loaded."""
-    parts = {name: value for name, value in index.items() if isinstance(value, list) and name not in IGNORED}
-    return [name for name, (library, _) in parts.items() if library is not None]
+    named = {name: value for name, value in index.items() if name not in IGNORED and not name.startswith("_")}
+    return [name for name, value in named.items() if isinstance(value, list) and len(value) == 2 and value[0]]
 
 
 def _files_of(part: str, files: Collection[str]) -> list[str]:
