@@ -380,7 +380,7 @@ class Region(_Section):
         description="Pixels of the source by which the region reaches further; less far below 0.",
     )
     feather: float = Field(
-        4.0,
+        2.0,
         ge=0,
         le=4096,
         allow_inf_nan=False,

@@ -14,9 +14,8 @@ from tokenflow.events import Cancel, Listener, listening
 from tokenflow.models.interruptible import interruptible
 from tokenflow.modes.source import InvertedClip
 from tokenflow.pipeline.checks import check_interval
-from tokenflow.pipeline.frames import EditedFrame
 from tokenflow.pipeline.keyframes import Keyframes
-from tokenflow.pipeline.regions import ClipRegions, Regions, check_regions, regions_of
+from tokenflow.pipeline.regions import FoundRegion, Regions, check_regions, regions_of
 from tokenflow.pipeline.sampling import edit_frames
 from tokenflow.pipeline.validation import check_count, check_type, validated
 from tokenflow.video import Video, crop_like, restore
@@ -41,14 +40,14 @@ class Edited:
             enlarged.
         masks: f H W uint8 at the source's size, what the edit was allowed to change: 255 inside; where it is 0,
             `frames` are the source's own. None for everything.
-        regions: how each region was found, and its share of all pixels; empty for the whole frame.
+        regions: how each region was found.
     """
 
     decoded: np.ndarray = field(repr=False)
     source: InvertedClip = field(repr=False)
     full: np.ndarray | None = field(default=None, repr=False)
     masks: np.ndarray | None = field(default=None, repr=False)
-    regions: tuple[dict[str, Any], ...] = ()
+    regions: tuple[FoundRegion, ...] = ()
 
     @cached_property
     def frames(self) -> np.ndarray:
@@ -175,16 +174,16 @@ def edit(
             source, settings, keyframes, regions, preview_every=preview_every, on_event=on_event, cancel=cancel
         )
         frames = list(made.frames)
-    return _collected(inverted, frames, made.regions, at_full_size=keyframes is not None or made.regions is not None)
-
-
-def _collected(
-    source: InvertedClip, frames: list[EditedFrame], regions: ClipRegions | None, *, at_full_size: bool
-) -> Edited:
-    full = np.stack([frame.image for frame in frames]) if at_full_size else None
-    masks = None if regions is None else np.stack([regions.masks[index] for index in range(len(frames))])
-    found = () if regions is None else tuple(regions.found)
-    return Edited(np.stack([frame.decoded for frame in frames]), source, full, masks, found)
+    made_at_full_size = keyframes is not None or made.regions is not None
+    full = np.stack([frame.image for frame in frames]) if made_at_full_size else None
+    masks = [frame.mask for frame in frames if frame.mask is not None]
+    return Edited(
+        np.stack([frame.decoded for frame in frames]),
+        inverted,
+        full,
+        np.stack(masks) if masks else None,
+        tuple(made.found),
+    )
 
 
 def _mode_values(mode: ModeSettings) -> dict[str, Any]:

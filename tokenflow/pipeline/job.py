@@ -1,7 +1,7 @@
 """run() and preprocess(): from a configuration to files, around invert and edit."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -71,6 +71,7 @@ class EditResult:
     Attributes:
         video: the edited clip, with the source's times and sound.
         comparison: source and edit side by side; None if it was switched off.
+        region: white where the edit could change something; None if that was everything.
         contact_sheet: frames of both as one image; None if it was switched off.
         page: the report as a page for a browser; None if it was switched off.
         report: the content of report.json.
@@ -78,6 +79,7 @@ class EditResult:
 
     video: Path
     comparison: Path | None
+    region: Path | None
     contact_sheet: Path | None
     page: Path | None
     report: dict[str, Any]
@@ -332,7 +334,7 @@ def _edit(
         )
     with watch.stage("decode"):
         _write_frames(config, source, made.frames, folder, metrics)
-    return [] if made.regions is None else made.regions.found
+    return [asdict(region) for region in made.found]
 
 
 def _write_frames(
@@ -377,11 +379,16 @@ def _report(
     }
 
 
+def _has_region(content: Mapping[str, Any]) -> bool:
+    return any(not region["everywhere"] for region in content.get("regions", []))
+
+
 def _result(config: Config, content: dict[str, Any]) -> EditResult:
     output = config.output
     return EditResult(
         video=output.dir / results.edited_name(output),
         comparison=output.dir / results.comparison_name(output) if output.comparison else None,
+        region=output.dir / results.region_name(output) if _has_region(content) else None,
         contact_sheet=output.dir / results.CONTACT_SHEET if output.contact_sheet else None,
         page=output.dir / results.PAGE if output.page else None,
         report=content,

@@ -89,13 +89,31 @@ class ClipRegions:
         latents: on the grid of latents.
         masks: all regions together, f H W uint8 at the source's size, 255 inside.
         prompts: those of regions that have one of their own; `latents` counts them from 1, and the edit's is 0.
-        found: of each region, how it was found and how large it is.
     """
 
     latents: LatentRegions
     masks: ArrayFile
     prompts: tuple[str, ...]
-    found: list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class FoundRegion:
+    """How a region was found, for the report.
+
+    Attributes:
+        by: `mask`, `auto` or `words`.
+        share: of all pixels.
+        border_share: of the pixels along the border of the frames, where the model found it.
+        everywhere: whether the whole frame is edited instead, since the change is not one of a part of it.
+        words, prompt: those of its settings.
+    """
+
+    by: str
+    share: float
+    border_share: float | None = None
+    everywhere: bool = False
+    words: str | None = None
+    prompt: str | None = None
 
 
 def regions_of(edit: Edit) -> Regions:
@@ -156,8 +174,8 @@ class RegionFinder:
         self._folder = folder
         self._on_event = on_event
 
-    def find(self, regions: Regions) -> ClipRegions | None:
-        """The regions for every frame; None where the whole frame is edited.
+    def find(self, regions: Regions) -> tuple[ClipRegions | None, list[FoundRegion]]:
+        """The regions for every frame, None where the whole frame is edited; and how each was found.
 
         Raises:
             ConfigError: a mask has another number of frames than the clip.
@@ -166,8 +184,10 @@ class RegionFinder:
         """
         if regions == "auto":
             found = self._found(self._target, with_predictions=True)
-            return None if found.everywhere else self._put_together([Region(auto=True)], [self._restored(found)])
-        return self._put_together(list(regions), [self._masks(each) for each in regions]) if regions else None
+            if found.everywhere:
+                return None, [FoundRegion("auto", found.share, found.border_share, everywhere=True)]
+            return self._put_together([Region(auto=True)], [self._restored(found)])
+        return self._put_together(list(regions), [self._masks(each) for each in regions]) if regions else (None, [])
 
     def _masks(self, region: Region) -> Masks:
         """The masks of one region, by frame, at the source's size."""
@@ -221,7 +241,7 @@ class RegionFinder:
         one = len(masks) == 1
         return lambda index: kept_part(scaled(masks[0 if one else indices[index]], width, height), self._source)
 
-    def _put_together(self, regions: list[Region], masks: list[Masks]) -> ClipRegions:
+    def _put_together(self, regions: list[Region], masks: list[Masks]) -> tuple[ClipRegions, list[FoundRegion]]:
         source = self._source
         prompts = list(dict.fromkeys(region.prompt for region in regions if region.prompt is not None))
         numbers = [0 if region.prompt is None else 1 + prompts.index(region.prompt) for region in regions]
@@ -240,8 +260,11 @@ class RegionFinder:
         clean = source.latents(source.model.schedule.clean, [0])
         latents = on_latents(frames(), numbers, (clean.shape[-2], clean.shape[-1]))
         shares = np.mean(areas, 0).tolist()
-        found = [_described(region, share) for region, share in zip(regions, shares, strict=True)]
-        return ClipRegions(latents, stored, tuple(prompts), found)
+        found = [
+            FoundRegion(_kind(region), share, words=region.words, prompt=region.prompt)
+            for region, share in zip(regions, shares, strict=True)
+        ]
+        return ClipRegions(latents, stored, tuple(prompts)), found
 
 
 def check_mask_frame(frame: int, masks: int, frame_count: int) -> None:
@@ -254,7 +277,8 @@ def check_mask_frame(frame: int, masks: int, frame_count: int) -> None:
         raise ConfigError(f"the region has a mask_frame, but its mask has {masks} frames; expected one image")
     if frame >= frame_count:
         raise ConfigError(
-            f"the region's mask_frame is {frame}; the clip has {frame_count} frames: 0 to {frame_count - 1}"
+            f"the region's mask_frame is {frame}, but the clip has {frame_count} frames; expected 0 to "
+            f"{frame_count - 1}"
         )
 
 
@@ -295,7 +319,5 @@ def _as_image(mask: np.ndarray, change: Callable[..., np.ndarray], *arguments: A
     return change(np.repeat(mask[..., None], 3, axis=2), *arguments)[..., 0]
 
 
-def _described(region: Region, share: float) -> dict[str, Any]:
-    how = "auto" if region.auto else "mask" if region.words is None else f"words: {region.words}"
-    described = {"from": how, "share": round(share, 4)}
-    return described if region.prompt is None else described | {"prompt": region.prompt}
+def _kind(region: Region) -> str:
+    return "auto" if region.auto else "mask" if region.words is None else "words"

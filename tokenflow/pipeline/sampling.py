@@ -19,7 +19,7 @@ from tokenflow.pipeline.frames import EditedFrame, decode, restored
 from tokenflow.pipeline.inversion import sampling_steps
 from tokenflow.pipeline.keyframes import Keyframes, carry_keyframes, filled, filling_mode
 from tokenflow.pipeline.preview import Previewed
-from tokenflow.pipeline.regions import ClipRegions, Excerpt, RegionFinder, Regions, pasted
+from tokenflow.pipeline.regions import ClipRegions, Excerpt, FoundRegion, RegionFinder, Regions, pasted
 from tokenflow.pipeline.wiring import build_correspondence, build_guidance, build_mode, build_propagation
 from tokenflow.propagation import EditDenoiser
 
@@ -31,10 +31,12 @@ class SampledEdit:
     Attributes:
         frames: decoded as they are asked for.
         regions: what it was allowed to change; None for the whole frame.
+        found: how each region was found.
     """
 
     frames: Iterator[EditedFrame]
     regions: ClipRegions | None
+    found: list[FoundRegion]
 
 
 def edit_frames(
@@ -81,7 +83,7 @@ def edit_frames(
     finder = RegionFinder(
         source, settings, guidance.conditional, correspondence, excerpt=excerpt, folder=folder, on_event=on_event
     )
-    found = finder.find(regions)
+    within, found = finder.find(regions)
     options: dict[str, Any] = {
         "scratch": scratch,
         "checkpoint": checkpoint,
@@ -89,11 +91,11 @@ def edit_frames(
         "on_event": on_event,
     }
     if keyframes is None:
-        latents = sample_edit(source, guidance, settings, correspondence, regions=found, **options)
+        latents = sample_edit(source, guidance, settings, correspondence, regions=within, **options)
         shown = range(len(latents)) if shown is None else shown
         chosen = LazyLatents(len(shown), lambda indices: latents[[shown[index] for index in indices]])
         frames = restored(source, decode(source, chosen, settings.batch_size, on_event))
-        return SampledEdit(pasted(source, found, frames, shown), found)
+        return SampledEdit(pasted(source, within, frames, shown), within, found)
     carried = carry_keyframes(source, keyframes, folder=folder, on_event=on_event, cancel=cancel)
     sampled = None
     if not carried.complete:
@@ -102,7 +104,7 @@ def edit_frames(
         latents = sample_edit(source, guidance, settings, correspondence, carried=mode, always=always, **options)
         sampled = restored(source, decode(source, latents, settings.batch_size, on_event))
     every = range(source.frame_count)
-    return SampledEdit(pasted(source, found, filled(source, carried, sampled), every), found)
+    return SampledEdit(pasted(source, within, filled(source, carried, sampled), every), within, found)
 
 
 def sample_edit(
