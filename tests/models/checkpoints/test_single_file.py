@@ -86,7 +86,7 @@ def test_a_file_of_8_bits_is_said_to_be_one(file: Path, saved: Path, tmp_path: P
 
 
 def test_averaged_weights_beside_are_said_to_be_ignored(file: Path, saved: Path, tmp_path: Path) -> None:
-    both = changed(file, tmp_path, lambda weights: weights | {"model_ema.conv": torch.ones(1)})
+    both = changed(file, tmp_path, lambda weights: weights | {"model_ema.diffusion_modelout2bias": torch.ones(4)})
     with pytest.warns(TokenflowWarning, match=r"has averaged weights \(EMA\), too; using the others"):
         model = load(both, saved)
     assert_equal(model, load(file, saved))

