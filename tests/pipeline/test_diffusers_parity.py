@@ -28,8 +28,9 @@ from tokenflow.diffusion.latents import Latents
 from tokenflow.models.loading import load_model
 from tokenflow.modes.controlnet import canny_edges
 from tokenflow.modes.source import InvertedClip
-from tokenflow.pipeline.editing import sample_edit
-from tokenflow.pipeline.wiring import build_guidance, build_mode, sampling_steps
+from tokenflow.pipeline.inversion import sampling_steps
+from tokenflow.pipeline.sampling import sample_edit
+from tokenflow.pipeline.wiring import build_correspondence, build_guidance, build_mode
 
 PROMPT, NEGATIVE, SCALE, SEED = "a golden tiger", "a cat", 5.0, 3
 TOLERANCE = 1e-4
@@ -94,7 +95,7 @@ def settings(steps: int, **mode: Any) -> Edit:
 
 def edited(source: InvertedClip, edit: Edit) -> Tensor:
     guidance = build_guidance(source.model, PROMPT, NEGATIVE, SCALE, source.size)
-    return whole(sample_edit(source, guidance, edit))
+    return whole(sample_edit(source, guidance, edit, build_correspondence(source, edit)))
 
 
 def frame_by_frame(source: InvertedClip, call: Callable[[int], Any]) -> Tensor:
