@@ -22,6 +22,7 @@ from tokenflow.models.checkpoints.folder import (
 from tokenflow.models.checkpoints.prediction import says, scheduler_changes
 from tokenflow.models.checkpoints.reasons import UNREACHABLE, hub_reason
 from tokenflow.models.checkpoints.single_file import default_base, load_networks, version_of
+from tokenflow.models.checkpoints.stable_diffusion_settings import configured_prediction
 from tokenflow.models.checkpoints.vae import load_vae
 from tokenflow.models.checkpoints.weights import PICKLES
 from tokenflow.models.families import STABLE_DIFFUSION, STABLE_DIFFUSION_XL, Family, family_of
@@ -155,12 +156,12 @@ def open_file(
         )
     family.check(name, folder, prediction_type)
     classes = {part: index[part][1] for part in family.networks if part != "vae" or vae is None}
+    changes = scheduler_changes(path, header, configured_prediction(folder), prediction_type)
     networks = load_networks(path, header, name, folder, classes, dtype)
     if vae is not None:
         networks["vae"] = load_vae(vae, folder, dtype)
     pipeline = open_folder(name, folder, family.pipeline, {}, dtype, networks)
-    configured = pipeline.scheduler.config.get("prediction_type", "epsilon")
-    pipeline.scheduler.register_to_config(**scheduler_changes(path, header, configured, prediction_type))
+    pipeline.scheduler.register_to_config(**changes)
     return family, pipeline
 
 
