@@ -117,7 +117,18 @@ def overwritten(name: str, content: str) -> Callable[[Path], None]:
         (lacking("final_layer_norm.bias", "text_encoder"), r"the text_encoder of .* lacks 1 of its weights"),
         (overwritten("model_index.json", "{"), r"cannot be loaded .*download it again"),
         (overwritten("unet/config.json", "{"), r"cannot be loaded .*download it again"),
-        (overwritten("unet/config.json", "{}"), r"cannot be loaded .*expected shape.*download it again"),
+        (
+            overwritten("unet/config.json", "{}"),
+            r"the unet of .* cannot be loaded \(its weights do not fit its config\.json\)",
+        ),
+        (
+            overwritten("text_encoder/config.json", "{}"),
+            r"the text_encoder of .*\(its weights do not fit its config\.json",
+        ),
+        (
+            lambda model: (model / "tokenizer/tokenizer.json").unlink(),
+            r"has no vocabulary in tokenizer/; download it again",
+        ),
         (
             overwritten("model_index.json", '{"_class_name": "FluxPipeline"}'),
             r"is a FluxPipeline, which is not supported; expected Stable Diffusion 1\.x, 2\.x or XL",

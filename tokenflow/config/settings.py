@@ -157,7 +157,7 @@ class Model(_Section):
         None,
         min_length=1,
         description="Variant of the weights, such as fp16 or non_ema, for the parts that have it; null for full "
-        "precision where there is a choice. From the Hub, null takes fp16 for a model that works in float16.",
+        "precision where there is a choice, or fp16 in a model that works in float16.",
     )
     vae: PathOrHubId | None = Field(
         None,

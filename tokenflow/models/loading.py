@@ -46,7 +46,7 @@ def load_model(
             tokenizer and scheduler it uses. By default the original model of its version, from the Hub.
         revision: branch, tag or commit on the Hub.
         variant: of the weights, such as `fp16`, for parts that have it. By default full precision where there is a
-            choice; from the Hub, `fp16` for a model that is loaded in float16.
+            choice, or `fp16` for a model that is loaded in float16.
         vae: folder, `.safetensors` file or Hub id of an autoencoder to use in place of the model's own.
         prediction_type: what the network predicts (`epsilon`, `v_prediction` or `sample`), if its scheduler is wrong
             about it.

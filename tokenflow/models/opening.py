@@ -19,9 +19,10 @@ from tokenflow.models.checkpoints.folder import (
     setting_files,
     weight_files,
 )
-from tokenflow.models.checkpoints.prediction import scheduler_changes
+from tokenflow.models.checkpoints.prediction import says, scheduler_changes
 from tokenflow.models.checkpoints.reasons import UNREACHABLE, hub_reason
-from tokenflow.models.checkpoints.single_file import BASES, load_networks, version_of
+from tokenflow.models.checkpoints.single_file import default_base, load_networks, version_of
+from tokenflow.models.checkpoints.stable_diffusion_settings import configured_prediction
 from tokenflow.models.checkpoints.transformer_file import is_sana, load_sana_transformer
 from tokenflow.models.checkpoints.vae import load_vae
 from tokenflow.models.checkpoints.weights import PICKLES
@@ -35,7 +36,7 @@ def find_folder(name: str, revision: str | None) -> tuple[Path, str | None]:
     """The folder that has a model's model_index.json, and the commit if it was downloaded from the Hub."""
     if Path(name).is_dir():
         return Path(name), None
-    _refuse_by_suffix(name)
+    _refuse_other_files(name)
     identifier, _, wanted = name.partition("@")
     if wanted and hub.is_hub_id(identifier):
         raise ModelNotFoundError(
@@ -58,11 +59,11 @@ def find_folder(name: str, revision: str | None) -> tuple[Path, str | None]:
     return folder, folder.name
 
 
-def _refuse_by_suffix(name: str) -> None:
+def _refuse_other_files(name: str) -> None:
     """Refuse files in formats other than safetensors, which are never opened.
 
     Raises:
-        ModelError: the name has such a suffix.
+        ModelError: the name is that of such a file.
     """
     if name.lower().endswith(PICKLES):
         raise ModelError(
@@ -74,6 +75,8 @@ def _refuse_by_suffix(name: str) -> None:
             f"the model {name!r} is a GGUF file, whose quantised weights other programs read; expected .safetensors or "
             "a diffusers folder: download that version of the model"
         )
+    if Path(name).is_file():
+        raise ModelError(f"the model {name!r} is a file of another kind than .safetensors; {PLACES}")
 
 
 def open_model_folder(
@@ -151,7 +154,8 @@ def open_file(
     check_checkpoint(path, header, has_vae=vae is not None)
     version = version_of(header)
     family = STABLE_DIFFUSION_XL if version == "XL" else STABLE_DIFFUSION
-    name = hub.current_name(base, "model.base") if base is not None else BASES[version]
+    said = prediction_type or says(path, header)
+    name = default_base(version, said) if base is None else hub.current_name(base, "model.base")
     folder = _base_folder(path, name)
     index = read_index(name, folder)
     if family_of(name, index.get("_class_name")) is not family:
@@ -161,12 +165,12 @@ def open_file(
         )
     family.check(name, folder, prediction_type)
     classes = {part: index[part][1] for part in family.networks if part != "vae" or vae is None}
+    changes = scheduler_changes(path, header, configured_prediction(folder), prediction_type)
     networks = load_networks(path, header, name, folder, classes, dtype)
     if vae is not None:
         networks["vae"] = load_vae(vae, folder, dtype)
     pipeline = open_folder(name, folder, family.pipeline, {}, {}, networks)
-    configured = pipeline.scheduler.config.get("prediction_type", "epsilon")
-    pipeline.scheduler.register_to_config(**scheduler_changes(path, header, configured, prediction_type))
+    pipeline.scheduler.register_to_config(**changes)
     return family, pipeline
 
 
@@ -197,6 +201,11 @@ def _base_folder(path: str, base: str) -> Path:
     """The folder with the configuration of the model that a file descends from, downloaded if need be."""
     if Path(base).is_dir():
         return Path(base)
+    if not hub.is_hub_id(base):
+        raise ModelNotFoundError(
+            f"there is no folder {base!r}{looked_in(base)}; set model.base to a folder or Hub id of the model that the "
+            "file descends from"
+        )
     try:
         folder = hub.download_file(base, INDEX).parent
     except (OSError, *UNREACHABLE) as error:

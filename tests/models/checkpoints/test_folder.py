@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers import StableDiffusionPipeline
+from diffusers import ControlNetModel, StableDiffusionControlNetPipeline, StableDiffusionPipeline
 from safetensors.torch import load_file, save_file
 
 from tests.tiny import level
@@ -163,6 +163,26 @@ def test_the_refiner_of_sdxl_is_told(saved_xl: Path, tmp_path: Path) -> None:
     )
     with pytest.raises(ModelError, match=r"is an SDXL refiner, which only finishes images of the base model"):
         load(refiner)
+
+
+def test_a_pipeline_with_a_controlnet_is_loaded_without_it(saved: Path, tmp_path: Path) -> None:
+    pipeline = StableDiffusionPipeline.from_pretrained(saved)
+    controlnet = ControlNetModel.from_unet(pipeline.unet, conditioning_embedding_out_channels=(8, 16))
+    both = StableDiffusionControlNetPipeline(
+        **pipeline.components, controlnet=controlnet, requires_safety_checker=False
+    )
+    both.save_pretrained(tmp_path / "both")
+    change_index(_ignore_files=["a", "b", "c"])(tmp_path / "both")
+    assert_equal(load(tmp_path / "both"), load(saved))
+
+
+def test_a_folder_of_files_is_told_to_name_one(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    with pytest.raises(ModelError, match=r"has no model_index\.json.* or to one of its \.safetensors files"):
+        load(tmp_path)
+    (tmp_path / "notes.txt").write_bytes(b"")
+    with pytest.raises(ModelError, match=r"is a file of another kind than \.safetensors; set model\.path"):
+        load(tmp_path / "notes.txt")
 
 
 @pytest.mark.parametrize("class_name", ["StableDiffusionXLInpaintPipeline", "StableDiffusionXLImg2ImgPipeline"])

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from diffusers import StableDiffusionPipeline
 from huggingface_hub import constants, hf_hub_download
 
 from tests.models.checkpoints.stub_hub import StubHub
@@ -63,6 +64,13 @@ def test_only_the_files_that_are_needed_are_downloaded(published: StubHub, saved
     assert torch.equal(noise(loaded), noise(load_model(saved, device="cpu", dtype="float32")))
 
 
+def test_the_vocabulary_that_a_model_brings_is_downloaded(published: StubHub, model: Path) -> None:
+    (model / "vocabulary.json").write_text(json.dumps({"words": ["a", "dog"], "object": ["dog"]}))
+    loaded = load_model(NAME, device="cpu")
+    with pytest.warns(TokenflowWarning, match="has never seen 'dinosaur'"):
+        loaded.condition("a dinosaur")
+
+
 def test_for_half_precision_its_variant_is_downloaded_where_there_is_one(published: StubHub) -> None:
     load_model(NAME, device="cpu", dtype="float16")
     half, full = (f"unet/diffusion_pytorch_model{part}.safetensors" for part in (".fp16", ""))
@@ -73,6 +81,18 @@ def test_the_variant_that_is_asked_for_is_downloaded(published: StubHub) -> None
     load_model(NAME, device="cpu", dtype="float32", variant="non_ema")
     other, full = (f"unet/diffusion_pytorch_model{part}.safetensors" for part in (".non_ema", ""))
     assert {*published.served} == NEEDED - {full} | {other}
+
+
+@pytest.mark.parametrize("variant", [None, "fp16"])
+def test_weights_in_several_files_are_downloaded_together(
+    variant: str | None, stub_hub: StubHub, saved: Path, tmp_path: Path
+) -> None:
+    pipeline = StableDiffusionPipeline.from_pretrained(saved)
+    pipeline.save_pretrained(tmp_path / "shards", max_shard_size="200KB", variant=variant)
+    stub_hub.add(NAME, tmp_path / "shards")
+    loaded = load_model(NAME, device="cpu", dtype="float32")
+    assert len([name for name in stub_hub.served if name.startswith("unet/") and "-of-" in name]) > 1
+    assert torch.equal(noise(loaded), noise(load_model(saved, device="cpu", dtype="float32")))
 
 
 def test_a_second_time_nothing_is_downloaded_and_offline_the_cache_answers(

@@ -10,8 +10,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from tests.models.checkpoints.original import contiguous, open_clip_weights, original_weights, prefixed, save_original
+from tests.models.checkpoints.stub_hub import StubHub
 from tests.tiny import tiny_pipeline
 from tokenflow.errors import ModelError, TokenflowWarning
+from tokenflow.models.checkpoints.single_file import BASES, NOISE_BASE
 from tokenflow.models.loading import load_model
 
 NOTHING = torch.zeros(0)
@@ -89,6 +91,26 @@ def test_a_file_of_version_2_is_compared_with_its_configuration(
         with pytest.raises(ModelError, match=said):
             load(file, tmp_path / "base")
     assert load(file, tmp_path / "base", prediction_type="epsilon").schedule.prediction_type == "epsilon"
+
+
+@pytest.mark.parametrize(
+    ("steps", "wanted", "base"),
+    [
+        (None, None, BASES["2.x"]),
+        (875_000, None, NOISE_BASE),
+        (110_000, None, BASES["2.x"]),
+        (None, "epsilon", NOISE_BASE),
+    ],
+)
+def test_a_file_of_version_2_without_a_base_is_read_as_what_it_says(
+    steps: int | None, wanted: str | None, base: str, tmp_path: Path, stub_hub: StubHub
+) -> None:
+    marks = {} if steps is None else {"global_step": torch.tensor(steps)}
+    kind = "epsilon" if base == NOISE_BASE else "v_prediction"
+    tiny_pipeline(prediction_type=kind).save_pretrained(tmp_path / "base")
+    stub_hub.add(base, tmp_path / "base")
+    model: Any = load_model(save_version_2(tmp_path, **marks), device="cpu", prediction_type=wanted)
+    assert model.schedule.prediction_type == kind
 
 
 def test_a_file_of_version_2_that_does_not_say_is_assumed_to_be_as_configured_with_a_word(

@@ -86,7 +86,7 @@ def test_a_file_of_8_bits_is_said_to_be_one(file: Path, saved: Path, tmp_path: P
 
 
 def test_averaged_weights_beside_are_said_to_be_ignored(file: Path, saved: Path, tmp_path: Path) -> None:
-    both = changed(file, tmp_path, lambda weights: weights | {"model_ema.conv": torch.ones(1)})
+    both = changed(file, tmp_path, lambda weights: weights | {"model_ema.diffusion_modelout2bias": torch.ones(4)})
     with pytest.warns(TokenflowWarning, match=r"has averaged weights \(EMA\), too; using the others"):
         model = load(both, saved)
     assert_equal(model, load(file, saved))
@@ -172,6 +172,12 @@ def test_the_configuration_comes_from_the_hub_where_no_base_is_named(
         *("model_index.json", "scheduler/scheduler_config.json", "text_encoder/config.json", "unet/config.json"),
         *("tokenizer/tokenizer.json", "tokenizer/tokenizer_config.json", "vae/config.json"),
     }
+
+
+@pytest.mark.parametrize("base", ["none/at/all", "./none", "a..b"])
+def test_a_base_that_is_missing_is_said(base: str, file: Path, stub_hub: StubHub) -> None:
+    with pytest.raises(ModelNotFoundError, match=r"there is no folder .*; set model\.base to a folder or Hub id"):
+        load_model(file, base=base, device="cpu")
 
 
 def test_without_the_hub_a_base_is_asked_for(file: Path, stub_hub: StubHub) -> None:

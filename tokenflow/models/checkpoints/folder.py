@@ -10,6 +10,7 @@ import torch
 
 from tokenflow.errors import ModelError
 from tokenflow.events import notice
+from tokenflow.models.checkpoints.file_kinds import is_file_name
 from tokenflow.models.checkpoints.reasons import DAMAGED, first_line
 from tokenflow.models.checkpoints.weights import PICKLES, choose_variant, files_of_variant, load_weights
 from tokenflow.models.vocabulary import FILE as VOCABULARY
@@ -21,6 +22,9 @@ LIBRARIES = ("diffusers", "transformers")
 
 IGNORED = ("safety_checker", "feature_extractor", "image_encoder")
 """Parts of pipelines that take no part in making images from text."""
+
+VOCABULARIES = ("tokenizer.json", "vocab.json", ".model")
+"""How the names of files with a tokenizer's vocabulary end."""
 
 SETTINGS = (".json", ".txt", ".model")
 """Suffixes of configurations and vocabularies."""
@@ -38,9 +42,10 @@ def read_index(name: str, folder: Path) -> dict[str, Any]:
     """
     file = folder / INDEX
     if not file.is_file():
+        has_files = any(is_file_name(each.name) for each in folder.iterdir())
         raise ModelError(
-            f"the folder {name!r} has no {INDEX}, so it is not a model in diffusers' layout; "
-            "set model.path to the folder that has one"
+            f"the folder {name!r} has no {INDEX}, so it is not a model in diffusers' layout; set model.path to the "
+            f"folder that has one{' or to one of its .safetensors files' if has_files else ''}"
         )
     try:
         return dict(json.loads(file.read_text(encoding="utf-8")))
@@ -83,14 +88,17 @@ def choose_variants(
 
 
 def check_settings(name: str, files: Collection[str], index: Mapping[str, Any], networks: Collection[str]) -> None:
-    """Refuse a folder in which the settings of a part are missing.
+    """Refuse a folder in which the settings of a part are missing, or the vocabulary of a tokenizer.
 
     Raises:
-        ModelError: there are none of a tokenizer, which transformers would take for an empty one, or of the scheduler.
+        ModelError: they are missing; transformers would go on with an empty tokenizer.
     """
     for part in _parts(index):
-        if part not in networks and not any(file.endswith(".json") for file in _files_of(part, files)):
+        found = [] if part in networks else _files_of(part, files)
+        if part not in networks and not any(file.endswith(".json") for file in found):
             raise ModelError(f"the model {name!r} has nothing in {part}/; download it again")
+        if part.startswith("tokenizer") and not any(file.endswith(VOCABULARIES) for file in found):
+            raise ModelError(f"the model {name!r} has no vocabulary in {part}/; download it again")
 
 
 def setting_files(files: Collection[str], index: Mapping[str, Any]) -> list[str]:
@@ -166,8 +174,8 @@ def _class_of(name: str, index: Mapping[str, Any], part: str) -> Any:
 
 def _parts(index: Mapping[str, Any]) -> list[str]:
     """The parts of a pipeline that are loaded."""
-    parts = {name: value for name, value in index.items() if isinstance(value, list) and name not in IGNORED}
-    return [name for name, (library, _) in parts.items() if library is not None]
+    named = {name: value for name, value in index.items() if name not in IGNORED and not name.startswith("_")}
+    return [name for name, value in named.items() if isinstance(value, list) and len(value) == 2 and value[0]]
 
 
 def _files_of(part: str, files: Collection[str]) -> list[str]:

@@ -1,17 +1,16 @@
 """Models on the Hub: only the files that are needed are downloaded, into its cache; offline, the cache answers."""
 
 import glob
-import re
 from collections.abc import Collection
 from pathlib import Path
 
 from huggingface_hub import HfApi, hf_hub_download, snapshot_download, try_to_load_from_cache
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils import validate_repo_id
 
 from tokenflow.errors import ModelNotFoundError
 from tokenflow.events import notice
 from tokenflow.models.checkpoints.reasons import UNREACHABLE, hub_reason
-
-HUB_ID = re.compile(r"\w[\w.-]*(/[\w.-]+)?")
 
 WITHDRAWN = {
     "runwayml/stable-diffusion-v1-5": "stable-diffusion-v1-5/stable-diffusion-v1-5",
@@ -22,13 +21,17 @@ WITHDRAWN = {
 }
 """Hub ids that their owners took down, and where the same weights are kept."""
 
-
 PARTLY = "only a part of it is in the local cache"
+"""Why a model cannot be had where the Hub cannot be asked for the rest."""
 
 
 def is_hub_id(name: str) -> bool:
     """Whether a name can be one on the Hub and is not that of something here."""
-    return HUB_ID.fullmatch(name) is not None and not Path(name).exists()
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        return False
+    return not Path(name).exists()
 
 
 def current_name(name: str, setting: str) -> str:

@@ -21,6 +21,19 @@ NOISE_STEPS = 875_000
 REMEDY = "set model.prediction_type to epsilon or v_prediction, whichever the file's page says"
 
 
+def says(path: str, header: Header) -> str | None:
+    """The prediction type that a file says it has; None if it says nothing.
+
+    Stable Diffusion 2.x exists in both kinds, told apart by the training steps, as diffusers does it.
+    """
+    if VELOCITY in header:
+        return "v_prediction"
+    if is_version_2(header) and GLOBAL_STEP in header:
+        with safe_open(path, "pt") as file:
+            return "epsilon" if int(file.get_tensor(GLOBAL_STEP)) == NOISE_STEPS else "v_prediction"
+    return None
+
+
 def scheduler_changes(path: str, header: Header, configured: str, wanted: str | None) -> dict[str, Any]:
     """What to change in the scheduler's configuration, which is that of another model, for the network in a file.
 
@@ -31,34 +44,20 @@ def scheduler_changes(path: str, header: Header, configured: str, wanted: str | 
         wanted: that of the settings, which decides.
 
     Raises:
-        ModelError: configuration and file contradict each other, and nothing is wanted.
+        ModelError: configuration and training steps contradict each other, and nothing is wanted.
     """
-    changes: dict[str, Any] = {}
-    if ZERO_TERMINAL in header:
-        changes |= {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
+    marks = {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"} if ZERO_TERMINAL in header else {}
     if wanted is not None:
-        return changes | {"prediction_type": wanted}
+        return marks | {"prediction_type": wanted}
+    said = says(path, header)
     if VELOCITY in header:
-        return changes | {"prediction_type": "v_prediction"}
-    if is_version_2(header):
-        _check_version_2(path, header, configured)
-    return changes
-
-
-def _check_version_2(path: str, header: Header, configured: str) -> None:
-    """Stable Diffusion 2.x exists with both kinds of prediction, and the weights alone do not tell which."""
-    if GLOBAL_STEP in header:
-        said = "epsilon" if _global_step(path) == NOISE_STEPS else "v_prediction"  # as diffusers tells them apart
-        if said != configured:
-            raise ModelError(
-                f"the model file {path!r} seems to predict by {said}, and model.base by {configured}; {REMEDY}"
-            )
-    elif configured == "epsilon":
+        return marks | {"prediction_type": said}
+    if said is not None and said != configured:
+        raise ModelError(
+            f"the model file {path!r} seems to predict by {said}, and model.base by {configured}; {REMEDY}"
+        )
+    if said is None and is_version_2(header) and configured == "epsilon":
         notice(
             f"the model file {path!r} does not say what it predicts; epsilon is assumed. If results are noise, {REMEDY}"
         )
-
-
-def _global_step(path: str) -> int:
-    with safe_open(path, "pt") as file:
-        return int(file.get_tensor(GLOBAL_STEP))
+    return marks

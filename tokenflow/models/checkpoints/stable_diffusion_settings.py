@@ -32,6 +32,11 @@ def check_stable_diffusion(name: str, folder: Path, prediction_type: str | None)
         DiffusionSchedule(scheduler | wanted)
 
 
+def configured_prediction(folder: Path) -> str:
+    """The prediction type of the scheduler in a folder; noise, where its settings leave it out."""
+    return _read(folder / "scheduler" / "scheduler_config.json").get("prediction_type", "epsilon")
+
+
 def _read(file: Path) -> dict[str, Any]:
     """The settings in a file; empty if it is missing or damaged, which is said when the part is loaded."""
     try:

@@ -70,8 +70,10 @@ def load_weights(
             folder, variant=variant or None, dtype=dtype, use_safetensors=True, output_loading_info=True
         )
     except DAMAGED as error:
+        misfit = "ignore_mismatched_sizes" in str(error)  # which both libraries advise to set
+        reason = "its weights do not fit its config.json" if misfit else first_line(error)
         raise ModelError(
-            f"{what} cannot be loaded ({first_line(error)}); download it again, or set {setting} to another"
+            f"{what} cannot be loaded ({reason}); download it again, or set {setting} to another"
         ) from error
     check_complete(what, setting, [*report["missing_keys"], *without_values(network)])
     return network, sorted(report["unexpected_keys"])
