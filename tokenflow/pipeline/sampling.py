@@ -185,4 +185,4 @@ def _within(denoiser: EditDenoiser, regions: ClipRegions, settings: Edit, source
     model, guidance = denoiser.model, denoiser.guidance
     others = [build_prompt(model, prompt, settings.guidance_scale, source.size) for prompt in regions.prompts]
     prompts = guidance.with_prompts(stack([guidance.conditional, *others]))
-    return EditDenoiser(model, denoiser.mode, prompts, regions.latents.shares_of)
+    return EditDenoiser(model, denoiser.mode, prompts, prompt_shares=regions.latents.shares_of)
