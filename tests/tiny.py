@@ -128,7 +128,7 @@ def tiny_xl_pipeline() -> StableDiffusionXLPipeline:
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
         up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
         transformer_layers_per_block=(1, 1, 2),
-        cross_attention_dim=32,
+        cross_attention_dim=16 + 24,
         attention_head_dim=2,
         norm_num_groups=4,
         use_linear_projection=True,
@@ -137,11 +137,12 @@ def tiny_xl_pipeline() -> StableDiffusionXLPipeline:
         projection_class_embeddings_input_dim=6 * 4 + 16,
     )
     plain = tiny_pipeline()
-    config = CLIPTextConfig(**{**plain.text_encoder.config.to_dict(), "num_hidden_layers": 3, "projection_dim": 16})
+    text = {**plain.text_encoder.config.to_dict(), "num_hidden_layers": 3, "projection_dim": 16}
+    first, second = (CLIPTextConfig(**{**text, "hidden_size": width}) for width in (16, 24))
     return StableDiffusionXLPipeline(
         vae=plain.vae,
-        text_encoder=CLIPTextModel(config),
-        text_encoder_2=CLIPTextModelWithProjection(config),
+        text_encoder=CLIPTextModel(first),
+        text_encoder_2=CLIPTextModelWithProjection(second),
         tokenizer=plain.tokenizer,
         tokenizer_2=plain.tokenizer,
         unet=unet,

@@ -61,6 +61,8 @@ CHANGE = [
     "clip.size=24",
     "clip.resize=pad",
     "model.tiling=true",
+    "model.variant=fp16",
+    "model.prediction_type=v_prediction",
     "model.dtype=bfloat16",
     "inversion.steps=5",
     "inversion.iterations=2",
@@ -81,7 +83,7 @@ def test_jobs_share_an_inversion_exactly_if_the_pipeline_stores_one_for_both(
 
 def test_no_setting_that_an_inversion_may_depend_on_goes_untested() -> None:
     tested = {override.partition("=")[0] for override in (*SHARE, *CHANGE)}
-    elsewhere = {"clip.path", "clip.sound", "model.path", "model.base", "model.revision"}  # of other files
+    elsewhere = {"clip.path", "clip.sound", "model.path", "model.base", "model.revision", "model.vae"}  # of other files
     sections = {"clip": Clip, "model": Model, "inversion": Inversion, "trajectories": Trajectories}
     settings = {f"{name}.{key}" for name, section in sections.items() for key in section.model_fields}
     assert settings <= tested | elsewhere

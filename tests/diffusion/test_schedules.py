@@ -1,9 +1,19 @@
 """Levels and steps beside diffusers' own schedulers."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
-from diffusers import DDIMInverseScheduler, DDIMScheduler, FlowMatchEulerDiscreteScheduler
+from diffusers import (
+    DDIMInverseScheduler,
+    DDIMScheduler,
+    EDMDPMSolverMultistepScheduler,
+    EDMEulerScheduler,
+    EulerDiscreteScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    UniPCMultistepScheduler,
+)
 
 from tokenflow.diffusion.levels import CLEAN_TIME
 from tokenflow.diffusion.parametrisation import NoisePrediction, VelocityPrediction, step
@@ -20,6 +30,8 @@ STABLE_DIFFUSION = {
     "steps_offset": 1,
     "prediction_type": "epsilon",
 }
+
+BETAS = {name: STABLE_DIFFUSION[name] for name in ("beta_start", "beta_end", "beta_schedule")}
 
 ZERO_TERMINAL = {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing", "prediction_type": "v_prediction"}
 
@@ -127,6 +139,37 @@ def test_a_number_of_steps_that_the_offset_leads_beyond_the_schedule_is_refused(
 def test_an_unknown_prediction_type_is_refused() -> None:
     with pytest.raises(ModelError, match="prediction_type"):
         DiffusionSchedule({**STABLE_DIFFUSION, "prediction_type": "flow"})
+
+
+@pytest.mark.parametrize(
+    "scheduler",
+    [
+        EDMDPMSolverMultistepScheduler(),
+        EDMEulerScheduler(),
+        FlowMatchEulerDiscreteScheduler(),
+        UniPCMultistepScheduler(**BETAS, use_flow_sigmas=True),
+    ],
+    ids=lambda each: type(each).__name__,
+)
+def test_levels_that_no_betas_describe_are_refused(scheduler: Any) -> None:
+    with pytest.raises(ModelError, match=rf"the model's scheduler is a {type(scheduler).__name__} whose noise levels"):
+        DiffusionSchedule({"_class_name": type(scheduler).__name__, **scheduler.config})
+
+
+@pytest.mark.parametrize("spacing", ["linspace", "trailing"])
+@pytest.mark.parametrize("kind", ["epsilon", "v_prediction"])
+def test_models_that_come_with_euler_are_sampled_as_by_euler(spacing: str, kind: str) -> None:
+    reference = EulerDiscreteScheduler(**BETAS, timestep_spacing=spacing, prediction_type=kind)
+    reference.set_timesteps(4)
+    schedule = DiffusionSchedule(reference.config)
+    expected = gaussian(0) * reference.init_noise_sigma
+    latents = reference.scale_model_input(expected, reference.timesteps[0])  # from x₀ + σ·n to a·x₀ + b·n
+    for timestep, each in zip(reference.timesteps, schedule.steps(4), strict=True):
+        assert each.at.time == timestep
+        output = 0.5 * torch.tanh(reference.scale_model_input(expected, timestep))
+        expected = reference.step(output, timestep, expected).prev_sample
+        latents = step(schedule.parametrisation, latents, 0.5 * torch.tanh(latents), each.at, each.to)
+    torch.testing.assert_close(latents, expected, rtol=0, atol=1e-4)
 
 
 def test_noise_prediction_from_pure_noise_is_refused() -> None:

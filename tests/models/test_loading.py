@@ -8,14 +8,13 @@ import pytest
 import torch
 from diffusers import DiffusionPipeline, StableDiffusionPipeline
 from huggingface_hub import utils as hub
-from huggingface_hub.errors import GatedRepoError
 from safetensors.torch import load_file, save_file
 
 from tests.tiny import level, save_tiny_model
-from tokenflow.errors import ModelError, ModelNotFoundError, TokenflowWarning
+from tokenflow.errors import ModelError, ModelNotFoundError
 from tokenflow.events import Event, Progress
-from tokenflow.models import loading
-from tokenflow.models.loading import WITHDRAWN, load_model, stored_fingerprint
+from tokenflow.models.checkpoints.hub import WITHDRAWN
+from tokenflow.models.loading import load_model, stored_fingerprint
 
 CPU = torch.device("cpu")
 
@@ -81,11 +80,11 @@ def cut(part: str, share: float) -> Callable[[Path], None]:
     return spoil
 
 
-def lacking(name: str) -> Callable[[Path], None]:
+def lacking(name: str, part: str = "unet") -> Callable[[Path], None]:
     def spoil(model: Path) -> None:
-        kept = load_file(weights(model))
+        kept = load_file(weights(model, part))
         assert kept.pop(name, None) is not None
-        save_file(kept, weights(model), {"format": "pt"})
+        save_file(kept, weights(model, part), {"format": "pt"})
 
     return spoil
 
@@ -111,10 +110,25 @@ def overwritten(name: str, content: str) -> Callable[[Path], None]:
         (cut("unet", 0.0), r"cannot be loaded .*download it again"),
         (cut("vae", 0.5), r"cannot be loaded .*download it again"),
         (cut("text_encoder", 0.5), r"cannot be loaded .*download it again"),
-        (lacking("conv_in.weight"), r"lacks 1 of the weights of its unet, such as conv_in\.weight; download it"),
+        (
+            lacking("conv_in.weight"),
+            r"the unet of .* lacks 1 of its weights, such as conv_in\.weight; download it",
+        ),
+        (lacking("final_layer_norm.bias", "text_encoder"), r"the text_encoder of .* lacks 1 of its weights"),
         (overwritten("model_index.json", "{"), r"cannot be loaded .*download it again"),
         (overwritten("unet/config.json", "{"), r"cannot be loaded .*download it again"),
-        (overwritten("unet/config.json", "{}"), r"cannot be loaded .*expected shape.*download it again"),
+        (
+            overwritten("unet/config.json", "{}"),
+            r"the unet of .* cannot be loaded \(its weights do not fit its config\.json\)",
+        ),
+        (
+            overwritten("text_encoder/config.json", "{}"),
+            r"the text_encoder of .*\(its weights do not fit its config\.json",
+        ),
+        (
+            lambda model: (model / "tokenizer/tokenizer.json").unlink(),
+            r"has no vocabulary in tokenizer/; download it again",
+        ),
         (
             overwritten("model_index.json", '{"_class_name": "FluxPipeline"}'),
             r"is a FluxPipeline, which is not supported; expected Stable Diffusion 1\.x, 2\.x or XL",
@@ -161,68 +175,24 @@ def test_a_missing_file() -> None:
         load_model("none.safetensors", device="cpu")
 
 
-@pytest.mark.parametrize("content", [b"", b"text", b"\xff" * 100, b"\x02\0\0\0\0\0\0\0{}"])
-def test_a_file_that_is_no_checkpoint(content: bytes, saved: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", r"cannot be loaded .*expected a whole \.safetensors file: download it again"),
+        (b"text", r"cannot be loaded .*expected a whole \.safetensors file"),
+        (b"\xff" * 100, r"cannot be loaded .*expected a whole \.safetensors file"),
+        (
+            b"\x02\0\0\0\0\0\0\0{}",
+            r"is of an unknown kind; expected a whole Stable Diffusion 1\.x, 2\.x or XL",
+        ),
+    ],
+    ids=["empty", "text", "bytes", "no weights"],
+)
+def test_a_file_that_is_no_checkpoint(content: bytes, said: str, saved: Path, tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").write_bytes(content)
-    with pytest.raises(ModelError, match=r"cannot be loaded .*expected a Stable Diffusion checkpoint") as caught:
+    with pytest.raises(ModelError, match=said) as caught:
         load_model(str(tmp_path / "model.safetensors"), device="cpu", base=str(saved))
     assert "\n" not in str(caught.value)
-
-
-def test_the_suffix_of_a_file_may_be_in_upper_case(
-    saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked = []
-
-    def read(path: str, **_: object) -> None:
-        asked.append((Path(path).name, Path(path).read_bytes()))
-        raise ValueError("it was asked")
-
-    monkeypatch.setattr(StableDiffusionPipeline, "from_single_file", read)
-    (tmp_path / "Model V1.SafeTensors").write_bytes(b"weights")
-    with pytest.raises(ModelError, match=r"the model file '.*Model V1\.SafeTensors' cannot be loaded \(it was asked\)"):
-        load_model(str(tmp_path / "Model V1.SafeTensors"), device="cpu", base=str(saved))
-    assert asked == [("Model V1.safetensors", b"weights")]
-
-
-def test_where_links_are_forbidden_the_suffix_has_to_be_renamed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def forbidden(*_: object) -> None:
-        raise OSError("a required privilege is not held by the client")
-
-    monkeypatch.setattr(Path, "symlink_to", forbidden)
-    (tmp_path / "Model.SafeTensors").write_bytes(b"weights")
-    with pytest.raises(ModelError, match="needs the suffix in lower case; rename it"):
-        load_model(str(tmp_path / "Model.SafeTensors"), device="cpu")
-
-
-def hub_with(monkeypatch: pytest.MonkeyPatch, answer: Exception | Path) -> list[str]:
-    """The names whose index the Hub is asked for; it answers with an error, or with a file."""
-    names: list[str] = []
-
-    def download(name: str, file: str, **_: Any) -> str:
-        names.append(name)
-        assert file == "model_index.json"
-        if isinstance(answer, Exception):
-            raise answer
-        return str(answer)
-
-    monkeypatch.setattr(loading, "hf_hub_download", download)
-    return names
-
-
-@pytest.mark.parametrize(("old", "new"), WITHDRAWN.items())
-def test_a_withdrawn_id_becomes_the_one_its_weights_are_kept_under(
-    old: str, new: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    names = hub_with(monkeypatch, OSError("no network in tests"))
-    with (
-        pytest.warns(TokenflowWarning, match=rf"'{old}' was removed from the Hub; using the same weights from '{new}'"),
-        pytest.raises(ModelNotFoundError, match=f"there is no model '{new}'"),
-    ):
-        load_model(old, device="cpu")
-    assert names == [new]
 
 
 def test_a_folder_of_a_withdrawn_name_is_taken_without_a_word(
@@ -232,57 +202,6 @@ def test_a_folder_of_a_withdrawn_name_is_taken_without_a_word(
     shutil.copytree(saved, tmp_path / name)
     monkeypatch.chdir(tmp_path)
     load_model(name, device="cpu")
-
-
-def test_a_model_with_terms_says_what_to_accept(monkeypatch: pytest.MonkeyPatch) -> None:
-    error = OSError("401 Client Error")
-    error.__cause__ = GatedRepoError.__new__(GatedRepoError)
-    hub_with(monkeypatch, error)
-    with pytest.raises(ModelNotFoundError, match="is gated: accept its terms on its page"):
-        load_model("someone/gated", device="cpu")
-
-
-def test_half_precision_falls_back_where_there_is_no_such_variant(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    hub_with(monkeypatch, saved / "model_index.json")
-    variants: list[str | None] = []
-
-    def from_pretrained(name: str, variant: str | None = None, **_: Any) -> None:
-        variants.append(variant)
-        raise ValueError("no such variant")
-
-    monkeypatch.setattr(DiffusionPipeline, "from_pretrained", from_pretrained)
-    with pytest.raises(ModelError, match="someone/model"):
-        load_model("someone/model", device="cpu", dtype="float16")
-    assert variants == ["fp16", None]
-
-
-def test_another_family_on_the_hub_is_refused_by_its_class_before_any_weight_is_downloaded(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    index = tmp_path / "model_index.json"
-    index.write_text('{"_class_name": "FluxPipeline", "transformer": ["diffusers", "FluxTransformer2DModel"]}')
-    hub_with(monkeypatch, index)
-    monkeypatch.setattr(DiffusionPipeline, "from_pretrained", lambda *_, **__: pytest.fail("weights were asked for"))
-    with pytest.raises(ModelError, match="'someone/flux' is a FluxPipeline, which is not supported"):
-        load_model("someone/flux", device="cpu")
-
-
-def test_a_hub_model_is_identified_by_the_commit_that_was_downloaded(
-    saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pipeline = DiffusionPipeline.from_pretrained(saved, safety_checker=None, requires_safety_checker=False)
-    monkeypatch.setattr(DiffusionPipeline, "from_pretrained", lambda *_, **__: pipeline)
-    fingerprints = set()
-    for commit in ("abc", "def"):
-        index = tmp_path / "snapshots" / commit / "model_index.json"
-        index.parent.mkdir(parents=True)
-        shutil.copy(saved / "model_index.json", index)
-        hub_with(monkeypatch, index)
-        model = load_model("someone/model", device="cpu", dtype="float32")
-        fingerprints.add(model.fingerprint)
-        monkeypatch.setattr(loading, "try_to_load_from_cache", lambda *_, index=index, **__: str(index))
-        assert stored_fingerprint("someone/model", device="cpu", dtype="float32") == model.fingerprint
-    assert len(fingerprints) == 2
 
 
 def test_the_stored_fingerprint_is_that_of_the_loaded_model(saved: Path) -> None:
@@ -305,13 +224,13 @@ def test_downloads_draw_the_hubs_bars_unless_they_are_switched_off(
     wanted: bool, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drawn: list[bool] = []
-    load = DiffusionPipeline.from_pretrained
+    load = StableDiffusionPipeline.from_pretrained
 
     def from_pretrained(*arguments: Any, **options: Any) -> Any:
         drawn.append(not hub.are_progress_bars_disabled())
         return load(*arguments, **options)
 
-    monkeypatch.setattr(loading.DiffusionPipeline, "from_pretrained", from_pretrained)
+    monkeypatch.setattr(StableDiffusionPipeline, "from_pretrained", from_pretrained)
     if not wanted:
         hub.disable_progress_bars()
     try:

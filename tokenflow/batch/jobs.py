@@ -62,7 +62,8 @@ class Job:
         except ConfigError:  # a device that only the workers have
             precision = f"{model.dtype} on {model.device}"
         clip = config.clip.model_dump(mode="json", exclude={"sound"})
-        identity = model.model_dump(mode="json", include={"path", "base", "revision", "tiling"})
+        chosen = {"path", "base", "revision", "variant", "vae", "prediction_type", "tiling"}
+        identity = model.model_dump(mode="json", include=chosen)
         return json.dumps([clip, identity, precision, str(config.trajectories.dir)], sort_keys=True)
 
     def may_reuse(self, other: "Job") -> bool:

@@ -151,7 +151,23 @@ class Model(_Section):
     base: PathOrHubId | None = Field(
         None,
         description="For a .safetensors file: the folder or Hub id of the model it descends from, whose configuration, "
-        "tokenizer and scheduler it uses; null to let diffusers choose.",
+        "tokenizer and scheduler it uses; null for the original model of its version, from the Hub.",
+    )
+    variant: str | None = Field(
+        None,
+        min_length=1,
+        description="Variant of the weights, such as fp16 or non_ema, for the parts that have it; null for full "
+        "precision where there is a choice, or fp16 in a model that works in float16.",
+    )
+    vae: PathOrHubId | None = Field(
+        None,
+        description="An autoencoder in place of the model's own: a folder, a .safetensors file, or a Hub id; null for "
+        "the model's own.",
+    )
+    prediction_type: Literal["epsilon", "v_prediction", "sample"] | None = Field(
+        None,
+        description="What the network predicts: epsilon, v_prediction or sample; null for what the model's scheduler "
+        "or the file itself says. A wrong one gives noise.",
     )
     device: str = Field(
         "auto",
@@ -274,7 +290,7 @@ class ControlNet(_Section):
 
     path: PathOrHubId = Field(
         "data/models/mini-controlnet-canny",
-        description="A Canny ControlNet made for the model: a folder or a Hub id, such as "
+        description="A Canny ControlNet made for the model: a folder, a .safetensors file, or a Hub id, such as "
         "lllyasviel/control_v11p_sd15_canny for Stable Diffusion 1.5.",
     )
     scale: float = Field(

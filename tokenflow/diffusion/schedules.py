@@ -74,10 +74,18 @@ class DiffusionSchedule:
             the keys that matter, which are betas, spacing, offset and prediction type.
 
     Raises:
-        ModelError: the model predicts something other than noise, velocity or the clean sample.
+        ModelError: the levels are not those of a variance-preserving diffusion (EDM and flow matching have others), or
+            the model predicts something other than noise, velocity or the clean sample.
     """
 
     def __init__(self, config: Mapping[str, Any]) -> None:
+        has_betas = "beta_start" in config or config.get("trained_betas") is not None
+        if not has_betas or config.get("use_flow_sigmas"):
+            raise ModelError(
+                f"the model's scheduler is a {config.get('_class_name', 'scheduler without a class name')} whose noise "
+                "levels are not given by betas; expected one of Stable Diffusion, not of EDM or flow matching: use "
+                "another checkpoint of the Stable Diffusion family"
+            )
         self._config = {**config, "clip_sample": False, "thresholding": False}
         scheduler = DDIMScheduler.from_config(self._config)
         self.prediction_type: str = scheduler.config.prediction_type

@@ -1,6 +1,7 @@
-"""ControlNets for the UNets of Stable Diffusion: loading, matching with the model, and the residuals they give."""
+"""ControlNets: loading them and matching them with a model; and those for UNets, with the residuals they give."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,20 @@ from torch import Tensor
 
 from tokenflow.diffusion.conditioning import Conditioning
 from tokenflow.diffusion.levels import Level
-from tokenflow.errors import ModelError, ModelNotFoundError
+from tokenflow.errors import ModelError
+from tokenflow.events import notice
+from tokenflow.models.checkpoints.controlnet_file import SETTING, load_controlnet_file, refuse_surplus
+from tokenflow.models.checkpoints.file_kinds import is_file_name
+from tokenflow.models.checkpoints.network import find_network
+from tokenflow.models.checkpoints.weights import load_weights
 from tokenflow.models.placement import prepare
-from tokenflow.models.reasons import DAMAGED, first_line, hub_reason
 
-EXPECTED = "expected a folder with config.json and safetensors weights, or a Hub id: set edit.controlnet.path"
+EDGES = {"canny", "edge", "edges"}
+OTHER_IMAGES = {
+    *("blur", "brightness", "depth", "hed", "inpaint", "lineart", "mlsd", "normal", "normalbae", "openpose", "pose"),
+    *("qrcode", "scribble", "seg", "segmentation", "shuffle", "sketch", "softedge", "tile"),
+}
+"""Words in the names of ControlNets, by what images they were trained on."""
 
 
 class UNetControl:
@@ -58,43 +68,96 @@ class UNetControl:
 
 
 def load_controlnet(path: str, unet: Any, pixels_per_latent: int, device: torch.device) -> Any:
-    """The ControlNet at a folder or Hub id, in the UNet's precision.
+    """The ControlNet at a folder, `.safetensors` file or Hub id, in the UNet's precision.
 
     Raises:
         ModelNotFoundError: there is none.
         ModelError: it was trained for another model, or cannot be loaded.
     """
-    try:
-        config = ControlNetModel.load_config(path)
-    except OSError as error:
-        is_folder = Path(path).is_dir()
-        reason = "it has no config.json" if is_folder else f"there is no such folder, and {hub_reason(error)}"
-        raise ModelNotFoundError(f"there is no ControlNet at {path!r}: {reason}; {EXPECTED}") from error
-    _check_match(path, config, unet.config, pixels_per_latent)
-    try:
-        network = ControlNetModel.from_pretrained(path, dtype=unet.dtype, use_safetensors=True)
-    except DAMAGED as error:
-        raise ModelError(f"the ControlNet at {path!r} cannot be loaded ({first_line(error)}); {EXPECTED}") from error
+
+    def check(config: Mapping[str, Any]) -> None:
+        scale = 2 ** (len(config["conditioning_embedding_out_channels"]) - 1)
+        model = unet.config
+        compared = [
+            ("cross-attention width", config["cross_attention_dim"], model.cross_attention_dim),
+            ("number of latent channels", config["in_channels"], model.in_channels),
+            ("list of block widths", tuple(config["block_out_channels"]), tuple(model.block_out_channels)),
+            ("number of layers per block", config["layers_per_block"], model.layers_per_block),
+            ("number of pixels per latent", scale, pixels_per_latent),
+        ]
+        refuse_other_model(path, compared)
+
+    if not is_file_name(path):
+        return open_controlnet(path, ControlNetModel, check, unet.dtype, device)
+    _notice_other_images(path)
+    network = load_controlnet_file(path, unet)
+    check(network.config)
     prepare(network.to(device))
     return network
 
 
-def _check_match(path: str, config: Mapping[str, Any], model: Any, pixels_per_latent: int) -> None:
-    if config.get("_class_name") != "ControlNetModel":
-        raise ModelError(
-            f"{path!r} is a {config.get('_class_name', 'model without a class name')}; expected a ControlNetModel: set "
-            "edit.controlnet.path"
-        )
-    scale = 2 ** (len(config["conditioning_embedding_out_channels"]) - 1)
-    for what, got, expected in (
-        ("cross-attention width", config["cross_attention_dim"], model.cross_attention_dim),
-        ("number of latent channels", config["in_channels"], model.in_channels),
-        ("list of block widths", tuple(config["block_out_channels"]), tuple(model.block_out_channels)),
-        ("number of layers per block", config["layers_per_block"], model.layers_per_block),
-        ("number of pixels per latent", scale, pixels_per_latent),
-    ):
+def open_controlnet(
+    path: str, network_class: Any, check: Callable[[Mapping[str, Any]], None], dtype: torch.dtype, device: torch.device
+) -> Any:
+    """The ControlNet at a folder or Hub id, of a class of diffusers, on a device.
+
+    Args:
+        path: where it is.
+        network_class: its class.
+        check: called with its configuration before any weight is read; may raise.
+        dtype: of its weights.
+        device: where it will work.
+
+    Raises:
+        ModelNotFoundError: there is none.
+        ModelError: it is of another class, or cannot be loaded.
+    """
+    found = find_network("ControlNet", SETTING, path, ("",), dtype)
+    refuse_other_class(path, found.config, network_class)
+    check(found.config)
+    _notice_other_images(path)
+    what = f"the ControlNet at {path!r}"
+    network, surplus = load_weights(what, SETTING, network_class, found.folder, found.variant, dtype)
+    refuse_surplus(path, surplus)
+    prepare(network.to(device))
+    return network
+
+
+def refuse_other_class(path: str, config: Mapping[str, Any], network_class: Any) -> None:
+    """Check a ControlNet's class.
+
+    Raises:
+        ModelError: it is another one.
+    """
+    found, expected = config.get("_class_name", "model without a class name"), network_class.__name__
+    if found != expected:
+        raise ModelError(f"{path!r} is a {found}; expected a {expected}: set {SETTING}")
+
+
+def refuse_other_model(path: str, compared: Iterable[tuple[str, Any, Any]]) -> None:
+    """Check that a ControlNet was trained for a model.
+
+    Args:
+        path: where it is.
+        compared: what is compared, the ControlNet's value, and the model's.
+
+    Raises:
+        ModelError: two values differ.
+    """
+    for what, got, expected in compared:
         if got != expected:
             raise ModelError(
                 f"the ControlNet at {path!r} was trained for another model: its {what} is {got}, the model's is "
-                f"{expected}; set edit.controlnet.path to one trained for this model"
+                f"{expected}; set {SETTING} to one trained for this model"
             )
+
+
+def _notice_other_images(path: str) -> None:
+    """Weights do not tell what images a ControlNet was trained on; its name usually does."""
+    words = re.findall(r"[a-z]+", Path(path).name.lower())
+    others = [word for word in words if word in OTHER_IMAGES]
+    if others and not EDGES & {*words}:
+        notice(
+            f"the ControlNet {path!r} is named after {others[0]} and will be given Canny edges; expected one that was "
+            f"trained on them: set {SETTING}"
+        )

@@ -16,6 +16,8 @@ from tokenflow.diffusion.schedules import DiffusionSchedule, Schedule
 from tokenflow.errors import ModelError
 from tokenflow.events import notice
 from tokenflow.models.attention import AttentionCall, AttentionOverride, attend_within_frames, per_frame_attention
+from tokenflow.models.autoencoder import Autoencoder
+from tokenflow.models.checkpoints.file_kinds import CHANNELS
 from tokenflow.models.controlnet import UNetControl, load_controlnet
 from tokenflow.models.identity import weights_fingerprint
 from tokenflow.models.injection import ATTENTION, EMPTY, Injection, QueriesKeys, repeat_branches
@@ -64,9 +66,9 @@ class StableDiffusion:
     ) -> None:
         _check_parts(pipeline)
         self._unet = pipeline.unet
-        self._vae = pipeline.vae
+        vae = pipeline.vae
         self._text_encoders = _text_encoders(pipeline)
-        networks = [self._unet, self._vae, *(encoder for _, encoder in self._text_encoders)]
+        networks = [self._unet, vae, *(encoder for _, encoder in self._text_encoders)]
         for network in networks:
             prepare(network)
         self._is_xl = self._unet.config.addition_embed_type == "text_time"
@@ -77,20 +79,23 @@ class StableDiffusion:
         self._control: UNetControl | None = None
         self.device: torch.device = device or self._unet.device
         self._ready = Offloading(self.device, enabled=offload)
-        self._diffusion = DiffusionSchedule(pipeline.scheduler.config)
+        self._diffusion = DiffusionSchedule(
+            {"_class_name": type(pipeline.scheduler).__name__, **pipeline.scheduler.config}
+        )
         self.schedule: Schedule = self._diffusion
         self.sites = tuple(find_sites(self._unet))
         self._points = find_injection_points(self._unet, self.sites)
         block: Any = self._points.block
         self._modules: dict[str, nn.Module] = {BLOCK: block, RESIDUAL: block.conv2}
-        self.pixels_per_latent = 2 ** (len(self._vae.config.block_out_channels) - 1)
-        self.latent_channels: int = self._vae.config.latent_channels
+        self._autoencoder = Autoencoder(vae, self.device, self._ready)
+        self.pixels_per_latent = self._autoencoder.pixels_per_latent
+        self.latent_channels = self._autoencoder.channels
         self.size_multiple = self.pixels_per_latent * coarsest_scale(self._unet)
         self.native_size = self.pixels_per_latent * self._unet.config.sample_size
-        if self._is_xl and self._vae.dtype == torch.float16 and self._vae.config.force_upcast:
+        if self._is_xl and vae.dtype == torch.float16 and vae.config.get("force_upcast"):
             # SDXL's autoencoder overflows in half precision, to black images. diffusers defaults to True for every
             # autoencoder, and its text-to-image pipelines heed it for SDXL alone.
-            self._vae.to(torch.float32)
+            vae.to(torch.float32)
 
     @property
     def unet(self) -> Any:
@@ -103,33 +108,14 @@ class StableDiffusion:
         return self._fingerprint()
 
     def encode(self, frames: Tensor) -> Tensor:
-        """Latents f c h w of frames f 3 H W in [0, 1]: the mean of the autoencoder's posterior, scaled."""
-        config = self._vae.config
-        with self._turn, torch.no_grad():
-            posterior = self._ready(self._vae).encode(frames.to(self.device, self._vae.dtype) * 2 - 1).latent_dist
-            latents = (posterior.mode().float() - (config.shift_factor or 0.0)) * config.scaling_factor
-        return self._finite(latents)
+        """Latents f c h w of frames f 3 H W in [0, 1]: the mean of the autoencoder's posterior, normalised."""
+        with self._turn:
+            return self._autoencoder.encode(frames)
 
     def decode(self, latents: Tensor) -> Tensor:
         """Frames f 3 H W in [0, 1] of latents f c h w."""
-        config = self._vae.config
-        with self._turn, torch.no_grad():
-            scaled = latents / config.scaling_factor + (config.shift_factor or 0.0)
-            images = self._ready(self._vae).decode(scaled.to(self.device, self._vae.dtype)).sample
-        return (self._finite(images.float()) / 2 + 0.5).clamp(0, 1)
-
-    def _finite(self, values: Tensor) -> Tensor:
-        """The autoencoder's output.
-
-        Raises:
-            ModelError: its precision overflowed, or the input was not finite.
-        """
-        if not values.isfinite().all():
-            raise ModelError(
-                f"the VAE produced NaN or inf in {self._vae.dtype}; expected finite values. Some models overflow in "
-                "half precision: set model.dtype to float32 or bfloat16"
-            )
-        return values
+        with self._turn:
+            return self._autoencoder.decode(latents)
 
     def condition(self, prompt: str, *, size: tuple[int, int] | None = None, negative: bool = False) -> Conditioning:
         """The text encoder's last states, 1 n c; of SDXL's two encoders the last but one, the pooled state, and sizes.
@@ -328,10 +314,14 @@ def _check_parts(pipeline: Any) -> None:
             "choose another model.path"
         )
     expected, encoded = pipeline.unet.config.in_channels, pipeline.vae.config.latent_channels
+    if expected in CHANNELS:
+        raise ModelError(
+            f"the model is {CHANNELS[expected]}; expected a plain text-to-image model: choose another model.path"
+        )
     if expected != encoded:
         raise ModelError(
-            f"the UNet takes {expected} channels but the autoencoder has {encoded}: this is an inpainting or depth "
-            "model; expected a plain text-to-image one: choose another model.path"
+            f"the UNet takes {expected} channels but the VAE has {encoded}; expected one that was made for the other: "
+            "choose another model.path or model.vae"
         )
 
 

@@ -206,6 +206,9 @@ def open_model(settings: ModelSettings, on_event: Listener | None = None) -> Mod
         dtype=settings.dtype,
         base=settings.base,
         revision=settings.revision,
+        variant=settings.variant,
+        vae=settings.vae,
+        prediction_type=settings.prediction_type,
         offload=settings.offload,
         tiling=settings.tiling,
         on_event=on_event,
@@ -221,6 +224,9 @@ def find_inversion(config: Config) -> StoredInversion:
         dtype=model.dtype,
         base=model.base,
         revision=model.revision,
+        variant=model.variant,
+        vae=model.vae,
+        prediction_type=model.prediction_type,
         tiling=model.tiling,
     )
     return open_stored(open_clip(config.clip), fingerprint, inversion_options(config), config.trajectories.dir)

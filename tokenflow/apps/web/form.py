@@ -23,6 +23,7 @@ CHOSEN_BY_THE_PAGE = ("clip.path", "output.dir", "trajectories.dir")
 PATHS = (
     "clip.sound",
     "model.base",
+    "model.vae",
     "edit.controlnet.path",
     "edit.keyframes.frames",
     "metrics.clip",

@@ -1,0 +1,196 @@
+"""Folders in diffusers' layout as people have them: variants, shards, parts that were deleted, other schedulers."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from diffusers import ControlNetModel, StableDiffusionControlNetPipeline, StableDiffusionPipeline
+from safetensors.torch import load_file, save_file
+
+from tests.tiny import level
+from tokenflow.errors import ModelError, TokenflowWarning
+from tokenflow.models.loading import load_model
+
+LATENTS = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+
+NAMES = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model", "text_encoder": "model"}
+
+
+def load(folder: Path, **settings: Any) -> Any:
+    return load_model(folder, device="cpu", dtype="float32", **settings)
+
+
+def outputs(model: Any) -> list[torch.Tensor]:
+    prompt = model.condition("a dog")
+    return [prompt.tokens, model.predict(LATENTS, level(500), prompt), model.decode(LATENTS)]
+
+
+def assert_equal(model: Any, other: Any, tolerance: float = 0.0) -> None:
+    for own, expected in zip(outputs(model), outputs(other), strict=True):
+        torch.testing.assert_close(own, expected, rtol=0, atol=tolerance)
+
+
+def file_of(model: Path, part: str, variant: str = "") -> Path:
+    return model / part / ".".join(filter(None, (NAMES[part], variant, "safetensors")))
+
+
+def rename(part: str, variant: str) -> Callable[[Path], None]:
+    """Leave the weights of a part in one variant only."""
+    return lambda model: file_of(model, part).rename(file_of(model, part, variant)) and None
+
+
+def scale(model: Path, part: str, variant: str, factor: float) -> None:
+    """Add a variant whose weights are others."""
+    weights = {name: weight * factor for name, weight in load_file(file_of(model, part)).items()}
+    save_file(weights, file_of(model, part, variant), {"format": "pt"})
+
+
+@pytest.mark.parametrize("part", NAMES)
+@pytest.mark.parametrize("variant", ["fp16", "bf16", "ema", "non_ema", "fp32"])
+def test_a_part_in_one_variant_alone_is_loaded_beside_full_ones(
+    part: str, variant: str, model: Path, saved: Path
+) -> None:
+    rename(part, variant)(model)
+    assert_equal(load(model), load(saved))
+
+
+def test_every_part_may_be_in_another_variant(model: Path, saved: Path) -> None:
+    for part, variant in zip(NAMES, ("non_ema", "fp16", "bf16"), strict=True):
+        rename(part, variant)(model)
+    assert_equal(load(model), load(saved))
+
+
+def test_full_averaged_weights_are_preferred_and_the_setting_prefers_others(model: Path, saved: Path) -> None:
+    for variant in ("fp16", "non_ema"):
+        scale(model, "unet", variant, 1.5)
+    assert_equal(load(model), load(saved))
+    assert (outputs(load(model, variant="non_ema"))[1] - outputs(load(saved))[1]).abs().max() > 1e-3
+    file_of(model, "unet").unlink()
+    (model / "vae" / "diffusion_pytorch_model.non_ema.safetensors").write_bytes(file_of(model, "vae").read_bytes())
+    assert (outputs(load(model))[1] - outputs(load(saved))[1]).abs().max() > 1e-3
+
+
+def test_a_variant_is_part_of_the_fingerprint_and_a_missing_one_is_said(model: Path) -> None:
+    scale(model, "unet", "fp16", 1.0)
+    assert load(model).fingerprint != load(model, variant="fp16").fingerprint
+    with pytest.raises(
+        ModelError, match=r"no part of the model .* the variant 'fp8'; set model\.variant to one that is"
+    ):
+        load(model, variant="fp8")
+
+
+@pytest.mark.parametrize("variant", [None, "fp16"])
+def test_weights_in_several_files_are_loaded(variant: str | None, saved: Path, tmp_path: Path) -> None:
+    StableDiffusionPipeline.from_pretrained(saved).save_pretrained(
+        tmp_path / "shards", max_shard_size="200KB", variant=variant
+    )
+    assert len(list((tmp_path / "shards" / "unet").glob("*-of-*.safetensors"))) > 1
+    assert_equal(load(tmp_path / "shards"), load(saved))
+
+
+@pytest.mark.parametrize("deleted", [True, False])
+def test_a_safety_checker_and_a_feature_extractor_are_not_needed(deleted: bool, model: Path, saved: Path) -> None:
+    index = json.loads((model / "model_index.json").read_text())
+    index |= {
+        "safety_checker": ["stable_diffusion", "StableDiffusionSafetyChecker"],
+        "feature_extractor": ["transformers", "CLIPFeatureExtractor"],
+    }
+    (model / "model_index.json").write_text(json.dumps(index))
+    if not deleted:
+        for part in ("safety_checker", "feature_extractor"):
+            (model / part).mkdir()
+            (model / part / "config.json").write_text("{}")
+        (model / "safety_checker" / "pytorch_model.bin").write_bytes(b"")
+    assert_equal(load(model), load(saved))
+
+
+def test_weights_that_the_network_does_not_use_are_said(model: Path, saved: Path) -> None:
+    weights = load_file(file_of(model, "unet")) | {"extra.weight": torch.zeros(1)}
+    save_file(weights, file_of(model, "unet"), {"format": "pt"})
+    with pytest.warns(TokenflowWarning, match=r"has 1 weights that its UNet2DConditionModel ignores, such as extra\.w"):
+        loaded = load(model)
+    assert_equal(loaded, load(saved))
+
+
+def change_index(**changes: Any) -> Callable[[Path], None]:
+    def change(model: Path) -> None:
+        file = model / "model_index.json"
+        file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+
+    return change
+
+
+def change_config(part: str, name: str, **changes: Any) -> Callable[[Path], None]:
+    def change(model: Path) -> None:
+        file = model / part / name
+        file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (change_index(vae=[None, None]), r"has no vae; set model\.vae to one"),
+        (change_index(text_encoder=[None, None]), r"has no text_encoder; set model\.path"),
+        (
+            change_index(unet=["custom", "MyUNet"]),
+            r"the unet of .* is a MyUNet of custom; expected a class of diffusers",
+        ),
+        (
+            change_index(_class_name="StableDiffusion3Pipeline"),
+            r"is a StableDiffusion3Pipeline, which is not supported",
+        ),
+        (change_index(_class_name="StableDiffusionInstructPix2PixPipeline"), "is a StableDiffusionInstructPix2PixPipe"),
+    ],
+)
+def test_what_a_folder_is_instead_is_said_in_one_line(change: Callable[[Path], None], said: str, model: Path) -> None:
+    change(model)
+    with pytest.raises(ModelError, match=said) as caught:
+        load(model)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_refiner_of_sdxl_is_told(saved_xl: Path, tmp_path: Path) -> None:
+    refiner = Path(shutil.copytree(saved_xl, tmp_path / "refiner"))
+    shutil.rmtree(refiner / "text_encoder")
+    change_index(_class_name="StableDiffusionXLImg2ImgPipeline", text_encoder=[None, None], tokenizer=[None, None])(
+        refiner
+    )
+    with pytest.raises(ModelError, match=r"is an SDXL refiner, which only finishes images of the base model"):
+        load(refiner)
+
+
+def test_a_pipeline_with_a_controlnet_is_loaded_without_it(saved: Path, tmp_path: Path) -> None:
+    pipeline = StableDiffusionPipeline.from_pretrained(saved)
+    controlnet = ControlNetModel.from_unet(pipeline.unet, conditioning_embedding_out_channels=(8, 16))
+    both = StableDiffusionControlNetPipeline(
+        **pipeline.components, controlnet=controlnet, requires_safety_checker=False
+    )
+    both.save_pretrained(tmp_path / "both")
+    change_index(_ignore_files=["a", "b", "c"])(tmp_path / "both")
+    assert_equal(load(tmp_path / "both"), load(saved))
+
+
+def test_a_folder_of_files_is_told_to_name_one(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    with pytest.raises(ModelError, match=r"has no model_index\.json.* or to one of its \.safetensors files"):
+        load(tmp_path)
+    (tmp_path / "notes.txt").write_bytes(b"")
+    with pytest.raises(ModelError, match=r"is a file of another kind than \.safetensors; set model\.path"):
+        load(tmp_path / "notes.txt")
+
+
+@pytest.mark.parametrize("class_name", ["StableDiffusionXLInpaintPipeline", "StableDiffusionXLImg2ImgPipeline"])
+def test_pipelines_for_other_tasks_with_the_same_parts_are_loaded(
+    class_name: str, saved_xl: Path, tmp_path: Path
+) -> None:
+    other = Path(shutil.copytree(saved_xl, tmp_path / "other"))
+    change_index(_class_name=class_name)(other)
+    own, expected = load(other), load(saved_xl)
+    prompts = own.condition("a dog"), expected.condition("a dog")
+    assert torch.equal(own.predict(LATENTS, level(500), prompts[0]), expected.predict(LATENTS, level(500), prompts[1]))

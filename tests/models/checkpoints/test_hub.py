@@ -1,0 +1,261 @@
+"""Models on the Hub: what is downloaded of them, and what is said where they cannot be had."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import StableDiffusionPipeline
+from huggingface_hub import constants, hf_hub_download
+
+from tests.models.checkpoints.stub_hub import StubHub
+from tests.tiny import level, save_tiny_controlnet
+from tokenflow.errors import ModelError, ModelNotFoundError, TokenflowWarning
+from tokenflow.models.checkpoints.hub import WITHDRAWN
+from tokenflow.models.loading import control_fingerprint, load_model, stored_fingerprint
+
+NAME = "someone/model"
+OFFLINE = "HF_HUB_OFFLINE"
+
+
+def noise(model: object) -> torch.Tensor:
+    return model.predict(torch.ones(1, 4, 8, 8), level(500), model.condition("a dog"))  # type: ignore[attr-defined]
+
+
+@pytest.fixture
+def published(stub_hub: StubHub, model: Path) -> StubHub:
+    """The model as people publish it: in several variants, with a checker, a card, and a single file beside."""
+    stub_hub.add(NAME, model)
+    weights = model / "unet" / "diffusion_pytorch_model.safetensors"
+    for variant in ("fp16", "non_ema"):
+        shutil.copy(weights, weights.with_name(f"diffusion_pytorch_model.{variant}.safetensors"))
+    for name in ("README.md", "v1-5-pruned.safetensors", "unet/diffusion_pytorch_model.bin"):
+        (model / name).write_bytes(b"not needed")
+    checker = model / "safety_checker"
+    checker.mkdir()
+    (checker / "config.json").write_text("{}")
+    (checker / "model.safetensors").write_bytes(b"not needed")
+    index = json.loads((model / "model_index.json").read_text())
+    index["safety_checker"] = ["stable_diffusion", "StableDiffusionSafetyChecker"]
+    (model / "model_index.json").write_text(json.dumps(index))
+    return stub_hub
+
+
+NEEDED = {
+    "model_index.json",
+    "scheduler/scheduler_config.json",
+    "text_encoder/config.json",
+    "text_encoder/model.safetensors",
+    "tokenizer/tokenizer.json",
+    "tokenizer/tokenizer_config.json",
+    "unet/config.json",
+    "unet/diffusion_pytorch_model.safetensors",
+    "vae/config.json",
+    "vae/diffusion_pytorch_model.safetensors",
+}
+
+
+def test_only_the_files_that_are_needed_are_downloaded(published: StubHub, saved: Path) -> None:
+    loaded = load_model(NAME, device="cpu", dtype="float32")
+    assert published.served[0] == "model_index.json"
+    assert {*published.served} == NEEDED
+    assert len(published.served) == len(NEEDED)
+    assert torch.equal(noise(loaded), noise(load_model(saved, device="cpu", dtype="float32")))
+
+
+def test_the_vocabulary_that_a_model_brings_is_downloaded(published: StubHub, model: Path) -> None:
+    (model / "vocabulary.json").write_text(json.dumps({"words": ["a", "dog"], "object": ["dog"]}))
+    loaded = load_model(NAME, device="cpu")
+    with pytest.warns(TokenflowWarning, match="has never seen 'dinosaur'"):
+        loaded.condition("a dinosaur")
+
+
+def test_for_half_precision_its_variant_is_downloaded_where_there_is_one(published: StubHub) -> None:
+    load_model(NAME, device="cpu", dtype="float16")
+    half, full = (f"unet/diffusion_pytorch_model{part}.safetensors" for part in (".fp16", ""))
+    assert {*published.served} == NEEDED - {full} | {half}
+
+
+def test_the_variant_that_is_asked_for_is_downloaded(published: StubHub) -> None:
+    load_model(NAME, device="cpu", dtype="float32", variant="non_ema")
+    other, full = (f"unet/diffusion_pytorch_model{part}.safetensors" for part in (".non_ema", ""))
+    assert {*published.served} == NEEDED - {full} | {other}
+
+
+@pytest.mark.parametrize("variant", [None, "fp16"])
+def test_weights_in_several_files_are_downloaded_together(
+    variant: str | None, stub_hub: StubHub, saved: Path, tmp_path: Path
+) -> None:
+    pipeline = StableDiffusionPipeline.from_pretrained(saved)
+    pipeline.save_pretrained(tmp_path / "shards", max_shard_size="200KB", variant=variant)
+    stub_hub.add(NAME, tmp_path / "shards")
+    loaded = load_model(NAME, device="cpu", dtype="float32")
+    assert len([name for name in stub_hub.served if name.startswith("unet/") and "-of-" in name]) > 1
+    assert torch.equal(noise(loaded), noise(load_model(saved, device="cpu", dtype="float32")))
+
+
+def test_a_second_time_nothing_is_downloaded_and_offline_the_cache_answers(
+    published: StubHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = load_model(NAME, device="cpu", dtype="float32")
+    published.served.clear()
+    load_model(NAME, device="cpu", dtype="float32")
+    monkeypatch.setattr(constants, OFFLINE, True)
+    offline = load_model(NAME, device="cpu", dtype="float32")
+    assert published.served == []
+    assert torch.equal(noise(offline), noise(first))
+    assert offline.fingerprint == first.fingerprint
+
+
+def test_offline_a_model_that_is_not_cached_is_refused_in_one_line(
+    published: StubHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(constants, OFFLINE, True)
+    with pytest.raises(ModelNotFoundError, match=r"not in the local cache, and HF_HUB_OFFLINE forbids") as caught:
+        load_model(NAME, device="cpu")
+    assert "\n" not in str(caught.value)
+    assert published.served == []
+
+
+@pytest.mark.parametrize("reachable", ["offline", "down"])
+def test_a_model_that_is_cached_in_part_is_refused_where_the_hub_cannot_be_asked(
+    reachable: str, published: StubHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hf_hub_download(NAME, "model_index.json")
+    if reachable == "offline":
+        monkeypatch.setattr(constants, OFFLINE, True)
+    else:
+        published.down = True
+    with pytest.raises(ModelNotFoundError, match=r"only a part of it is in the local cache, and") as caught:
+        load_model(NAME, device="cpu")
+    assert "\n" not in str(caught.value)
+
+
+def test_what_the_settings_tell_is_said_before_any_weight_is_downloaded(published: StubHub, model: Path) -> None:
+    (model / "scheduler" / "scheduler_config.json").write_text('{"_class_name": "EDMEulerScheduler"}')
+    with pytest.raises(ModelError, match="scheduler is a EDMEulerScheduler whose noise levels are not given by betas"):
+        load_model(NAME, device="cpu")
+    config = json.loads((model / "unet" / "config.json").read_text())
+    (model / "unet" / "config.json").write_text(json.dumps(config | {"in_channels": 9}))
+    other = Path(shutil.copytree(model, model.with_name("inpainting")))
+    published.add("someone/inpainting", other)
+    with pytest.raises(ModelError, match="is an inpainting model, which needs a mask"):
+        load_model("someone/inpainting", device="cpu")
+    assert not [name for name in published.served if name.endswith(".safetensors")]
+
+
+def test_a_revision_behind_the_name_is_told_its_setting(stub_hub: StubHub) -> None:
+    with pytest.raises(ModelNotFoundError, match=r"for the revision 'fp16' of 'someone/model', set model\.revision"):
+        load_model("someone/model@fp16", device="cpu")
+
+
+def test_what_lacks_on_the_hub_is_said_before_any_weight_is_downloaded(published: StubHub, model: Path) -> None:
+    (model / "vae" / "diffusion_pytorch_model.safetensors").rename(model / "vae" / "diffusion_pytorch_model.bin")
+    with pytest.raises(ModelError, match=r"safetensors weights in vae/ and only has the pickled diffusion_pytorch_mod"):
+        load_model(NAME, device="cpu")
+    assert published.served == ["model_index.json"]
+
+
+@pytest.mark.parametrize("class_name", ["FluxPipeline", "StableDiffusion3Pipeline", "WanPipeline"])
+def test_another_family_is_refused_by_its_class_before_any_weight_is_downloaded(
+    class_name: str, published: StubHub, model: Path
+) -> None:
+    (model / "model_index.json").write_text(json.dumps({"_class_name": class_name}))
+    with pytest.raises(ModelError, match=rf"the model '{NAME}' is a {class_name}, which is not supported"):
+        load_model(NAME, device="cpu")
+    assert published.served == ["model_index.json"]
+
+
+def test_a_revision_is_what_is_loaded_and_part_of_the_fingerprint(
+    published: StubHub, model: Path, tmp_path: Path
+) -> None:
+    other = Path(shutil.copytree(model, tmp_path / "other"))
+    (other / "scheduler" / "scheduler_config.json").write_text(
+        (model / "scheduler" / "scheduler_config.json").read_text().replace('"epsilon"', '"v_prediction"')
+    )
+    commit = published.add(NAME, other, "v2")
+    by_name = load_model(NAME, revision="v2", device="cpu", dtype="float32")
+    assert by_name.schedule.prediction_type == "v_prediction"  # type: ignore[attr-defined]
+    by_commit = load_model(NAME, revision=commit, device="cpu", dtype="float32")
+    assert by_name.fingerprint == by_commit.fingerprint
+    assert stored_fingerprint(NAME, revision="v2", device="cpu", dtype="float32") == by_name.fingerprint
+    assert load_model(NAME, device="cpu", dtype="float32").fingerprint != by_name.fingerprint
+
+
+def test_a_revision_that_is_missing_is_said(published: StubHub) -> None:
+    with pytest.raises(ModelNotFoundError, match=r"no such revision: set model\.revision"):
+        load_model(NAME, revision="v3", device="cpu")
+
+
+def test_a_repository_that_is_missing_is_said(stub_hub: StubHub) -> None:
+    with pytest.raises(ModelNotFoundError, match=r"the Hub has no repository of that name that you can access"):
+        load_model("someone/nothing", device="cpu")
+
+
+def test_a_repository_with_terms_says_what_to_accept(stub_hub: StubHub) -> None:
+    stub_hub.gated.add("someone/gated")
+    with pytest.raises(ModelNotFoundError, match=r"is gated: accept its terms on its page and run `hf auth login`"):
+        load_model("someone/gated", device="cpu")
+
+
+def test_a_repository_without_a_folder_layout_is_said(stub_hub: StubHub, tmp_path: Path) -> None:
+    (tmp_path / "files").mkdir()
+    (tmp_path / "files" / "model.safetensors").write_bytes(b"")
+    stub_hub.add(NAME, tmp_path / "files")
+    with pytest.raises(ModelNotFoundError, match=r"has no model_index\.json.*download one of its files"):
+        load_model(NAME, device="cpu")
+
+
+@pytest.mark.parametrize(("old", "new"), WITHDRAWN.items())
+def test_a_withdrawn_id_becomes_the_one_its_weights_are_kept_under(
+    old: str, new: str, published: StubHub, saved: Path
+) -> None:
+    published.add(new, saved)
+    with pytest.warns(
+        TokenflowWarning, match=rf"'{old}' was removed from the Hub; using the same weights from '{new}'"
+    ):
+        loaded = load_model(old, device="cpu", dtype="float32")
+    assert stored_fingerprint(old, device="cpu", dtype="float32") == loaded.fingerprint
+
+
+def test_a_controlnet_on_the_hub_is_downloaded_in_the_variant_that_it_has(
+    published: StubHub, tmp_path: Path, saved: Path
+) -> None:
+    folder = save_tiny_controlnet(tmp_path / "controlnet")
+    (weights,) = folder.glob("*.safetensors")
+    weights.rename(folder / "diffusion_pytorch_model.fp16.safetensors")
+    (folder / "README.md").write_text("")
+    published.add("someone/controlnet", folder)
+    load_model(saved, device="cpu").load_control("someone/controlnet")
+    assert published.served == ["config.json", "diffusion_pytorch_model.fp16.safetensors"]
+    assert control_fingerprint("someone/controlnet") != control_fingerprint("someone/other")
+
+
+def test_a_missing_controlnet_on_the_hub_is_said(stub_hub: StubHub, saved: Path) -> None:
+    model = load_model(saved, device="cpu")
+    with pytest.raises(ModelNotFoundError, match=r"no ControlNet at 'someone/no': .*no repository of that name"):
+        model.load_control("someone/no")
+    stub_hub.add("someone/model", saved)
+    with pytest.raises(ModelNotFoundError, match=r"no ControlNet at 'someone/model': .*has no such file"):
+        model.load_control("someone/model")
+
+
+def test_a_controlnet_that_is_cached_in_part_is_refused_offline(
+    published: StubHub, tmp_path: Path, saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    published.add("someone/controlnet", save_tiny_controlnet(tmp_path / "controlnet"))
+    hf_hub_download("someone/controlnet", "config.json")
+    monkeypatch.setattr(constants, OFFLINE, True)
+    with pytest.raises(ModelNotFoundError, match=r"only a part of it is in the local cache, and .*HF_HUB_OFFLINE"):
+        load_model(saved, device="cpu").load_control("someone/controlnet")
+
+
+def test_a_vae_on_the_hub_is_taken_from_its_own_repository_or_that_of_a_model(
+    published: StubHub, model: Path, saved: Path
+) -> None:
+    published.add("someone/vae", model / "vae")
+    for name, prefix in (("someone/vae", ""), (NAME, "vae/")):
+        published.served.clear()
+        load_model(saved, vae=name, device="cpu")
+        assert published.served == [f"{prefix}config.json", f"{prefix}diffusion_pytorch_model.safetensors"]

@@ -1,0 +1,66 @@
+"""Frames to latents and back, by any of diffusers' autoencoders for still images."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tokenflow.errors import ModelError
+
+
+class Autoencoder:
+    """An autoencoder whose latents are normalised as its configuration says, to about unit variance.
+
+    Takes AutoencoderKL, AsymmetricAutoencoderKL, AutoencoderTiny, and whatever else has their `encode` and `decode`.
+
+    Args:
+        network: the autoencoder.
+        device: where it works.
+        ready: brings the network to the device before a call, and returns it.
+    """
+
+    def __init__(self, network: Any, device: torch.device, ready: Callable[[Any], Any]) -> None:
+        self._network = network
+        self._device = device
+        self._ready = ready
+        config = network.config
+        self.channels: int = config.latent_channels
+        self.pixels_per_latent = 2 ** (len(config.block_out_channels) - 1)
+        mean, deviation = (_per_channel(config.get(name), device) for name in ("latents_mean", "latents_std"))
+        self._mean: Tensor | float = config.get("shift_factor") or 0.0
+        self._scale: Tensor | float = config.scaling_factor
+        if mean is not None and deviation is not None:  # as diffusers: one without the other has no effect
+            self._mean, self._scale = mean, config.scaling_factor / deviation
+
+    def encode(self, frames: Tensor) -> Tensor:
+        """Latents f c h w (float32) of frames f 3 H W in [0, 1]: the mean of the posterior, normalised."""
+        with torch.no_grad():
+            output = self._ready(self._network).encode(frames.to(self._device, self._network.dtype) * 2 - 1)
+            encoded = output.latents if hasattr(output, "latents") else output.latent_dist.mode()
+            return self._finite((encoded.float() - self._mean) * self._scale)
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Frames f 3 H W in [0, 1] (float32) of latents f c h w."""
+        with torch.no_grad():
+            encoded = latents.to(self._device) / self._scale + self._mean
+            images = self._ready(self._network).decode(encoded.to(self._network.dtype)).sample
+            return (self._finite(images.float()) / 2 + 0.5).clamp(0, 1)
+
+    def _finite(self, values: Tensor) -> Tensor:
+        """The network's output.
+
+        Raises:
+            ModelError: its precision overflowed, or the input was not finite.
+        """
+        if not values.isfinite().all():
+            raise ModelError(
+                f"the VAE produced NaN or inf in {self._network.dtype}; expected finite values. Some models overflow "
+                "in half precision: set model.dtype to float32 or bfloat16"
+            )
+        return values
+
+
+def _per_channel(values: Sequence[float] | None, device: torch.device) -> Tensor | None:
+    """One number per channel of latents f c h w: 1 c 1 1."""
+    return None if values is None else torch.tensor(values, device=device).reshape(1, -1, 1, 1)

@@ -1,0 +1,184 @@
+"""Folders in diffusers' layout: model_index.json, and a folder for each part of the model."""
+
+import json
+from collections.abc import Collection, Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tokenflow.errors import ModelError
+from tokenflow.events import notice
+from tokenflow.models.checkpoints.file_kinds import is_file_name
+from tokenflow.models.checkpoints.reasons import DAMAGED, first_line
+from tokenflow.models.checkpoints.weights import PICKLES, choose_variant, files_of_variant, load_weights
+from tokenflow.models.vocabulary import FILE as VOCABULARY
+
+INDEX = "model_index.json"
+
+LIBRARIES = ("diffusers", "transformers")
+"""Where the classes of parts may come from; code that a model brings with it is not run."""
+
+IGNORED = ("safety_checker", "feature_extractor", "image_encoder")
+"""Parts of pipelines that take no part in making images from text."""
+
+VOCABULARIES = ("tokenizer.json", "vocab.json", ".model")
+"""How the names of files with a tokenizer's vocabulary end."""
+
+SETTINGS = (".json", ".txt", ".model")
+"""Suffixes of configurations and vocabularies."""
+
+
+def read_index(name: str, folder: Path) -> dict[str, Any]:
+    """The model_index.json in a folder.
+
+    Args:
+        name: of the model, for errors.
+        folder: has the file.
+
+    Raises:
+        ModelError: it has none, or a damaged one.
+    """
+    file = folder / INDEX
+    if not file.is_file():
+        has_files = any(is_file_name(each.name) for each in folder.iterdir())
+        raise ModelError(
+            f"the folder {name!r} has no {INDEX}, so it is not a model in diffusers' layout; set model.path to the "
+            f"folder that has one{' or to one of its .safetensors files' if has_files else ''}"
+        )
+    try:
+        return dict(json.loads(file.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise ModelError(
+            f"the model {name!r} cannot be loaded ({INDEX} is damaged: {first_line(error)}); download it again, "
+            "or set model.path to another"
+        ) from error
+
+
+def choose_variants(
+    name: str, files: Collection[str], networks: Collection[str], wanted: str | None, dtype: torch.dtype
+) -> dict[str, str]:
+    """The variant of the weights of each network.
+
+    Args:
+        name: of the model, for errors.
+        files: of the folder, as paths with slashes relative to it.
+        networks: the parts that have weights.
+        wanted: the variant to take of parts that have it; None for full precision where there is a choice.
+        dtype: the precision that the weights are loaded in.
+
+    Raises:
+        ModelError: a network has no safetensors weights, or none has the wanted variant.
+    """
+    chosen = {part: choose_variant(_files_of(part, files), wanted, dtype) for part in networks}
+    for part, variant in chosen.items():
+        if variant is None:
+            pickled = [file for file in _files_of(part, files) if file.lower().endswith(PICKLES)]
+            found = f"only has the pickled {min(pickled)}, which is refused" if pickled else "has none"
+            raise ModelError(
+                f"the model {name!r} needs safetensors weights in {part}/ and {found}; "
+                "download or convert the model in safetensors form"
+            )
+    if wanted is not None and wanted not in chosen.values():
+        raise ModelError(
+            f"no part of the model {name!r} has weights of the variant {wanted!r}; set model.variant to one that is "
+            "there, or to null"
+        )
+    return {part: variant for part, variant in chosen.items() if variant is not None}
+
+
+def check_settings(name: str, files: Collection[str], index: Mapping[str, Any], networks: Collection[str]) -> None:
+    """Refuse a folder in which the settings of a part are missing, or the vocabulary of a tokenizer.
+
+    Raises:
+        ModelError: they are missing; transformers would go on with an empty tokenizer.
+    """
+    for part in _parts(index):
+        found = [] if part in networks else _files_of(part, files)
+        if part not in networks and not any(file.endswith(".json") for file in found):
+            raise ModelError(f"the model {name!r} has nothing in {part}/; download it again")
+        if part.startswith("tokenizer") and not any(file.endswith(VOCABULARIES) for file in found):
+            raise ModelError(f"the model {name!r} has no vocabulary in {part}/; download it again")
+
+
+def setting_files(files: Collection[str], index: Mapping[str, Any]) -> list[str]:
+    """The configurations and vocabularies among a model's files."""
+    folders = tuple(f"{part}/" for part in _parts(index))
+    of_parts = [
+        file for file in files if file.startswith(folders) and file.endswith(SETTINGS) and ".index." not in file
+    ]
+    return [*(file for file in files if file in (INDEX, VOCABULARY)), *of_parts]
+
+
+def weight_files(files: Collection[str], variants: Mapping[str, str]) -> list[str]:
+    """The weights among a model's files, in the variant of each network."""
+    return [
+        f"{part}/{file}"
+        for part, variant in variants.items()
+        for file in files_of_variant(_files_of(part, files), variant)
+    ]
+
+
+def open_folder(
+    name: str,
+    folder: Path,
+    pipeline: Any,
+    variants: Mapping[str, str],
+    dtype: torch.dtype,
+    replacements: Mapping[str, Any],
+) -> Any:
+    """The pipeline in a folder.
+
+    Args:
+        name: of the model, for errors.
+        folder: in diffusers' layout.
+        pipeline: diffusers' class of the pipeline.
+        variants: of the weights of each network that is loaded from the folder.
+        dtype: precision to load in.
+        replacements: networks by part that are used in place of the folder's own.
+
+    Raises:
+        ModelError: a part is damaged, incomplete or of an unknown class.
+    """
+    index = read_index(name, folder)
+    networks = dict(replacements)
+    for part, variant in variants.items():
+        what, part_class = f"the {part} of the model {name!r}", _class_of(name, index, part)
+        networks[part], surplus = load_weights(what, "model.path", part_class, folder / part, variant, dtype)
+        if surplus:
+            notice(f"{what} has {len(surplus)} weights that its {part_class.__name__} ignores, such as {surplus[0]}")
+    try:
+        return pipeline.from_pretrained(folder, **networks, **{part: None for part in IGNORED if part in index})
+    except DAMAGED as error:
+        raise ModelError(
+            f"the model {name!r} cannot be loaded ({first_line(error)}); download it again, "
+            "or set model.path to another"
+        ) from error
+
+
+def _class_of(name: str, index: Mapping[str, Any], part: str) -> Any:
+    """The class of a part.
+
+    Raises:
+        ModelError: it is not one of the libraries'.
+    """
+    library, class_name = index[part]
+    found = getattr(import_module(library), str(class_name), None) if library in LIBRARIES else None
+    if found is None:
+        raise ModelError(
+            f"the {part} of the model {name!r} is a {class_name} of {library}; expected a class of "
+            f"{' or '.join(LIBRARIES)}: set model.path to another"
+        )
+    return found
+
+
+def _parts(index: Mapping[str, Any]) -> list[str]:
+    """The parts of a pipeline that are loaded."""
+    named = {name: value for name, value in index.items() if name not in IGNORED and not name.startswith("_")}
+    return [name for name, value in named.items() if isinstance(value, list) and len(value) == 2 and value[0]]
+
+
+def _files_of(part: str, files: Collection[str]) -> list[str]:
+    """The names of the files in a part's folder."""
+    return [file.removeprefix(f"{part}/") for file in files if file.startswith(f"{part}/")]

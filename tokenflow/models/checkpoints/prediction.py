@@ -1,0 +1,63 @@
+"""What a network in one file predicts, and to which noise it was trained: what the file itself says of it."""
+
+from typing import Any
+
+from safetensors import safe_open
+
+from tokenflow.errors import ModelError
+from tokenflow.events import notice
+from tokenflow.models.checkpoints.file_kinds import Header, is_version_2
+
+VELOCITY = "v_pred"
+"""An empty weight of this name marks networks that predict velocity (v-prediction)."""
+
+ZERO_TERMINAL = "ztsnr"
+"""An empty weight of this name marks networks that were trained up to pure noise (zero terminal SNR)."""
+
+GLOBAL_STEP = "global_step"
+NOISE_STEPS = 875_000
+"""Training steps of Stable Diffusion 2's base, whose files say so; it predicts noise, the larger models velocity."""
+
+REMEDY = "set model.prediction_type to epsilon or v_prediction, whichever the file's page says"
+
+
+def says(path: str, header: Header) -> str | None:
+    """The prediction type that a file says it has; None if it says nothing.
+
+    Stable Diffusion 2.x exists in both kinds, told apart by the training steps, as diffusers does it.
+    """
+    if VELOCITY in header:
+        return "v_prediction"
+    if is_version_2(header) and GLOBAL_STEP in header:
+        with safe_open(path, "pt") as file:
+            return "epsilon" if int(file.get_tensor(GLOBAL_STEP)) == NOISE_STEPS else "v_prediction"
+    return None
+
+
+def scheduler_changes(path: str, header: Header, configured: str, wanted: str | None) -> dict[str, Any]:
+    """What to change in the scheduler's configuration, which is that of another model, for the network in a file.
+
+    Args:
+        path: of the file.
+        header: of the file.
+        configured: `prediction_type` of the configuration.
+        wanted: that of the settings, which decides.
+
+    Raises:
+        ModelError: configuration and training steps contradict each other, and nothing is wanted.
+    """
+    marks = {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"} if ZERO_TERMINAL in header else {}
+    if wanted is not None:
+        return marks | {"prediction_type": wanted}
+    said = says(path, header)
+    if VELOCITY in header:
+        return marks | {"prediction_type": said}
+    if said is not None and said != configured:
+        raise ModelError(
+            f"the model file {path!r} seems to predict by {said}, and model.base by {configured}; {REMEDY}"
+        )
+    if said is None and is_version_2(header) and configured == "epsilon":
+        notice(
+            f"the model file {path!r} does not say what it predicts; epsilon is assumed. If results are noise, {REMEDY}"
+        )
+    return marks

@@ -1,0 +1,35 @@
+"""Silence for the libraries that load models."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from diffusers.utils import logging as diffusers_logging
+from huggingface_hub import utils as hub
+from transformers.utils import logging as transformers_logging
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Silence the bars and the advice of the loading libraries, but not the Hub's bars; restore all of them."""
+    libraries = [diffusers_logging, transformers_logging]
+    before = [(library, library.is_progress_bar_enabled(), library.get_verbosity()) for library in libraries]
+    hub_draws = not hub.are_progress_bars_disabled()
+    for library in libraries:
+        library.disable_progress_bar()
+        library.set_verbosity_error()
+    _draw_hub_bars(hub_draws)  # transformers switches them with its own
+    try:
+        yield
+    finally:
+        for library, bar, verbosity in before:
+            library.set_verbosity(verbosity)
+            if bar:
+                library.enable_progress_bar()
+        _draw_hub_bars(hub_draws)
+
+
+def _draw_hub_bars(wanted: bool) -> None:
+    if wanted:
+        hub.enable_progress_bars()
+    else:
+        hub.disable_progress_bars()

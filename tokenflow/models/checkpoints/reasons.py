@@ -1,0 +1,43 @@
+"""Why a model could not be loaded, in one line: from what diffusers and the Hub raise."""
+
+from diffusers.loaders.single_file_utils import SingleFileComponentError
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    GatedRepoError,
+    HTTPError,
+    LocalEntryNotFoundError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+from safetensors import SafetensorError
+
+DAMAGED = (OSError, ValueError, KeyError, AttributeError, TypeError, RuntimeError, SafetensorError)
+"""What diffusers raises for files that are damaged, incomplete or of an unknown class."""
+
+UNUSABLE = (*DAMAGED, SingleFileComponentError)
+"""The same for a model in one file."""
+
+UNREACHABLE = (HTTPError, OfflineModeIsEnabled)
+"""What the Hub's library raises where the Hub cannot be asked, or refuses."""
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, or its class if it has none."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+def hub_reason(error: BaseException) -> str:
+    """Why the Hub did not deliver."""
+    cause = error if isinstance(error, HTTPError) else error.__cause__ or error
+    if isinstance(cause, GatedRepoError):
+        return "the repository is gated: accept its terms on its page and run `hf auth login`"
+    if isinstance(cause, RevisionNotFoundError):
+        return "the repository has no such revision: set model.revision to a branch, tag or commit that it has"
+    if isinstance(cause, RepositoryNotFoundError):
+        return "the Hub has no repository of that name that you can access; if it is private, run `hf auth login`"
+    if isinstance(cause, OfflineModeIsEnabled):
+        return f"{'' if cause is error else 'it is not in the local cache, and '}HF_HUB_OFFLINE forbids asking the Hub"
+    if isinstance(cause, EntryNotFoundError) and not isinstance(cause, LocalEntryNotFoundError):
+        return "the repository has no such file"
+    return first_line(error) if cause is error else f"the Hub is unreachable ({first_line(cause)})"

@@ -1,0 +1,93 @@
+"""The weights of a part of a model: which variant is read, and whether they are all there."""
+
+import re
+from collections.abc import Collection, Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from tokenflow.errors import ModelError
+from tokenflow.models.checkpoints.reasons import DAMAGED, first_line
+
+STEM = r"(?:diffusion_pytorch_model|model)"
+SHARD = r"-\d{5}-of-\d{5}"
+WEIGHTS = re.compile(rf"{STEM}(?:\.([\w-]+?))?(?:{SHARD})?(?:\.([\w-]+))?\.safetensors")
+"""Weights of diffusers or transformers: the variant stands before the number of a shard, in old files behind it."""
+
+INDEX = re.compile(rf"{STEM}\.safetensors\.index(?:\.([\w-]+))?\.json|{STEM}(?:\.safetensors)?\.([\w-]+)\.index\.json")
+"""Which weights are in which shard; its variant is in one place or the other."""
+
+PLAIN = ""
+"""The variant without a name: full precision, averaged weights."""
+
+PICKLES = (".bin", ".ckpt", ".pt", ".pth")
+
+
+def choose_variant(files: Iterable[str], wanted: str | None, dtype: torch.dtype) -> str | None:
+    """The variant to read of a part's weights; None if none of the files are weights.
+
+    Args:
+        files: names of the files in the part's folder.
+        wanted: the variant to take if it is there.
+        dtype: the precision that the weights are loaded in, whose own variant is half as large to download.
+    """
+    found = {_variant(WEIGHTS, name) for name in files} - {None}
+    half = ["fp16"] if dtype == torch.float16 else []
+    order = [wanted, *half, PLAIN, "ema", "fp16", "bf16", *sorted(found - {"non_ema"}, key=str), "non_ema"]
+    return next((variant for variant in order if variant in found), None)
+
+
+def files_of_variant(files: Iterable[str], variant: str) -> list[str]:
+    """Those of a part's files that hold the weights of a variant, with the index of its shards."""
+    return [name for name in files if variant in (_variant(WEIGHTS, name), _variant(INDEX, name))]
+
+
+def _variant(pattern: re.Pattern[str], name: str) -> str | None:
+    match = pattern.fullmatch(name)
+    return match and (match[1] or match[2] or PLAIN)
+
+
+def load_weights(
+    what: str, setting: str, network_class: Any, folder: Path, variant: str, dtype: torch.dtype
+) -> tuple[Any, list[str]]:
+    """A network from its folder, and the names of weights there that it does not use.
+
+    Args:
+        what: names the network in errors, such as `the unet of 'someone/model'`.
+        setting: names it, too.
+        network_class: of diffusers or transformers.
+        folder: has config.json and the weights.
+        variant: of the weights.
+        dtype: precision to load in.
+
+    Raises:
+        ModelError: weights are missing, damaged, or do not fit the configuration.
+    """
+    try:
+        network, report = network_class.from_pretrained(
+            folder, variant=variant or None, dtype=dtype, use_safetensors=True, output_loading_info=True
+        )
+    except DAMAGED as error:
+        misfit = "ignore_mismatched_sizes" in str(error)  # which both libraries advise to set
+        reason = "its weights do not fit its config.json" if misfit else first_line(error)
+        raise ModelError(
+            f"{what} cannot be loaded ({reason}); download it again, or set {setting} to another"
+        ) from error
+    check_complete(what, setting, [*report["missing_keys"], *without_values(network)])
+    return network, sorted(report["unexpected_keys"])
+
+
+def check_complete(what: str, setting: str, missing: Collection[str]) -> None:
+    """Refuse a network some of whose weights were not in its files, by their names."""
+    if missing:
+        raise ModelError(
+            f"{what} lacks {len(set(missing))} of its weights, such as {min(missing)}; download it again, or set "
+            f"{setting} to another"
+        )
+
+
+def without_values(network: nn.Module) -> list[str]:
+    """The names of weights that were not in a network's files."""
+    return [name for name, parameter in network.named_parameters() if parameter.is_meta]

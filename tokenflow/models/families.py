@@ -1,0 +1,77 @@
+"""Which model family a pipeline's class belongs to: one entry per class name in `FAMILIES`."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
+
+from tokenflow.errors import ModelError
+from tokenflow.models.checkpoints.stable_diffusion_settings import check_stable_diffusion
+from tokenflow.models.model import Model
+from tokenflow.models.stable_diffusion import StableDiffusion
+
+
+@dataclass(frozen=True)
+class Family:
+    """How a model family is loaded.
+
+    Attributes:
+        pipeline: diffusers' text-to-image class, whose parts are loaded.
+        networks: those of its parts that have weights.
+        model: makes a `Model` of such a pipeline.
+        check: called with a model's name, its folder and `prediction_type` before weights are downloaded or read; may
+            raise a `ModelError`.
+    """
+
+    pipeline: Any
+    networks: tuple[str, ...]
+    model: Callable[..., Model]
+    check: Callable[[str, Path, str | None], None]
+
+
+STABLE_DIFFUSION = Family(
+    StableDiffusionPipeline, ("unet", "vae", "text_encoder"), StableDiffusion, check_stable_diffusion
+)
+STABLE_DIFFUSION_XL = Family(
+    StableDiffusionXLPipeline,
+    (*STABLE_DIFFUSION.networks, "text_encoder_2"),
+    StableDiffusion,
+    check_stable_diffusion,
+)
+
+FAMILIES: dict[str, Family] = {
+    "StableDiffusionPipeline": STABLE_DIFFUSION,
+    "StableDiffusionImg2ImgPipeline": STABLE_DIFFUSION,
+    "StableDiffusionInpaintPipeline": STABLE_DIFFUSION,
+    "StableDiffusionControlNetPipeline": STABLE_DIFFUSION,
+    "StableDiffusionPAGPipeline": STABLE_DIFFUSION,
+    "LatentConsistencyModelPipeline": STABLE_DIFFUSION,
+    "StableDiffusionXLPipeline": STABLE_DIFFUSION_XL,
+    "StableDiffusionXLImg2ImgPipeline": STABLE_DIFFUSION_XL,
+    "StableDiffusionXLInpaintPipeline": STABLE_DIFFUSION_XL,
+    "StableDiffusionXLControlNetPipeline": STABLE_DIFFUSION_XL,
+    "StableDiffusionXLPAGPipeline": STABLE_DIFFUSION_XL,
+}
+"""By the `_class_name` of a model_index.json."""
+
+SUPPORTED = "Stable Diffusion 1.x, 2.x or XL"
+
+
+def family_of(name: str, class_name: str | None) -> Family:
+    """The family of a model by its pipeline's class.
+
+    Args:
+        name: of the model, for the error.
+        class_name: `_class_name` of its model_index.json.
+
+    Raises:
+        ModelError: the family is not supported.
+    """
+    if class_name not in FAMILIES:
+        raise ModelError(
+            f"the model {name!r} is a {class_name or 'pipeline without a class name'}, which is not supported; "
+            f"expected {SUPPORTED}: set model.path to another"
+        )
+    return FAMILIES[class_name]
