@@ -9,7 +9,8 @@ import yaml
 from tests.tiny import save_tiny_setup
 from tokenflow.apps.web.site import Site
 from tokenflow.apps.web.space import Space
-from tokenflow.config import load_config
+from tokenflow.config import Config, load_config
+from tokenflow.config.suggestions import all_keys, annotation
 
 FRAMES, STEPS = 6, 2
 
@@ -57,3 +58,14 @@ def nested(text: str) -> dict[str, dict[str, object]]:
     """The content of a YAML text."""
     content: dict[str, dict[str, object]] = yaml.safe_load(text)
     return content
+
+
+def names_and_paths() -> set[str]:
+    """The settings that name files, folders and models."""
+    found = set()
+    for key in all_keys(Config):
+        section, _, name = key.rpartition(".")
+        field = (annotation(Config, section) if section else Config).model_fields[name]
+        if "BeforeValidator" in repr(field):  # that of paths, which expands ~
+            found.add(key)
+    return found

@@ -17,6 +17,8 @@ STORED_JOB = "() => [sessionStorage.getItem('tokenflow-job') || '']"
 
 STORE_JOB = "(id) => { sessionStorage.setItem('tokenflow-job', id); return [] }"
 
+TICK_UNTIL_SETTLED = "(shown, settled) => [{ __type__: 'update', active: shown !== settled }]"
+
 HIDDEN = "hidden"
 """`visible=` of a component that is in the page but not seen, so that scripts can read it."""
 
@@ -61,6 +63,21 @@ def on_load(page: Any, function: Callable[..., Any], inputs: Sequence[Any], outp
 def store_job(job_id: Any) -> None:
     """Keep the job's id in the tab whenever it changes."""
     job_id.change(None, inputs=[job_id], outputs=[], js=STORE_JOB, api_visibility="private")
+
+
+def tick_until_settled(timer: Any, job_id: Any, settled: Any) -> None:
+    """Let a timer tick until nothing will change about the job that the tab shows.
+
+    The browser decides, by what it shows at that moment: an answer of the server may have been asked for before the
+    last click, and arrive after the answer to it.
+
+    Args:
+        timer: of the tab.
+        job_id: of the job that the tab shows.
+        settled: the id of the last job that the server found settled.
+    """
+    for changed in (job_id.change, settled.change):
+        changed(None, inputs=[job_id, settled], outputs=[timer], js=TICK_UNTIL_SETTLED, api_visibility="private")
 
 
 def shown_file(path: Path) -> str:

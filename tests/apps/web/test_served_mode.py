@@ -1,0 +1,103 @@
+"""A page that is served to others takes its own clips, models and edited frames only, however others are named."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import yaml
+from PIL import Image
+
+from tests.apps.web.conftest import names_and_paths, nested
+from tokenflow.apps.web.fields import element
+from tokenflow.apps.web.form import EDITED_FRAMES, to_config
+from tokenflow.apps.web.page import build
+from tokenflow.apps.web.site import Site
+from tokenflow.errors import ConfigError
+
+FOREIGN = "/etc/hostname"
+
+REQUEST: Any = SimpleNamespace(username="ann")
+
+HAVE_A_FIELD = ("model.path", EDITED_FRAMES)
+
+
+@pytest.fixture
+def shared(site: Site) -> Site:
+    return replace(site, space=replace(site.space, is_local=False))
+
+
+@pytest.fixture
+def form(values: dict[str, str], shared: Site) -> dict[str, str]:
+    return {key: text for key, text in values.items() if key in shared.keys}
+
+
+def functions(page: Any) -> dict[str, Callable[..., Any]]:
+    """What the page calls, by name."""
+    return {each.fn.__name__: each.fn for each in page.fns.values() if each.fn is not None}
+
+
+def test_each_is_refused_in_yaml(shared: Site, form: dict[str, str], clip: str) -> None:
+    read = functions(build(shared))["read"]
+    written = to_config(form, clip, shared.space).to_yaml()
+    assert "The form has these settings" in read(REQUEST, written, "")[0]
+    for key in names_and_paths() | {"model.revision", "model.device", "output.codec", "metrics.enabled"}:
+        content = nested(written)
+        given = {"model.device": "meta", "output.codec": "hevc", "metrics.enabled": False}.get(key, FOREIGN)
+        section: Any = content
+        *sections, name = key.split(".")
+        for each in sections:
+            section = section[each]
+        section[name] = given
+        content["clip"]["path"] = given if key == "clip.path" else clip
+        note, named, *fields = read(REQUEST, yaml.safe_dump(content), "")
+        assert FOREIGN not in repr([named, *fields])
+        if key not in ("output.dir", "trajectories.dir"):  # which are left to the page
+            assert key in note
+            assert 'role="alert"' in note
+
+
+@pytest.mark.parametrize("text", ["extends: /etc/hostname", "edit: {prompt: '${oc.env:HOME}'}", "a: [${oc.env:HOME}]"])
+def test_other_files_and_variables_are_refused_in_yaml(text: str, shared: Site) -> None:
+    note, *_ = functions(build(shared))["read"](REQUEST, text, "")
+    assert 'role="alert"' in note
+
+
+def test_each_is_refused_as_a_setting(shared: Site, form: dict[str, str], clip: str) -> None:
+    own = shared.of(REQUEST)
+    assert own.config(form, clip).model.path == form["model.path"]
+    for key in names_and_paths():
+        with pytest.raises(ConfigError) as raised:
+            own.config(form, FOREIGN) if key == "clip.path" else own.config(form | {key: FOREIGN}, clip)
+        assert raised.value.mistakes[0].startswith(f"{key}: ")
+
+
+def test_each_is_refused_on_the_page(shared: Site, form: dict[str, str], clip: str) -> None:
+    page = build(shared)
+    elements = {block.elem_id for block in page.blocks.values()}
+    answer = functions(page)["edit_whole"]
+    for key in names_and_paths():
+        assert (element(key) in elements) == (key in HAVE_A_FIELD)
+        if key in HAVE_A_FIELD:
+            answered = answer(REQUEST, clip, *(form | {key: FOREIGN}).values())
+            (wrong,) = (each for each in answered if isinstance(each, dict) and each.get("elem_classes"))
+            assert FOREIGN in wrong["info"]
+    answer(REQUEST, FOREIGN, *form.values())
+    assert shared.jobs.unfinished() == []
+
+
+def test_sentences_are_taken_literally(shared: Site, form: dict[str, str], clip: str) -> None:
+    config = shared.of(REQUEST).config(form | {"edit.prompt": "${oc.env:HOME}"}, clip)
+    assert config.edit.prompt == "${oc.env:HOME}"
+
+
+def test_edited_frames_of_others_are_not_shown(shared: Site) -> None:
+    ann, bob = shared.of(REQUEST).space, shared.of(SimpleNamespace(username="bob")).space  # type: ignore[arg-type]
+    for space in (ann, bob):
+        folder = space.edited_frames / "abc"
+        folder.mkdir(parents=True)
+        Image.new("RGB", (8, 8)).save(folder / "frame_0.png")
+    show = functions(build(shared))["show_given"]
+    assert len(show(REQUEST, str(ann.edited_frames / "abc"))["value"]) == 1
+    assert show(REQUEST, str(bob.edited_frames / "abc"))["value"] == []
