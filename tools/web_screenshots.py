@@ -40,18 +40,23 @@ LONG = 240_000
 
 
 @contextmanager
-def served(folder: Path) -> Iterator[str]:
-    """The address of a web page that runs in a folder with the bundled models and clips; it ends with the block."""
+def served(folder: Path, *command: str) -> Iterator[str]:
+    """The address of a web page that runs in a folder with the bundled models and clips; it ends with the block.
+
+    Args:
+        folder: its working folder; what it prints is in the file `log`.
+        command: arguments of Python that start it, with `{port}` in place of a number, which GRADIO_SERVER_PORT is,
+            too; by default those of `tokenflow ui`.
+    """
     if not (folder / "data").exists():
         (folder / "data").symlink_to(ROOT / "data")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "tokenflow", "ui", "--port", str(port)]
+        port = str(probe.getsockname()[1])
+    words = [word.format(port=port) for word in command or ("-m", "tokenflow", "ui", "--port", "{port}")]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "GRADIO_SERVER_PORT": port}
     with (folder / "log").open("w") as log:
-        server = subprocess.Popen(
-            command, cwd=folder, env=os.environ | {"PYTHONPATH": str(ROOT)}, stdout=log, stderr=log
-        )
+        server = subprocess.Popen([sys.executable, *words], cwd=folder, env=environment, stdout=log, stderr=log)
         try:
             url = f"http://127.0.0.1:{port}"
             _wait(url)

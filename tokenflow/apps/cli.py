@@ -363,17 +363,26 @@ def ui(
         ),
     ] = "127.0.0.1",
     password_file: Annotated[Path | None, typer.Option(help="File whose first line is the password.")] = None,
+    share: Annotated[
+        bool, typer.Option("--share", help="Get a public link to the page from Gradio's servers; needs a password.")
+    ] = False,
 ) -> None:
     """Serve the web page, on which clips are edited in a browser, until Ctrl-C."""
     from tokenflow.apps.web.access import find_password
     from tokenflow.apps.web.availability import check_installed, check_port
 
-    password = find_password(address, password_file)
+    password = find_password(address, password_file, share=share)
     check_installed()
     check_port(address, port)
     from tokenflow.apps.web.serving import serve
 
-    serve(address, port, password, on_start=lambda url: print_lines(f"open {url} in a browser; Ctrl-C ends it"))
+    serve(
+        address,
+        port,
+        password,
+        share=share,
+        on_start=lambda url: print_lines(f"open {url} in a browser; Ctrl-C ends it"),
+    )
 
 
 @app.command(

@@ -52,6 +52,14 @@ def test_what_is_not_a_clip_is_refused(tmp_path: Path, space: Space) -> None:
         keep_upload(upload, space)
 
 
+def test_a_playlist_of_other_files_is_refused(tmp_path: Path, space: Space) -> None:
+    secret, playlist = write(tmp_path / "secret" / "clip.mp4"), tmp_path / "list.m3u8"
+    playlist.write_text(f"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n{secret}\n#EXT-X-ENDLIST\n")
+    with pytest.raises(ClipError, match=r"list\.m3u8 is a playlist; upload the clip itself"):
+        keep_upload(playlist, space)
+    assert not space.uploads.exists()
+
+
 def test_a_clip_that_browsers_play_is_shown_itself(tmp_path: Path, space: Space) -> None:
     clip = write(tmp_path / "clip.mp4")
     assert playable(clip, space) == clip

@@ -9,7 +9,7 @@ import tokenflow.apps.web
 
 FILES = sorted(Path(tokenflow.apps.web.__file__).parent.glob("*.py"))
 
-HEAVY = ("torch", "tokenflow.video", "tokenflow.models", "tokenflow.pipeline")
+HEAVY = ("torch", "tokenflow.video", "tokenflow.models", "tokenflow.pipeline", "tokenflow.apps.dry_run")
 
 
 def imports_beside_the_lock(code: str) -> list[str]:

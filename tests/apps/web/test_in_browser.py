@@ -110,6 +110,8 @@ def test_from_an_example_over_three_keyframes_to_the_whole_clip_and_its_files(pa
     page.wait_for_selector("#preview img.tf-preview", timeout=LONG)
     wait_for(page, "done", "Whole clip")
     page.wait_for_selector("#result #pair img")
+    page.click("#estimate")
+    page.locator("#outlook", has_text=re.compile(r"8 of .*about \d+ s.*free")).wait_for()
     is_playing(page, "#comparison")
     before = page.locator("#pair img").first.get_attribute("src")
     page.locator("#frame input[type=number]").fill("5")

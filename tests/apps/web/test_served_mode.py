@@ -7,13 +7,17 @@ from typing import Any
 
 import pytest
 import yaml
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
 from PIL import Image
 
 from tests.apps.web.conftest import names_and_paths, nested
+from tokenflow.apps.web import mount
 from tokenflow.apps.web.fields import element
 from tokenflow.apps.web.form import EDITED_FRAMES, to_config
 from tokenflow.apps.web.page import build
 from tokenflow.apps.web.site import Site
+from tokenflow.apps.web.space import Space
 from tokenflow.errors import ConfigError
 
 FOREIGN = "/etc/hostname"
@@ -101,3 +105,21 @@ def test_edited_frames_of_others_are_not_shown(shared: Site) -> None:
     show = functions(build(shared))["show_given"]
     assert len(show(REQUEST, str(ann.edited_frames / "abc"))["value"]) == 1
     assert show(REQUEST, str(bob.edited_frames / "abc"))["value"] == []
+
+
+@pytest.mark.parametrize("name", ["keep_clip", "keep_images_of"])
+def test_a_file_that_was_not_uploaded_cannot_be_named_as_an_upload(name: str, space: Space, clip: str) -> None:
+    app = FastAPI()
+    site = mount(app, "/ui", replace(space, is_local=False))
+    with TestClient(app) as client:
+        functions = client.get("/ui/config").json()["dependencies"]
+        (number,) = (each["id"] for each in functions if each["api_name"] == name)
+        file = {"path": clip, "meta": {"_type": "gradio.FileData"}}
+        data = {"fn_index": number, "session_hash": "a", "data": [file if name == "keep_clip" else [file]]}
+        joined = client.post("/ui/gradio_api/queue/join", json=data)
+        answered = (
+            client.get("/ui/gradio_api/queue/data", params={"session_hash": "a"}).text if joined.is_success else ""
+        )
+    site.jobs.close()
+    assert '"success":true' not in answered.replace(" ", "")
+    assert not space.uploads.exists()

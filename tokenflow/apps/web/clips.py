@@ -1,6 +1,7 @@
 """Clips of the page: uploads are checked and kept; what browsers cannot play is shown through a proxy."""
 
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,9 @@ PROXY_SIDE = 960
 PLAYABLE = {".mp4": ("h264", "av1"), ".m4v": ("h264",), ".webm": ("vp8", "vp9", "av1")}
 """Codecs that every current browser plays, by suffix."""
 
+PLAYLISTS = ("hls", "concat", "dash", "imf")
+"""FFmpeg's names of formats that refer to other files."""
+
 DEEP = ("10", "12", "4:2:2", "4:4:4", "Profile 1", "Profile 2", "Profile 3")
 """Parts of the names of profiles that browsers do not all play: more than 8 bits, or finer colour."""
 
@@ -34,8 +38,9 @@ def keep_upload(upload: Path, space: Space) -> Path:
     """Check an uploaded clip and keep it in the space, where results can refer to it.
 
     Raises:
-        ClipError: it cannot be read, or is more than the limits allow.
+        ClipError: it cannot be read, is a playlist, or is more than the limits allow.
     """
+    _refuse_playlist(upload)
     check_upload(upload, space.limits)
     name = f"{upload.stem}-{sha256(upload)[:DIGITS]}{upload.suffix.lower()}"
     kept = space.uploads / name
@@ -43,6 +48,16 @@ def keep_upload(upload: Path, space: Space) -> Path:
         with write_atomically(kept) as temporary:
             shutil.copyfile(upload, temporary)
     return kept
+
+
+def _refuse_playlist(upload: Path) -> None:
+    """Refuse a file that makes FFmpeg read other files, which may be anyone's."""
+    with (
+        suppress(av.FFmpegError),
+        av.open(f"file:{upload}", container_options={"protocol_whitelist": "file"}) as container,
+    ):
+        if container.format.name in PLAYLISTS:
+            raise ClipError(f"{upload.name} is a playlist; upload the clip itself")
 
 
 def check_upload(upload: Path, limits: Limits) -> None:

@@ -28,6 +28,8 @@ class EditTab:
         fields: by the key of their setting.
         examples: the gallery of examples.
         keyframes: the panel of frames that are edited elsewhere.
+        estimate: asks what the edit of the whole clip would take.
+        outlook: the answer.
         tried: starts a trial.
         whole: starts the edit of the whole clip.
     """
@@ -37,6 +39,8 @@ class EditTab:
     fields: dict[str, Any]
     examples: Any
     keyframes: KeyframesPanel
+    estimate: Any
+    outlook: Any
     tried: Any
     whole: Any
 
@@ -81,10 +85,13 @@ def build(site: Site) -> EditTab:
             gr.HTML("<h2>4 · Edit</h2>")
             tried = gr.Button(f"Try {_in_words(TRIED)} keyframes", elem_id="try")
             whole = gr.Button("Whole clip", variant="primary", elem_id="whole")
-    tab = EditTab(clip, clip_note, fields, examples, keyframes, tried, whole)
+            estimate = gr.Button("Time and disk space of the whole clip", size="sm", elem_id="estimate")
+            outlook = gr.HTML(elem_id="outlook")
+    tab = EditTab(clip, clip_note, fields, examples, keyframes, estimate, outlook, tried, whole)
     on(upload.upload, _keep(site), [upload], [clip, clip_note])
     on(upload.clear, lambda: "", [], [clip])
     on(clip.change, _show(site), [clip], [video, clip_note])
+    on(clip.change, lambda: "", [], [outlook])
     on(fields["edit.mode"].change, _adapt, [fields["edit.mode"]], [keyframes.panel, tried])
     return tab
 
@@ -113,13 +120,13 @@ def model_field(site: Site) -> Any:
 
 
 def _keep(site: Site) -> Callable[[gr.Request, str], tuple[str, str]]:
-    def keep(request: gr.Request, upload: str) -> tuple[str, str]:
+    def keep_clip(request: gr.Request, upload: str) -> tuple[str, str]:
         try:
             return str(keep_upload(Path(upload), site.of(request).space)), ""
         except Exception as error:
             return "", note_html(by_field(error, ["clip.path"]).popitem()[1])
 
-    return keep
+    return keep_clip
 
 
 def _show(site: Site) -> Callable[[gr.Request, str], Any]:

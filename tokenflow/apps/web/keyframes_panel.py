@@ -97,7 +97,7 @@ def connect(site: Site, keyframes: KeyframesPanel, clip: Any, fields: dict[str, 
         except Exception as error:
             return gr.update(visible=False), _said(error)
 
-    def keep(request: gr.Request, uploads: list[str] | None) -> Any:
+    def keep_images_of(request: gr.Request, uploads: list[str] | None) -> Any:
         if not uploads:
             return "", ""
         try:
@@ -117,7 +117,7 @@ def connect(site: Site, keyframes: KeyframesPanel, clip: Any, fields: dict[str, 
         return gr.update(value=images, visible=bool(images))
 
     on(keyframes.take.click, take, [clip, keyframes.numbers, *of_clip.values()], [keyframes.taken, keyframes.note])
-    on(keyframes.upload.change, keep, [keyframes.upload], [keyframes.given, keyframes.note])
+    on(keyframes.upload.change, keep_images_of, [keyframes.upload], [keyframes.given, keyframes.note])
     on(keyframes.given.change, show_given, [keyframes.given], [keyframes.shown])
 
 

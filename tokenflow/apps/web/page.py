@@ -16,9 +16,11 @@ from tokenflow.apps.web import (
 )
 from tokenflow.apps.web.fields import marked, shown
 from tokenflow.apps.web.form import Values, to_values
+from tokenflow.apps.web.imports import importing
 from tokenflow.apps.web.jobs import Job
 from tokenflow.apps.web.mistakes import ELSEWHERE, by_field, note_html
 from tokenflow.apps.web.model_list import device_memory, models_html
+from tokenflow.apps.web.progress_view import outlook_html
 from tokenflow.apps.web.quirks import on, on_load
 from tokenflow.apps.web.site import Site
 from tokenflow.apps.web.work import edit_job, trial_job
@@ -60,6 +62,7 @@ def build(site: Site) -> Any:
         keyframes_panel.connect(site, edit.keyframes, edit.clip, fields)
         on(models.select, lambda: models_html(site.models, device_memory()), [], [table])
         _start_jobs(site, edit, compare, jobs, fields, wrong)
+        _estimate(site, edit, fields, wrong)
         _show_outcome(site, jobs, result)
         _mark_failed(site, edit, jobs, fields)
         _find_again(page, site, edit, jobs, fields)
@@ -84,33 +87,21 @@ def _start_jobs(
             job = trial_job(configs[0], site.shelf) if kind == "trial" else edit_job(apart(configs), site.shelf)
         except TokenflowError as error:
             mistakes = by_field(error, ["clip.path", *fields])
-            return [gr.skip(), *said(mistakes), *marked(fields, mistakes)]
-        return [site.jobs.submit(job).id, *said({}), *marked(fields, {})]
-
-    def said(mistakes: dict[str, str]) -> list[Any]:
-        about_clip = note_html(mistakes["clip.path"]) if "clip.path" in mistakes else gr.skip()
-        elsewhere = [
-            text if key == ELSEWHERE else f"{key}: {text}"
-            for key, text in mistakes.items()
-            if key not in edit.fields and key != "clip.path"
-        ]
-        return [about_clip, note_html("; ".join(elsewhere))]
-
-    def form(values: tuple[str | None, ...]) -> dict[str, str]:
-        return {key: value or "" for key, value in zip(fields, values, strict=True)}
+            return [gr.skip(), *_said(edit, mistakes), *marked(fields, mistakes)]
+        return [site.jobs.submit(job).id, *_said(edit, {}), *marked(fields, {})]
 
     def try_some(request: gr.Request, clip: str, *values: str | None) -> list[Any]:
-        return answer(request, [form(values)], clip, "trial")
+        return answer(request, [_form(fields, values)], clip, "trial")
 
     def edit_whole(request: gr.Request, clip: str, *values: str | None) -> list[Any]:
-        return answer(request, [form(values)], clip, "whole")
+        return answer(request, [_form(fields, values)], clip, "whole")
 
     def compare_prompts(request: gr.Request, prompts: str, clip: str, *values: str | None) -> list[Any]:
-        forms = compare_tab.by_prompts(form(values), prompts)
-        return answer(request, forms or [form(values) | {"edit.prompt": ""}], clip, "compare")
+        forms = compare_tab.by_prompts(_form(fields, values), prompts)
+        return answer(request, forms or [_form(fields, values) | {"edit.prompt": ""}], clip, "compare")
 
     def compare_seeds(request: gr.Request, count: float, clip: str, *values: str | None) -> list[Any]:
-        return answer(request, compare_tab.by_seeds(form(values), int(count)), clip, "compare")
+        return answer(request, compare_tab.by_seeds(_form(fields, values), int(count)), clip, "compare")
 
     inputs = [edit.clip, *fields.values()]
     outputs = [jobs.job_id, edit.clip_note, wrong, *fields.values()]
@@ -118,6 +109,40 @@ def _start_jobs(
     on(edit.whole.click, edit_whole, inputs, outputs)
     on(compare.by_prompt.click, compare_prompts, [compare.prompts, *inputs], outputs)
     on(compare.by_seed.click, compare_seeds, [compare.seeds, *inputs], outputs)
+
+
+def _form(fields: dict[str, Any], values: Sequence[str | None]) -> dict[str, str]:
+    """The text of each field by the key of its setting."""
+    return {key: value or "" for key, value in zip(fields, values, strict=True)}
+
+
+def _said(edit: edit_tab.EditTab, mistakes: dict[str, str]) -> list[Any]:
+    """What is wrong with the clip, and what is wrong beside fields that the tab Edit does not show."""
+    about_clip = note_html(mistakes["clip.path"]) if "clip.path" in mistakes else gr.skip()
+    elsewhere = [
+        text if key == ELSEWHERE else f"{key}: {text}"
+        for key, text in mistakes.items()
+        if key not in edit.fields and key != "clip.path"
+    ]
+    return [about_clip, note_html("; ".join(elsewhere))]
+
+
+def _estimate(site: Site, edit: edit_tab.EditTab, fields: dict[str, Any], wrong: Any) -> None:
+    """Say what the edit of the whole clip would take, in the words of the command line."""
+
+    def estimate(request: gr.Request, clip: str, *values: str | None) -> list[Any]:
+        try:
+            config = site.of(request).config(_form(fields, values), clip)
+            with importing():
+                from tokenflow.apps.dry_run import dry_run
+            found = dry_run(config)
+        except TokenflowError as error:
+            mistakes = by_field(error, ["clip.path", *fields])
+            return ["", *_said(edit, mistakes), *marked(fields, mistakes)]
+        return [outlook_html(found), *_said(edit, {}), *marked(fields, {})]
+
+    outputs = [edit.outlook, edit.clip_note, wrong, *fields.values()]
+    on(edit.estimate.click, estimate, [edit.clip, *fields.values()], outputs)
 
 
 def apart(configs: list[Any]) -> list[Any]:

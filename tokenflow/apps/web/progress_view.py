@@ -2,6 +2,7 @@
 
 import base64
 import io
+from collections.abc import Mapping
 
 from markupsafe import Markup, escape
 from PIL import Image
@@ -23,6 +24,9 @@ STAGES = {
     "edit": "Editing",
     "decode": "Decoding and measuring",
 }
+
+OUTLOOK = ("frames", "time", "memory", "disk")
+"""What is shown of a dry run."""
 
 NAMES = {"trial": "Three keyframes", "whole": "Whole clip", "compare": "Comparison"}
 
@@ -88,6 +92,12 @@ def _error(job: Job) -> str:
     if job.error is None:
         return ""
     return "; ".join(f"{key}: {text}" if key != ELSEWHERE else text for key, text in by_field(job.error, ()).items())
+
+
+def outlook_html(found: Mapping[str, str]) -> str:
+    """What an edit would take, by the names of the command line."""
+    rows = [Markup("<dt>{}</dt><dd>{}</dd>").format(name.capitalize(), found[name]) for name in OUTLOOK]
+    return str(Markup('<dl class="tf-outlook" role="status">{}</dl>').format(Markup("").join(rows)))
 
 
 def preview_html(preview: Preview | None) -> str:

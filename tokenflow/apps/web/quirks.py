@@ -1,6 +1,7 @@
 """What depends on the version of Gradio: everything that another one may want said differently."""
 
 import re
+import secrets
 from collections.abc import Callable, Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -8,9 +9,11 @@ from typing import Any
 from urllib.parse import unquote
 
 import gradio as gr
-from gradio import processing_utils, utils
+from gradio import networking, processing_utils, utils
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
+
+from tokenflow.errors import EngineError
 
 STORED_JOB = "() => [sessionStorage.getItem('tokenflow-job') || '']"
 """JavaScript that gives an event the job which this tab showed before it was reloaded."""
@@ -85,6 +88,15 @@ def shown_file(path: Path) -> str:
     return str(processing_utils.save_file_to_cache(path, cache_dir=utils.get_upload_folder()))
 
 
+def accept_uploads_only(page: Any) -> Any:
+    """The page, which takes no other files of this machine for uploads, whatever a request names.
+
+    Gradio checks that of pages which it has launched itself, and not of those which are mounted.
+    """
+    page.has_launched = True
+    return page
+
+
 class OwnFilesOnly:
     """Middleware that refuses the paths under which Gradio would fetch other addresses for a visitor.
 
@@ -101,6 +113,18 @@ class OwnFilesOnly:
             await PlainTextResponse("not here", 403)(scope, receive, send)
         else:
             await self._app(scope, receive, send)
+
+
+def share_link(address: str, port: int) -> str:
+    """A public address that leads to a page of this machine, through Gradio's servers, until the process ends.
+
+    Raises:
+        EngineError: they, or the program that connects to them, cannot be reached.
+    """
+    try:
+        return networking.setup_tunnel(address, port, secrets.token_urlsafe(32), None, None)
+    except Exception as error:  # of the download, of the program and of the servers
+        raise EngineError(f"cannot get a share link ({error}); check the network, or leave out --share") from error
 
 
 def look() -> dict[str, Any]:
