@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,7 +15,7 @@ from PIL import Image
 from tests.apps.web.conftest import names_and_paths, nested
 from tokenflow.apps.web import mount
 from tokenflow.apps.web.fields import element
-from tokenflow.apps.web.form import EDITED_FRAMES, to_config
+from tokenflow.apps.web.form import EDITED_FRAMES, to_config, to_edit
 from tokenflow.apps.web.page import build
 from tokenflow.apps.web.site import Site
 from tokenflow.apps.web.space import Space
@@ -94,6 +95,16 @@ def test_each_is_refused_on_the_page(shared: Site, form: dict[str, str], clip: s
 def test_sentences_are_taken_literally(shared: Site, form: dict[str, str], clip: str) -> None:
     config = shared.of(REQUEST).config(form | {"edit.prompt": "${oc.env:HOME}"}, clip)
     assert config.edit.prompt == "${oc.env:HOME}"
+
+
+def test_edited_frames_of_an_example_may_be_used(setup: Path, space: Space, tmp_path: Path) -> None:
+    example = tmp_path / "keyframes.yaml"
+    frames = str(tmp_path / "frames")
+    settings = {"extends": str(setup / "config.yaml"), "edit": {"mode": "keyframes", "keyframes": {"frames": frames}}}
+    example.write_text(yaml.safe_dump(settings))
+    site = Site(replace(space, is_local=False, examples=(example,)))
+    site.check_edited_frames(to_edit({EDITED_FRAMES: frames}))
+    site.jobs.close()
 
 
 def test_edited_frames_of_others_are_not_shown(shared: Site) -> None:

@@ -31,7 +31,7 @@ def take_out(clip: "Clip", numbers: str) -> list[str]:
         numbers: as they were typed, counted from 0; empty for the first and the last frame.
 
     Raises:
-        ConfigError: these are no numbers, or the clip has no such frames.
+        ConfigError: expected frame numbers, or the clip does not have such frames.
         ClipError, ClipNotFoundError: the clip cannot be read.
     """
     with importing():

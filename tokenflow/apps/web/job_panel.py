@@ -20,7 +20,7 @@ HOW_NEAR = (
 )
 
 UNSETTLED = "unsettled"
-"""What is no job's id."""
+"""Differs from the id of every job."""
 
 IDLE = "<p class=tf-idle>Nothing is running. Choose a clip, say what it shows and what it should show.</p>"
 
@@ -93,7 +93,7 @@ def build(site: Site) -> JobPanel:
             return [gr.update(visible=False), *[gr.skip()] * TRIED]
         found = job.outcome
         pairs = [
-            gr.update(value=(source, edited), label=f"Frame {index + 1}", visible=True)
+            gr.update(value=(source, edited), label=f"Frame {index}", visible=True)
             for index, source, edited in zip(found.indices, found.source, found.edited, strict=True)
         ]
         return [gr.update(visible=True), *pairs, *[gr.update(visible=False)] * (TRIED - len(pairs))]

@@ -43,16 +43,13 @@ class KeyframesPanel:
 def build(site: Site) -> KeyframesPanel:
     """The panel; `connect` makes it work."""
     with gr.Column(visible=False, elem_id="keyframes") as panel:
-        with gr.Row(equal_height=True):
-            numbers = gr.Textbox(
-                label="Frames to take out",
-                info="Counted from 0, such as 0,12,23; empty for the first and the last",
-                max_lines=1,
-                scale=3,
-                min_width=200,
-                elem_id="numbers",
-            )
-            take = gr.Button("Take out", scale=1, min_width=100, elem_id="take")
+        numbers = gr.Textbox(
+            label="Frames to take out",
+            info="Counted from 0, such as 0,12,23; empty for the first and the last",
+            max_lines=1,
+            elem_id="numbers",
+        )
+        take = gr.Button("Take out", elem_id="take")
         taken = gr.File(
             label="Edit them anywhere", file_count="multiple", interactive=False, visible=False, elem_id="taken"
         )
@@ -66,7 +63,7 @@ def build(site: Site) -> KeyframesPanel:
         note = gr.HTML(elem_id="keyframes-note")
         given = field(EDITED_FRAMES, interactive=site.space.is_local)
         shown = gr.Gallery(
-            label="Edited frames",
+            label="What was put back",
             columns=3,
             height="auto",
             allow_preview=False,

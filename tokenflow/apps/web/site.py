@@ -75,13 +75,14 @@ class Site:
             raise _mistake("model.path", f"expected one of {', '.join(self.space.models)}, got {model!r}")
 
     def check_edited_frames(self, edit: Edit) -> None:
-        """Check that the page may read edited frames: uploads, and where it is local any.
+        """Check that the page may read edited frames: uploads or an example's, and where it is local any.
 
         Raises:
             ConfigError: it may not.
         """
+        shown = {path for example in self.examples for path in example.config.edit.keyframes.paths}
         for path in edit.keyframes.paths:
-            if not self.space.may_read(path):
+            if not self.space.may_read(path) and path not in shown:
                 raise _mistake(EDITED_FRAMES, f"{path} is not of this page; upload the edited frames")
 
     def newest_unfinished(self) -> Job | None:
