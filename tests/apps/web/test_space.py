@@ -13,7 +13,7 @@ from tokenflow.apps.web.work import edit_job
 from tokenflow.errors import ConfigError
 
 
-def request(user: str | None) -> Any:
+def request(user: str) -> Any:
     return SimpleNamespace(username=user)
 
 
@@ -23,7 +23,6 @@ def test_each_user_of_a_shared_page_has_a_folder_in_the_outputs(space: Space) ->
     assert len(set(folders)) == 4
     assert {folder.parent for folder in folders} == {space.outputs}
     assert shared.of("ann") == shared.of("ann")
-    assert shared.of(None) == shared
     assert space.of("ann") == space
 
 

@@ -72,14 +72,14 @@ def _state(job: Job, ahead: int) -> Markup:
 
 def _progress(event: Progress) -> Markup:
     number = "" if event.number is None else f"Stage {event.number} of {event.stages}: "
-    counted = "" if event.total is None else f", {stage_unit(event.stage)} {event.done} of {event.total}"
+    is_counted = event.total is not None and event.total > 1
+    counted = "" if not is_counted else f", {stage_unit(event.stage)} {event.done} of {event.total}"
     left = event.seconds_left if event.run_seconds_left is None else event.run_seconds_left
     time = "" if left is None else f", about {duration(left)} left"
     label = f" ({event.label})" if event.label else ""
     text = f"{number}{STAGES.get(event.stage, event.stage)}{label}{counted}{time}"
-    bar = Markup('<progress aria-label="{}" value="{}" max="{}"></progress>').format(
-        STAGES.get(event.stage, event.stage), event.done, event.total or 1
-    )
+    reached = Markup('value="{}" max="{}"').format(event.done, event.total) if is_counted else ""
+    bar = Markup('<progress aria-label="{}" {}></progress>').format(STAGES.get(event.stage, event.stage), reached)
     return Markup("<p>{}</p>{}").format(text, bar)
 
 

@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from tokenflow.apps.web.clips import playable
 from tokenflow.apps.web.figures import figures_html
-from tokenflow.apps.web.quirks import on, play, shown_file
+from tokenflow.apps.web.quirks import name_button, on, play, shown_file
 from tokenflow.apps.web.results import frame_pair, read_result
 from tokenflow.apps.web.site import Site
 from tokenflow.errors import TokenflowError
@@ -86,7 +86,8 @@ def build(site: Site) -> ResultPanel:
     def choose(folders: list[str], chosen: gr.SelectData) -> str:
         return folders[chosen.index]
 
-    on(shown.change, show, [shown], [panel, heading, frame, pair, video, findings, report, files, sheet])
+    fill = on(shown.change, show, [shown], [panel, heading, frame, pair, video, findings, report, files, sheet])
+    name_button(fill, "#sheet", "Contact sheet, enlarge")
     on(frame.change, _pair, [shown, frame], [pair])
     play(on(several.change, compare, [several], [grid]), "#grid")
     on(grid.select, choose, [several], [shown])

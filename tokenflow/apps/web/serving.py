@@ -16,6 +16,7 @@ from tokenflow.apps.web.page import build
 from tokenflow.apps.web.quirks import OwnFilesOnly, accept_uploads_only, look, share_link
 from tokenflow.apps.web.site import Site
 from tokenflow.apps.web.space import Space
+from tokenflow.apps.web.visitors import VisitorCookie
 from tokenflow.errors import ConfigError
 
 DEFAULT_PORT = 7860
@@ -31,13 +32,15 @@ def mount(app: FastAPI, path: str = "/ui", space: Space | None = None, check: Ch
         app: the service.
         path: where in it.
         space: what the page may use; by default the bundled models and examples, and no others.
-        check: whether a user may enter, by name and password; None lets all in.
+        check: whether a user may enter, by name and password; None lets all in, each with results of their own.
 
     Returns:
         The state of the page; `site.jobs.close()` ends its work.
     """
     site = Site(space or Space(is_local=False))
     app.add_middleware(OwnFilesOnly)
+    if check is None and not site.space.is_local:
+        app.add_middleware(VisitorCookie, path=path)
     gr.mount_gradio_app(
         app,
         accept_uploads_only(build(site)),

@@ -12,6 +12,7 @@ from tokenflow.apps.web.jobs import Job, Jobs
 from tokenflow.apps.web.model_list import ModelEntry, downloaded_models, list_models
 from tokenflow.apps.web.shelf import Shelf
 from tokenflow.apps.web.space import Space
+from tokenflow.apps.web.visitors import visitor
 from tokenflow.config import Config, Edit
 from tokenflow.config import Model as ModelSettings
 from tokenflow.errors import ConfigError
@@ -27,7 +28,9 @@ class Site:
 
     def of(self, request: gr.Request) -> "Site":
         """What the user who made a request sees of it: their own results, the same queue and model."""
-        return replace(self, space=self.space.of(request.username))
+        if self.space.is_local:
+            return self
+        return replace(self, space=self.space.of(request.username or visitor(request)))
 
     @cached_property
     def examples(self) -> list[Example]:

@@ -46,13 +46,13 @@ class Space:
     is_local: bool = True
     limits: Limits = Limits()
 
-    def of(self, user: str | None) -> "Space":
+    def of(self, user: str) -> "Space":
         """The part of a shared space that belongs to a user: a folder in `outputs`; all of it where it is local.
 
         Args:
-            user: by name; None if users are not told apart.
+            user: by name.
         """
-        if self.is_local or user is None:
+        if self.is_local:
             return self
         digest = hashlib.sha256(user.encode()).hexdigest()[:DIGITS]
         return replace(self, outputs=self.outputs / f"user-{digest}")
