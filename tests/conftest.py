@@ -1,11 +1,19 @@
 """Settings that every test shares."""
 
+import os
 import signal
 
+# The models of the tests are so small that a second thread costs more than it gives, and on a busy machine far more.
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # for threads and processes that a test starts
+
 import torch
+from hypothesis import settings
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell starts what runs in its background so
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# The models of the tests are so small that a second thread costs more than it gives, and on a busy machine far more.
 torch.set_num_threads(1)
+
+# How long an example takes on a busy machine says nothing about what it holds.
+settings.register_profile("tokenflow", deadline=None)
+settings.load_profile("tokenflow")

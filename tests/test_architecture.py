@@ -18,6 +18,7 @@ ORDER = [
     "modes",
     "correspondence",
     "propagation",
+    "regions",
     "metrics",
     "profiling",
     "report",

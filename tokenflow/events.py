@@ -27,7 +27,7 @@ Item = TypeVar("Item")
 UNITS = {
     "load": "model",
     **dict.fromkeys(("flow", "match"), "pair"),
-    **dict.fromkeys(("read", "encode", "compare", "carry", "decode"), "frame"),
+    **dict.fromkeys(("read", "encode", "compare", "carry", "region", "decode"), "frame"),
 }
 """What stages count; all others count sampling steps."""
 

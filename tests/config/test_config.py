@@ -235,7 +235,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 
 @given(st.binary(max_size=200))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_any_bytes_give_one_of_our_errors(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
     path = tmp_path_factory.getbasetemp() / "fuzzed.yaml"
     path.write_bytes(content)
@@ -263,7 +263,7 @@ VALUES = st.one_of(
 
 
 @given(st.lists(st.tuples(KEYS | st.text(max_size=8), VALUES), max_size=4))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_any_overrides_give_a_config_or_a_one_line_error(
     tmp_path_factory: pytest.TempPathFactory, pairs: list[tuple[str, str]]
 ) -> None:
@@ -282,7 +282,7 @@ NODES = st.recursive(
 
 
 @given(st.dictionaries(st.sampled_from(["clip", "edit", "model", "output", "extends", "inversion"]), NODES))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_any_structure_gives_a_config_or_a_one_line_error(
     tmp_path_factory: pytest.TempPathFactory, content: dict[str, Any]
 ) -> None:
@@ -292,7 +292,7 @@ def test_any_structure_gives_a_config_or_a_one_line_error(
 
 
 @given(st.one_of(st.text(max_size=30), st.text("${}\\a.:'\"?# ", max_size=20)))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_any_prompt_survives_saving_and_loading(tmp_path_factory: pytest.TempPathFactory, sentence: str) -> None:
     path = tmp_path_factory.getbasetemp() / "saved.yaml"
     plain = Config.model_validate(yaml.safe_load(MINIMAL))

@@ -161,7 +161,7 @@ def test_flow_is_followed_from_frame_to_frame_in_both_orders(monkeypatch: pytest
 
 
 @given(st.lists(st.tuples(st.floats(-2, 2), st.floats(-2, 2)), min_size=1, max_size=4))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_flows_that_are_the_same_everywhere_add_up(steps: list[tuple[float, float]]) -> None:
     total = chain_flows([constant(*step) for step in steps])
     np.testing.assert_allclose(total, constant(*np.sum(steps, axis=0)), rtol=0, atol=1e-5)
@@ -190,7 +190,7 @@ def test_along_whole_pixels_a_picture_is_read_elsewhere_and_beyond_its_border_is
 
 
 @given(st.floats(-4, 4), st.floats(-4, 4))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_a_ramp_read_along_a_flow_is_the_ramp_plus_the_flow(dx: float, dy: float) -> None:
     rows, columns = np.mgrid[0:12, 0:16].astype(np.float32)
     ramp = np.dstack([columns, rows])

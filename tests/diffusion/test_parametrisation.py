@@ -52,7 +52,7 @@ def exact_prediction(parametrisation: Parametrisation, clean: Tensor, noise: Ten
 
 @pytest.mark.parametrize(("parametrisation", "level_at", "noisiest"), FAMILIES)
 @given(share=st.floats(0.01, 1), seed=st.integers(0, 999))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_a_perfect_prediction_gives_the_clean_latents_and_the_noise(
     parametrisation: Parametrisation, level_at, noisiest: float, share: float, seed: int
 ) -> None:
@@ -66,7 +66,7 @@ def test_a_perfect_prediction_gives_the_clean_latents_and_the_noise(
 
 @pytest.mark.parametrize(("parametrisation", "level_at", "noisiest"), FAMILIES)
 @given(shares=st.tuples(st.floats(0, 0.98), st.floats(0.01, 1)), seed=st.integers(0, 999))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_a_step_back_is_the_inverse_of_a_step_with_the_same_prediction(
     parametrisation: Parametrisation, level_at, noisiest: float, shares: tuple[float, float], seed: int
 ) -> None:
@@ -83,7 +83,7 @@ def test_a_step_back_is_the_inverse_of_a_step_with_the_same_prediction(
 
 @pytest.mark.parametrize(("parametrisation", "level_at", "noisiest"), FAMILIES)
 @given(shares=st.tuples(st.floats(0, 0.45), st.floats(0.5, 1)), seed=st.integers(0, 999))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_the_prediction_between_two_levels_is_the_one_that_leads_from_one_to_the_other(
     parametrisation: Parametrisation, level_at, noisiest: float, shares: tuple[float, float], seed: int
 ) -> None:

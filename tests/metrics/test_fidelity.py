@@ -27,7 +27,7 @@ def channels_last(image: torch.Tensor) -> np.ndarray:
 
 
 @given(st.floats(0, 1), st.floats(0, 1))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_psnr_of_images_a_constant_apart(one: float, other: float) -> None:
     if abs(one - other) < 1e-3:
         return

@@ -299,6 +299,17 @@ def test_a_controlnet_of_another_depth_no_controlnet_and_a_damaged_one_are_told_
             tiny_model().load_control(str(tmp_path / name))
 
 
+def test_another_text_changes_cross_attention_only_where_it_differs() -> None:
+    model = tiny_model()
+    dog, cat = model.condition("a dog"), model.condition("a cat")
+    before = model.predict(LATENTS, level(500), dog)
+    change = model.text_change(LATENTS, level(500), dog, cat)
+    assert change.shape == (len(LATENTS), *LATENTS.shape[-2:])
+    assert change.min() > 0
+    assert not model.text_change(LATENTS, level(500), dog, dog).any()
+    assert torch.equal(model.predict(LATENTS, level(500), dog), before)  # and no processor is left behind
+
+
 def test_calls_from_several_threads_take_turns_and_give_what_they_give_one_after_another() -> None:
     model = tiny_model()
     prompt = model.condition("a dog")
@@ -308,6 +319,7 @@ def test_calls_from_several_threads_take_turns_and_give_what_they_give_one_after
         lambda: model.predict(LATENTS, level(500), prompt, inject=captured),
         lambda: model.capture(LATENTS, level(500), prompt, {ATTENTION}).queries_keys.popitem()[1][0],
         lambda: model.features(LATENTS, level(100), prompt),
+        lambda: model.text_change(LATENTS, level(100), prompt, model.condition("a cat")),
         lambda: model.decode(LATENTS),
     ]
     expected = [call() for call in calls]

@@ -39,7 +39,7 @@ def sampled(tokens: Tensor, positions: Tensor, grid: tuple[int, int]) -> Tensor:
     return values[0, :, 0].T
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 999), st.integers(1, 9), st.integers(1, 9))
 def test_a_frame_gets_what_torchs_bicubic_sampling_reads_in_both_keyframes_blended(
     seed: int, height: int, width: int

@@ -47,7 +47,7 @@ def test_any_size_becomes_one_that_a_model_accepts(width, height, size, multiple
     assert (fitted[0] >= fitted[1]) == (width >= height) or fitted[0] == fitted[1]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(*[st.integers(1, 60)] * 4, st.sampled_from(MODES))
 def test_restore_returns_the_size_of_the_source(width, height, to_width, to_height, mode):
     image = slope(width, height)

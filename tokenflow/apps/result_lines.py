@@ -43,13 +43,27 @@ def edit_lines(result: "EditResult") -> list[str]:
     if (reused := reused_inversion(report)) is not None:
         lines["inversion"] = reused
     lines["time"] = f"{sum(report['seconds'].values()):.0f} s"
+    if report.get("regions"):
+        lines["regions"] = "; ".join(map(_region, report["regions"]))
     files = {
         "edited": result.video,
         "comparison": result.comparison,
+        "region": result.region,
         "contact sheet": result.contact_sheet,
         "report": result.page,
     }
     return aligned(lines | {name: str(path) for name, path in files.items() if path is not None})
+
+
+def _region(region: Mapping[str, Any]) -> str:
+    """How a region was found, and how large it is."""
+    if region["everywhere"]:
+        return (
+            f"auto: the whole frame, since the prompt changes {region['border_share']:.0%} of its border; "
+            "edit.regions=[] switches the search off"
+        )
+    words = f" {region['words']!r}" if region["words"] else ""
+    return f"{region['by']}{words}: {region['share']:.0%} of the frame, all else is the source's"
 
 
 def _reconstruction(figures: Mapping[str, float]) -> dict[str, str]:

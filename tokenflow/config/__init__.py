@@ -13,6 +13,7 @@ from tokenflow.config.settings import (
     Model,
     Output,
     PnP,
+    Region,
     SDEdit,
 )
 
@@ -28,6 +29,7 @@ __all__ = [
     "Model",
     "Output",
     "PnP",
+    "Region",
     "SDEdit",
     "load_config",
     "read_settings",

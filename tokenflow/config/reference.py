@@ -43,16 +43,21 @@ class SectionReference:
     settings: tuple[SettingReference, ...]
 
 
+ITEM = "[]"
+"""At the end of the key of a section that is an item of a list."""
+
+
 def all_sections(settings: Section) -> Iterator[SectionReference]:
-    """Every section with settings of its own, in the order of a file."""
+    """Every section with settings of its own, in the order of a file, and the items of lists."""
     schema = settings.model_json_schema()
     return _sections(schema, schema, "")
 
 
 def all_settings(settings: Section) -> Iterator[SettingReference]:
-    """Every setting, in the order of a file."""
+    """Every setting that has a key of its own, in the order of a file."""
     for section in all_sections(settings):
-        yield from section.settings
+        if not section.key.endswith(ITEM):
+            yield from section.settings
 
 
 def _sections(schema: dict[str, Any], section: dict[str, Any], key: str) -> Iterator[SectionReference]:
@@ -71,8 +76,16 @@ def _sections(schema: dict[str, Any], section: dict[str, Any], key: str) -> Iter
     if settings:
         yield SectionReference(key, section["description"].partition("\n")[0], settings)
     for name, each in section["properties"].items():
+        below = f"{key}.{name}".lstrip(".")
         if "$ref" in each:
-            yield from _sections(schema, schema["$defs"][each["$ref"].rpartition("/")[2]], f"{key}.{name}".lstrip("."))
+            yield from _sections(schema, _definition(schema, each), below)
+        for item in (kind["items"] for kind in each.get("anyOf", ()) if "$ref" in kind.get("items", ())):
+            yield from _sections(schema, _definition(schema, item), f"{below}{ITEM}")
+
+
+def _definition(schema: dict[str, Any], reference: dict[str, Any]) -> dict[str, Any]:
+    section: dict[str, Any] = schema["$defs"][reference["$ref"].rpartition("/")[2]]
+    return section
 
 
 def _shown(default: Any) -> str:
@@ -84,6 +97,8 @@ def _values(setting: dict[str, Any]) -> str:
     """What a setting accepts, in words."""
     if "anyOf" in setting:
         return " or ".join(_values(each) for each in setting["anyOf"])
+    if "const" in setting:
+        return f"`{setting['const']}`"
     if "enum" in setting:
         return ", ".join(f"`{value}`" for value in setting["enum"])
     match setting["type"]:
@@ -91,6 +106,8 @@ def _values(setting: dict[str, Any]) -> str:
             return "`null`"
         case "boolean":
             return "`true`, `false`"
+        case "array" if "items" in setting:
+            return "a list of sections"
         case "array":
             return f"[{', '.join(_values(each) for each in setting['prefixItems'])}]"
         case "string":

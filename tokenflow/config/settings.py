@@ -336,6 +336,52 @@ class Keyframes(_Section):
         return [] if self.frames is None else [self.frames]
 
 
+class Region(_Section):
+    """A part of the clip that an edit may change. Exactly one of `mask`, `words` and `auto` says where it is."""
+
+    mask: LocalPath | None = Field(
+        None,
+        description="White inside: an image, which is for all frames unless mask_frame says otherwise; or a clip or "
+        "folder with as many frames as the source.",
+    )
+    mask_frame: Annotated[int, Field(ge=0)] | None = Field(
+        None,
+        description="The frame that the image in `mask` is of, counted from 0; it is carried to all others along the "
+        "motion of the clip. Choose a frame that shows the whole of what is masked.",
+    )
+    words: str | None = Field(
+        None,
+        min_length=1,
+        description="Words of clip.prompt: the region is where the model reads them. Commas between several.",
+    )
+    auto: bool = Field(False, description="The region is where edit.prompt changes something, as the model sees it.")
+    invert: bool = Field(False, description="Take what is outside instead.")
+    grow: float = Field(
+        0.0,
+        ge=-4096,
+        le=4096,
+        allow_inf_nan=False,
+        description="Pixels of the source by which the region reaches further; less far below 0.",
+    )
+    feather: float = Field(
+        2.0,
+        ge=0,
+        le=4096,
+        allow_inf_nan=False,
+        description="Pixels of the source over which the edit fades into the source, outside of the region.",
+    )
+    prompt: str | None = Field(None, description="What the region should show; null for edit.prompt.")
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> "Region":
+        named = [name for name in ("mask", "words", "auto") if getattr(self, name)]
+        if len(named) != 1:
+            raise ValueError(f"expected one of mask, words and auto; got {' and '.join(named) or 'none of them'}")
+        if self.mask_frame is not None and self.mask is None:
+            raise ValueError("mask_frame is given without the mask of that frame; set mask")
+        return self
+
+
 class Edit(_Section):
     """What the edit shows, and how it is made."""
 
@@ -416,6 +462,12 @@ class Edit(_Section):
         "coarse",
         description="At which resolutions of the network keyframes attend to each other: coarse, all but the finest; "
         "or all, as in the published code, which is slower.",
+    )
+    regions: tuple[Region, ...] | Literal["auto"] = Field(
+        (),
+        description="The parts of the clip that the edit may change, such as [{words: dog}]; all else stays as it is. "
+        "auto finds one where edit.prompt changes only a part of the frame, and takes the whole frame otherwise; [] "
+        "takes the whole frame.",
     )
     pnp: PnP = PnP()
     sdedit: SDEdit = SDEdit()
@@ -512,8 +564,9 @@ class Config(_Section):
 
     @property
     def inputs(self) -> list[Path]:
-        """The files and folders that are read: the clip, its sound, a mask, edited frames."""
-        paths = (self.clip.path, self.clip.sound, self.metrics.mask, *self.edit.keyframes.paths)
+        """The files and folders that are read: the clip, its sound, masks, edited frames."""
+        masks = [region.mask for region in self.edit.regions if isinstance(region, Region)]
+        paths = (self.clip.path, self.clip.sound, self.metrics.mask, *self.edit.keyframes.paths, *masks)
         return [path for path in paths if path is not None]
 
     def to_yaml(self) -> str:

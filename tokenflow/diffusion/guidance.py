@@ -18,16 +18,22 @@ class Guidance:
     one branch δ is zero and p = p_cond: scale 1, and models that embed their guidance or have none.
 
     Args:
-        conditional: the edit's prompt, one branch.
+        conditional: the edit's prompt, one branch; or one each of several prompts for parts of the frame, whose
+            predictions are joined before they are split.
         unconditional: the negative prompt, one branch; None for a model without a second branch.
         scale: at least 1; at 1 the negative prompt has no effect and is not computed.
     """
 
     def __init__(self, conditional: Conditioning, unconditional: Conditioning | None, scale: float) -> None:
         self.conditional = conditional
+        self._unconditional = unconditional
         one_branch = scale == 1 or unconditional is None
         self.branches = conditional if one_branch or unconditional is None else stack([unconditional, conditional])
         self._scale = scale
+
+    def with_prompts(self, conditional: Conditioning) -> "Guidance":
+        """The same guidance by several prompts, one branch each, for parts of the frame."""
+        return Guidance(conditional, self._unconditional, self._scale)
 
     def split(self, prediction: Tensor) -> tuple[Tensor, Tensor]:
         """The conditional prediction and δ (f c h w each) of all branches' predictions (b f c h w)."""

@@ -42,13 +42,16 @@ class EditMetrics:
         self._outlines = Outlines()
         self._energy: dict[str, list[float]] = {}
 
-    def add(self, source: np.ndarray, edit: np.ndarray) -> None:
-        """Measure the next frame (H W 3 uint8), with the next of the reconstruction and of the masks."""
+    def add(self, source: np.ndarray, edit: np.ndarray, mask: np.ndarray | None = None) -> None:
+        """Measure the next frame (H W 3 uint8), with the next of the reconstruction and of the masks.
+
+        Where no masks were given, `mask` is the one of this frame: H W in [0, 1], or None.
+        """
         images = {"source": source}
         if self._reconstruction is not None:
             images["reconstruction"] = next(self._reconstruction)
         images["edit"] = edit
-        mask = None if self._masks is None else next(self._masks)
+        mask = mask if self._masks is None else next(self._masks)
         self._steadiness.add(source, images)
         self._change.add(source, edit, mask)
         self._outlines.add(source, {name: image for name, image in images.items() if name != "source"})

@@ -52,6 +52,11 @@ class Interruptible:
         self._ask()
         return self._model.features(latents, level, conditioning)
 
+    def text_change(self, latents: Tensor, level: Level, conditioning: Conditioning, other: Conditioning) -> Tensor:
+        """Call the network under two texts."""
+        self._ask()
+        return self._model.text_change(latents, level, conditioning, other)
+
     def load_control(self, path: str) -> Control:
         """The ControlNet, whose calls ask as well."""
         control = self._model.load_control(path)

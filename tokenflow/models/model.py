@@ -104,6 +104,20 @@ class Model(Protocol):
         """Features f d h w of these latents (f c h w), for matching places between frames."""
         ...
 
+    def text_change(self, latents: Tensor, level: Level, conditioning: Conditioning, other: Conditioning) -> Tensor:
+        """How much of the network's attention to text would be different under another text, place by place.
+
+        Args:
+            latents: f c h w at `level`.
+            level: a level of the schedule.
+            conditioning: the text, one branch.
+            other: the other text, one branch.
+
+        Returns:
+            f h w, from 0; the scale is the family's own.
+        """
+        ...
+
     def load_control(self, path: str) -> Control:
         """The ControlNet at a folder or Hub id.
 

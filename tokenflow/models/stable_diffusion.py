@@ -22,6 +22,7 @@ from tokenflow.models.injection import ATTENTION, EMPTY, Injection, QueriesKeys,
 from tokenflow.models.model import Control
 from tokenflow.models.patching import Forward, Hook, patched
 from tokenflow.models.placement import Offloading, prepare
+from tokenflow.models.text_change import TextChange
 from tokenflow.models.unet import attention_processors, coarsest_scale, find_injection_points, find_sites
 from tokenflow.models.vocabulary import Vocabulary
 
@@ -244,6 +245,14 @@ class StableDiffusion:
         self._run_until_done(latents, level, conditioning, keep, {})
         rows, columns = finest.grid(*latents.shape[-2:])
         return kept[0].float().transpose(1, 2).unflatten(-1, (rows, columns))
+
+    def text_change(self, latents: Tensor, level: Level, conditioning: Conditioning, other: Conditioning) -> Tensor:
+        """How much of the cross-attention another text would change, f h w: 0 for nothing (models/text_change.py)."""
+        height, width = latents.shape[-2:]
+        compared = TextChange(self._unet, self.sites, (height, width), other.tokens)
+        with self._turn, patched(compared.processors):
+            self._call(latents, level, conditioning, None)
+        return compared.change
 
     def _run_until_done(
         self,

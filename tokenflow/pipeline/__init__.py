@@ -5,6 +5,7 @@ from tokenflow.pipeline.generation import generate
 from tokenflow.pipeline.inversion import invert
 from tokenflow.pipeline.job import EditResult, PreprocessResult, open_result, preprocess, run
 from tokenflow.pipeline.keyframes import Keyframes
+from tokenflow.pipeline.regions import Region
 from tokenflow.pipeline.seeds import seed_sheet
 from tokenflow.pipeline.trial import Trial, trial, trial_sheet
 
@@ -13,6 +14,7 @@ __all__ = [
     "Edited",
     "Keyframes",
     "PreprocessResult",
+    "Region",
     "Trial",
     "edit",
     "generate",

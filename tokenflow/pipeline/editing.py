@@ -1,32 +1,23 @@
 """edit(): an inverted clip and a sentence become an edited video, in memory."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property, wraps
-from pathlib import Path
 from typing import Any, Literal, ParamSpec
 
 import numpy as np
 
 from tokenflow import config
 from tokenflow.config import ControlNet, Edit, PnP, SDEdit
-from tokenflow.diffusion.guidance import Guidance
-from tokenflow.diffusion.latents import Latents, Scratch, in_memory
-from tokenflow.diffusion.sampling import Compose, sample, unchanged
 from tokenflow.errors import ConfigError
-from tokenflow.events import Cancel, Listener, listening, track
+from tokenflow.events import Cancel, Listener, listening
 from tokenflow.models.interruptible import interruptible
-from tokenflow.modes.mode import Mode
 from tokenflow.modes.source import InvertedClip
-from tokenflow.pipeline.checkpoint import Checkpoint
 from tokenflow.pipeline.checks import check_interval
-from tokenflow.pipeline.frames import EditedFrame, decode, restored
-from tokenflow.pipeline.inversion import sampling_steps
-from tokenflow.pipeline.keyframes import Keyframes, carry_keyframes, filled, filling_mode
-from tokenflow.pipeline.preview import Previewed
+from tokenflow.pipeline.keyframes import Keyframes
+from tokenflow.pipeline.regions import FoundRegion, Regions, check_regions, regions_of
+from tokenflow.pipeline.sampling import edit_frames
 from tokenflow.pipeline.validation import check_count, check_type, validated
-from tokenflow.pipeline.wiring import build_guidance, build_mode, build_propagation
-from tokenflow.propagation import EditDenoiser
 from tokenflow.video import Video, crop_like, restore
 
 DEFAULTS = Edit(prompt="")
@@ -45,19 +36,24 @@ class Edited:
     Attributes:
         decoded: f H W 3 uint8 at the working size.
         source: the clip that was edited.
-        carried: f H W 3 uint8 at the source's size, where the frames were made at that size; None where they are
-            `decoded`, enlarged.
+        full: f H W 3 uint8 at the source's size, where the frames were made at it; None where they are `decoded`,
+            enlarged.
+        masks: f H W uint8 at the source's size, what the edit was allowed to change: 255 inside; where it is 0,
+            `frames` are the source's own. None for everything.
+        regions: how each region was found.
     """
 
     decoded: np.ndarray = field(repr=False)
     source: InvertedClip = field(repr=False)
-    carried: np.ndarray | None = field(default=None, repr=False)
+    full: np.ndarray | None = field(default=None, repr=False)
+    masks: np.ndarray | None = field(default=None, repr=False)
+    regions: tuple[FoundRegion, ...] = ()
 
     @cached_property
     def frames(self) -> np.ndarray:
         """f H W 3 uint8 at the source's size, before any codec; with `resize="fill"`, of the part that was kept."""
-        if self.carried is not None:
-            return self.carried
+        if self.full is not None:
+            return self.full
         return np.stack([restore(image, *self.source.video.size, self.source.resize) for image in self.decoded])
 
     @cached_property
@@ -108,6 +104,7 @@ def edit(
     keyframe_interval: int | None = DEFAULTS.keyframe_interval,
     keyframe_window: int = DEFAULTS.keyframe_window,
     extended_attention: Literal["coarse", "all"] = DEFAULTS.extended_attention,
+    regions: Regions | None = None,
     preview_every: int | None = None,
     on_event: Listener | None = None,
     cancel: Cancel | None = None,
@@ -134,6 +131,8 @@ def edit(
         keyframe_interval: frames per keyframe; None for 4, or the whole clip if it is shorter.
         keyframe_window: how many keyframes attend to each other at most, and go through the network at once.
         extended_attention: at which of the network's levels they do: all but the finest, or all.
+        regions: the parts of the clip that may change; `auto` for one that is found where the prompt changes only a
+            part of the frame; empty for the whole frame; None for the default.
         preview_every: send a `Preview` every so many steps; None for none.
         on_event: called with each event (see `tokenflow.events`).
         cancel: asked before every network call; returning True raises `Cancelled`.
@@ -166,105 +165,25 @@ def edit(
     if preview_every is not None:
         check_count("preview_every", preview_every)
     check_interval(settings, inverted.frame_count)
+    regions = regions_of(settings) if regions is None else regions
+    check_regions(regions, inverted.prompt)
     with listening(on_event):
         source = replace(inverted, model=interruptible(inverted.model, cancel))
         keyframes = mode if isinstance(mode, Keyframes) else None
-        frames = list(
-            edit_frames(source, settings, keyframes, preview_every=preview_every, on_event=on_event, cancel=cancel)
+        made = edit_frames(
+            source, settings, keyframes, regions, preview_every=preview_every, on_event=on_event, cancel=cancel
         )
-    carried = None if keyframes is None else np.stack([frame.image for frame in frames])
-    return Edited(np.stack([frame.decoded for frame in frames]), inverted, carried)
-
-
-def edit_frames(
-    source: InvertedClip,
-    settings: Edit,
-    keyframes: Keyframes | None = None,
-    *,
-    scratch: Scratch = in_memory,
-    folder: Path | None = None,
-    checkpoint: Checkpoint | None = None,
-    preview_every: int | None = None,
-    on_event: Listener | None = None,
-    cancel: Cancel | None = None,
-) -> Iterator[EditedFrame]:
-    """Sample an edit, and decode it frame by frame as they are asked for.
-
-    Args:
-        source: the clip.
-        settings: of the edit.
-        keyframes: the edited frames, in the mode that carries them.
-        scratch, folder, checkpoint, preview_every, on_event: see `sample_edit`.
-        cancel: asked before every frame that is carried.
-    """
-    options: dict[str, Any] = {
-        "scratch": scratch,
-        "folder": folder,
-        "checkpoint": checkpoint,
-        "preview_every": preview_every,
-        "on_event": on_event,
-    }
-    if keyframes is None:
-        latents = sample_edit(source, _guidance(source, settings, settings.prompt), settings, **options)
-        return restored(source, decode(source, latents, settings.batch_size, on_event))
-    carried = carry_keyframes(source, keyframes, folder=folder, on_event=on_event, cancel=cancel)
-    if carried.complete:
-        return filled(source, carried, None)
-    prompts = _guidance(source, settings, settings.prompt or source.prompt)
-    mode = filling_mode(source, carried, keyframes.strength, settings.batch_size)
-    always = tuple(sorted(keyframes.images))
-    latents = sample_edit(source, prompts, settings, mode=mode, compose=mode.compose, always=always, **options)
-    return filled(source, carried, restored(source, decode(source, latents, settings.batch_size, on_event)))
-
-
-def _guidance(source: InvertedClip, settings: Edit, prompt: str) -> Guidance:
-    return build_guidance(source.model, prompt, settings.negative_prompt, settings.guidance_scale, source.size)
-
-
-def sample_edit(
-    source: InvertedClip,
-    guidance: Guidance,
-    settings: Edit,
-    *,
-    mode: Mode | None = None,
-    compose: Compose = unchanged,
-    always: tuple[int, ...] = (),
-    scratch: Scratch = in_memory,
-    folder: Path | None = None,
-    checkpoint: Checkpoint | None = None,
-    preview_every: int | None = None,
-    on_event: Listener | None = None,
-) -> Latents:
-    """The edited latents, f c h w.
-
-    Args:
-        source: the clip.
-        guidance: the prompts.
-        settings: of the edit.
-        mode: None for the one that the settings name.
-        compose: see `sample`.
-        always: frames that are keyframes at every step.
-        scratch: allocates latents.
-        folder: where correspondences are cached; by default in a temporary file.
-        checkpoint: keeps the latents of each step, and has those from which to continue.
-        preview_every: steps between previews; None for none.
-        on_event: called with each event.
-    """
-    steps = sampling_steps(source.model, source.inversion, settings.steps)
-    mode = mode or build_mode(source, settings)
-    start, taken = mode.initial_latents(steps)
-    kept = None if checkpoint is None else checkpoint.load(scratch)
-    done, latents = kept or (0, start)
-    denoiser = EditDenoiser(source.model, mode, guidance)
-    predict = build_propagation(denoiser, source, settings, taken[done:], always, folder, on_event)
-    if preview_every is not None and on_event is not None:
-        predict = Previewed(predict, source, preview_every, on_event)
-    loop = sample(latents, taken[done:], predict, source.model.schedule.parametrisation, scratch, compose)
-    for latents in track(loop, "edit", on_event, total=len(taken), initial=done):
-        done += 1
-        if checkpoint is not None:
-            checkpoint.save(done, latents)
-    return latents
+        frames = list(made.frames)
+    made_at_full_size = keyframes is not None or made.regions is not None
+    full = np.stack([frame.image for frame in frames]) if made_at_full_size else None
+    masks = [frame.mask for frame in frames if frame.mask is not None]
+    return Edited(
+        np.stack([frame.decoded for frame in frames]),
+        inverted,
+        full,
+        np.stack(masks) if masks else None,
+        tuple(made.found),
+    )
 
 
 def _mode_values(mode: ModeSettings) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from tokenflow.diffusion.batches import as_images, batches
 from tokenflow.diffusion.latents import Latents
 from tokenflow.events import Listener, progress
 from tokenflow.modes.source import InvertedClip
-from tokenflow.video import restore
+from tokenflow.video import crop_like, restore
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,10 +19,13 @@ class EditedFrame:
     Attributes:
         decoded: H W 3 uint8 at the working size.
         image: H W 3 uint8 at the source's size; with `resize="fill"`, of the part that was kept.
+        decoded_mask, mask: H W uint8, the regions of the edit at either size, 255 inside; None without regions.
     """
 
     decoded: np.ndarray
     image: np.ndarray
+    decoded_mask: np.ndarray | None = None
+    mask: np.ndarray | None = None
 
 
 def decode(source: InvertedClip, latents: Latents, batch_size: int, on_event: Listener | None) -> Iterator[np.ndarray]:
@@ -31,6 +34,14 @@ def decode(source: InvertedClip, latents: Latents, batch_size: int, on_event: Li
         for indices in batches(range(len(latents)), batch_size):
             yield from as_images(source.model.decode(latents[indices]))
             advance(len(indices))
+
+
+def kept_part(frame: np.ndarray, source: InvertedClip) -> np.ndarray:
+    """The part of a source frame at full size (H W …) that an edit gives back: all but what `resize="fill"` crops."""
+    if source.resize != "fill":
+        return frame
+    width, height = source.size
+    return crop_like(frame, restore(np.zeros((height, width, 3), np.uint8), *source.video.size, source.resize))
 
 
 def restored(source: InvertedClip, decoded: Iterator[np.ndarray]) -> Iterator[EditedFrame]:

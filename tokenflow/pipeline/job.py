@@ -1,7 +1,7 @@
 """run() and preprocess(): from a configuration to files, around invert and edit."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,6 @@ from tokenflow.pipeline import output as results
 from tokenflow.pipeline.checkpoint import Checkpoint, digest_of
 from tokenflow.pipeline.checks import frame_count_check
 from tokenflow.pipeline.clip import open_clip
-from tokenflow.pipeline.editing import edit_frames
 from tokenflow.pipeline.frames import EditedFrame
 from tokenflow.pipeline.inversion import (
     InversionOptions,
@@ -38,6 +37,8 @@ from tokenflow.pipeline.reconstruction import (
     checked_reconstruction,
     notice_poor_reconstruction,
 )
+from tokenflow.pipeline.regions import check_regions, regions_of
+from tokenflow.pipeline.sampling import edit_frames
 from tokenflow.pipeline.stages import NumberedStages, stage_1, stage_2, work
 from tokenflow.pipeline.validation import check_count, check_type
 from tokenflow.profiling import Stopwatch
@@ -70,6 +71,7 @@ class EditResult:
     Attributes:
         video: the edited clip, with the source's times and sound.
         comparison: source and edit side by side; None if it was switched off.
+        region: white where the edit could change something; None if that was everything.
         contact_sheet: frames of both as one image; None if it was switched off.
         page: the report as a page for a browser; None if it was switched off.
         report: the content of report.json.
@@ -77,6 +79,7 @@ class EditResult:
 
     video: Path
     comparison: Path | None
+    region: Path | None
     contact_sheet: Path | None
     page: Path | None
     report: dict[str, Any]
@@ -151,6 +154,7 @@ def run(
     watch = Stopwatch(choose_device(config.model.device) if model is None else model.device)
     with listening(on_event), results.open_output(config) as folder:
         keyframes_of(config.edit)  # says now which images are missing
+        check_regions(regions_of(config.edit), config.clip.prompt)
         clip = open_clip(config.clip)
         results.check_encoding(config.output, clip, clip.size, folder)
         with watch.stage("load"):
@@ -167,8 +171,8 @@ def run(
             source, content = invert_stored(config, clip, model, stored, Stopwatch(model.device), on_event, cancel)
         metrics = open_metrics(config, source, None if content is None else stored.folder / LOSSLESS, score, words)
         checkpoint = Checkpoint(config.output.dir, folder, digest_of(config.edit, stored, model))
-        _edit(config, source, folder, checkpoint, metrics, watch, preview_every, on_event, cancel)
-        reported = _report(config, source, stored, content, metrics) | watch.figures()
+        regions = _edit(config, source, folder, checkpoint, metrics, watch, preview_every, on_event, cancel)
+        reported = _report(config, source, stored, content, metrics) | {"regions": regions} | watch.figures()
         if metrics is not None:
             keeps_object = words is not None and words.keeps_object
             found = judge(reported["metrics"], config.edit.mode, keeps_object=keeps_object)
@@ -303,13 +307,18 @@ def _edit(
     preview_every: int | None,
     on_event: Listener | None,
     cancel: Cancel | None,
-) -> None:
-    """Sample, decode, write and measure; the scratch files in the folder are closed when this returns."""
+) -> list[dict[str, Any]]:
+    """Sample, decode, write and measure; the scratch files in the folder are closed when this returns.
+
+    Returns:
+        The regions, as the report has them.
+    """
     with watch.stage("edit"):
-        edited = edit_frames(
+        made = edit_frames(
             source,
             config.edit,
             keyframes_of(config.edit),
+            regions_of(config.edit),
             scratch=on_disk(folder),
             folder=folder,
             checkpoint=checkpoint,
@@ -318,7 +327,8 @@ def _edit(
             cancel=cancel,
         )
     with watch.stage("decode"):
-        _write_frames(config, source, edited, folder, metrics)
+        _write_frames(config, source, made.frames, folder, metrics)
+    return [asdict(region) for region in made.found]
 
 
 def _write_frames(
@@ -333,7 +343,8 @@ def _write_frames(
         for index, frame in enumerate(edited):
             writer.write(frame)
             if metrics is not None:
-                metrics.add(frames[index], frame.decoded)
+                inside = None if frame.decoded_mask is None else frame.decoded_mask / 255
+                metrics.add(frames[index], frame.decoded, inside)
 
 
 def _report(
@@ -362,11 +373,16 @@ def _report(
     }
 
 
+def _has_region(content: Mapping[str, Any]) -> bool:
+    return any(not region["everywhere"] for region in content.get("regions", []))
+
+
 def _result(config: Config, content: dict[str, Any]) -> EditResult:
     output = config.output
     return EditResult(
         video=output.dir / results.edited_name(output),
         comparison=output.dir / results.comparison_name(output) if output.comparison else None,
+        region=output.dir / results.region_name(output) if _has_region(content) else None,
         contact_sheet=output.dir / results.CONTACT_SHEET if output.contact_sheet else None,
         page=output.dir / results.PAGE if output.page else None,
         report=content,

@@ -21,10 +21,10 @@ from tokenflow.errors import ClipNotFoundError, ConfigError, OutputError
 from tokenflow.events import Cancel, Listener, notice, progress, raise_if_cancelled
 from tokenflow.modes.carried import CarriedMode
 from tokenflow.modes.source import InvertedClip
-from tokenflow.pipeline.frames import EditedFrame
+from tokenflow.pipeline.frames import EditedFrame, kept_part
 from tokenflow.propagation.pixels.edited_frames import Kind, carry, edges_kept
 from tokenflow.store.files import output_errors
-from tokenflow.video import Video, clip_files, crop_like, read_frames, resize, restore
+from tokenflow.video import Video, clip_files, read_frames, resize
 
 MIN_EDGES_KEPT = 0.25
 """Share of the source frame's edges below which an edited frame probably shows something else."""
@@ -214,16 +214,7 @@ def source_frames(source: InvertedClip) -> np.ndarray:
     """The source at full size, f H W 3 uint8; with `resize="fill"`, the part that is edited."""
     if source.resize != "fill":
         return source.video.frames
-    return np.stack([_cropped(frame, source) for frame in source.video.frames])
-
-
-def _cropped(frame: np.ndarray, source: InvertedClip) -> np.ndarray:
-    """The part of a frame at full size that `restore` gives back."""
-    if source.resize != "fill":
-        return frame
-    width, height = source.size
-    kept = restore(np.zeros((height, width, 3), np.uint8), *source.video.size, source.resize)
-    return crop_like(frame, kept)
+    return np.stack([kept_part(frame, source) for frame in source.video.frames])
 
 
 def carry_keyframes(
@@ -251,7 +242,7 @@ def carry_keyframes(
     given = given_images(keyframes, source.video.size, source.frame_count)
     for index, image in given.items():
         check_layout(image, source.video.frames, index)
-    given = {index: _cropped(image, source) for index, image in given.items()}
+    given = {index: kept_part(image, source) for index, image in given.items()}
     images, uncertain = np.empty_like(frames), np.zeros(frames.shape[:3], bool)
     with progress("carry", len(frames), on_event) as advance:
         raise_if_cancelled(cancel)

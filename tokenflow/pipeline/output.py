@@ -19,7 +19,7 @@ from tokenflow.diffusion.latents import Frames
 from tokenflow.errors import EncodingError, OutputError, TokenflowWarning
 from tokenflow.events import notice
 from tokenflow.pipeline.frames import EditedFrame
-from tokenflow.report import contact_sheet, sheet_frames, side_by_side, write_page
+from tokenflow.report import contact_sheet, marked, sheet_frames, side_by_side, write_page
 from tokenflow.store.files import output_errors, write_atomically, write_json, write_text
 from tokenflow.store.results import FILES, REMEDY, REPORT, delete_results, file_digests, replace_atomically
 from tokenflow.video import (
@@ -50,7 +50,7 @@ SIGNATURE = "Software", "tokenflow"
 _CODECS = get_args(get_args(Output.model_fields["codec"].annotation)[0])
 _CONTAINERS = get_args(Output.model_fields["container"].annotation)
 _NAMES = re.compile(
-    rf"(edited|comparison)\.({'|'.join(_CONTAINERS)})|{PNGS}/frame_[0-9]+\.png|"
+    rf"(edited|comparison|region)\.({'|'.join(_CONTAINERS)})|{PNGS}/frame_[0-9]+\.png|"
     + "|".join(map(re.escape, (CONTACT_SHEET, CONFIG, PAGE)))
 )
 """File names of any edit, apart from report.json, which lists them."""
@@ -66,6 +66,11 @@ def comparison_name(output: Output) -> str:
     return f"comparison.{'mp4' if output.container in ANIMATIONS else output.container}"
 
 
+def region_name(output: Output) -> str:
+    """The file name of the video that is white where the edit could change something."""
+    return f"region.{'mp4' if output.container in ANIMATIONS else output.container}"
+
+
 def open_output(config: Config) -> AbstractContextManager[Path]:
     """A folder to write the results of an edit into, which move to `output.dir` once all are there (store/results.py).
 
@@ -73,7 +78,7 @@ def open_output(config: Config) -> AbstractContextManager[Path]:
         OutputError: nothing can be written there, or the clip, its mask, or files of the user's would be lost.
     """
     output = config.output
-    names = [edited_name(output), comparison_name(output), CONTACT_SHEET, CONFIG, REPORT, PAGE]
+    names = [edited_name(output), comparison_name(output), region_name(output), CONTACT_SHEET, CONFIG, REPORT, PAGE]
     images = [f"{PNGS}/frame_[0-9]*.png"] if output.pngs else []
     return replace_atomically(output.dir, [*names, *images], _sources(config), _NAMES)
 
@@ -276,10 +281,12 @@ class ResultWriter:
         self._labels = labels
         self._shown = sheet_frames(len(frames)) if output.contact_sheet else []
         self._sheet: list[np.ndarray] = []
+        self._marked: list[np.ndarray] = []
         self._alphas = iter(video) if _keeps_alpha(output, video) else None
         self._count = 0
         self._open = ExitStack()
         self._comparison: VideoWriter | None = None
+        self._region: VideoWriter | None = None
         if output.pngs:
             with output_errors(folder, REMEDY):
                 (folder / PNGS).mkdir()
@@ -306,6 +313,8 @@ class ResultWriter:
         if error is None and self._shown:
             source = [self._frames[index] for index in self._shown]
             rows = dict(zip(self._labels, (source, self._sheet), strict=True))
+            if self._marked:
+                rows["what the edit may change"] = self._marked
             with output_errors(self._folder, REMEDY):
                 contact_sheet(rows).save(self._folder / CONTACT_SHEET)
 
@@ -318,9 +327,21 @@ class ResultWriter:
         if self._output.pngs:
             with output_errors(self._folder, REMEDY):
                 Image.fromarray(frame.image).save(self._folder / PNGS / f"frame_{self._count:05d}.png")
+        if frame.mask is not None:
+            self._write_region(frame.mask)
         if self._count in self._shown:
             self._sheet.append(image)
+            if frame.decoded_mask is not None:
+                self._marked.append(marked(self._frames[self._count], frame.decoded_mask))
         self._count += 1
+
+    def _write_region(self, mask: np.ndarray) -> None:
+        """Write the region of a frame, H W uint8."""
+        if self._region is None:
+            height, width = mask.shape
+            path = self._folder / region_name(self._output)
+            self._region = self._open.enter_context(_writer(path, self._output, width, height, None, **self._clock))
+        self._region.write(np.repeat(mask[..., None], 3, axis=2))
 
     def _write_edited(self, image: np.ndarray) -> None:
         """Write an edited frame at full size, with the transparency of its source if the format holds it."""

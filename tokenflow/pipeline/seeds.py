@@ -5,17 +5,15 @@ from pathlib import Path
 import numpy as np
 
 from tokenflow.config import Config, Edit
-from tokenflow.diffusion.latents import LazyLatents
 from tokenflow.events import Cancel, Listener, listening, notice
 from tokenflow.models.model import Model
 from tokenflow.modes.source import InvertedClip
 from tokenflow.pipeline.checks import check_sampled
 from tokenflow.pipeline.clip import open_clip
-from tokenflow.pipeline.editing import sample_edit
-from tokenflow.pipeline.frames import decode
 from tokenflow.pipeline.job import check_edit, invert_stored, open_inversion_of, open_model
 from tokenflow.pipeline.output import SEEDS, sheet_path, write_sheet
-from tokenflow.pipeline.wiring import build_guidance
+from tokenflow.pipeline.regions import check_regions, regions_of
+from tokenflow.pipeline.sampling import edit_frames
 from tokenflow.profiling import Stopwatch
 from tokenflow.report import sheet_frames
 
@@ -46,6 +44,7 @@ def seed_sheet(
         Everything else that `run` raises.
     """
     check_sampled(config.edit, "sheet of seeds")
+    check_regions(regions_of(config.edit), config.clip.prompt)
     with listening(on_event):
         path = sheet_path(config, SEEDS)
         clip = open_clip(config.clip)
@@ -65,10 +64,8 @@ def seed_sheet(
 
 def _edited_frames(source: InvertedClip, edit: Edit, shown: list[int], on_event: Listener | None) -> list[np.ndarray]:
     """Some frames of an edit at the working size, H W 3 uint8; only these are decoded."""
-    guidance = build_guidance(source.model, edit.prompt, edit.negative_prompt, edit.guidance_scale, source.size)
-    latents = sample_edit(source, guidance, edit, on_event=on_event)
-    chosen = LazyLatents(len(shown), lambda indices: latents[[shown[index] for index in indices]])
-    return list(decode(source, chosen, edit.batch_size, on_event))
+    made = edit_frames(source, edit, None, regions_of(edit), shown=shown, on_event=on_event)
+    return [frame.decoded for frame in made.frames]
 
 
 def _notice_alike(edit: Edit) -> None:

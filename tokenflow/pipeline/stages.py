@@ -8,6 +8,7 @@ from tokenflow.config import Inversion as InversionSettings
 from tokenflow.events import Event, Listener, Progress
 from tokenflow.pipeline.reconstruction import is_checked
 from tokenflow.pipeline.wiring import DEFAULT_INTERVAL, FINDING
+from tokenflow.regions.by_text import PREDICTIONS_AT
 from tokenflow.store.inversions import StoredInversion
 
 NETWORK, AUTOENCODER = "network", "autoencoder"
@@ -18,6 +19,7 @@ STAGES = {
     "invert": NETWORK,
     "reconstruct": NETWORK,
     "compare": AUTOENCODER,
+    "region": NETWORK,
     "carry": None,
     "flow": None,
     "match": None,
@@ -25,6 +27,9 @@ STAGES = {
     "decode": AUTOENCODER,
 }
 """In their order, with what each spends its time on; that of reading and of correspondences counts as none."""
+
+CALLS_TO_FIND, CALLS_TO_FIND_CHANGES = 1, 2 * len(PREDICTIONS_AT)
+"""Network calls per keyframe: for attention under two texts, and for predictions under two texts."""
 
 DECODING = 2.0
 """Time to decode a frame, of that to encode it."""
@@ -44,10 +49,11 @@ def stage_1(inversion: StoredInversion, check: bool) -> list[str]:
 
 def stage_2(edit: Edit) -> list[str]:
     """The stages of an edit, with that in which correspondences are found if it needs any."""
+    region = ["region"] if region_calls(edit) else []
     if edit.mode == "keyframes":  # whether anything is left to be sampled turns out while frames are carried
-        return ["carry"]
+        return [*region, "carry"]
     finding = edit.propagation != "none" and edit.keyframe_interval != 1
-    return [*([FINDING[edit.correspondence]] if finding else []), "edit", "decode"]
+    return [*region, *([FINDING[edit.correspondence]] if finding else []), "edit", "decode"]
 
 
 def work(inversion: InversionSettings, edit: Edit) -> dict[str, float]:
@@ -58,12 +64,23 @@ def work(inversion: InversionSettings, edit: Edit) -> dict[str, float]:
         "invert": float(inversion.steps * inversion.iterations),
         "reconstruct": float(inversion.steps),
         "compare": 2 * DECODING,
+        "region": region_calls(edit),
         "carry": 0.0,
         "flow": 0.0,
         "match": 0.0,
         "edit": edit_calls(edit),
         "decode": DECODING,
     }
+
+
+def region_calls(edit: Edit) -> float:
+    """Network calls per frame that find the regions of an edit, which are read on keyframes."""
+    if edit.regions == "auto":
+        calls = 0 if edit.mode == "keyframes" else CALLS_TO_FIND + CALLS_TO_FIND_CHANGES
+    else:
+        by_text = [region for region in edit.regions if region.mask is None]
+        calls = CALLS_TO_FIND * len(by_text) + CALLS_TO_FIND_CHANGES * sum(region.auto for region in by_text)
+    return calls / (edit.keyframe_interval or DEFAULT_INTERVAL)
 
 
 def edit_calls(edit: Edit) -> float:

@@ -11,14 +11,13 @@ from tokenflow.events import Cancel, Listener, listening
 from tokenflow.models.model import Model
 from tokenflow.pipeline.checks import check_interval, check_sampled
 from tokenflow.pipeline.clip import open_clip
-from tokenflow.pipeline.editing import sample_edit
-from tokenflow.pipeline.frames import decode
 from tokenflow.pipeline.inversion import complete_inversion
 from tokenflow.pipeline.job import check_edit, inversion_options, open_model
 from tokenflow.pipeline.output import TRIAL, sheet_path, write_sheet
+from tokenflow.pipeline.regions import Excerpt, check_regions, regions_of
+from tokenflow.pipeline.sampling import edit_frames
 from tokenflow.pipeline.stages import NumberedStages, stage_2, work
 from tokenflow.pipeline.validation import check_count, check_type
-from tokenflow.pipeline.wiring import build_guidance
 from tokenflow.store.memory import MemoryInversion
 from tokenflow.video import Video
 
@@ -69,6 +68,7 @@ def trial(
     check_type("trial", config, Config, "load_config(path) reads one from a file")
     check_count("count", count)
     check_sampled(config.edit, "trial")
+    check_regions(regions_of(config.edit), config.clip.prompt)
     edit = config.edit.model_copy(update={"keyframe_interval": 1})
     if on_event is not None:
         on_event = NumberedStages(STAGE_1 + stage_2(edit), work(config.inversion, edit), on_event)
@@ -81,9 +81,8 @@ def trial(
         options = inversion_options(config)
         shown = _chosen(clip, indices)
         source = complete_inversion(MemoryInversion(), shown, model, options, on_event=on_event, cancel=cancel)
-        guidance = build_guidance(source.model, edit.prompt, edit.negative_prompt, edit.guidance_scale, source.size)
-        latents = sample_edit(source, guidance, edit, on_event=on_event)
-        edited = np.stack(list(decode(source, latents, edit.batch_size, on_event)))
+        sampled = edit_frames(source, edit, None, regions_of(edit), excerpt=Excerpt(clip, indices), on_event=on_event)
+        edited = np.stack([frame.decoded for frame in sampled.frames])
     return Trial(tuple(indices), source.frames[range(source.frame_count)], edited)
 
 

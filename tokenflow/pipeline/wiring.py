@@ -62,17 +62,16 @@ def build_propagation(
     edit: Edit,
     steps: Sequence[Step],
     always: Sequence[int],
-    scratch: Path | None,
+    correspondence: Pairwise,
     on_event: Listener | None,
 ) -> Predict:
-    """The propagation that an edit names, with the correspondences that it needs in some steps, kept in `scratch`.
+    """The propagation that an edit names, with the correspondences that it needs in some steps.
 
     `always` are frames that are keyframes at every step.
     """
     if edit.propagation == "none":
         return PerFrame(denoiser, edit.batch_size)
     options = propagation_options(source, edit, always)
-    correspondence = build_correspondence(source, edit, scratch)
     count = source.frame_count
     pairs = frame_pairs(count, (options.draw_keyframes(count, step.index) for step in steps))
     if pairs:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor
 
 from tokenflow.diffusion.conditioning import Conditioning
@@ -13,14 +14,25 @@ from tokenflow.models.injection import Injection
 from tokenflow.models.model import Model
 from tokenflow.modes.mode import Call, Mode
 
+PromptShares = Callable[[Sequence[int]], Tensor]
+"""Frame indices -> how much of each latent every prompt has, p g 1 h w; they add up to 1."""
+
 
 @dataclass(frozen=True)
 class EditDenoiser:
-    """Predicts for some frames at a time, with what the mode injects."""
+    """Predicts for some frames at a time, with what the mode injects.
+
+    Attributes:
+        model: the network.
+        mode: what it adds to a call.
+        guidance: the prompts.
+        prompt_shares: where each of several prompts holds; None for one prompt everywhere.
+    """
 
     model: Model
     mode: Mode
     guidance: Guidance
+    prompt_shares: PromptShares | None = None
 
     def predict(
         self,
@@ -58,4 +70,10 @@ class EditDenoiser:
 
     def _predict(self, call: Call, attention: AttentionOverride, injection: Injection) -> Tensor:
         inject = replace(injection, residuals=self.mode.residuals(call))
-        return self.model.predict(call.latents, call.step.at, call.conditioning, attention=attention, inject=inject)
+        branches = self.model.predict(call.latents, call.step.at, call.conditioning, attention=attention, inject=inject)
+        return branches if self.prompt_shares is None else self._joined(branches, self.prompt_shares(call.indices))
+
+    def _joined(self, branches: Tensor, shares: Tensor) -> Tensor:
+        """The predictions (b f c h w) with those of all prompts, the last branches, as one by their shares."""
+        rest, prompts = branches[: -len(shares)], branches[-len(shares) :]
+        return torch.cat([rest, (shares.to(prompts) * prompts).sum(0, keepdim=True)])

@@ -16,6 +16,7 @@ from tokenflow.report.template import open_template
 FILES = {
     "edited.*": "edited video",
     "comparison.*": "source and edit side by side",
+    "region.*": "what the edit could change, white inside",
     "contact_sheet.png": "frames of both in one image",
     "config.yaml": "all settings",
 }
@@ -134,7 +135,7 @@ def write_page(
     page = open_template(Path(__file__).with_suffix(".html"), percent=_percent).render(
         content=content,
         settings=settings,
-        chips=list(_chips(settings, content["frames"])),
+        chips=[*_chips(settings, content["frames"]), *_regions(content.get("regions", []))],
         reconstruction=metrics.get("reconstruction"),
         max_psnr=MAX_PSNR,
         metrics=[
@@ -162,6 +163,13 @@ def _chips(settings: Mapping[str, Any], frames: int) -> Iterator[str]:
     yield f"guidance {edit['guidance_scale']:g}"
     yield f"seed {edit['seed']}"
     yield settings["model"]["path"]
+
+
+def _regions(regions: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """What the edit could change, in a few words per region."""
+    for region in regions:
+        part = "the whole frame" if region["everywhere"] else f"{region['share']:.0%} of the frame"
+        yield f"region by {region['by']}: {part}"
 
 
 def _counted(count: int, name: str) -> str:

@@ -10,6 +10,8 @@ from PIL.ImageFont import FreeTypeFont
 MAX_COLUMNS = 8
 MAX_IMAGE_WIDTH = 256
 """In a contact sheet, in pixels."""
+DIMMED = 0.3
+"""How bright an image is outside of a region, of its own brightness."""
 LABEL_HEIGHT = 16
 LABEL_SIZE = 11
 """Font size in pixels."""
@@ -21,6 +23,12 @@ comes first."""
 def side_by_side(*images: np.ndarray) -> np.ndarray:
     """Images of equal height (H W 3 each) in one row: H ΣW 3."""
     return np.concatenate(images, axis=1)
+
+
+def marked(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """An image (H W 3 uint8) that is dimmed outside of a mask (H W uint8)."""
+    share = DIMMED + (1 - DIMMED) * mask[..., None] / 255
+    return (image * share).round().astype(np.uint8)
 
 
 def sheet_frames(frame_count: int) -> list[int]:

@@ -71,6 +71,15 @@ class ArrayFile:
         return row * self._row_bytes
 
 
+def temporary_array(shape: Sequence[int], dtype: np.dtype | type, folder: Path | None = None) -> ArrayFile:
+    """An array in a temporary file, in a folder or in the system's for temporary files; deleted with this object.
+
+    Raises:
+        OutputError: nothing can be written there.
+    """
+    return ArrayFile(_temporary_file(folder or Path(tempfile.gettempdir())), shape, dtype)
+
+
 class LatentFile:
     """Latents f c h w, float32, in a temporary file.
 
@@ -84,7 +93,7 @@ class LatentFile:
 
     def __init__(self, shape: Sequence[int], folder: Path) -> None:
         self._folder = folder
-        self._rows = ArrayFile(_temporary_file(folder), shape, np.float32)
+        self._rows = temporary_array(shape, np.float32, folder)
 
     def __len__(self) -> int:
         return len(self._rows)

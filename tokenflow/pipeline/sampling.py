@@ -1,0 +1,163 @@
+"""From an inverted clip and settings to edited frames: regions, sampling, and decoding."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tokenflow.config import Edit
+from tokenflow.correspondence.pairwise import Pairwise
+from tokenflow.diffusion.conditioning import stack
+from tokenflow.diffusion.guidance import Guidance
+from tokenflow.diffusion.latents import Latents, LazyLatents, Scratch, in_memory
+from tokenflow.diffusion.sampling import Compose, sample, unchanged
+from tokenflow.events import Cancel, Listener, track
+from tokenflow.modes.carried import CarriedMode
+from tokenflow.modes.source import InvertedClip
+from tokenflow.pipeline.checkpoint import Checkpoint
+from tokenflow.pipeline.frames import EditedFrame, decode, restored
+from tokenflow.pipeline.inversion import sampling_steps
+from tokenflow.pipeline.keyframes import Keyframes, carry_keyframes, filled, filling_mode
+from tokenflow.pipeline.preview import Previewed
+from tokenflow.pipeline.regions import ClipRegions, Excerpt, FoundRegion, RegionFinder, Regions, pasted
+from tokenflow.pipeline.wiring import build_correspondence, build_guidance, build_mode, build_propagation
+from tokenflow.propagation import EditDenoiser
+
+
+@dataclass(frozen=True, eq=False)
+class SampledEdit:
+    """A sampled edit.
+
+    Attributes:
+        frames: decoded as they are asked for.
+        regions: what it was allowed to change; None for the whole frame.
+        found: how each region was found.
+    """
+
+    frames: Iterator[EditedFrame]
+    regions: ClipRegions | None
+    found: list[FoundRegion]
+
+
+def edit_frames(
+    source: InvertedClip,
+    settings: Edit,
+    keyframes: Keyframes | None = None,
+    regions: Regions = (),
+    *,
+    excerpt: Excerpt | None = None,
+    shown: Sequence[int] | None = None,
+    scratch: Scratch = in_memory,
+    folder: Path | None = None,
+    checkpoint: Checkpoint | None = None,
+    preview_every: int | None = None,
+    on_event: Listener | None = None,
+    cancel: Cancel | None = None,
+) -> SampledEdit:
+    """Sample an edit, and decode it frame by frame as they are asked for.
+
+    Args:
+        source: the clip.
+        settings: of the edit.
+        keyframes: the edited frames, in the mode that carries them.
+        regions: the parts of the clip that may change.
+        excerpt: where the clip is a part of another one, of which masks are.
+        shown: which frames are decoded, in order; None for all. The mode that carries edited frames gives all.
+        scratch: allocates latents.
+        folder: where temporary files are; by default the system's folder for them.
+        checkpoint: keeps the latents of each step, and has those from which to continue.
+        preview_every: steps between previews; None for none.
+        on_event: called with each event.
+        cancel: asked before every frame that is carried.
+    """
+    if keyframes is not None and regions == "auto":  # the edited frames say themselves where they differ
+        regions = ()
+    guidance = build_guidance(
+        source.model,
+        settings.prompt or source.prompt,
+        settings.negative_prompt,
+        settings.guidance_scale,
+        source.size,
+    )
+    correspondence = build_correspondence(source, settings, folder)
+    finder = RegionFinder(
+        source, settings, guidance.conditional, correspondence, excerpt=excerpt, folder=folder, on_event=on_event
+    )
+    within, found = finder.find(regions)
+    options: dict[str, Any] = {
+        "scratch": scratch,
+        "checkpoint": checkpoint,
+        "preview_every": preview_every,
+        "on_event": on_event,
+    }
+    if keyframes is None:
+        latents = sample_edit(source, guidance, settings, correspondence, regions=within, **options)
+        shown = range(len(latents)) if shown is None else shown
+        chosen = LazyLatents(len(shown), lambda indices: latents[[shown[index] for index in indices]])
+        frames = restored(source, decode(source, chosen, settings.batch_size, on_event))
+        return SampledEdit(pasted(source, within, frames, shown), within, found)
+    carried = carry_keyframes(source, keyframes, folder=folder, on_event=on_event, cancel=cancel)
+    sampled = None
+    if not carried.complete:
+        mode = filling_mode(source, carried, keyframes.strength, settings.batch_size)
+        always = tuple(sorted(keyframes.images))
+        latents = sample_edit(source, guidance, settings, correspondence, carried=mode, always=always, **options)
+        sampled = restored(source, decode(source, latents, settings.batch_size, on_event))
+    every = range(source.frame_count)
+    return SampledEdit(pasted(source, within, filled(source, carried, sampled), every), within, found)
+
+
+def sample_edit(
+    source: InvertedClip,
+    guidance: Guidance,
+    settings: Edit,
+    correspondence: Pairwise,
+    *,
+    carried: CarriedMode | None = None,
+    regions: ClipRegions | None = None,
+    always: tuple[int, ...] = (),
+    scratch: Scratch = in_memory,
+    checkpoint: Checkpoint | None = None,
+    preview_every: int | None = None,
+    on_event: Listener | None = None,
+) -> Latents:
+    """The edited latents, f c h w.
+
+    Args:
+        source: the clip.
+        guidance: the prompts.
+        settings: of the edit.
+        correspondence: where tokens lie in other frames.
+        carried: the mode that fills in what carried frames do not show; None for the mode that the settings name.
+        regions: outside of which the source's latents are put back after each step.
+        always: frames that are keyframes at every step.
+        scratch, checkpoint, preview_every, on_event: see `edit_frames`.
+    """
+    steps = sampling_steps(source.model, source.inversion, settings.steps)
+    mode = carried or build_mode(source, settings)
+    start, taken = mode.initial_latents(steps)
+    kept = None if checkpoint is None else checkpoint.load(scratch)
+    done, latents = kept or (0, start)
+    denoiser = EditDenoiser(source.model, mode, guidance)
+    compose: Compose = unchanged if carried is None else carried.compose
+    if regions is not None:
+        denoiser, compose = _within(denoiser, regions, source), regions.latents.composed(mode.source_latents_at)
+    predict = build_propagation(denoiser, source, settings, taken[done:], always, correspondence, on_event)
+    if preview_every is not None and on_event is not None:
+        predict = Previewed(predict, source, preview_every, on_event)
+    loop = sample(latents, taken[done:], predict, source.model.schedule.parametrisation, scratch, compose)
+    for latents in track(loop, "edit", on_event, total=len(taken), initial=done):
+        done += 1
+        if checkpoint is not None:
+            checkpoint.save(done, latents)
+    return latents
+
+
+def _within(denoiser: EditDenoiser, regions: ClipRegions, source: InvertedClip) -> EditDenoiser:
+    """The denoiser, with the prompts of regions that have their own."""
+    if not regions.prompts:
+        return denoiser
+    model, guidance = denoiser.model, denoiser.guidance
+    others = [model.condition(prompt, size=source.size) for prompt in regions.prompts]
+    prompts = guidance.with_prompts(stack([guidance.conditional, *others]))
+    return EditDenoiser(model, denoiser.mode, prompts, regions.latents.shares_of)

@@ -1,0 +1,161 @@
+"""Regions that the model finds: where its source would be read or predicted differently under another text.
+
+Two maps tell where. *Attention*: how much the cross-attention of each place would change. *Prediction*: how much the
+prediction does (DiffEdit: Couairon et al., ICLR 2023). The first finds what is there, the second also where something
+new would be. Both are read on some keyframes and carried to all frames as an edit is.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from tokenflow.correspondence.base import Correspondence
+from tokenflow.diffusion.batches import batches
+from tokenflow.diffusion.conditioning import Conditioning, stack
+from tokenflow.diffusion.schedules import Step
+from tokenflow.events import Listener, progress
+from tokenflow.modes.source import InvertedClip
+from tokenflow.propagation.pixels.matting import without_specks
+from tokenflow.propagation.warp import Warp
+
+ATTENTION_AT = 0.2
+"""Fraction of the steps that is left where attention is read: enough noise to blur texture, but not shapes."""
+
+PREDICTIONS_AT = (0.68, 0.5, 0.36)
+"""The same for predictions, which differ where the layout is decided."""
+
+EVERYWHERE_AT_BORDER, EVERYWHERE = 0.3, 0.75
+"""Share of the frame's border, and of the frame, above which a change is one of the whole frame."""
+
+SHOWN, CHANGED = 0.6, 0.55
+"""Of attention, and of the mean of attention and prediction, between outside at 0 and inside at 1: where a region ends.
+Chosen on drawn clips, by their true masks."""
+
+QUANTILE = 0.99
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """A region that the model found.
+
+    Attributes:
+        masks: f H W uint8 at the working size, 255 inside.
+        share: of all pixels.
+        border_share: of the pixels along the border of the frames.
+    """
+
+    masks: np.ndarray
+    share: float
+    border_share: float
+
+    @property
+    def everywhere(self) -> bool:
+        """Whether the change is one of the whole frame, such as of light, style or background."""
+        return self.border_share > EVERYWHERE_AT_BORDER or self.share > EVERYWHERE
+
+
+def attention_change(source: InvertedClip, steps: Sequence[Step], other: Conditioning, indices: list[int]) -> Tensor:
+    """How much of the source's cross-attention another text would change, f h w."""
+    level = _left(steps, ATTENTION_AT)
+    return source.model.text_change(source.latents(level.at, indices), level.at, source.conditioning, other).cpu()
+
+
+def prediction_change(source: InvertedClip, steps: Sequence[Step], other: Conditioning, indices: list[int]) -> Tensor:
+    """How much the prediction for the source would change under another text, l f h w, at some levels."""
+    both = stack([source.conditioning, other])
+    maps = []
+    for left in PREDICTIONS_AT:
+        at = _left(steps, left).at
+        own, others = source.model.predict(source.latents(at, indices), at, both)  # f c h w
+        maps.append((others - own).square().mean(1).sqrt().cpu())  # f h w
+    return torch.stack(maps)
+
+
+def _left(steps: Sequence[Step], fraction: float) -> Step:
+    """The step at which a fraction of the steps is left."""
+    return steps[round((1 - fraction) * (len(steps) - 1))]
+
+
+def find_by_text(
+    source: InvertedClip,
+    steps: Sequence[Step],
+    other: Conditioning,
+    correspondence: Correspondence,
+    keyframes: Sequence[int],
+    batch_size: int,
+    *,
+    with_predictions: bool,
+    on_event: Listener | None = None,
+) -> Found:
+    """The region of a clip that another text would change.
+
+    Args:
+        source: the clip.
+        steps: of sampling; some of their levels are read.
+        other: the other text, one branch.
+        correspondence: where tokens lie in other frames.
+        keyframes: the frames that are read, in order.
+        batch_size: frames per network call.
+        with_predictions: also where the prediction changes, which finds places that are to get something new.
+        on_event: called with `Progress` of the stage `region`.
+    """
+    attention, predictions = [], []
+    with progress("region", len(keyframes), on_event) as advance:
+        for indices in batches(keyframes, batch_size):
+            attention.append(attention_change(source, steps, other, indices))
+            if with_predictions:
+                predictions.append(prediction_change(source, steps, other, indices))
+            advance(len(indices))
+    maps = contrast(torch.cat(attention))  # k h w
+    if with_predictions:
+        levels = torch.cat(predictions, dim=1)  # l k h w
+        scale = torch.quantile(levels.flatten(1), QUANTILE, dim=1).clamp_min(1e-6)[:, None, None, None]
+        maps = (maps + contrast((levels / scale).mean(0))) / 2
+    maps = carried(maps, keyframes, source.frame_count, correspondence, batch_size)
+    return _found(maps, source.size, CHANGED if with_predictions else SHOWN)
+
+
+def contrast(maps: Tensor) -> Tensor:
+    """Maps k h w scaled so that what lies outside is about 0 and what lies inside about 1.
+
+    Outside and inside are told apart by Otsu's threshold (1979) over all of them.
+    """
+    values = maps.numpy()
+    highest = float(values.max())
+    if not highest > 0:
+        return torch.zeros_like(maps)
+    grey = (values.reshape(len(values), -1) * (255 / highest)).clip(0, 255).astype(np.uint8)
+    threshold, _ = cv2.threshold(grey, 0, 255, cv2.THRESH_BINARY + cv2.THRESH_OTSU)
+    above = grey.reshape(values.shape) > threshold
+    if above.all() or not above.any():
+        return torch.zeros_like(maps)
+    low, high = float(values[~above].mean()), float(values[above].mean())
+    return (maps - low) / (high - low)
+
+
+def carried(
+    maps: Tensor, keyframes: Sequence[int], frame_count: int, correspondence: Correspondence, batch_size: int
+) -> Tensor:
+    """Maps k h w of the keyframes, blended at corresponding places: f h w of all frames."""
+    height, width = maps.shape[1:]
+    frames = torch.empty(frame_count, height, width)
+    frames[list(keyframes)] = maps
+    between = [index for index in range(frame_count) if index not in set(keyframes)]
+    for indices in batches(between, batch_size):
+        warp = Warp(indices, keyframes, correspondence, {(height, width)}, maps.device)
+        frames[indices] = warp.warp_maps(maps[:, None])[:, 0]
+    return frames
+
+
+def _found(maps: Tensor, size: tuple[int, int], threshold: float) -> Found:
+    masks = np.empty((len(maps), size[1], size[0]), np.uint8)
+    for index, each in enumerate(maps.numpy()):
+        enlarged = cv2.resize(each, size, interpolation=cv2.INTER_CUBIC)  # H W
+        masks[index] = 255 * ~without_specks(~without_specks(enlarged > threshold))
+    inside = masks > 0
+    edges = [inside[:, 0], inside[:, -1], inside[:, :, 0], inside[:, :, -1]]
+    return Found(masks, float(inside.mean()), float(np.concatenate(edges, axis=1).mean()))
