@@ -2,9 +2,12 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import yaml
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 
 from tests.tiny import save_tiny_setup
 from tokenflow.apps.web.site import Site
@@ -66,6 +69,14 @@ def names_and_paths() -> set[str]:
     for key in all_keys(Config):
         section, _, name = key.rpartition(".")
         field = (annotation(Config, section) if section else Config).model_fields[name]
-        if "BeforeValidator" in repr(field):  # that of paths, which expands ~
+        if _holds_path(field):
             found.add(key)
     return found
+
+
+def _holds_path(field: FieldInfo) -> bool:
+    """Whether a setting is a path or name, or a list of sections with one among their settings."""
+    listed = [kind for each in get_args(field.annotation) for kind in get_args(each) if isinstance(kind, type)]
+    sections = [kind for kind in listed if issubclass(kind, BaseModel)]
+    within = [each for section in sections for each in section.model_fields.values()]
+    return "BeforeValidator" in repr(field) or any(map(_holds_path, within))  # that of paths, which expands ~

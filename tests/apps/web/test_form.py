@@ -12,6 +12,7 @@ from tokenflow.apps.web.form import (
     CHOSEN_BY_THE_PAGE,
     EDITED_FRAMES,
     PATHS,
+    REGIONS,
     command,
     free_folder,
     from_yaml,
@@ -39,7 +40,7 @@ def test_a_shared_page_has_the_settings_of_clip_and_edit_and_no_paths(space: Spa
 
 
 def test_every_path_and_name_of_the_configuration_is_known_to_the_rules_of_a_shared_page() -> None:
-    assert names_and_paths() == {*CHOSEN_BY_THE_PAGE, *PATHS, "model.path", EDITED_FRAMES}
+    assert names_and_paths() == {*CHOSEN_BY_THE_PAGE, *PATHS, "model.path", EDITED_FRAMES, REGIONS}
 
 
 def test_a_form_becomes_a_configuration_and_a_form_again(values: dict[str, str], clip: str, space: Space) -> None:

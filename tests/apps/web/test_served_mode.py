@@ -15,7 +15,7 @@ from PIL import Image
 from tests.apps.web.conftest import names_and_paths, nested
 from tokenflow.apps.web import mount
 from tokenflow.apps.web.fields import element
-from tokenflow.apps.web.form import EDITED_FRAMES, to_config, to_edit
+from tokenflow.apps.web.form import EDITED_FRAMES, REGIONS, to_config, to_edit
 from tokenflow.apps.web.page import build
 from tokenflow.apps.web.site import Site
 from tokenflow.apps.web.space import Space
@@ -25,7 +25,9 @@ FOREIGN = "/etc/hostname"
 
 REQUEST: Any = SimpleNamespace(username="ann")
 
-HAVE_A_FIELD = ("model.path", EDITED_FRAMES)
+HAVE_A_FIELD = ("model.path", EDITED_FRAMES, REGIONS)
+
+FOREIGN_MASK = [{"mask": FOREIGN}]
 
 
 @pytest.fixture
@@ -43,13 +45,19 @@ def functions(page: Any) -> dict[str, Callable[..., Any]]:
     return {each.fn.__name__: each.fn for each in page.fns.values() if each.fn is not None}
 
 
+def foreign(key: str) -> dict[str, str]:
+    """What is typed into a field to name a file or model of the server."""
+    return {key: str(FOREIGN_MASK) if key == REGIONS else FOREIGN}
+
+
 def test_each_is_refused_in_yaml(shared: Site, form: dict[str, str], clip: str) -> None:
     read = functions(build(shared))["read"]
     written = to_config(form, clip, shared.space).to_yaml()
     assert "The form has these settings" in read(REQUEST, written, "")[0]
     for key in names_and_paths() | {"model.revision", "model.device", "output.codec", "metrics.enabled"}:
         content = nested(written)
-        given = {"model.device": "meta", "output.codec": "hevc", "metrics.enabled": False}.get(key, FOREIGN)
+        others = {"model.device": "meta", "output.codec": "hevc", "metrics.enabled": False, REGIONS: FOREIGN_MASK}
+        given = others.get(key, FOREIGN)
         section: Any = content
         *sections, name = key.split(".")
         for each in sections:
@@ -74,7 +82,7 @@ def test_each_is_refused_as_a_setting(shared: Site, form: dict[str, str], clip: 
     assert own.config(form, clip).model.path == form["model.path"]
     for key in names_and_paths():
         with pytest.raises(ConfigError) as raised:
-            own.config(form, FOREIGN) if key == "clip.path" else own.config(form | {key: FOREIGN}, clip)
+            own.config(form, FOREIGN) if key == "clip.path" else own.config(form | foreign(key), clip)
         assert raised.value.mistakes[0].startswith(f"{key}: ")
 
 
@@ -85,7 +93,7 @@ def test_each_is_refused_on_the_page(shared: Site, form: dict[str, str], clip: s
     for key in names_and_paths():
         assert (element(key) in elements) == (key in HAVE_A_FIELD)
         if key in HAVE_A_FIELD:
-            answered = answer(REQUEST, clip, *(form | {key: FOREIGN}).values())
+            answered = answer(REQUEST, clip, *(form | foreign(key)).values())
             (wrong,) = (each for each in answered if isinstance(each, dict) and each.get("elem_classes"))
             assert FOREIGN in wrong["info"]
     answer(REQUEST, FOREIGN, *form.values())
@@ -103,7 +111,7 @@ def test_edited_frames_of_an_example_may_be_used(setup: Path, space: Space, tmp_
     settings = {"extends": str(setup / "config.yaml"), "edit": {"mode": "keyframes", "keyframes": {"frames": frames}}}
     example.write_text(yaml.safe_dump(settings))
     site = Site(replace(space, is_local=False, examples=(example,)))
-    site.check_edited_frames(to_edit({EDITED_FRAMES: frames}))
+    site.check_edit(to_edit({EDITED_FRAMES: frames}))
     site.jobs.close()
 
 

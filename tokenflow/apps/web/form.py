@@ -39,6 +39,9 @@ SHARED = ("preset", "clip.prompt", *PART, "model.path")
 EDITED_FRAMES = "edit.keyframes.frames"
 """The setting that names frames which were edited elsewhere. Where the page is shared they have to be uploaded."""
 
+REGIONS = "edit.regions"
+"""The setting that may name masks; of them the same holds."""
+
 UNSET = {"clip.path": "none", "clip.prompt": "", "edit.prompt": "", "output.dir": "none", "model.path": "none"}
 """What a configuration has to have, where it does not matter."""
 
@@ -182,6 +185,12 @@ def command(config: Config) -> str:
     escaped = {key: escape_references(value) for key, value in settings.items() if value != defaults[key]}
     words = [f"{key}={_text(value)}" for key, value in escaped.items()]
     return shlex.join(["tokenflow", "edit", clip, "--from", source, "--to", prompt, *words])
+
+
+def masks(edit: Edit) -> list[Path]:
+    """The files of masks that an edit names."""
+    regions = [] if edit.regions == "auto" else edit.regions
+    return [region.mask for region in regions if region.mask is not None]
 
 
 def free_folder(outputs: Path, clip: str, prompt: str, taken: Collection[Path] = ()) -> Path:

@@ -107,7 +107,7 @@ def connect(site: Site, keyframes: KeyframesPanel, clip: Any, fields: dict[str, 
             return gr.update(value=[], visible=False)
         try:
             edit = to_edit({EDITED_FRAMES: given})
-            site.of(request).check_edited_frames(edit)
+            site.of(request).check_edit(edit)
             images = thumbnails(edit)
         except (TokenflowError, OSError):  # told when the edit is started
             images = []

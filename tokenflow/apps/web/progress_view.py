@@ -21,6 +21,7 @@ STAGES = {
     "flow": "Following the motion",
     "match": "Matching features",
     "carry": "Carrying the edited frames",
+    "region": "Finding the region",
     "edit": "Editing",
     "decode": "Decoding and measuring",
 }

@@ -89,7 +89,7 @@ def _importer(site: Site, fields: dict[str, Any]) -> Callable[[gr.Request, str, 
             if named:
                 own.check_clip(Path(named))
             own.check_model(config.model.path)
-            own.check_edited_frames(config.edit)
+            own.check_edit(config.edit)
         except ConfigError as error:
             return [note_html(str(error)), *[gr.skip()] * (1 + len(fields))]
         return ["<p>The form has these settings now.</p>", named or clip, *shown(fields, to_values(config, site.space))]

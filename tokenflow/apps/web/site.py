@@ -1,5 +1,6 @@
 """What all tabs of all browsers share: the space, the queue of jobs, the loaded model and the examples."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import gradio as gr
 
 from tokenflow.apps.web.examples import Example, examples
-from tokenflow.apps.web.form import EDITED_FRAMES, Values, keys, to_config
+from tokenflow.apps.web.form import EDITED_FRAMES, REGIONS, Values, keys, masks, to_config
 from tokenflow.apps.web.jobs import Job, Jobs
 from tokenflow.apps.web.model_list import ModelEntry, downloaded_models, list_models
 from tokenflow.apps.web.shelf import Shelf
@@ -56,7 +57,7 @@ class Site:
         config = to_config(values, clip, self.space, self._taken())
         self.check_clip(config.clip.path)
         self.check_model(config.model.path)
-        self.check_edited_frames(config.edit)
+        self.check_edit(config.edit)
         return config
 
     def check_clip(self, clip: Path) -> None:
@@ -65,8 +66,7 @@ class Site:
         Raises:
             ConfigError: it may not.
         """
-        if not self.space.may_read(clip) and clip not in {example.config.clip.path for example in self.examples}:
-            raise _mistake("clip.path", f"{clip} is not a clip of this page; upload it")
+        self._check_files("clip.path", [clip], "a clip")
 
     def check_model(self, model: str) -> None:
         """Check that the page may load a model: one that is listed, and where it is local any.
@@ -77,16 +77,20 @@ class Site:
         if not self.space.is_local and model not in self.space.models:
             raise _mistake("model.path", f"expected one of {', '.join(self.space.models)}, got {model!r}")
 
-    def check_edited_frames(self, edit: Edit) -> None:
-        """Check that the page may read edited frames: uploads or an example's, and where it is local any.
+    def check_edit(self, edit: Edit) -> None:
+        """Check that the page may read what an edit names: uploads or an example's files, and where it is local any.
 
         Raises:
             ConfigError: it may not.
         """
-        shown = {path for example in self.examples for path in example.config.edit.keyframes.paths}
-        for path in edit.keyframes.paths:
-            if not self.space.may_read(path) and path not in shown:
-                raise _mistake(EDITED_FRAMES, f"{path} is not of this page; upload the edited frames")
+        self._check_files(EDITED_FRAMES, edit.keyframes.paths, "an edited frame")
+        self._check_files(REGIONS, masks(edit), "a mask")
+
+    def _check_files(self, key: str, paths: Iterable[Path], what: str) -> None:
+        offered = {path for example in self.examples for path in example.config.inputs}
+        for path in paths:
+            if not self.space.may_read(path) and path not in offered:
+                raise _mistake(key, f"{path} is not {what} of this page; upload it")
 
     def newest_unfinished(self) -> Job | None:
         """The job to show where none was asked for."""
