@@ -45,7 +45,7 @@ HINTS = {
     "clip.every": "2 halves the frame rate",
     "clip.size": "Shorter side; empty for the model's own",
     "edit.seed": "Another number, another draw",
-    "edit.keyframes.frames": "What was put back; or a folder, or {0: a.png, 23: b.png}",
+    "edit.keyframes.frames": "What was put back, named after its number; or a folder, or {0: a.png, 23: b.png}",
     "model.path": "One of those listed",
     "preset": "",
     "edit.mode": "",
@@ -71,7 +71,8 @@ def field(key: str, **options: Any) -> Any:
     choices = _choices(key)
     if choices:
         return gr.Dropdown([(f"default: {setting.default}", ""), *choices], value="", **common)
-    return gr.Textbox(placeholder=setting.default or "", max_lines=1, **common)
+    is_said = key in HINTS and setting.default == "null"  # what an empty field means
+    return gr.Textbox(placeholder="" if is_said else setting.default or "", max_lines=1, **common)
 
 
 def hint(key: str) -> str:

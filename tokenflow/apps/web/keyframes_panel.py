@@ -54,7 +54,7 @@ def build(site: Site) -> KeyframesPanel:
             label="Edit them anywhere", file_count="multiple", interactive=False, visible=False, elem_id="taken"
         )
         upload = gr.File(
-            label="Put them back, under their names",
+            label="Put them back",
             file_count="multiple",
             file_types=["image"],
             height=150,

@@ -144,6 +144,11 @@ def look() -> dict[str, Any]:
     """Theme and style: fonts of the system, so that nothing is fetched from elsewhere; contrasts of 4.5 and more."""
     system = ("system-ui", "sans-serif")
     theme = gr.themes.Soft(font=system, font_mono=("ui-monospace", "monospace")).set(
+        background_fill_primary="*neutral_100",
+        input_border_width="1px",
+        input_border_color="*neutral_300",
+        input_border_color_dark="*neutral_600",
+        checkbox_border_color="*neutral_400",
         body_text_color_subdued="*neutral_600",
         body_text_color_subdued_dark="*neutral_300",
         block_info_text_color="*neutral_600",
