@@ -40,7 +40,7 @@ KEPT = Path("runs/cells")
 MODELS = Path("data/models")
 DIFFUSION, CONTROLNET, CLASSIFIER = (MODELS / name for name in ("mini-sd", "mini-controlnet-canny", "mini-classifier"))
 BATCH = 8
-CHANGES_NO_PIXEL = ("apps", "batch", "metrics", "profiling", "report")
+CHANGES_NO_PIXEL = ("apps", "batch", "metrics", "report")
 """Parts of tokenflow that an edited frame does not depend on."""
 
 NO_EXTRAS = {"comparison": False, "contact_sheet": False, "page": False}

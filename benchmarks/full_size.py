@@ -23,10 +23,10 @@ from tokenflow.diffusion.sampling import sample
 from tokenflow.models.placement import choose_dtype
 from tokenflow.models.stable_diffusion import StableDiffusion
 from tokenflow.modes.source import InvertedClip
-from tokenflow.pipeline.editing import decode
+from tokenflow.pipeline.frames import decode
 from tokenflow.pipeline.inversion import sampling_steps
 from tokenflow.pipeline.wiring import build_guidance
-from tokenflow.profiling import Stopwatch
+from tokenflow.report.profiling import Stopwatch
 
 LIKE = Path("data/models/mini-sd")
 """Whose tokenizer and scheduler the random models take."""

@@ -26,8 +26,8 @@ from benchmarks.sampling import BATCH, DTYPE, SEED, Inverted, Method, build_toke
 from benchmarks.truth import shipped
 from tokenflow.config import PRESETS, Edit, PnP
 from tokenflow.models.loading import load_model
-from tokenflow.profiling import Stopwatch
 from tokenflow.propagation import PerFrame
+from tokenflow.report.profiling import Stopwatch
 
 EDITS = {
     "dog → tiger": ("dog_walk", "tiger"),

@@ -20,7 +20,6 @@ ORDER = [
     "propagation",
     "regions",
     "metrics",
-    "profiling",
     "report",
     "pipeline",
     "batch",

@@ -54,7 +54,7 @@ def test_prompts_of_parts_of_the_frame_are_joined_by_their_shares(moving: Invert
     shares = torch.rand(2, moving.frame_count, 1, *latents.shape[-2:], generator=torch.Generator().manual_seed(0))
     shares /= shares.sum(0)
     guided = Guidance(prompts[0], model.condition("", negative=True), 4.0).with_prompts(stack(prompts))
-    denoiser = EditDenoiser(model, mode, guided, lambda frames: shares[:, list(frames)])
+    denoiser = EditDenoiser(model, mode, guided, prompt_shares=lambda frames: shares[:, list(frames)])
     rest, joined = denoiser.predict(indices, latents, at, guided.branches, per_frame_attention)
     alone = [model.predict(latents, at.at, prompt)[0] for prompt in prompts]
     # Float32: one call of three branches rounds differently from three calls of one.

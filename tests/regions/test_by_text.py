@@ -8,7 +8,15 @@ from tests.modes.conftest import FRAMES
 from tokenflow.correspondence.flow import FlowCorrespondence
 from tokenflow.diffusion.conditioning import stack
 from tokenflow.modes.source import InvertedClip
-from tokenflow.regions.by_text import attention_change, carried, contrast, find_by_text, prediction_change
+from tokenflow.regions.by_text import (
+    Found,
+    as_masks,
+    attention_change,
+    carried,
+    contrast,
+    find_by_text,
+    prediction_change,
+)
 
 
 def flow(source: InvertedClip) -> FlowCorrespondence:
@@ -27,7 +35,7 @@ def test_a_change_of_prediction_is_what_two_calls_differ_by(source: InvertedClip
     steps = source.model.schedule.steps(25)
     other = source.model.condition("a cat on grass")
     maps = prediction_change(source, steps, other, [2])
-    level = steps[round((1 - 0.68) * 24)].at
+    level = steps[round((1 - 0.6) * 24)].at
     own, others = source.model.predict(source.latents(level, [2]), level, stack([source.conditioning, other]))
     torch.testing.assert_close(maps[0], (others - own).square().mean(1).sqrt())
 
@@ -46,21 +54,38 @@ def test_a_flat_map_has_no_inside(value: float) -> None:
 
 
 def test_keyframes_keep_their_maps_and_others_get_them_where_things_moved_to(source: InvertedClip) -> None:
-    maps = torch.rand(2, 8, 12, generator=torch.Generator().manual_seed(0))
+    maps = torch.rand(2, 3, 8, 12, generator=torch.Generator().manual_seed(0))
     all_maps = carried(maps, [0, 4], FRAMES, flow(source), 2)
     assert torch.equal(all_maps[[0, 4]], maps)
     assert len(all_maps) == FRAMES
-    still = carried(torch.ones(2, 8, 12), [0, 4], FRAMES, flow(source), 2)
-    torch.testing.assert_close(still, torch.ones(FRAMES, 8, 12))
+    still = carried(torch.ones(2, 1, 8, 12), [0, 4], FRAMES, flow(source), 2)
+    torch.testing.assert_close(still, torch.ones(FRAMES, 1, 8, 12))
 
 
-def test_a_found_region_has_the_working_size_and_says_how_much_of_the_border_it_takes(source: InvertedClip) -> None:
+def test_a_found_region_has_a_mask_of_the_working_size_per_frame(source: InvertedClip) -> None:
     steps = source.model.schedule.steps(25)
     other = source.model.condition("a cat on grass")
     found = find_by_text(source, steps, other, flow(source), [0, 4], 2, with_predictions=True)
     assert found.masks.shape == (FRAMES, 16, 24)
     assert set(np.unique(found.masks)) <= {0, 255}
-    assert found.share == pytest.approx((found.masks > 0).mean())
-    inside = found.masks > 0
-    border = np.concatenate([inside[:, 0], inside[:, -1], inside[:, :, 0], inside[:, :, -1]], axis=1)
-    assert found.border_share == pytest.approx(border.mean())
+    assert 0 <= found.share <= 1
+    assert 0 <= found.border_share <= 1
+
+
+@pytest.mark.parametrize(
+    ("share", "border_share", "everywhere"), [(0.4, 0.1, False), (0.4, 0.5, True), (0.8, 0.2, True)]
+)
+def test_a_change_of_most_of_the_frame_or_of_its_border_is_one_of_everything(
+    share: float, border_share: float, everywhere: bool
+) -> None:
+    assert Found(np.zeros((1, 2, 2), np.uint8), share, border_share).everywhere == everywhere
+
+
+def test_masks_are_without_specks_and_pinholes() -> None:
+    maps = torch.zeros(1, 32, 32)
+    maps[:, 8:24, 8:24] = 1
+    maps[:, 16, 16] = 0
+    maps[:, 2, 2] = 1
+    (mask,) = as_masks(maps, (64, 64), 0.5)
+    assert np.array_equal(np.argwhere(mask)[[0, -1]], [[16, 16], [47, 47]])
+    assert mask[16:48, 16:48].all()

@@ -7,8 +7,8 @@ import cv2
 import pytest
 import torch
 
-from tokenflow.profiling import Stopwatch
 from tokenflow.report import provenance, versions
+from tokenflow.report.profiling import Stopwatch
 
 
 def test_figures_and_versions_are_json() -> None:

@@ -3,6 +3,7 @@
 import re
 
 from tests.config.test_settings import settings
+from tokenflow.config import Region
 from tools.settings_reference import DOCUMENT, document
 
 
@@ -17,7 +18,9 @@ def test_the_committed_page_is_up_to_date() -> None:
 
 
 def test_every_setting_has_a_row_with_its_description() -> None:
-    assert {key: cells[-1] for key, cells in rows().items()} == {key: field.description for key, field in settings()}
+    listed = {key: cells[-1] for key, cells in rows().items()}
+    of_items = {f"edit.regions[].{name}": field.description for name, field in Region.model_fields.items()}
+    assert listed == {key: field.description for key, field in settings()} | of_items
 
 
 def test_values_and_defaults_are_those_of_the_setting() -> None:

@@ -26,7 +26,7 @@ from tokenflow.models.interruptible import interruptible
 from tokenflow.models.model import Model, token_count
 from tokenflow.modes.source import InvertedClip
 from tokenflow.pipeline.validation import check_model, check_type, validated
-from tokenflow.profiling import Stopwatch
+from tokenflow.report.profiling import Stopwatch
 from tokenflow.store.inversions import StoredInversion, finished_inversions
 from tokenflow.store.memory import Inversion, MemoryInversion
 from tokenflow.video import Part, ResizeMode, Video, fit_size, resize

@@ -41,7 +41,7 @@ from tokenflow.pipeline.regions import check_regions, regions_of
 from tokenflow.pipeline.sampling import edit_frames
 from tokenflow.pipeline.stages import NumberedStages, stage_1, stage_2, work
 from tokenflow.pipeline.validation import check_count, check_type
-from tokenflow.profiling import Stopwatch
+from tokenflow.report.profiling import Stopwatch
 from tokenflow.store.arrays import on_disk
 from tokenflow.store.inversions import StoredInversion
 from tokenflow.video import Video, read_frames

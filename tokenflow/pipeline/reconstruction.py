@@ -17,7 +17,7 @@ from tokenflow.events import Cancel, Listener, notice, progress, track
 from tokenflow.metrics import psnr, ssim
 from tokenflow.modes.source import InvertedClip
 from tokenflow.pipeline.inversion import sampling_steps
-from tokenflow.profiling import Stopwatch
+from tokenflow.report.profiling import Stopwatch
 from tokenflow.store.files import sha256
 from tokenflow.store.inversions import StoredInversion
 from tokenflow.video import VideoWriter

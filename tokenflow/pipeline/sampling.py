@@ -160,4 +160,4 @@ def _within(denoiser: EditDenoiser, regions: ClipRegions, source: InvertedClip) 
     model, guidance = denoiser.model, denoiser.guidance
     others = [model.condition(prompt, size=source.size) for prompt in regions.prompts]
     prompts = guidance.with_prompts(stack([guidance.conditional, *others]))
-    return EditDenoiser(model, denoiser.mode, prompts, regions.latents.shares_of)
+    return EditDenoiser(model, denoiser.mode, prompts, prompt_shares=regions.latents.shares_of)

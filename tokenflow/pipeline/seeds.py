@@ -14,8 +14,8 @@ from tokenflow.pipeline.job import check_edit, invert_stored, open_inversion_of,
 from tokenflow.pipeline.output import SEEDS, sheet_path, write_sheet
 from tokenflow.pipeline.regions import check_regions, regions_of
 from tokenflow.pipeline.sampling import edit_frames
-from tokenflow.profiling import Stopwatch
 from tokenflow.report import sheet_frames
+from tokenflow.report.profiling import Stopwatch
 
 
 def seed_sheet(

@@ -1,7 +1,7 @@
 """The prediction of an edit for some frames: model, guidance, and what the mode adds. Used by every propagation."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -32,7 +32,7 @@ class EditDenoiser:
     model: Model
     mode: Mode
     guidance: Guidance
-    prompt_shares: PromptShares | None = None
+    prompt_shares: PromptShares | None = field(default=None, kw_only=True)
 
     def predict(
         self,

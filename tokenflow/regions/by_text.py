@@ -25,7 +25,7 @@ from tokenflow.propagation.warp import Warp
 ATTENTION_AT = 0.2
 """Fraction of the steps that is left where attention is read: enough noise to blur texture, but not shapes."""
 
-PREDICTIONS_AT = (0.68, 0.5, 0.36)
+PREDICTIONS_AT = (0.6, 0.4)
 """The same for predictions, which differ where the layout is decided."""
 
 EVERYWHERE_AT_BORDER, EVERYWHERE = 0.3, 0.75
@@ -34,6 +34,12 @@ EVERYWHERE_AT_BORDER, EVERYWHERE = 0.3, 0.75
 SHOWN, CHANGED = 0.6, 0.55
 """Of attention, and of the mean of attention and prediction, between outside at 0 and inside at 1: where a region ends.
 Chosen on drawn clips, by their true masks."""
+
+SPECK = 0.002
+"""Of the frame: smaller parts of a region, and smaller holes in it, are noise."""
+
+HALF = 0.5
+"""Where a map counts as changed when the extent of a change is judged, which a tight region would understate."""
 
 QUANTILE = 0.99
 
@@ -44,8 +50,8 @@ class Found:
 
     Attributes:
         masks: f H W uint8 at the working size, 255 inside.
-        share: of all pixels.
-        border_share: of the pixels along the border of the frames.
+        share, border_share: of all places, and of those along the border of the frames, how many one of the maps says
+            would change.
     """
 
     masks: np.ndarray
@@ -110,13 +116,14 @@ def find_by_text(
             if with_predictions:
                 predictions.append(prediction_change(source, steps, other, indices))
             advance(len(indices))
-    maps = contrast(torch.cat(attention))  # k h w
+    maps = [contrast(torch.cat(attention))]  # k h w each
     if with_predictions:
         levels = torch.cat(predictions, dim=1)  # l k h w
         scale = torch.quantile(levels.flatten(1), QUANTILE, dim=1).clamp_min(1e-6)[:, None, None, None]
-        maps = (maps + contrast((levels / scale).mean(0))) / 2
-    maps = carried(maps, keyframes, source.frame_count, correspondence, batch_size)
-    return _found(maps, source.size, CHANGED if with_predictions else SHOWN)
+        maps.append(contrast((levels / scale).mean(0)))
+    both = carried(torch.stack(maps, dim=1), keyframes, source.frame_count, correspondence, batch_size)  # f m h w
+    threshold = CHANGED if with_predictions else SHOWN
+    return Found(as_masks(both.mean(1), source.size, threshold), *_extent(both.amax(1) > HALF))
 
 
 def contrast(maps: Tensor) -> Tensor:
@@ -140,22 +147,27 @@ def contrast(maps: Tensor) -> Tensor:
 def carried(
     maps: Tensor, keyframes: Sequence[int], frame_count: int, correspondence: Correspondence, batch_size: int
 ) -> Tensor:
-    """Maps k h w of the keyframes, blended at corresponding places: f h w of all frames."""
-    height, width = maps.shape[1:]
-    frames = torch.empty(frame_count, height, width)
+    """Maps k m h w of the keyframes, blended at corresponding places: f m h w of all frames."""
+    height, width = maps.shape[-2:]
+    frames = torch.empty(frame_count, *maps.shape[1:])
     frames[list(keyframes)] = maps
     between = [index for index in range(frame_count) if index not in set(keyframes)]
     for indices in batches(between, batch_size):
         warp = Warp(indices, keyframes, correspondence, {(height, width)}, maps.device)
-        frames[indices] = warp.warp_maps(maps[:, None])[:, 0]
+        frames[indices] = warp.warp_maps(maps)
     return frames
 
 
-def _found(maps: Tensor, size: tuple[int, int], threshold: float) -> Found:
+def as_masks(maps: Tensor, size: tuple[int, int], threshold: float) -> np.ndarray:
+    """Where maps f h w exceed a threshold, without specks: f H W uint8, 255 inside, of (width, height) pixels."""
     masks = np.empty((len(maps), size[1], size[0]), np.uint8)
     for index, each in enumerate(maps.numpy()):
         enlarged = cv2.resize(each, size, interpolation=cv2.INTER_CUBIC)  # H W
-        masks[index] = 255 * ~without_specks(~without_specks(enlarged > threshold))
-    inside = masks > 0
+        masks[index] = 255 * ~without_specks(~without_specks(enlarged > threshold, SPECK), SPECK)
+    return masks
+
+
+def _extent(inside: Tensor) -> tuple[float, float]:
+    """The share of all places and of those along the border that are inside, of f h w."""
     edges = [inside[:, 0], inside[:, -1], inside[:, :, 0], inside[:, :, -1]]
-    return Found(masks, float(inside.mean()), float(np.concatenate(edges, axis=1).mean()))
+    return float(inside.float().mean()), float(torch.cat(edges, dim=1).float().mean())

@@ -42,10 +42,10 @@ def alpha_of(difference: np.ndarray, region: np.ndarray) -> np.ndarray:
     return np.where(core, 1, np.where(outline, share, 0)).astype(np.float32)
 
 
-def without_specks(mask: np.ndarray) -> np.ndarray:
-    """A mask (H W bool) without its smallest connected parts."""
+def without_specks(mask: np.ndarray, share: float = SPECK) -> np.ndarray:
+    """A mask (H W bool) without connected parts that are smaller than a share of its area."""
     _, labels, figures, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8))
-    large = figures[:, cv2.CC_STAT_AREA] >= SPECK * mask.size
+    large = figures[:, cv2.CC_STAT_AREA] >= share * mask.size
     large[0] = False  # what is not in the mask
     return large[labels]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tokenflow.profiling import Stopwatch, peak_memory_mb
+from tokenflow.report.profiling import Stopwatch, peak_memory_mb
 
 LINUX = pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="needs Linux, which has the peak there too")
 
