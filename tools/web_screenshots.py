@@ -40,18 +40,23 @@ LONG = 240_000
 
 
 @contextmanager
-def served(folder: Path) -> Iterator[str]:
-    """The address of a web page that runs in a folder with the bundled models and clips; it ends with the block."""
+def served(folder: Path, *command: str) -> Iterator[str]:
+    """The address of a web page that runs in a folder with the bundled models and clips; it ends with the block.
+
+    Args:
+        folder: its working folder; what it prints is in the file `log`.
+        command: arguments of Python that start it, with `{port}` in place of a number, which GRADIO_SERVER_PORT is,
+            too; by default those of `tokenflow ui`.
+    """
     if not (folder / "data").exists():
         (folder / "data").symlink_to(ROOT / "data")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "tokenflow", "ui", "--port", str(port)]
+        port = str(probe.getsockname()[1])
+    words = [word.format(port=port) for word in command or ("-m", "tokenflow", "ui", "--port", "{port}")]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "GRADIO_SERVER_PORT": port}
     with (folder / "log").open("w") as log:
-        server = subprocess.Popen(
-            command, cwd=folder, env=os.environ | {"PYTHONPATH": str(ROOT)}, stdout=log, stderr=log
-        )
+        server = subprocess.Popen([sys.executable, *words], cwd=folder, env=environment, stdout=log, stderr=log)
         try:
             url = f"http://127.0.0.1:{port}"
             _wait(url)
@@ -127,6 +132,15 @@ def take_all(browser: Any, url: str, folder: Path) -> None:
     page.get_by_role("button", name="Edit: Plug-and-Play").click()
     page.locator("#command", has_text="tokenflow edit").wait_for()
     photograph(page, folder / "settings.webp")
+    other = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT})
+    other.goto(url)
+    other.locator("#examples button.thumbnail-item", has_text="pnp: a tiger").click()
+    other.wait_for_selector("#clip video")
+    with tempfile.TemporaryDirectory() as edited:
+        put_back(other, Path(edited))
+    other.click("#estimate")
+    other.locator("#outlook dd").first.wait_for()
+    photograph(other, folder / "keyframes.webp")
     dark = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT}, color_scheme="dark")
     dark.goto(url)
     dark.get_by_role("tab", name="History").click()
@@ -134,6 +148,21 @@ def take_all(browser: Any, url: str, folder: Path) -> None:
     dark.locator("#history button.thumbnail-item").first.click()
     dark.wait_for_selector("#result #pair img")
     photograph(dark, folder / "history.webp")
+
+
+def put_back(page: Any, folder: Path) -> None:
+    """Take out the first and the last frame, swap their colours, and put them back."""
+    page.get_by_label("Motion: frames edited elsewhere (keyframes)").check()
+    page.click("#take")
+    rows = page.locator("#taken tr")
+    rows.first.wait_for()
+    for row in rows.all():
+        with page.expect_download() as download:
+            row.locator("a").click()
+        path = folder / download.value.suggested_filename
+        Image.merge("RGB", Image.open(download.value.path()).split()[::-1]).save(path)
+    page.set_input_files("#put-back input[type=file]", sorted(folder.iterdir()))
+    page.locator("#given .caption-label").first.wait_for()
 
 
 def main() -> None:

@@ -13,6 +13,7 @@ import typer
 
 from tokenflow.apps.examples import examples
 from tokenflow.apps.exit_status import JOBS_FAILED, exit_status
+from tokenflow.apps.frame_numbers import frame_numbers
 from tokenflow.apps.image_files import image_files, write_images
 from tokenflow.apps.init import write_configuration
 from tokenflow.apps.one_line import one_line_config, refuse_clip
@@ -340,11 +341,10 @@ def keyframes(
     from tokenflow.pipeline.clip import open_clip
     from tokenflow.pipeline.keyframes import write_keyframes
 
-    if re.fullmatch(r"\d+(,\d+)*", frames) is None:
-        raise typer.BadParameter(f"expected frame numbers, such as 0,12,23, got {frames!r}", param_hint="--frames")
+    indices = frame_numbers(frames)
     is_config = source.suffix.lower() in (".yaml", ".yml")
     clip = open_clip(tokenflow.load_config(source).clip) if is_config else tokenflow.Video.read(source)
-    paths = write_keyframes(clip, [int(number) for number in frames.split(",")], output)
+    paths = write_keyframes(clip, indices, output)
     print_lines(*map(str, paths), f"Edit them, then: edit.mode=keyframes edit.keyframes.frames={output}")
 
 
@@ -366,17 +366,26 @@ def ui(
         ),
     ] = "127.0.0.1",
     password_file: Annotated[Path | None, typer.Option(help="File whose first line is the password.")] = None,
+    share: Annotated[
+        bool, typer.Option("--share", help="Get a public link to the page from Gradio's servers; needs a password.")
+    ] = False,
 ) -> None:
     """Serve the web page, on which clips are edited in a browser, until Ctrl-C."""
     from tokenflow.apps.web.access import find_password
     from tokenflow.apps.web.availability import check_installed, check_port
 
-    password = find_password(address, password_file)
+    password = find_password(address, password_file, share=share)
     check_installed()
     check_port(address, port)
     from tokenflow.apps.web.serving import serve
 
-    serve(address, port, password, on_start=lambda url: print_lines(f"open {url} in a browser; Ctrl-C ends it"))
+    serve(
+        address,
+        port,
+        password,
+        share=share,
+        on_start=lambda url: print_lines(f"open {url} in a browser; Ctrl-C ends it"),
+    )
 
 
 @app.command(

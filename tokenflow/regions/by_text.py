@@ -35,8 +35,11 @@ SHOWN, CHANGED = 0.6, 0.55
 """Of attention, and of the mean of attention and prediction, between outside at 0 and inside at 1: where a region ends.
 Chosen on drawn clips, by their true masks."""
 
-SPECK = 0.002
+SPECK, HOLE = 0.002, 0.005
 """Of the frame: smaller parts of a region, and smaller holes in it, are noise."""
+
+GAP = 0.04
+"""Of the longer side: inlets of a region that are narrower are closed."""
 
 HALF = 0.5
 """Where a map counts as changed when the extent of a change is judged, which a tight region would understate."""
@@ -161,9 +164,12 @@ def carried(
 def as_masks(maps: Tensor, size: tuple[int, int], threshold: float) -> np.ndarray:
     """Where maps f h w exceed a threshold, without specks: f H W uint8, 255 inside, of (width, height) pixels."""
     masks = np.empty((len(maps), size[1], size[0]), np.uint8)
+    side = max(3, round(GAP * max(size))) | 1
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
     for index, each in enumerate(maps.numpy()):
         enlarged = cv2.resize(each, size, interpolation=cv2.INTER_CUBIC)  # H W
-        masks[index] = 255 * ~without_specks(~without_specks(enlarged > threshold, SPECK), SPECK)
+        closed = cv2.morphologyEx((enlarged > threshold).astype(np.uint8), cv2.MORPH_CLOSE, disc) > 0
+        masks[index] = 255 * ~without_specks(~without_specks(closed, SPECK), HOLE)
     return masks
 
 

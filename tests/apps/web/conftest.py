@@ -2,14 +2,18 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import yaml
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 
 from tests.tiny import save_tiny_setup
 from tokenflow.apps.web.site import Site
 from tokenflow.apps.web.space import Space
-from tokenflow.config import load_config
+from tokenflow.config import Config, load_config
+from tokenflow.config.suggestions import all_keys, annotation
 
 FRAMES, STEPS = 6, 2
 
@@ -57,3 +61,22 @@ def nested(text: str) -> dict[str, dict[str, object]]:
     """The content of a YAML text."""
     content: dict[str, dict[str, object]] = yaml.safe_load(text)
     return content
+
+
+def names_and_paths() -> set[str]:
+    """The settings that name files, folders and models."""
+    found = set()
+    for key in all_keys(Config):
+        section, _, name = key.rpartition(".")
+        field = (annotation(Config, section) if section else Config).model_fields[name]
+        if _holds_path(field):
+            found.add(key)
+    return found
+
+
+def _holds_path(field: FieldInfo) -> bool:
+    """Whether a setting is a path or name, or a list of sections with one among their settings."""
+    listed = [kind for each in get_args(field.annotation) for kind in get_args(each) if isinstance(kind, type)]
+    sections = [kind for kind in listed if issubclass(kind, BaseModel)]
+    within = [each for section in sections for each in section.model_fields.values()]
+    return "BeforeValidator" in repr(field) or any(map(_holds_path, within))  # that of paths, which expands ~

@@ -8,7 +8,7 @@ import av
 import pytest
 
 from tests.tiny import moving_square
-from tokenflow.apps.web.clips import check_limits, describe, keep_upload, may_edit, playable, thumbnail
+from tokenflow.apps.web.clips import check_limits, describe, keep_upload, playable, thumbnail
 from tokenflow.apps.web.space import Limits, Space
 from tokenflow.errors import ClipError
 from tokenflow.video import Video, VideoWriter, probe
@@ -52,6 +52,14 @@ def test_what_is_not_a_clip_is_refused(tmp_path: Path, space: Space) -> None:
         keep_upload(upload, space)
 
 
+def test_a_playlist_of_other_files_is_refused(tmp_path: Path, space: Space) -> None:
+    secret, playlist = write(tmp_path / "secret" / "clip.mp4"), tmp_path / "list.m3u8"
+    playlist.write_text(f"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n{secret}\n#EXT-X-ENDLIST\n")
+    with pytest.raises(ClipError, match=r"list\.m3u8 is a playlist; upload the clip itself"):
+        keep_upload(playlist, space)
+    assert not space.uploads.exists()
+
+
 def test_a_clip_that_browsers_play_is_shown_itself(tmp_path: Path, space: Space) -> None:
     clip = write(tmp_path / "clip.mp4")
     assert playable(clip, space) == clip
@@ -93,12 +101,3 @@ def test_a_clip_is_described(tmp_path: Path) -> None:
 def test_a_thumbnail_is_small_and_shows_the_clip(tmp_path: Path) -> None:
     image = thumbnail(write(tmp_path / "clip.mp4"))
     assert image.size == (64, 48)
-
-
-def test_a_shared_page_edits_uploads_and_examples_only(tmp_path: Path, space: Space) -> None:
-    shared, clip = replace(space, is_local=False), write(tmp_path / "clip.mp4")
-    assert may_edit(keep_upload(clip, shared), shared, set())
-    assert may_edit(clip, shared, {clip})
-    assert not may_edit(clip, shared, set())
-    assert not may_edit(shared.uploads / ".." / ".." / "clip.mp4", shared, set())
-    assert may_edit(clip, space, set())

@@ -5,24 +5,25 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import yaml
 
-from tests.apps.web.conftest import nested
+from tests.apps.web.conftest import names_and_paths
 from tokenflow.apps.one_line import one_line_config
 from tokenflow.apps.web.form import (
     CHOSEN_BY_THE_PAGE,
+    EDITED_FRAMES,
     PATHS,
+    REGIONS,
     command,
     free_folder,
     from_yaml,
     keys,
+    to_clip,
     to_config,
     to_values,
 )
 from tokenflow.apps.web.space import Space
 from tokenflow.config import Config, load_config
 from tokenflow.config.reference import all_settings
-from tokenflow.config.suggestions import all_keys, annotation
 from tokenflow.errors import ConfigError
 
 
@@ -39,13 +40,7 @@ def test_a_shared_page_has_the_settings_of_clip_and_edit_and_no_paths(space: Spa
 
 
 def test_every_path_and_name_of_the_configuration_is_known_to_the_rules_of_a_shared_page() -> None:
-    named = set()
-    for key in all_keys(Config):
-        section, _, name = key.rpartition(".")
-        field = (annotation(Config, section) if section else Config).model_fields[name]
-        if "BeforeValidator" in repr(field):  # that of paths, which expands ~
-            named.add(key)
-    assert named == {*CHOSEN_BY_THE_PAGE, *PATHS, "model.path"}
+    assert names_and_paths() == {*CHOSEN_BY_THE_PAGE, *PATHS, "model.path", EDITED_FRAMES, REGIONS}
 
 
 def test_a_form_becomes_a_configuration_and_a_form_again(values: dict[str, str], clip: str, space: Space) -> None:
@@ -107,18 +102,18 @@ def test_yaml_that_cannot_be_used_is_refused(text: str, message: str, space: Spa
         from_yaml(text, space)
 
 
-@pytest.mark.parametrize("key", [*PATHS, "output.codec", "model.device"])
-def test_a_shared_page_takes_no_paths_and_no_settings_of_the_server_from_yaml(
-    key: str, values: dict[str, str], clip: str, space: Space
-) -> None:
-    content = nested(to_config(values, clip, space).to_yaml())
-    section = content
-    *sections, name = key.split(".")
-    for each in sections:
-        section = section[each]  # type: ignore[assignment]
-    section[name] = {"output.codec": "hevc", "model.device": "meta"}.get(key, "/etc/hostname")  # type: ignore[assignment]
-    with pytest.raises(ConfigError, match=f"{key}.*not available here"):
-        from_yaml(yaml.safe_dump(content), replace(space, is_local=False))
+def test_frames_may_be_taken_out_before_the_rest_of_the_form_is_filled_in(clip: str, space: Space) -> None:
+    values = dict.fromkeys(keys(space), "") | {"clip.every": "2", "edit.steps": "many"}
+    assert (to_clip(values, clip).every, to_clip(values, clip).path) == (2, Path(clip))
+    with pytest.raises(ConfigError, match=r"clip\.path: choose a clip"):
+        to_clip(values, "")
+    with pytest.raises(ConfigError, match=r"clip\.every: expected"):
+        to_clip(values | {"clip.every": "0"}, clip)
+
+
+def test_edited_frames_need_no_sentence(values: dict[str, str], clip: str, space: Space) -> None:
+    values |= {"edit.prompt": "", "edit.mode": "keyframes", EDITED_FRAMES: "frames"}
+    assert to_config(values, clip, space).edit.keyframes.paths == [Path("frames")]
 
 
 def test_all_mistakes_are_given_with_their_settings(values: dict[str, str], clip: str, space: Space) -> None:

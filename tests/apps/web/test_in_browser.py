@@ -1,13 +1,17 @@
 """The web page in a real browser: `make test-web`."""
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
+from PIL import Image
 
+from tokenflow.video import read_frames
 from tools.web_screenshots import chromium, served
 
 pytestmark = pytest.mark.browser
@@ -80,7 +84,10 @@ def say(page: Any, prompt: str) -> None:
 
 
 def wait_for(page: Any, state: str, prompt: str) -> None:
-    page.locator(f'[data-state="{state}"]', has_text=prompt).wait_for(timeout=LONG)
+    """Wait until a job is in a state; one that fails will not be in another."""
+    job = page.locator(f'[data-state="{state}"], [data-state="failed"]', has_text=prompt)
+    job.wait_for(timeout=LONG)
+    assert job.get_attribute("data-state") == state, job.inner_text()
 
 
 def is_playing(page: Any, selector: str) -> None:
@@ -103,6 +110,8 @@ def test_from_an_example_over_three_keyframes_to_the_whole_clip_and_its_files(pa
     page.wait_for_selector("#preview img.tf-preview", timeout=LONG)
     wait_for(page, "done", "Whole clip")
     page.wait_for_selector("#result #pair img")
+    page.click("#estimate")
+    page.locator("#outlook", has_text=re.compile(r"8 of .*about \d+ s.*free")).wait_for()
     is_playing(page, "#comparison")
     before = page.locator("#pair img").first.get_attribute("src")
     page.locator("#frame input[type=number]").fill("5")
@@ -134,6 +143,28 @@ def test_a_reload_finds_the_job_and_the_form_again_and_cancel_and_continue_work(
     page.click("#continue")
     wait_for(page, "done", "a cow on grass")
     assert list((folder / "outputs").glob("*cow*/report.json"))
+
+
+def test_an_answer_from_before_a_click_hides_nothing_of_the_job(page: Any) -> None:
+    """On a slow line the page's last look at no job is answered after the click that starts one."""
+    held: list[Any] = []
+
+    def is_look_at_no_job(request: Any) -> bool:
+        return "/queue/join" in request.url and request.post_data_json["data"] == ["", None]
+
+    page.locator("#model-status", has_text="loaded").wait_for(timeout=LONG)  # until then, looks go on anyway
+    page.route(
+        "**/queue/join*",
+        lambda route: held.append(route) if is_look_at_no_job(route.request) else route.continue_(),
+    )
+    with page.expect_request(is_look_at_no_job):
+        page.reload()
+    take_example(page)
+    say(page, "a goat on grass, 3d style")
+    page.click("#try")
+    page.wait_for_function("() => document.querySelector('#job textarea').value")
+    held.pop().continue_()
+    wait_for(page, "done", "a goat on grass")
 
 
 def test_two_tabs_queue_and_no_result_is_lost_when_a_tab_closes(page: Any, browser: Any, address: str) -> None:
@@ -174,6 +205,37 @@ def test_mistakes_appear_beside_their_fields(page: Any, tmp_path: Path) -> None:
     page.locator("#setting-model-path .tf-wrong, #setting-model-path.tf-wrong").wait_for()
 
 
+def test_frames_are_taken_out_edited_and_put_back(page: Any, folder: Path, tmp_path: Path) -> None:
+    take_example(page)
+    page.get_by_label("Motion: frames edited elsewhere (keyframes)").check()
+    page.click("#whole")
+    page.locator("#setting-edit-mode, #setting-edit-keyframes-frames", has_text="✖").first.wait_for()
+    page.fill("#numbers input", "0,99")
+    page.click("#take")
+    page.locator("#keyframes-note [role=alert]", has_text="frame 99: the clip has 8 frames").wait_for()
+    page.fill("#numbers input", "")
+    page.click("#take")
+    edited = []
+    for row in (0, 1):
+        with page.expect_download() as download:
+            page.locator("#taken tr").nth(row).locator("a").click()
+        edited.append(tmp_path / download.value.suggested_filename)
+        Image.eval(Image.open(download.value.path()), lambda value: 255 - value).save(edited[-1])
+    page.set_input_files("#put-back input[type=file]", [str(path) for path in edited])
+    page.locator("#given .caption-label", has_text="Frame 7").wait_for()
+    say(page, "")
+    page.click("#whole")
+    wait_for(page, "done", "Whole clip")
+    page.wait_for_selector("#result #pair img")
+    (result,) = (path.parent for path in (folder / "outputs").glob("dog_walk*/report.json") if is_carried(path))
+    first = next(read_frames(result / "edited.mp4")).image
+    assert abs(first.mean() - np.asarray(Image.open(edited[0])).mean()) < 3
+
+
+def is_carried(report: Path) -> bool:
+    return bool(json.loads(report.read_text())["settings"]["edit"]["mode"] == "keyframes")
+
+
 def test_words_that_the_model_does_not_know_are_told(page: Any) -> None:
     take_example(page)
     say(page, "a xylophone on grass")
@@ -193,7 +255,7 @@ def test_an_upload_that_browsers_cannot_play_is_shown_through_a_proxy(page: Any,
     page.set_input_files("#upload input[type=file]", str(clip))
     page.locator("#clip-note", has_text="64×48").wait_for()
     is_playing(page, "#clip")
-    assert [path.suffix for path in (folder / "outputs" / "uploads").iterdir()] == [".mov"]
+    assert [path.suffix for path in (folder / "outputs" / "uploads").glob("*.*")] == [".mov"]
 
 
 def test_settings_go_out_as_yaml_and_come_in_again(page: Any) -> None:

@@ -11,7 +11,7 @@ from PIL import Image
 
 from tests.tiny import moving_square
 from tokenflow.apps.web.jobs import Job, State
-from tokenflow.apps.web.progress_view import STAGES, duration, preview_html, status_html
+from tokenflow.apps.web.progress_view import STAGES, duration, outlook_html, preview_html, status_html
 from tokenflow.config import Config
 from tokenflow.errors import ConfigError
 from tokenflow.events import Notice, Preview, Progress
@@ -37,6 +37,22 @@ def test_stage_step_and_time_left_are_shown() -> None:
     shown = status_html(running, 0)
     assert "Stage 2 of 5: Inverting the clip, step 3 of 25, about 3 min left" in shown
     assert 'value="3" max="25"' in shown
+
+
+def test_a_single_step_is_not_counted() -> None:
+    running = job()
+    running.become("running")
+    running.on_event(Progress("load", 0, 1, label="mini-sd on cpu"))
+    shown = status_html(running, 0)
+    assert "Loading the model (mini-sd on cpu)</p>" in shown
+    assert '<progress aria-label="Loading the model" ></progress>' in shown
+
+
+def test_an_estimate_says_what_the_command_line_says() -> None:
+    found = {"frames": "8 of 16×16", "stages": "edit", "time": "about 2 s", "memory": "unknown", "disk": "little"}
+    shown = outlook_html(found | {"output": "/srv/secret"})
+    assert "<dt>Time</dt><dd>about 2 s</dd>" in shown
+    assert "secret" not in shown
 
 
 @pytest.mark.parametrize(

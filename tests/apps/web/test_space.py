@@ -1,6 +1,7 @@
 """Users of a shared page have results of their own; the user of a local page has all."""
 
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,7 +13,7 @@ from tokenflow.apps.web.work import edit_job
 from tokenflow.errors import ConfigError
 
 
-def request(user: str | None) -> Any:
+def request(user: str) -> Any:
     return SimpleNamespace(username=user)
 
 
@@ -22,8 +23,17 @@ def test_each_user_of_a_shared_page_has_a_folder_in_the_outputs(space: Space) ->
     assert len(set(folders)) == 4
     assert {folder.parent for folder in folders} == {space.outputs}
     assert shared.of("ann") == shared.of("ann")
-    assert shared.of(None) == shared
     assert space.of("ann") == space
+
+
+def test_a_shared_page_reads_uploads_only(space: Space, clip: str) -> None:
+    shared = replace(space, is_local=False)
+    assert shared.may_read(shared.uploads / "clip.mp4")
+    assert shared.may_read(shared.edited_frames / "abc")
+    assert not shared.may_read(Path(clip))
+    assert not shared.may_read(shared.uploads / ".." / "clip.mp4")
+    assert not shared.may_read(shared.of("bob").uploads / "clip.mp4")
+    assert space.may_read(Path(clip))
 
 
 def test_users_see_their_own_jobs_and_uploads_only(site: Site, values: dict[str, str], clip: str) -> None:

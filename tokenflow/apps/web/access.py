@@ -20,23 +20,27 @@ Check = Callable[[str, str], bool]
 """Whether a user may enter, by name and password."""
 
 
-def find_password(address: str, file: Path | None, environment: Mapping[str, str] | None = None) -> str | None:
-    """The password of a page: from a file, the environment or, where the address needs one, a prompt.
+def find_password(
+    address: str, file: Path | None, environment: Mapping[str, str] | None = None, *, share: bool = False
+) -> str | None:
+    """The password of a page: from a file, the environment or, where others can open the page, a prompt.
 
     Args:
         address: that the page is served at.
         file: its first line is the password; None if there is none.
         environment: by default the process's own.
+        share: whether there is a share link.
 
     Raises:
-        ConfigError: the address needs a password and there is none, or it is too short.
+        ConfigError: the page needs a password and there is none, or it is too short.
     """
     environment = os.environ if environment is None else environment
     password = _read(file) if file else environment.get(VARIABLE)
-    if password is None and address not in LOCAL:
+    if password is None and (share or address not in LOCAL):
         if not sys.stdin.isatty():
+            place = "with a share link" if share else f"at {address}"
             raise ConfigError(
-                f"a page at {address} can be opened from other machines and needs a password; set {VARIABLE}, or name "
+                f"a page {place} can be opened from other machines and needs a password; set {VARIABLE}, or name "
                 "a file that holds one with --password-file"
             )
         password = getpass("password of the page: ")

@@ -1,11 +1,13 @@
 """Clips of the page: uploads are checked and kept; what browsers cannot play is shown through a proxy."""
 
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import av
 
+from tokenflow.apps.web.imports import importing
 from tokenflow.apps.web.space import Limits, Space
 from tokenflow.errors import ClipError
 from tokenflow.store.files import sha256, write_atomically
@@ -25,6 +27,9 @@ PROXY_SIDE = 960
 PLAYABLE = {".mp4": ("h264", "av1"), ".m4v": ("h264",), ".webm": ("vp8", "vp9", "av1")}
 """Codecs that every current browser plays, by suffix."""
 
+PLAYLISTS = ("hls", "concat", "dash", "imf")
+"""FFmpeg's names of formats that refer to other files."""
+
 DEEP = ("10", "12", "4:2:2", "4:4:4", "Profile 1", "Profile 2", "Profile 3")
 """Parts of the names of profiles that browsers do not all play: more than 8 bits, or finer colour."""
 
@@ -33,11 +38,10 @@ def keep_upload(upload: Path, space: Space) -> Path:
     """Check an uploaded clip and keep it in the space, where results can refer to it.
 
     Raises:
-        ClipError: it cannot be read, or is more than the limits allow.
+        ClipError: it cannot be read, is a playlist, or is more than the limits allow.
     """
-    if upload.stat().st_size > space.limits.megabytes * 10**6:
-        raise ClipError(f"{upload.name} has more than {space.limits.megabytes} MB; upload a shorter or smaller clip")
-    check_limits(upload, space.limits)
+    _refuse_playlist(upload)
+    check_upload(upload, space.limits)
     name = f"{upload.stem}-{sha256(upload)[:DIGITS]}{upload.suffix.lower()}"
     kept = space.uploads / name
     if not kept.exists():
@@ -46,13 +50,35 @@ def keep_upload(upload: Path, space: Space) -> Path:
     return kept
 
 
+def _refuse_playlist(upload: Path) -> None:
+    """Refuse a file that makes FFmpeg read other files, which may be anyone's."""
+    with (
+        suppress(av.FFmpegError),
+        av.open(f"file:{upload}", container_options={"protocol_whitelist": "file"}) as container,
+    ):
+        if container.format.name in PLAYLISTS:
+            raise ClipError(f"{upload.name} is a playlist; upload the clip itself")
+
+
+def check_upload(upload: Path, limits: Limits) -> None:
+    """Check an uploaded clip or image.
+
+    Raises:
+        ClipError: it cannot be read, or is more than the limits allow.
+    """
+    if upload.stat().st_size > limits.megabytes * 10**6:
+        raise ClipError(f"{upload.name} has more than {limits.megabytes} MB; upload a shorter or smaller one")
+    check_limits(upload, limits)
+
+
 def check_limits(clip: Path, limits: Limits) -> "ClipInfo":
     """What a clip is.
 
     Raises:
         ClipError: it cannot be read, or is longer or larger than allowed.
     """
-    from tokenflow.video import probe
+    with importing():
+        from tokenflow.video import probe
 
     info = probe(clip)
     if info.width * info.height > limits.pixels:
@@ -60,12 +86,6 @@ def check_limits(clip: Path, limits: Limits) -> "ClipInfo":
     if (info.duration or 0) > limits.seconds:
         raise ClipError(f"{clip.name} is longer than {limits.seconds} s; cut out the part to edit")
     return info
-
-
-def may_edit(clip: Path, space: Space, examples: set[Path]) -> bool:
-    """Whether the page may read a clip: uploads, examples, and where it is local any."""
-    within = clip.resolve().is_relative_to(space.uploads.resolve())
-    return space.is_local or within or clip in examples
 
 
 def describe(info: "ClipInfo") -> str:
@@ -78,14 +98,19 @@ def describe(info: "ClipInfo") -> str:
 def thumbnail(clip: Path) -> Any:
     """The first frame of a video as a small image (PIL). It is read without torch, which takes seconds to import."""
     with av.open(str(clip)) as container:
-        image = next(container.decode(video=0)).to_image()
+        return small(next(container.decode(video=0)).to_image())
+
+
+def small(image: Any) -> Any:
+    """An image (PIL) at the size of a thumbnail."""
     image.thumbnail((THUMBNAIL, THUMBNAIL))
     return image
 
 
 def playable(clip: Path, space: Space) -> Path:
     """A file with the content of a clip that browsers play: itself, or a proxy."""
-    from tokenflow.video import probe
+    with importing():
+        from tokenflow.video import probe
 
     info = probe(clip)
     if info.codec in PLAYABLE.get(clip.suffix.lower(), ()) and not _is_deep(info.profile):
@@ -101,7 +126,8 @@ def _is_deep(profile: str | None) -> bool:
 
 
 def _write_proxy(clip: Path, proxy: Path, info: "ClipInfo") -> None:
-    from tokenflow.video import Video, VideoWriter, fit_size, resize
+    with importing():
+        from tokenflow.video import Video, VideoWriter, fit_size, resize
 
     scale = min(1.0, PROXY_SIDE / max(info.width, info.height))
     width, height = fit_size(info.width, info.height, max(2, round(min(info.width, info.height) * scale)), 2)

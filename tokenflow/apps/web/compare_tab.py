@@ -67,5 +67,5 @@ def by_seeds(values: dict[str, str], count: int) -> list[dict[str, str]]:
     """The form once per seed."""
     first = int(values["edit.seed"]) if values["edit.seed"].strip().isdecimal() else 0
     variation = values["edit.variation"].strip() or VARIATION
-    seeds = range(first, first + count)
+    seeds = range(first, first + min(count, MAX_VARIANTS))
     return [values | {"edit.seed": str(seed), "edit.variation": variation} for seed in seeds]

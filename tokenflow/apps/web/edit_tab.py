@@ -6,22 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
-from markupsafe import Markup
 
+from tokenflow.apps.web import keyframes_panel
 from tokenflow.apps.web.clips import check_limits, describe, keep_upload, playable, thumbnail
 from tokenflow.apps.web.fields import choice, element, field, hint, sentence, shown
-from tokenflow.apps.web.form import to_values
-from tokenflow.apps.web.mistakes import by_field
+from tokenflow.apps.web.form import EDITED_FRAMES, PART, to_values
+from tokenflow.apps.web.keyframes_panel import KeyframesPanel
+from tokenflow.apps.web.mistakes import by_field, note_html
 from tokenflow.apps.web.quirks import on, shown_file
 from tokenflow.apps.web.site import Site
 from tokenflow.apps.web.work import TRIED
-
-PART = ("clip.start", "clip.frames", "clip.every", "clip.size")
-"""Settings that choose a part of the clip."""
-
-
-MODES_WITH_PATHS = ("keyframes",)
-"""Modes that read files, which a shared page does not name."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +27,9 @@ class EditTab:
         clip_note: what is wrong with it, or what it is.
         fields: by the key of their setting.
         examples: the gallery of examples.
+        keyframes: the panel of frames that are edited elsewhere.
+        estimate: asks what the edit of the whole clip would take.
+        outlook: the answer.
         tried: starts a trial.
         whole: starts the edit of the whole clip.
     """
@@ -41,6 +38,9 @@ class EditTab:
     clip_note: Any
     fields: dict[str, Any]
     examples: Any
+    keyframes: KeyframesPanel
+    estimate: Any
+    outlook: Any
     tried: Any
     whole: Any
 
@@ -75,7 +75,9 @@ def build(site: Site) -> EditTab:
         with gr.Column(scale=4, min_width=300):
             gr.HTML("<h2>3 · What it should show</h2>")
             fields["edit.prompt"] = sentence("edit.prompt")
-            fields["edit.mode"] = choice("edit.mode", () if site.space.is_local else MODES_WITH_PATHS)
+            fields["edit.mode"] = choice("edit.mode")
+            keyframes = keyframes_panel.build(site)
+            fields[EDITED_FRAMES] = keyframes.given
             with gr.Row():
                 fields["preset"] = choice("preset")
                 fields["edit.seed"] = field("edit.seed", min_width=120)
@@ -83,10 +85,14 @@ def build(site: Site) -> EditTab:
             gr.HTML("<h2>4 · Edit</h2>")
             tried = gr.Button(f"Try {_in_words(TRIED)} keyframes", elem_id="try")
             whole = gr.Button("Whole clip", variant="primary", elem_id="whole")
-    tab = EditTab(clip, clip_note, fields, examples, tried, whole)
+            estimate = gr.Button("Time and disk space of the whole clip", size="sm", elem_id="estimate")
+            outlook = gr.HTML(elem_id="outlook")
+    tab = EditTab(clip, clip_note, fields, examples, keyframes, estimate, outlook, tried, whole)
     on(upload.upload, _keep(site), [upload], [clip, clip_note])
     on(upload.clear, lambda: "", [], [clip])
     on(clip.change, _show(site), [clip], [video, clip_note])
+    on(clip.change, lambda: "", [], [outlook])
+    on(fields["edit.mode"].change, _adapt, [fields["edit.mode"]], [keyframes.panel, tried])
     return tab
 
 
@@ -113,19 +119,14 @@ def model_field(site: Site) -> Any:
     )
 
 
-def note_html(mistake: str) -> str:
-    """What is wrong with the clip."""
-    return str(Markup('<p class="tf-mistake" role="alert">{}</p>').format(mistake)) if mistake else ""
-
-
 def _keep(site: Site) -> Callable[[gr.Request, str], tuple[str, str]]:
-    def keep(request: gr.Request, upload: str) -> tuple[str, str]:
+    def keep_clip(request: gr.Request, upload: str) -> tuple[str, str]:
         try:
             return str(keep_upload(Path(upload), site.of(request).space)), ""
         except Exception as error:
             return "", note_html(by_field(error, ["clip.path"]).popitem()[1])
 
-    return keep
+    return keep_clip
 
 
 def _show(site: Site) -> Callable[[gr.Request, str], Any]:
@@ -139,6 +140,12 @@ def _show(site: Site) -> Callable[[gr.Request, str], Any]:
             return None, note_html(by_field(error, ["clip.path"]).popitem()[1])
 
     return show
+
+
+def _adapt(mode: str) -> Any:
+    """With frames that were edited elsewhere there is nothing to try."""
+    given = mode == "keyframes"
+    return gr.update(visible=given), gr.update(interactive=not given)
 
 
 def _in_words(count: int) -> str:

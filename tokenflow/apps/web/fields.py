@@ -1,6 +1,6 @@
 """A field for each setting, made from the schema: its name, range, default and description."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Any, Literal, get_args, get_origin
 
 import gradio as gr
@@ -21,6 +21,7 @@ LABELS = {
     "edit.mode": "What to keep",
     "edit.seed": "Seed",
     "preset": "Speed",
+    "edit.keyframes.frames": "Edited frames",
     "model.path": "Model",
 }
 """Names of the fields that everyone sees; the others have the setting's own."""
@@ -44,6 +45,7 @@ HINTS = {
     "clip.every": "2 halves the frame rate",
     "clip.size": "Shorter side; empty for the model's own",
     "edit.seed": "Another number, another draw",
+    "edit.keyframes.frames": "What was put back, named after its number; or a folder, or {0: a.png, 23: b.png}",
     "model.path": "One of those listed",
     "preset": "",
     "edit.mode": "",
@@ -56,11 +58,10 @@ def sentence(key: str) -> Any:
     return gr.Textbox(label=LABELS[key], info=hint(key), lines=2, max_lines=4, elem_id=element(key))
 
 
-def choice(key: str, left_out: Collection[str] = ()) -> Any:
-    """A field with its choices in sight, without those that are left out."""
+def choice(key: str) -> Any:
+    """A field with its choices in sight."""
     default = SETTINGS[key].default
-    choices = [(words, value) for words, value in CHOICES[key] if value not in left_out]
-    return gr.Radio(choices, value=default, label=LABELS[key], info=hint(key) or None, elem_id=element(key))
+    return gr.Radio(list(CHOICES[key]), value=default, label=LABELS[key], info=hint(key) or None, elem_id=element(key))
 
 
 def field(key: str, **options: Any) -> Any:
@@ -70,7 +71,8 @@ def field(key: str, **options: Any) -> Any:
     choices = _choices(key)
     if choices:
         return gr.Dropdown([(f"default: {setting.default}", ""), *choices], value="", **common)
-    return gr.Textbox(placeholder=setting.default or "", max_lines=1, **common)
+    is_said = key in HINTS and setting.default == "null"  # what an empty field means
+    return gr.Textbox(placeholder="" if is_said else setting.default or "", max_lines=1, **common)
 
 
 def hint(key: str) -> str:

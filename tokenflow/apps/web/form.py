@@ -2,7 +2,7 @@
 
 import re
 import shlex
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 
 from tokenflow.apps.one_line import BUNDLED_MODEL, output_folder
 from tokenflow.apps.web.space import Space
-from tokenflow.config import PRESETS, Config, resolve
+from tokenflow.config import PRESETS, Clip, Config, Edit, resolve
 from tokenflow.config.reference import all_settings
 from tokenflow.config.settings import escape_references
 from tokenflow.config.suggestions import annotation, is_section
@@ -25,15 +25,28 @@ PATHS = (
     "model.base",
     "model.vae",
     "edit.controlnet.path",
-    "edit.keyframes.frames",
     "metrics.clip",
     "metrics.classifier",
     "metrics.mask",
 )
 """Settings that read from places the page does not choose."""
 
-SHARED = ("preset", "clip.", "edit.", "model.path")
-"""How the settings begin that have a field where the page is shared with others, apart from those of `PATHS`."""
+PART = ("clip.start", "clip.frames", "clip.every", "clip.size")
+"""Settings that choose a part of the clip, and its size."""
+
+SHARED = ("preset", "clip.prompt", *PART, "model.path")
+"""Settings that have a field where the page is shared with others, beside those of `edit`."""
+
+EDITED_FRAMES = "edit.keyframes.frames"
+"""The setting that names frames which were edited elsewhere. Where the page is shared they have to be uploaded."""
+
+REGIONS = "edit.regions"
+"""The setting that may name masks; of them the same holds."""
+
+UNSET = {"clip.path": "none", "clip.prompt": "", "edit.prompt": "", "output.dir": "none", "model.path": "none"}
+"""What a configuration has to have, where it does not matter."""
+
+NO_CLIP = "choose a clip: upload one, or take an example"
 
 NAME = "the page"
 """What errors call the form."""
@@ -45,7 +58,9 @@ Values = Mapping[str, str]
 def keys(space: Space) -> list[str]:
     """The settings that have a field, in the order of a file."""
     found = [setting.key for setting in all_settings(Config) if setting.key not in CHOSEN_BY_THE_PAGE]
-    return found if space.is_local else [key for key in found if key.startswith(SHARED) and key not in PATHS]
+    if space.is_local:
+        return found
+    return [key for key in found if key in SHARED or (key.startswith("edit.") and key not in PATHS)]
 
 
 def to_config(values: Values, clip: str, space: Space, taken: Collection[Path] = ()) -> Config:
@@ -61,16 +76,48 @@ def to_config(values: Values, clip: str, space: Space, taken: Collection[Path] =
         ConfigError: with all mistakes, in the words of the command line.
     """
     mistakes = [f"{key}: {text}" for key, text in _missing(values, clip).items()]
+    mistakes += _hidden(values, space)
     settings, wrong = _parsed(values)
     mistakes += wrong
     if mistakes:
         raise ConfigError("; ".join(mistakes), mistakes)
-    settings |= {
-        "clip.path": clip,
-        "output.dir": str(free_folder(space.outputs, clip, values["edit.prompt"], taken)),
-        "trajectories.dir": str(space.trajectories),
-    }
+    settings = (
+        {"edit.prompt": ""}
+        | settings
+        | {
+            "clip.path": clip,
+            "output.dir": str(free_folder(space.outputs, clip, values["edit.prompt"], taken)),
+            "trajectories.dir": str(space.trajectories),
+        }
+    )
     return _resolve(settings)
+
+
+def to_clip(values: Values, clip: str) -> Clip:
+    """The part of a clip that a form describes, whatever is to become of it.
+
+    Raises:
+        ConfigError: with all mistakes of the settings of the clip.
+    """
+    if not clip:
+        text = f"clip.path: {NO_CLIP}"
+        raise ConfigError(text, [text])
+    settings, mistakes = _parsed({key: text for key, text in values.items() if key.startswith("clip.")})
+    if mistakes:
+        raise ConfigError("; ".join(mistakes), mistakes)
+    return _resolve(UNSET | settings | {"clip.path": clip}).clip
+
+
+def to_edit(values: Values) -> Edit:
+    """What a form says about edited frames, whatever else it says.
+
+    Raises:
+        ConfigError: that cannot be parsed.
+    """
+    settings, mistakes = _parsed({EDITED_FRAMES: values[EDITED_FRAMES]})
+    if mistakes:
+        raise ConfigError("; ".join(mistakes), mistakes)
+    return _resolve(UNSET | settings | {"edit.mode": "keyframes"}).edit
 
 
 def to_values(config: Config, space: Space) -> dict[str, str]:
@@ -100,9 +147,8 @@ def from_yaml(text: str, space: Space) -> tuple[Config, str]:
         key: value.replace("\\${", "${") if isinstance(value, str) else value for key, value in _flat(content).items()
     }
     clip = str(flat.get("clip.path", ""))
-    model = next(iter(space.models), "none")
-    given = {"clip.path": "none", "clip.prompt": "", "edit.prompt": "", "output.dir": "none", "model.path": model}
-    config = _resolve(given | flat)
+    model = {"model.path": space.models[0]} if space.models else {}
+    config = _resolve(UNSET | model | flat)
     _refuse_hidden(config, space)
     return config, clip
 
@@ -111,10 +157,19 @@ def _refuse_hidden(config: Config, space: Space) -> None:
     """Check that no setting without a field departs from its default."""
     settings, defaults = _flat(config.model_dump(mode="json")), _flat(_defaults(config))
     allowed = {*keys(space), *CHOSEN_BY_THE_PAGE}
-    hidden = [key for key, value in settings.items() if key not in allowed and value != defaults[key]]
-    if hidden:
-        mistakes = [f"{key}: not available here; remove it" for key in hidden]
+    mistakes = _not_available(key for key, value in settings.items() if key not in allowed and value != defaults[key])
+    if mistakes:
         raise ConfigError("; ".join(mistakes), mistakes)
+
+
+def _hidden(values: Values, space: Space) -> list[str]:
+    """What is wrong with a form that has fields which the page does not."""
+    allowed = keys(space)
+    return _not_available(key for key in values if key not in allowed)
+
+
+def _not_available(found: Iterable[str]) -> list[str]:
+    return [f"{key}: not available here; remove it" for key in found]
 
 
 def command(config: Config) -> str:
@@ -133,6 +188,12 @@ def command(config: Config) -> str:
     return shlex.join(["tokenflow", "edit", clip, "--from", source, "--to", prompt, *words])
 
 
+def masks(edit: Edit) -> list[Path]:
+    """The files of masks that an edit names."""
+    regions = [] if edit.regions == "auto" else edit.regions
+    return [region.mask for region in regions if region.mask is not None]
+
+
 def free_folder(outputs: Path, clip: str, prompt: str, taken: Collection[Path] = ()) -> Path:
     """A result folder named after clip and prompt, numbered if there is one of that name."""
     folder = outputs / Path(output_folder(clip, prompt)).name
@@ -143,9 +204,11 @@ def free_folder(outputs: Path, clip: str, prompt: str, taken: Collection[Path] =
 def _missing(values: Values, clip: str) -> dict[str, str]:
     """What has to be filled in, by key."""
     missing = {
-        "clip.path": not clip and "choose a clip: upload one, or take an example",
+        "clip.path": not clip and NO_CLIP,
         "clip.prompt": not values["clip.prompt"].strip() and "say what the clip shows, such as: a dog on grass",
-        "edit.prompt": not values["edit.prompt"].strip() and "say what it should show, such as: a tiger on grass",
+        "edit.prompt": not values["edit.prompt"].strip()
+        and values["edit.mode"] != "keyframes"  # which takes it from the images
+        and "say what it should show, such as: a tiger on grass",
         "model.path": not values["model.path"].strip() and "choose a model",
     }
     return {key: text for key, text in missing.items() if text}

@@ -9,6 +9,8 @@ from markupsafe import Markup
 from tokenflow.apps.web.clips import thumbnail
 from tokenflow.apps.web.fields import shown
 from tokenflow.apps.web.form import to_values
+from tokenflow.apps.web.imports import importing
+from tokenflow.apps.web.mistakes import note_html
 from tokenflow.apps.web.quirks import on
 from tokenflow.apps.web.results import config_of, find_results, read_result
 from tokenflow.apps.web.site import Site
@@ -62,14 +64,15 @@ def build(site: Site, tab: Any, result: Any, clip: Any, fields: dict[str, Any]) 
         return [text, "" if missing else str(config.clip.path), *values]
 
     def remove(request: gr.Request, folder: str) -> list[Any]:
-        from tokenflow.pipeline.output import delete_result
+        with importing():
+            from tokenflow.pipeline.output import delete_result
 
         try:
             if folder and Path(folder).resolve().parent == site.of(request).space.outputs.resolve():
                 delete_result(Path(folder))
-            text = Markup("<p>{} was deleted.</p>").format(folder)
+            text = str(Markup("<p>{} was deleted.</p>").format(folder))
         except TokenflowError as error:
-            text = Markup("<p class=tf-mistake role=alert>{}</p>").format(error)
+            text = note_html(str(error))
         return ["", "", text, *_buttons(False), *refresh(request)]
 
     buttons = [reuse, delete, confirm]

@@ -7,7 +7,7 @@ import gradio as gr
 
 from tokenflow.apps.web.jobs import Job
 from tokenflow.apps.web.progress_view import preview_html, status_html
-from tokenflow.apps.web.quirks import HIDDEN, on, store_job
+from tokenflow.apps.web.quirks import HIDDEN, on, store_job, tick_until_settled
 from tokenflow.apps.web.site import Site
 from tokenflow.apps.web.work import TRIED, edit_job, trial_job
 
@@ -19,6 +19,9 @@ HOW_NEAR = (
     "only, so the two differ a little; how much is measured in docs/speed.md."
 )
 
+UNSETTLED = "unsettled"
+"""Differs from the id of every job."""
+
 IDLE = "<p class=tf-idle>Nothing is running. Choose a clip, say what it shows and what it should show.</p>"
 
 
@@ -27,21 +30,20 @@ class JobPanel:
     """The components that others refer to.
 
     Attributes:
-        job_id: of the job that is shown.
-        timer: asks how far it is; active while something may change.
+        job_id: of the job that is shown; a change is enough to follow another one.
         finished: the id of the job, once it has ended.
     """
 
     job_id: Any
-    timer: Any
     finished: Any
 
 
 def build(site: Site) -> JobPanel:
     """The panel and what happens in it."""
     job_id = gr.Textbox("", visible=HIDDEN, elem_id="job")
+    settled = gr.Textbox(UNSETTLED, visible=HIDDEN, elem_id="settled")
     seen, finished = gr.State(""), gr.State("")
-    timer = gr.Timer(SECONDS, active=True)
+    timer = gr.Timer(SECONDS)
     with gr.Row(elem_id="job-panel"):
         with gr.Column(scale=3, min_width=300):
             status = gr.HTML(IDLE, elem_id="status")
@@ -71,7 +73,7 @@ def build(site: Site) -> JobPanel:
             preview_html(job.preview) if job and not job.is_finished else "",
             gr.update(visible=not ended, interactive=not (job and job.stop.is_set())),
             gr.update(visible=bool(job and job.state in ("cancelled", "failed"))),
-            gr.Timer(active=not ended or not site.shelf.is_settled),
+            name if ended and site.is_model_settled else UNSETTLED,
             name if ended else "",
         ]
 
@@ -82,7 +84,7 @@ def build(site: Site) -> JobPanel:
 
     def again(name: str) -> Any:
         job = site.jobs.find(name)
-        return (_resume(site, job).id, gr.Timer(active=True)) if job else (gr.skip(), gr.skip())
+        return _resume(site, job).id if job else gr.skip()
 
     def tried(name: str) -> list[Any]:
         """The frames of a trial that has ended."""
@@ -91,17 +93,18 @@ def build(site: Site) -> JobPanel:
             return [gr.update(visible=False), *[gr.skip()] * TRIED]
         found = job.outcome
         pairs = [
-            gr.update(value=(source, edited), label=f"Frame {index + 1}", visible=True)
+            gr.update(value=(source, edited), label=f"Frame {index}", visible=True)
             for index, source, edited in zip(found.indices, found.source, found.edited, strict=True)
         ]
         return [gr.update(visible=True), *pairs, *[gr.update(visible=False)] * (TRIED - len(pairs))]
 
-    on(timer.tick, look, [job_id, seen], [seen, model, status, preview, cancel, resume, timer, finished])
+    on(timer.tick, look, [job_id, seen], [seen, model, status, preview, cancel, resume, settled, finished])
     on(cancel.click, stop, [job_id])
-    on(resume.click, again, [job_id], [job_id, timer])
+    on(resume.click, again, [job_id], [job_id])
     on(finished.change, tried, [finished], [trial, *frames])
     store_job(job_id)
-    return JobPanel(job_id, timer, finished)
+    tick_until_settled(timer, job_id, settled)
+    return JobPanel(job_id, finished)
 
 
 def _resume(site: Site, job: Job) -> Job:

@@ -3,8 +3,10 @@
 import re
 from collections.abc import Collection
 
+from markupsafe import Markup
+
 from tokenflow.apps.exit_status import error_message
-from tokenflow.errors import ClipError, ClipNotFoundError, ConfigError, ModelError, ModelNotFoundError
+from tokenflow.errors import ClipError, ClipNotFoundError, ConfigError, ModelError, ModelNotFoundError, TokenflowError
 
 ELSEWHERE = ""
 """The key of what is about no field."""
@@ -31,9 +33,16 @@ def by_field(error: Exception, keys: Collection[str]) -> dict[str, str]:
 
 def _field(error: Exception, keys: Collection[str]) -> str:
     """The field that the cause of an error was entered in."""
+    named = [key for key in re.findall(r"[a-z]+(?:\.[a-z_]+)+", str(error)) if key in keys]
+    if named and isinstance(error, TokenflowError):
+        return named[0]
     if isinstance(error, ClipError | ClipNotFoundError):
         return "clip.path"
     if isinstance(error, ModelError | ModelNotFoundError):
         return "model.path"
-    named = re.findall(r"[a-z]+(?:\.[a-z_]+)+", str(error)) if isinstance(error, ConfigError) else []
-    return next((key for key in named if key in keys), ELSEWHERE)
+    return ELSEWHERE
+
+
+def note_html(mistake: str) -> str:
+    """What is wrong, where there is no field to say it; empty if nothing is."""
+    return str(Markup('<p class="tf-mistake" role="alert">{}</p>').format(mistake)) if mistake else ""

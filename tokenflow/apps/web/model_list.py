@@ -8,6 +8,8 @@ from typing import Any
 import psutil
 from markupsafe import Markup
 
+from tokenflow.apps.web.imports import importing
+
 HEADROOM = 1.5
 """Memory that an edit takes, × that of the weights, at the least."""
 
@@ -54,7 +56,8 @@ def downloaded_models() -> list[ModelEntry]:
 
 def device_memory() -> int:
     """Bytes of the GPU that edits run on, or of main memory."""
-    import torch
+    with importing():
+        import torch
 
     if torch.cuda.is_available():
         return int(torch.cuda.mem_get_info()[1])

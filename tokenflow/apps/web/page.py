@@ -5,16 +5,26 @@ from typing import Any
 
 import gradio as gr
 
-from tokenflow.apps.web import compare_tab, edit_tab, history_tab, job_panel, result_panel, settings_panel
+from tokenflow.apps.web import (
+    compare_tab,
+    edit_tab,
+    history_tab,
+    job_panel,
+    keyframes_panel,
+    result_panel,
+    settings_panel,
+)
 from tokenflow.apps.web.fields import marked, shown
 from tokenflow.apps.web.form import Values, to_values
+from tokenflow.apps.web.imports import importing
 from tokenflow.apps.web.jobs import Job
-from tokenflow.apps.web.mistakes import ELSEWHERE, by_field
+from tokenflow.apps.web.mistakes import ELSEWHERE, by_field, note_html
 from tokenflow.apps.web.model_list import device_memory, models_html
+from tokenflow.apps.web.progress_view import outlook_html
 from tokenflow.apps.web.quirks import on, on_load
 from tokenflow.apps.web.site import Site
 from tokenflow.apps.web.work import edit_job, trial_job
-from tokenflow.errors import ConfigError
+from tokenflow.errors import TokenflowError
 
 TITLE = "tokenflow"
 
@@ -49,8 +59,10 @@ def build(site: Site) -> Any:
         with in_history:
             history_tab.build(site, history, result.shown, edit.clip, fields)
         edit_tab.take_examples(site, edit, fields)
+        keyframes_panel.connect(site, edit.keyframes, edit.clip, fields)
         on(models.select, lambda: models_html(site.models, device_memory()), [], [table])
         _start_jobs(site, edit, compare, jobs, fields, wrong)
+        _estimate(site, edit, fields, wrong)
         _show_outcome(site, jobs, result)
         _mark_failed(site, edit, jobs, fields)
         _find_again(page, site, edit, jobs, fields)
@@ -73,42 +85,64 @@ def _start_jobs(
             for values in forms:
                 configs.append(site.of(request).config(values, clip))
             job = trial_job(configs[0], site.shelf) if kind == "trial" else edit_job(apart(configs), site.shelf)
-        except ConfigError as error:
+        except TokenflowError as error:
             mistakes = by_field(error, ["clip.path", *fields])
-            return [gr.skip(), gr.skip(), *said(mistakes), *marked(fields, mistakes)]
-        return [site.jobs.submit(job).id, gr.Timer(active=True), *said({}), *marked(fields, {})]
-
-    def said(mistakes: dict[str, str]) -> list[Any]:
-        about_clip = edit_tab.note_html(mistakes["clip.path"]) if "clip.path" in mistakes else gr.skip()
-        elsewhere = [
-            text if key == ELSEWHERE else f"{key}: {text}"
-            for key, text in mistakes.items()
-            if key not in edit.fields and key != "clip.path"
-        ]
-        return [about_clip, edit_tab.note_html("; ".join(elsewhere))]
-
-    def form(values: tuple[str | None, ...]) -> dict[str, str]:
-        return {key: value or "" for key, value in zip(fields, values, strict=True)}
+            return [gr.skip(), *_said(edit, mistakes), *marked(fields, mistakes)]
+        return [site.jobs.submit(job).id, *_said(edit, {}), *marked(fields, {})]
 
     def try_some(request: gr.Request, clip: str, *values: str | None) -> list[Any]:
-        return answer(request, [form(values)], clip, "trial")
+        return answer(request, [_form(fields, values)], clip, "trial")
 
     def edit_whole(request: gr.Request, clip: str, *values: str | None) -> list[Any]:
-        return answer(request, [form(values)], clip, "whole")
+        return answer(request, [_form(fields, values)], clip, "whole")
 
     def compare_prompts(request: gr.Request, prompts: str, clip: str, *values: str | None) -> list[Any]:
-        forms = compare_tab.by_prompts(form(values), prompts)
-        return answer(request, forms or [form(values) | {"edit.prompt": ""}], clip, "compare")
+        forms = compare_tab.by_prompts(_form(fields, values), prompts)
+        return answer(request, forms or [_form(fields, values) | {"edit.prompt": ""}], clip, "compare")
 
     def compare_seeds(request: gr.Request, count: float, clip: str, *values: str | None) -> list[Any]:
-        return answer(request, compare_tab.by_seeds(form(values), int(count)), clip, "compare")
+        return answer(request, compare_tab.by_seeds(_form(fields, values), int(count)), clip, "compare")
 
     inputs = [edit.clip, *fields.values()]
-    outputs = [jobs.job_id, jobs.timer, edit.clip_note, wrong, *fields.values()]
+    outputs = [jobs.job_id, edit.clip_note, wrong, *fields.values()]
     on(edit.tried.click, try_some, inputs, outputs)
     on(edit.whole.click, edit_whole, inputs, outputs)
     on(compare.by_prompt.click, compare_prompts, [compare.prompts, *inputs], outputs)
     on(compare.by_seed.click, compare_seeds, [compare.seeds, *inputs], outputs)
+
+
+def _form(fields: dict[str, Any], values: Sequence[str | None]) -> dict[str, str]:
+    """The text of each field by the key of its setting."""
+    return {key: value or "" for key, value in zip(fields, values, strict=True)}
+
+
+def _said(edit: edit_tab.EditTab, mistakes: dict[str, str]) -> list[Any]:
+    """What is wrong with the clip, and what is wrong beside fields that the tab Edit does not show."""
+    about_clip = note_html(mistakes["clip.path"]) if "clip.path" in mistakes else gr.skip()
+    elsewhere = [
+        text if key == ELSEWHERE else f"{key}: {text}"
+        for key, text in mistakes.items()
+        if key not in edit.fields and key != "clip.path"
+    ]
+    return [about_clip, note_html("; ".join(elsewhere))]
+
+
+def _estimate(site: Site, edit: edit_tab.EditTab, fields: dict[str, Any], wrong: Any) -> None:
+    """Say what the edit of the whole clip would take, in the words of the command line."""
+
+    def estimate(request: gr.Request, clip: str, *values: str | None) -> list[Any]:
+        try:
+            config = site.of(request).config(_form(fields, values), clip)
+            with importing():
+                from tokenflow.apps.dry_run import dry_run
+            found = dry_run(config)
+        except TokenflowError as error:
+            mistakes = by_field(error, ["clip.path", *fields])
+            return ["", *_said(edit, mistakes), *marked(fields, mistakes)]
+        return [outlook_html(found), *_said(edit, {}), *marked(fields, {})]
+
+    outputs = [edit.outlook, edit.clip_note, wrong, *fields.values()]
+    on(edit.estimate.click, estimate, [edit.clip, *fields.values()], outputs)
 
 
 def apart(configs: list[Any]) -> list[Any]:
@@ -145,7 +179,7 @@ def _mark_failed(site: Site, edit: edit_tab.EditTab, jobs: job_panel.JobPanel, f
         if job is None or job.error is None:
             return [gr.skip()] * (1 + len(fields))
         mistakes = by_field(job.error, ["clip.path", *fields])
-        about_clip = edit_tab.note_html(mistakes["clip.path"]) if "clip.path" in mistakes else gr.skip()
+        about_clip = note_html(mistakes["clip.path"]) if "clip.path" in mistakes else gr.skip()
         return [about_clip, *marked(fields, mistakes)]
 
     on(jobs.finished.change, mark, [jobs.finished], [edit.clip_note, *fields.values()])
@@ -160,7 +194,7 @@ def _find_again(
         site.warm_up()
         job = site.jobs.find(name) or site.of(request).newest_unfinished()
         if job is None:
-            return ["", gr.skip(), *[gr.skip()] * len(fields)]
+            return [gr.skip()] * (2 + len(fields))
         return [job.id, *_form_of(job)]
 
     def _form_of(job: Job) -> list[Any]:

@@ -2,6 +2,7 @@
 
 import base64
 import io
+from collections.abc import Mapping
 
 from markupsafe import Markup, escape
 from PIL import Image
@@ -20,9 +21,13 @@ STAGES = {
     "flow": "Following the motion",
     "match": "Matching features",
     "carry": "Carrying the edited frames",
+    "region": "Finding the region",
     "edit": "Editing",
     "decode": "Decoding and measuring",
 }
+
+OUTLOOK = ("frames", "time", "memory", "disk")
+"""What is shown of a dry run."""
 
 NAMES = {"trial": "Three keyframes", "whole": "Whole clip", "compare": "Comparison"}
 
@@ -68,14 +73,14 @@ def _state(job: Job, ahead: int) -> Markup:
 
 def _progress(event: Progress) -> Markup:
     number = "" if event.number is None else f"Stage {event.number} of {event.stages}: "
-    counted = "" if event.total is None else f", {stage_unit(event.stage)} {event.done} of {event.total}"
+    is_counted = event.total is not None and event.total > 1
+    counted = "" if not is_counted else f", {stage_unit(event.stage)} {event.done} of {event.total}"
     left = event.seconds_left if event.run_seconds_left is None else event.run_seconds_left
     time = "" if left is None else f", about {duration(left)} left"
     label = f" ({event.label})" if event.label else ""
     text = f"{number}{STAGES.get(event.stage, event.stage)}{label}{counted}{time}"
-    bar = Markup('<progress aria-label="{}" value="{}" max="{}"></progress>').format(
-        STAGES.get(event.stage, event.stage), event.done, event.total or 1
-    )
+    reached = Markup('value="{}" max="{}"').format(event.done, event.total) if is_counted else ""
+    bar = Markup('<progress aria-label="{}" {}></progress>').format(STAGES.get(event.stage, event.stage), reached)
     return Markup("<p>{}</p>{}").format(text, bar)
 
 
@@ -88,6 +93,12 @@ def _error(job: Job) -> str:
     if job.error is None:
         return ""
     return "; ".join(f"{key}: {text}" if key != ELSEWHERE else text for key, text in by_field(job.error, ()).items())
+
+
+def outlook_html(found: Mapping[str, str]) -> str:
+    """What an edit would take, by the names of the command line."""
+    rows = [Markup("<dt>{}</dt><dd>{}</dd>").format(name.capitalize(), found[name]) for name in OUTLOOK]
+    return str(Markup('<dl class="tf-outlook" role="status">{}</dl>').format(Markup("").join(rows)))
 
 
 def preview_html(preview: Preview | None) -> str:

@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from tokenflow.apps.web.clips import playable
 from tokenflow.apps.web.figures import figures_html
-from tokenflow.apps.web.quirks import on, play, shown_file
+from tokenflow.apps.web.quirks import name_button, on, play, shown_file
 from tokenflow.apps.web.results import frame_pair, read_result
 from tokenflow.apps.web.site import Site
 from tokenflow.errors import TokenflowError
@@ -47,7 +47,7 @@ def build(site: Site) -> ResultPanel:
         with gr.Row(equal_height=False):
             with gr.Column(min_width=300):
                 pair = gr.ImageSlider(label="Before and after", interactive=False, elem_id="pair", max_height=480)
-                frame = gr.Slider(1, 2, 1, step=1, label="Frame", elem_id="frame", buttons=[])
+                frame = gr.Slider(0, 1, 0, step=1, label="Frame, counted from 0", elem_id="frame", buttons=[])
             with gr.Column(min_width=300):
                 video = gr.Video(
                     label="Source and edit in step", interactive=False, loop=True, autoplay=True, elem_id="comparison"
@@ -69,8 +69,8 @@ def build(site: Site) -> ResultPanel:
         return [
             gr.update(visible=True),
             Markup("<h2>{}</h2>").format(result.title),
-            gr.update(maximum=max(2, result.report["frames"]), value=1, interactive=result.report["frames"] > 1),
-            _pair(folder, 1),
+            gr.update(maximum=max(1, result.report["frames"] - 1), value=0, interactive=result.report["frames"] > 1),
+            _pair(folder, 0),
             shown_file(playable(moving, site.of(request).space)),
             figures_html(result.report["metrics"]),
             gr.update(value=shown_file(page) if page.exists() else None, visible=page.exists()),
@@ -86,7 +86,8 @@ def build(site: Site) -> ResultPanel:
     def choose(folders: list[str], chosen: gr.SelectData) -> str:
         return folders[chosen.index]
 
-    on(shown.change, show, [shown], [panel, heading, frame, pair, video, findings, report, files, sheet])
+    fill = on(shown.change, show, [shown], [panel, heading, frame, pair, video, findings, report, files, sheet])
+    name_button(fill, "#sheet", "Contact sheet, enlarge")
     on(frame.change, _pair, [shown, frame], [pair])
     play(on(several.change, compare, [several], [grid]), "#grid")
     on(grid.select, choose, [several], [shown])
@@ -94,9 +95,9 @@ def build(site: Site) -> ResultPanel:
 
 
 def _pair(folder: str, number: float) -> Any:
-    """A frame of both, counted from 1."""
+    """A frame of both, counted from 0."""
     result = read_result(Path(folder)) if folder else None
     try:
-        return frame_pair(result, int(number) - 1) if result else None
+        return frame_pair(result, int(number)) if result else None
     except TokenflowError:  # the clip has been replaced since by one that cannot be read
         return None

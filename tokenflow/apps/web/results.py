@@ -8,6 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tokenflow.apps.web.imports import importing
 from tokenflow.config import Config, load_config
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ class Result:
     def title(self) -> str:
         """What it shows, and how it was made."""
         edit = self.report["settings"]["edit"]
-        return f"{edit['prompt']} ({edit['mode']}, seed {edit['seed']})"
+        return f"{edit['prompt'] or self.report['settings']['clip']['prompt']} ({edit['mode']}, seed {edit['seed']})"
 
     @property
     def video(self) -> Path:
@@ -98,7 +99,8 @@ def frame_pair(result: Result, index: int) -> "tuple[np.ndarray, np.ndarray] | N
     Raises:
         ClipError: one cannot be read.
     """
-    from tokenflow.video import resize
+    with importing():
+        from tokenflow.video import resize
 
     clip = config_of(result).clip
     if not clip.path.exists():
@@ -110,7 +112,8 @@ def frame_pair(result: Result, index: int) -> "tuple[np.ndarray, np.ndarray] | N
 
 
 def _frame(path: Path, start: float, frames: int | None, every: int, index: int) -> "np.ndarray":
-    from tokenflow.video import read_frames
+    with importing():
+        from tokenflow.video import read_frames
 
     times = _times(path, path.stat().st_mtime_ns, start, frames, every)
     return next(read_frames(path, start=float(times[min(index, len(times) - 1)]), frames=1)).image
@@ -119,6 +122,7 @@ def _frame(path: Path, start: float, frames: int | None, every: int, index: int)
 @lru_cache(maxsize=32)
 def _times(path: Path, changed: int, start: float, frames: int | None, every: int) -> tuple[Fraction, ...]:
     """When each frame of a part of a clip is shown; `changed` tells a file from an earlier one of its name."""
-    from tokenflow.video import Video
+    with importing():
+        from tokenflow.video import Video
 
     return Video.read(path, start=start, frames=frames, every=every).times

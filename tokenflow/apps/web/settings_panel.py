@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
-from markupsafe import Markup
 
-from tokenflow.apps.web.clips import may_edit
 from tokenflow.apps.web.fields import field, shown
 from tokenflow.apps.web.form import command, from_yaml, to_values
+from tokenflow.apps.web.mistakes import note_html
 from tokenflow.apps.web.quirks import on
 from tokenflow.apps.web.site import Site
 from tokenflow.errors import ConfigError
@@ -72,7 +71,7 @@ def build_yaml(site: Site, tab: Any, clip: Any, fields: dict[str, Any]) -> None:
         try:
             config = site.of(request).config(dict(zip(fields, values, strict=True)), file)
         except ConfigError as error:
-            return ["", gr.skip(), _note(str(error))]
+            return ["", gr.skip(), note_html(str(error))]
         return [command(config), config.to_yaml(), ""]
 
     on(tab.select, export, [clip, *fields.values()], [line, text, note])
@@ -84,18 +83,15 @@ def _importer(site: Site, fields: dict[str, Any]) -> Callable[[gr.Request, str, 
     """A function that fills the form from YAML; the clip stays where the text names none."""
 
     def read(request: gr.Request, text: str, clip: str) -> list[Any]:
-        space = site.of(request).space
+        own = site.of(request)
         try:
-            config, named = from_yaml(text, space)
-            named = named or clip
-            if named and not may_edit(Path(named), space, {each.config.clip.path for each in site.examples}):
-                raise ConfigError(f"clip.path: {named} is not a clip of this page; upload it, and remove clip.path")
+            config, named = from_yaml(text, own.space)
+            if named:
+                own.check_clip(Path(named))
+            own.check_model(config.model.path)
+            own.check_edit(config.edit)
         except ConfigError as error:
-            return [_note(str(error)), *[gr.skip()] * (1 + len(fields))]
-        return ["<p>The form has these settings now.</p>", named, *shown(fields, to_values(config, site.space))]
+            return [note_html(str(error)), *[gr.skip()] * (1 + len(fields))]
+        return ["<p>The form has these settings now.</p>", named or clip, *shown(fields, to_values(config, site.space))]
 
     return read
-
-
-def _note(mistake: str) -> str:
-    return str(Markup('<p class="tf-mistake" role="alert">{}</p>').format(mistake))

@@ -6,12 +6,16 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from tokenflow.apps.exit_status import error_message
+from tokenflow.apps.web.imports import importing
 from tokenflow.config import Model as ModelSettings
 from tokenflow.errors import TokenflowError
 from tokenflow.events import Event, Listener, Progress
 
 if TYPE_CHECKING:
     from tokenflow.models.model import Model
+
+
+NOT_YET = "not loaded yet"
 
 
 class Shelf:
@@ -23,13 +27,13 @@ class Shelf:
         self._model: Model | None = None
         self._first = threading.Lock()
         """Taken by the first call of `warm_up` and never released."""
-        self.status = "not loaded yet"
+        self.status = NOT_YET
         """In a few words."""
 
     @property
     def is_settled(self) -> bool:
-        """Whether the status will not change until a job asks for a model."""
-        return not self.status.startswith("loading")
+        """Whether a model was loaded, or could not be."""
+        return self.status != NOT_YET and not self.status.startswith("loading")
 
     def get(self, settings: ModelSettings, on_event: Listener) -> "Model":
         """The model that settings name, loaded if another one is on the shelf, which is dropped first.
@@ -56,7 +60,8 @@ class Shelf:
             self.get(settings, lambda event: None)
 
     def _load(self, settings: ModelSettings, on_event: Listener) -> None:
-        from tokenflow.pipeline.job import open_model
+        with importing():
+            from tokenflow.pipeline.job import open_model
 
         def listen(event: Event) -> None:
             if isinstance(event, Progress):
@@ -72,7 +77,8 @@ class Shelf:
 
     def _drop(self) -> None:
         """Free the memory of the model before the next one is loaded."""
-        import torch
+        with importing():
+            import torch
 
         self._model = self._settings = None
         gc.collect()

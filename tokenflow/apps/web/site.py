@@ -1,19 +1,20 @@
 """What all tabs of all browsers share: the space, the queue of jobs, the loaded model and the examples."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
 import gradio as gr
 
-from tokenflow.apps.web.clips import may_edit
 from tokenflow.apps.web.examples import Example, examples
-from tokenflow.apps.web.form import Values, keys, to_config
+from tokenflow.apps.web.form import EDITED_FRAMES, REGIONS, Values, keys, masks, to_config
 from tokenflow.apps.web.jobs import Job, Jobs
 from tokenflow.apps.web.model_list import ModelEntry, downloaded_models, list_models
 from tokenflow.apps.web.shelf import Shelf
 from tokenflow.apps.web.space import Space
-from tokenflow.config import Config
+from tokenflow.apps.web.visitors import visitor
+from tokenflow.config import Config, Edit
 from tokenflow.config import Model as ModelSettings
 from tokenflow.errors import ConfigError
 
@@ -28,7 +29,9 @@ class Site:
 
     def of(self, request: gr.Request) -> "Site":
         """What the user who made a request sees of it: their own results, the same queue and model."""
-        return replace(self, space=self.space.of(request.username))
+        if self.space.is_local:
+            return self
+        return replace(self, space=self.space.of(request.username or visitor(request)))
 
     @cached_property
     def examples(self) -> list[Example]:
@@ -52,17 +55,53 @@ class Site:
             ConfigError: with all mistakes.
         """
         config = to_config(values, clip, self.space, self._taken())
-        if not may_edit(config.clip.path, self.space, {example.config.clip.path for example in self.examples}):
-            raise _mistake("clip.path", "not a clip of this page; upload it")
-        if not self.space.is_local and config.model.path not in self.space.models:
-            raise _mistake("model.path", f"expected one of {', '.join(self.space.models)}, got {config.model.path!r}")
+        self.check_clip(config.clip.path)
+        self.check_model(config.model.path)
+        self.check_edit(config.edit)
         return config
+
+    def check_clip(self, clip: Path) -> None:
+        """Check that the page may read a clip: an upload or an example, and where it is local any.
+
+        Raises:
+            ConfigError: it may not.
+        """
+        self._check_files("clip.path", [clip], "a clip")
+
+    def check_model(self, model: str) -> None:
+        """Check that the page may load a model: one that is listed, and where it is local any.
+
+        Raises:
+            ConfigError: it may not.
+        """
+        if not self.space.is_local and model not in self.space.models:
+            raise _mistake("model.path", f"expected one of {', '.join(self.space.models)}, got {model!r}")
+
+    def check_edit(self, edit: Edit) -> None:
+        """Check that the page may read what an edit names: uploads or an example's files, and where it is local any.
+
+        Raises:
+            ConfigError: it may not.
+        """
+        self._check_files(EDITED_FRAMES, edit.keyframes.paths, "an edited frame")
+        self._check_files(REGIONS, masks(edit), "a mask")
+
+    def _check_files(self, key: str, paths: Iterable[Path], what: str) -> None:
+        offered = {path for example in self.examples for path in example.config.inputs}
+        for path in paths:
+            if not self.space.may_read(path) and path not in offered:
+                raise _mistake(key, f"{path} is not {what} of this page; upload it")
 
     def newest_unfinished(self) -> Job | None:
         """The job to show where none was asked for."""
         own = self.space.outputs
         jobs = [job for job in self.jobs.unfinished() if job.configs[0].output.dir.parent == own]
         return jobs[0] if jobs else None
+
+    @property
+    def is_model_settled(self) -> bool:
+        """Whether the status of the shelf will not change until a job asks for a model."""
+        return self.shelf.is_settled or not self.space.models
 
     def warm_up(self) -> None:
         """Load the first model in the background."""

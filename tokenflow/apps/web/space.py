@@ -46,21 +46,30 @@ class Space:
     is_local: bool = True
     limits: Limits = Limits()
 
-    def of(self, user: str | None) -> "Space":
+    def of(self, user: str) -> "Space":
         """The part of a shared space that belongs to a user: a folder in `outputs`; all of it where it is local.
 
         Args:
-            user: by name; None if users are not told apart.
+            user: by name.
         """
-        if self.is_local or user is None:
+        if self.is_local:
             return self
         digest = hashlib.sha256(user.encode()).hexdigest()[:DIGITS]
         return replace(self, outputs=self.outputs / f"user-{digest}")
 
+    def may_read(self, path: Path) -> bool:
+        """Whether the page may read a file or folder that its user names: an upload, and where it is local any."""
+        return self.is_local or path.resolve().is_relative_to(self.uploads.resolve())
+
     @property
     def uploads(self) -> Path:
-        """Uploaded clips, each named after its content."""
+        """What was uploaded; clips are named after their content."""
         return self.outputs / "uploads"
+
+    @property
+    def edited_frames(self) -> Path:
+        """Uploaded images: a folder for those that were uploaded together, named after its content."""
+        return self.uploads / "frames"
 
     @property
     def proxies(self) -> Path:

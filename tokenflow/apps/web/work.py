@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tokenflow.apps.web.imports import importing
 from tokenflow.apps.web.jobs import Job
 from tokenflow.apps.web.shelf import Shelf
 from tokenflow.config import Config
@@ -29,7 +30,8 @@ def trial_job(config: Config, shelf: Shelf) -> Job:
         raise ConfigError(text, [text])
 
     def work(on_event: Listener, cancel: Cancel) -> "Trial":
-        from tokenflow.pipeline import trial
+        with importing():
+            from tokenflow.pipeline import trial
 
         return trial(config, TRIED, model=shelf.get(config.model, on_event), on_event=on_event, cancel=cancel)
 
@@ -37,10 +39,17 @@ def trial_job(config: Config, shelf: Shelf) -> Job:
 
 
 def edit_job(configs: Sequence[Config], shelf: Shelf) -> Job:
-    """Edits of the whole clip, one after the other; its outcome is the list of their folders."""
+    """Edits of the whole clip, one after the other; its outcome is the list of their folders.
+
+    Raises:
+        ConfigError, ClipNotFoundError: edited frames are missing.
+    """
+    for config in configs:
+        _check_edited_frames(config)
 
     def work(on_event: Listener, cancel: Cancel) -> list[Path]:
-        from tokenflow.pipeline import run
+        with importing():
+            from tokenflow.pipeline import run
 
         folders = []
         for number, config in enumerate(configs):
@@ -51,6 +60,15 @@ def edit_job(configs: Sequence[Config], shelf: Shelf) -> Job:
         return folders
 
     return Job("whole" if len(configs) == 1 else "compare", tuple(configs), work)
+
+
+def _check_edited_frames(config: Config) -> None:
+    """Say now which are missing, if the edit is made of them."""
+    if config.edit.mode == "keyframes":  # importing what checks them takes seconds
+        with importing():
+            from tokenflow.pipeline.keyframes import keyframes_of
+
+        keyframes_of(config.edit)
 
 
 def _numbered(on_event: Listener, number: int, count: int) -> Listener:

@@ -1,0 +1,28 @@
+"""app.py, which runs the page on a hosted Space, starts and serves a shared page: `make test-web`."""
+
+from pathlib import Path
+from urllib.request import urlopen
+
+import pytest
+
+from tools.web_screenshots import ROOT, chromium, served
+
+pytestmark = pytest.mark.browser
+
+CLIP = ROOT / "data" / "clips" / "dog_walk.mp4"
+
+
+def test_it_serves_a_shared_page_on_which_each_visitor_has_clips_of_their_own(tmp_path: Path) -> None:
+    with served(tmp_path, str(ROOT / "app.py")) as address, chromium() as browser:
+        with urlopen(address) as answer:
+            text = answer.read().decode()
+        assert "edit.guidance_scale" in text
+        assert "metrics.classifier" not in text
+        for count in (1, 2):
+            page = browser.new_context().new_page()
+            for _ in range(2):  # the second time after a reload
+                page.goto(address)
+                page.set_input_files("#upload input[type=file]", str(CLIP))
+                page.locator("#clip-note", has_text="128×128").wait_for()
+            assert len(list(tmp_path.glob("outputs/user-*/uploads/dog_walk-*.mp4"))) == count
+    assert "Traceback" not in (tmp_path / "log").read_text()
