@@ -496,6 +496,12 @@ class Edit(_Section):
     controlnet: ControlNet = ControlNet()
     keyframes: Keyframes = Keyframes()
 
+    @property
+    def paths(self) -> list[Path]:
+        """The images that are read: edited frames, and masks of regions."""
+        masks = [region.mask for region in self.regions if isinstance(region, Region)]
+        return [*self.keyframes.paths, *(mask for mask in masks if mask is not None)]
+
 
 class Output(_Section):
     """The result folder: where it is, what it holds, and how videos are encoded."""
@@ -587,8 +593,7 @@ class Config(_Section):
     @property
     def inputs(self) -> list[Path]:
         """The files and folders that are read: the clip, its sound, masks, edited frames."""
-        masks = [region.mask for region in self.edit.regions if isinstance(region, Region)]
-        paths = (self.clip.path, self.clip.sound, self.metrics.mask, *self.edit.keyframes.paths, *masks)
+        paths = (self.clip.path, self.clip.sound, self.metrics.mask, *self.edit.paths)
         return [path for path in paths if path is not None]
 
     def to_yaml(self) -> str:
