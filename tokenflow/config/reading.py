@@ -129,7 +129,10 @@ def _as_config_errors(name: str) -> Iterator[None]:
     except RecursionError as error:
         raise ConfigError(f"{name}: nested too deeply; expected sections such as clip, model and edit") from error
     except TypeError as error:
-        raise ConfigError(f"{name}: a list was given where a section was expected") from error
+        raise ConfigError(
+            f"{name}: a list was given where a section was expected, or a section in place of a list; write lists "
+            "whole, such as edit.regions=[{words: dog}]"
+        ) from error
     except OSError as error:
         raise ConfigError(f"cannot access {name} ({error.strerror}); check the path and its permissions") from error
     except (OmegaConfBaseException, YAMLError, ValueError) as error:
@@ -184,7 +187,8 @@ def _defaults(section: type[BaseModel]) -> dict[str, Any]:
         if isinstance(setting.annotation, type) and issubclass(setting.annotation, BaseModel):
             defaults[name] = _defaults(setting.annotation)
         elif not setting.is_required():
-            defaults[name] = setting.default
+            # OmegaConf merges no text over a tuple.
+            defaults[name] = list(setting.default) if isinstance(setting.default, tuple) else setting.default
     return defaults
 
 

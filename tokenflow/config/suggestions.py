@@ -3,7 +3,7 @@
 import difflib
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, get_args
 
 from omegaconf.errors import GrammarParseError, InterpolationResolutionError
 from pydantic import BaseModel
@@ -71,12 +71,18 @@ def all_keys(settings: Section, section: str = "") -> Iterator[str]:
 
 
 def annotation(settings: Section, key: str) -> Any:
-    """The type of a setting or section; None if there is none of that key."""
+    """The type of a setting, a section or an item of a list; None if there is none of that key."""
     found: Any = settings
     for name in key.split(".") if key else ():
         field = getattr(found, "model_fields", {}).get(name)
-        found = field and field.annotation
+        found = _item(found) if name.isdigit() else field and field.annotation
     return found
+
+
+def _item(kind: Any) -> Any:
+    """The section that a list has items of; None if it has none."""
+    found = (each if is_section(each) else _item(each) for each in get_args(kind))
+    return next((each for each in found if each is not None), None)
 
 
 def description(settings: Section, key: str) -> str:
