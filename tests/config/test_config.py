@@ -141,6 +141,20 @@ def test_all_mistakes_are_reported_at_once_with_their_keys(minimal: Path) -> Non
     assert "\n" not in message
 
 
+@pytest.mark.parametrize(
+    ("region", "mistake"),
+    [
+        ("{words: dog, feather: -1}", "edit.regions.0.feather: expected a number greater than or equal to 0, got -1"),
+        ("{}", "edit.regions.0: expected one of mask, words and auto; got none of them, got {}"),
+        ("{words: dog, growe: 1}", "edit.regions.0.growe: unknown; did you mean edit.regions.0.grow?"),
+    ],
+)
+def test_a_mistake_in_a_list_names_the_item_and_nothing_else(minimal: Path, region: str, mistake: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config(minimal, [f"edit.regions=[{region}]"], {})
+    assert list(caught.value.mistakes) == [mistake]
+
+
 def test_unreadable_values_and_broken_references_do_not_hide_other_mistakes(minimal: Path) -> None:
     wrong = ["clip=[]", "edit.seed=[3", "edit.negative_prompt=${nowhere}", "edit.prompt=${words", "inversion.steps=0"]
     with pytest.raises(ConfigError) as caught:

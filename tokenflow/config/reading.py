@@ -19,7 +19,16 @@ from yaml import MarkedYAMLError, YAMLError
 
 from tokenflow.config.renamed import RENAMED_KEYS, rename_dotted, rename_layer, rename_nested
 from tokenflow.config.settings import PRESETS, Config
-from tokenflow.config.suggestions import all_keys, annotation, explain, is_section, key_of, one_line, origin
+from tokenflow.config.suggestions import (
+    all_keys,
+    annotation,
+    explain,
+    is_section,
+    key_of,
+    one_line,
+    origin,
+    without_alternatives,
+)
 from tokenflow.config.yaml_errors import explain_yaml
 from tokenflow.errors import ConfigError, looked_in
 
@@ -85,7 +94,8 @@ def resolve(
     try:
         config = Config.model_validate(values)
     except ValidationError as error:
-        errors += [explain(each, Config, origins) for each in error.errors() if key_of(each) not in mistakes]
+        found = without_alternatives(error.errors())
+        errors += [explain(each, Config, origins) for each in found if key_of(each) not in mistakes]
     if errors:
         raise ConfigError(f"{name}: {'; '.join(errors)}", errors)
     return config
