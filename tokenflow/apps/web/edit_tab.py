@@ -76,14 +76,14 @@ def build(site: Site) -> EditTab:
             fields["clip.prompt"] = sentence("clip.prompt")
             with gr.Accordion("Part and size of the clip", open=False), gr.Row():
                 fields |= {key: field(key, min_width=120) for key in PART}
+            region = region_panel.build(site)
+            fields |= region.fields
         with gr.Column(scale=4, min_width=300):
             gr.HTML("<h2>3 · What it should show</h2>")
             fields["edit.prompt"] = sentence("edit.prompt")
             fields["edit.mode"] = choice("edit.mode")
             keyframes = keyframes_panel.build(site)
             fields[EDITED_FRAMES] = keyframes.given
-            region = region_panel.build(site)
-            fields |= region.fields
             with gr.Row():
                 fields["preset"] = choice("preset")
                 fields["edit.seed"] = field("edit.seed", min_width=120)

@@ -65,19 +65,19 @@ def build(site: Site) -> RegionPanel:
             number = gr.Textbox(
                 "0",
                 label="Frame to paint on",
-                info="Counted from 0; one that shows the whole of it",
+                info="Counted from 0",
                 max_lines=1,
                 min_width=140,
                 elem_id="frame-to-paint",
             )
             show = gr.Button("Show this frame", min_width=140, elem_id="show-frame")
         canvas = gr.ImageEditor(
-            label="Paint what may change",
+            label="Paint it",
             type="pil",
             format="png",
             sources=(),
             transforms=(),
-            layers=False,
+            layers=gr.LayerOptions(allow_additional_layers=False),
             brush=gr.Brush(
                 default_size="auto",
                 colors=[(f"rgb{COLOUR}", OPACITY)],
