@@ -24,6 +24,8 @@ import tokenflow
 from tests.tiny import moving_square, save_tiny_setup
 from tests.video.making import flat, make, numbered, write_pngs
 from tokenflow.apps.cli import main
+from tokenflow.errors import TokenflowWarning
+from tokenflow.events import notice
 from tokenflow.pipeline import job
 from tokenflow.store import inversions as trajectories
 from tokenflow.store.files import LOCK, locked
@@ -688,7 +690,9 @@ def test_two_edits_into_one_folder_are_refused(place: Path, capfd: pytest.Captur
 
 
 @pytest.mark.filterwarnings("default")
-def test_a_second_inversion_waits_for_the_first_and_says_so(place: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_second_inversion_waits_for_the_first_and_says_so(
+    place: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """In real life the first is another process; a lock does not know the difference."""
     made = stored(place)
     waiting = place / "elsewhere" / made.name
@@ -700,10 +704,14 @@ def test_a_second_inversion_waits_for_the_first_and_says_so(place: Path, capfd: 
             done.wait(30)
             shutil.copytree(made, waiting, dirs_exist_ok=True)
 
+    def notice_and_let_go(message: str, category: type[TokenflowWarning]) -> None:
+        notice(message, category)
+        done.set()
+
+    monkeypatch.setattr("tokenflow.store.inversions.notice", notice_and_let_go)
     with ThreadPoolExecutor(1) as pool:
         working = pool.submit(first)
         assert holding.wait(30)
-        threading.Timer(0.3, done.set).start()
         assert status("preprocess", place / "config.yaml", "trajectories.dir=elsewhere") == 0
         working.result()
     said = capfd.readouterr().err

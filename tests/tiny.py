@@ -11,6 +11,8 @@ from diffusers import (
     AutoencoderKL,
     ControlNetModel,
     DDIMScheduler,
+    EulerDiscreteScheduler,
+    LCMScheduler,
     StableDiffusionPipeline,
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
@@ -116,6 +118,24 @@ def tiny_pipeline(
         feature_extractor=None,
         requires_safety_checker=False,
     )
+
+
+def tiny_lcm_pipeline() -> StableDiffusionPipeline:
+    """A latent consistency model: it renoises, and its UNet is told the scale of guidance."""
+    plain = tiny_pipeline()
+    torch.manual_seed(0)
+    unet = UNet2DConditionModel.from_config(plain.unet.config, time_cond_proj_dim=8)
+    unet.conv_out.weight.data *= 0.2
+    scheduler = LCMScheduler.from_config(plain.scheduler.config, set_alpha_to_one=True)
+    parts = {**plain.components, "unet": unet, "scheduler": scheduler}
+    return StableDiffusionPipeline(**parts, requires_safety_checker=False)
+
+
+def tiny_turbo_pipeline() -> StableDiffusionPipeline:
+    """A model distilled to few deterministic steps, without guidance."""
+    plain = tiny_pipeline()
+    scheduler = EulerDiscreteScheduler.from_config(plain.scheduler.config, timestep_spacing="trailing")
+    return StableDiffusionPipeline(**{**plain.components, "scheduler": scheduler}, requires_safety_checker=False)
 
 
 def tiny_xl_pipeline() -> StableDiffusionXLPipeline:

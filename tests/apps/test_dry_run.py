@@ -52,3 +52,14 @@ def test_a_dry_run_finds_a_clip_that_is_missing_or_too_short(
             video.write(image)
     assert status("edit", settings, "edit.keyframe_interval=9", "--dry-run") == 2
     assert "edit.keyframe_interval is 9 but the clip has 3 frames" in capsys.readouterr().err
+
+
+def test_a_dry_run_with_a_model_of_few_steps_inverts_nothing(
+    settings: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_tiny_model(tmp_path / "model")
+    with VideoWriter(tmp_path / "clip.mp4", width=24, height=16, rate=10) as video:
+        for image in moving_square(5):
+            video.write(image)
+    assert status("edit", settings, "clip.size=16", "edit.steps=2", "model.few_step=true", "--dry-run") == 0
+    assert "read, encode, flow, edit, decode" in capsys.readouterr().out

@@ -63,6 +63,7 @@ CHANGE = [
     "model.tiling=true",
     "model.variant=fp16",
     "model.prediction_type=v_prediction",
+    "model.few_step=true",
     "model.dtype=bfloat16",
     "inversion.steps=5",
     "inversion.iterations=2",

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from tokenflow.diffusion.conditioning import Conditioning, stack
-from tokenflow.diffusion.guidance import Guidance
+from tokenflow.diffusion.guidance import SCALE, Guidance, embedded
 
 
 def prompt(value: float) -> Conditioning:
@@ -30,3 +30,16 @@ def test_branches_are_repeated_for_every_frame_in_order() -> None:
     repeated = stack([prompt(0.0), prompt(1.0)]).for_frames(3)
     assert repeated.tokens[:, 0, 0].tolist() == [0, 0, 0, 1, 1, 1]
     assert repeated.added["pooled"][:, 0].tolist() == [0, 0, 0, 1, 1, 1]
+
+
+def test_a_scale_that_is_embedded_is_added_for_every_branch() -> None:
+    told = embedded(Conditioning(torch.zeros(2, 3, 4), {"mask": torch.ones(2, 3)}), 4.5)
+    assert told.added[SCALE].tolist() == [4.5, 4.5]
+    assert set(told.added) == {"mask", SCALE}
+
+
+def test_another_prompt_keeps_the_negative_one_and_the_scale() -> None:
+    prompts = [Conditioning(torch.full((1, 2, 3), float(value))) for value in range(3)]
+    other = Guidance(prompts[0], prompts[1], 3.0).with_prompts(prompts[2])
+    assert other.branches.tokens[:, 0, 0].tolist() == [1.0, 2.0]
+    assert other.combine(torch.ones(1), torch.ones(1)).item() == 3.0

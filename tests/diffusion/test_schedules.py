@@ -8,16 +8,20 @@ import torch
 from diffusers import (
     DDIMInverseScheduler,
     DDIMScheduler,
+    DPMSolverMultistepScheduler,
     EDMDPMSolverMultistepScheduler,
     EDMEulerScheduler,
     EulerDiscreteScheduler,
     FlowMatchEulerDiscreteScheduler,
+    LCMScheduler,
+    SCMScheduler,
     UniPCMultistepScheduler,
 )
 
+from tokenflow.diffusion.few_step import few_step_of
 from tokenflow.diffusion.levels import CLEAN_TIME
 from tokenflow.diffusion.parametrisation import NoisePrediction, VelocityPrediction, step
-from tokenflow.diffusion.schedules import DiffusionSchedule, FlowSchedule, last_steps
+from tokenflow.diffusion.schedules import DiffusionSchedule, FlowSchedule, SanaSchedule, SprintSchedule, last_steps
 from tokenflow.errors import ConfigError, ModelError
 
 STABLE_DIFFUSION = {
@@ -32,6 +36,8 @@ STABLE_DIFFUSION = {
 }
 
 BETAS = {name: STABLE_DIFFUSION[name] for name in ("beta_start", "beta_end", "beta_schedule")}
+
+TURBO = {**BETAS, "prediction_type": "epsilon", "timestep_spacing": "trailing"}
 
 ZERO_TERMINAL = {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing", "prediction_type": "v_prediction"}
 
@@ -213,3 +219,59 @@ def test_the_last_steps_are_those_that_diffusers_image_to_image_takes(count: int
 def test_of_the_smallest_share_one_step_is_left() -> None:
     steps = DiffusionSchedule(STABLE_DIFFUSION).steps(25)
     assert list(last_steps(steps, 1e-9)) == [steps[-1]]
+
+
+@pytest.mark.parametrize("count", [1, 2, 4, 18, 20, 25, 50, 1000])
+@pytest.mark.parametrize("shift", [1.0, 3.0, 6.0])
+def test_sanas_levels_and_times_are_those_of_its_solver(count: int, shift: float) -> None:
+    solver = DPMSolverMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=shift)
+    solver.set_timesteps(count)
+    for config in (solver.config, {"shift": shift}):
+        steps = SanaSchedule(config).steps(count)
+        np.testing.assert_allclose([step.at.noise for step in steps], solver.sigmas[:-1], rtol=1e-6)
+        assert [step.at.time for step in steps] == solver.timesteps.tolist()
+        assert [step.at.signal for step in steps] == [1 - step.at.noise for step in steps]
+        assert steps[-1].to == SanaSchedule.clean
+
+
+def test_sana_may_be_told_another_time_than_its_scheduler() -> None:
+    steps = SanaSchedule({"flow_shift": 3.0}, time_scale=0.001).steps(4)
+    assert [step.at.time for step in steps] == pytest.approx([0.999, 0.899, 0.749, 0.499])
+
+
+@pytest.mark.parametrize("count", [0, 1001])
+def test_sana_refuses_a_number_of_steps_out_of_range(count: int) -> None:
+    with pytest.raises(ConfigError, match="expected 1 to 1000"):
+        SanaSchedule({}).steps(count)
+
+
+@pytest.mark.parametrize("count", [1, 2, 4, 8])
+def test_sprints_levels_are_its_schedulers_angles_in_the_coordinate_of_flows(count: int) -> None:
+    scheduler = SCMScheduler()
+    scheduler.set_timesteps(count, intermediate_timesteps=1.3 if count == 2 else None)
+    angles = scheduler.timesteps[:-1].double()
+    shares = angles.sin() / (angles.sin() + angles.cos())
+    steps = SprintSchedule(scheduler.config).steps(count)
+    np.testing.assert_allclose([step.at.time for step in steps], shares, rtol=1e-6)
+    np.testing.assert_allclose([step.at.noise for step in steps], shares.clamp_max(1), rtol=1e-6)
+    assert all(step.at.signal + step.at.noise == pytest.approx(1) for step in steps)
+
+
+@pytest.mark.parametrize("count", [1, 2, 4, 8])
+def test_consistency_models_are_called_at_time_steps_that_they_learnt(count: int) -> None:
+    scheduler = LCMScheduler(**BETAS)
+    scheduler.set_timesteps(count)
+    steps = DiffusionSchedule(scheduler.config, few_step_of(type(scheduler).__name__, scheduler.config)).steps(count)
+    assert [step.at.time for step in steps] == scheduler.timesteps.tolist()
+    assert (steps[-1].to.signal, steps[-1].to.noise) == (1.0, 0.0)
+    with pytest.raises(ConfigError, match="expected 1 to 50"):
+        DiffusionSchedule(scheduler.config, few_step_of(type(scheduler).__name__, scheduler.config)).steps(51)
+
+
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_distilled_models_are_called_at_the_time_steps_of_their_schedulers(count: int) -> None:
+    scheduler = EulerDiscreteScheduler(**TURBO)
+    scheduler.set_timesteps(count)
+    steps = DiffusionSchedule(scheduler.config, few_step_of(type(scheduler).__name__, scheduler.config)).steps(count)
+    assert [step.at.time for step in steps] == scheduler.timesteps.tolist()
+    assert (steps[-1].to.signal, steps[-1].to.noise) == (1.0, 0.0)

@@ -7,7 +7,8 @@ from tests.tiny import level, tiny_model
 from tokenflow.models.attention import AttentionCall, per_frame_attention
 from tokenflow.models.injection import Injection
 from tokenflow.models.patching import patched
-from tokenflow.models.unet import attention_processors
+from tokenflow.models.processors import attention_processors
+from tokenflow.models.unet import UNetAttention
 
 LATENTS = torch.randn(3, 4, 8, 12, generator=torch.Generator().manual_seed(0))
 
@@ -42,7 +43,7 @@ def test_inside_the_context_only_the_given_processors_are_replaced() -> None:
     unet = model._unet
     before = dict(unet.attn_processors)
     site = model.sites[0]
-    with patched(attention_processors(unet, [site], per_frame_attention())):
+    with patched(attention_processors(unet, [site], UNetAttention, per_frame_attention())):
         changed = {name for name, processor in unet.attn_processors.items() if processor is not before[name]}
     assert changed == {f"{site.name}.processor"}
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from PIL import Image
 
 import tokenflow
 from tests.tiny import save_tiny_controlnet, save_tiny_setup
@@ -111,6 +112,7 @@ def test_an_edit_that_is_cancelled_while_it_decodes_samples_no_step_again(path: 
         "edit.guidance_scale=2",
         "edit.mode=sdedit",
         "edit.pnp.features_until=0.2",
+        "edit.regions=[{words: dog}]",
         "inversion.iterations=2",
         "clip.frames=4",
         "clip.prompt=a cat",
@@ -133,6 +135,15 @@ def test_a_controlnet_whose_weights_changed_starts_again(path: Path, tmp_path: P
     data = bytearray(weights.read_bytes())
     data[-2] ^= 1
     weights.write_bytes(data)
+    assert run(config)[0] == 0
+
+
+def test_an_edit_whose_mask_changed_starts_again(path: Path, tmp_path: Path) -> None:
+    mask = tmp_path / "mask.png"
+    Image.new("L", (24, 16), 255).save(mask)
+    config = configured(path, tmp_path / "out", f"edit.regions=[{{mask: {mask}}}]")
+    cancel(config, 3)
+    Image.new("L", (24, 16), 0).save(mask)
     assert run(config)[0] == 0
 
 

@@ -282,7 +282,10 @@ def generate(
             metavar="WIDTHxHEIGHT",
         ),
     ] = None,
-    steps: Annotated[int, typer.Option(help="Sampling steps.", min=1)] = EDIT_DEFAULTS.steps,
+    steps: Annotated[
+        int | None,
+        typer.Option(help="Sampling steps; 25 if not given, or as few as the model was made for.", min=1),
+    ] = None,
     guidance_scale: Annotated[
         float, typer.Option(help="How strongly to follow the prompt; 1 turns guidance off.", min=1)
     ] = EDIT_DEFAULTS.guidance_scale,

@@ -62,7 +62,7 @@ class Job:
         except ConfigError:  # a device that only the workers have
             precision = f"{model.dtype} on {model.device}"
         clip = config.clip.model_dump(mode="json", exclude={"sound"})
-        chosen = {"path", "base", "revision", "variant", "vae", "prediction_type", "tiling"}
+        chosen = {"path", "base", "revision", "variant", "vae", "prediction_type", "few_step", "tiling"}
         identity = model.model_dump(mode="json", include=chosen)
         return json.dumps([clip, identity, precision, str(config.trajectories.dir)], sort_keys=True)
 

@@ -4,7 +4,7 @@ import errno
 import os
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from omegaconf import OmegaConf
 from PIL import ImageColor
@@ -77,7 +77,7 @@ class _Section(BaseModel):
     def _refuse_stray_booleans(cls, value: Any, info: ValidationInfo) -> Any:
         """Refuse a boolean for a setting of another type: pydantic would read it as 1 or 0."""
         wanted = cls.model_fields[info.field_name or ""].annotation
-        if isinstance(value, bool) and wanted is not bool and not is_section(wanted):
+        if isinstance(value, bool) and bool not in (wanted, *get_args(wanted)) and not is_section(wanted):
             raise ValueError("expected a string or number (quote words such as 'yes')")
         return value
 
@@ -169,14 +169,19 @@ class Model(_Section):
         description="What the network predicts: epsilon, v_prediction or sample; null for what the model's scheduler "
         "or the file itself says. A wrong one gives noise.",
     )
+    few_step: bool | None = Field(
+        None,
+        description="Whether the model was distilled to sample in a few steps, and so cannot be inverted; null to go "
+        "by its scheduler. Set it to true for checkpoints with Lightning or Hyper weights.",
+    )
     device: str = Field(
         "auto",
         description="Where to compute: cpu, cuda, cuda:N or mps; auto takes CUDA, then MPS, then the CPU.",
     )
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = Field(
         "auto",
-        description="Precision of the weights. auto takes float16 on CUDA, bfloat16 on a CPU that multiplies in it, "
-        "else float32. An inversion is only valid for the precision it was made in.",
+        description="Precision of the weights. auto takes float16 on CUDA (bfloat16 for Sana), bfloat16 on a CPU that "
+        "multiplies in it, else float32. An inversion is only valid for the precision it was made in.",
     )
     offload: bool = Field(
         False,
@@ -419,7 +424,7 @@ class Edit(_Section):
         le=1000,
         allow_inf_nan=False,
         description="Scale of classifier-free guidance, 1 to 1000; 1 turns it off. Higher follows the prompt more "
-        "strongly and flickers more.",
+        "strongly and flickers more. Models of few steps take 1, unless they are told the scale (LCM, SANA-Sprint).",
     )
     guidance: Literal["propagated", "per_frame"] = Field(
         "propagated",
@@ -472,7 +477,8 @@ class Edit(_Section):
         8,
         ge=2,
         description="Maximum number of keyframes, 2 or more, that attend to each other and go through the network in "
-        "one call. Larger windows keep distant frames more alike and need more memory, whatever the clip's length.",
+        "one call. Larger windows keep distant frames more alike and need more memory, whatever the clip's length. No "
+        "effect with Sana, where all attend to all.",
     )
     extended_attention: Literal["coarse", "all"] = Field(
         "coarse",
@@ -489,6 +495,12 @@ class Edit(_Section):
     sdedit: SDEdit = SDEdit()
     controlnet: ControlNet = ControlNet()
     keyframes: Keyframes = Keyframes()
+
+    @property
+    def paths(self) -> list[Path]:
+        """The images that are read: edited frames, and masks of regions."""
+        masks = [region.mask for region in self.regions if isinstance(region, Region)]
+        return [*self.keyframes.paths, *(mask for mask in masks if mask is not None)]
 
 
 class Output(_Section):
@@ -581,8 +593,7 @@ class Config(_Section):
     @property
     def inputs(self) -> list[Path]:
         """The files and folders that are read: the clip, its sound, masks, edited frames."""
-        masks = [region.mask for region in self.edit.regions if isinstance(region, Region)]
-        paths = (self.clip.path, self.clip.sound, self.metrics.mask, *self.edit.keyframes.paths, *masks)
+        paths = (self.clip.path, self.clip.sound, self.metrics.mask, *self.edit.paths)
         return [path for path in paths if path is not None]
 
     def to_yaml(self) -> str:

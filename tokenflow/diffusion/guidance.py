@@ -2,6 +2,7 @@
 
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 from tokenflow.diffusion.conditioning import Conditioning, stack
@@ -9,6 +10,16 @@ from tokenflow.diffusion.conditioning import Conditioning, stack
 GuidanceKind = Literal["branches", "embedded", "none"]
 """How a model is guided: it predicts with and without the prompt (Stable Diffusion, Sana, FLUX.2 base), is told the
 scale (FLUX.1 dev, SANA-Sprint, LCM), or was distilled at a fixed scale (FLUX.1 schnell, FLUX.2 distilled)."""
+
+
+SCALE = "guidance"
+"""Name of the scale among what a conditioning adds, for models that embed it."""
+
+
+def embedded(conditioning: Conditioning, scale: float) -> Conditioning:
+    """A conditioning that tells the network a scale of guidance."""
+    scales = torch.full([conditioning.branches], float(scale), device=conditioning.tokens.device)  # b
+    return Conditioning(conditioning.tokens, {**conditioning.added, SCALE: scales})
 
 
 class Guidance:

@@ -7,11 +7,15 @@ from itertools import pairwise
 from typing import Any, Protocol
 
 import numpy as np
-from diffusers import DDIMScheduler
+from diffusers import DDIMScheduler, LCMScheduler
 
+from tokenflow.diffusion.few_step import SPRINT, FewStep
 from tokenflow.diffusion.levels import CLEAN_TIME, Level
 from tokenflow.diffusion.parametrisation import FlowPrediction, NoisePrediction, Parametrisation, VelocityPrediction
 from tokenflow.errors import ConfigError, ModelError
+
+NOISIEST_ANGLE, MIDDLE_ANGLE = 1.57080, 1.3
+"""SANA-Sprint's first angle, and its second where it takes two steps (Chen et al., arXiv 2503.09641), in radians."""
 
 PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")
 
@@ -48,10 +52,12 @@ class Schedule(Protocol):
     Attributes:
         parametrisation: what its network predicts.
         clean: the level of latents that the autoencoder encodes and decodes.
+        few_step: how a model that was distilled to few steps samples; None for one that takes many and can be inverted.
     """
 
     parametrisation: Parametrisation
     clean: Level
+    few_step: FewStep | None
 
     def steps(self, count: int, tokens: int | None = None) -> tuple[Step, ...]:
         """The steps of sampling, noisiest first.
@@ -72,13 +78,14 @@ class DiffusionSchedule:
     Args:
         config: a diffusers scheduler's configuration. Any scheduler of the Stable Diffusion family will do: they share
             the keys that matter, which are betas, spacing, offset and prediction type.
+        few_step: how the model samples if it was distilled to few steps.
 
     Raises:
         ModelError: the levels are not those of a variance-preserving diffusion (EDM and flow matching have others), or
             the model predicts something other than noise, velocity or the clean sample.
     """
 
-    def __init__(self, config: Mapping[str, Any]) -> None:
+    def __init__(self, config: Mapping[str, Any], few_step: FewStep | None = None) -> None:
         has_betas = "beta_start" in config or config.get("trained_betas") is not None
         if not has_betas or config.get("use_flow_sigmas"):
             raise ModelError(
@@ -86,7 +93,10 @@ class DiffusionSchedule:
                 "levels are not given by betas; expected one of Stable Diffusion, not of EDM or flow matching: use "
                 "another checkpoint of the Stable Diffusion family"
             )
+        self.few_step = few_step
         self._config = {**config, "clip_sample": False, "thresholding": False}
+        if few_step is not None:  # what they were distilled for, whichever scheduler lies beside them
+            self._config |= {"timestep_spacing": "trailing", "set_alpha_to_one": True}
         scheduler = DDIMScheduler.from_config(self._config)
         self.prediction_type: str = scheduler.config.prediction_type
         if self.prediction_type not in PREDICTION_TYPES:
@@ -112,11 +122,8 @@ class DiffusionSchedule:
             ModelError: a noise-predicting network would be called at pure noise, where its prediction says nothing.
         """
         trained = len(self._alpha_bars)
-        if not 1 <= count <= trained:
-            raise ConfigError(f"steps is {count}; expected 1 to {trained}, the number of the model's training steps")
-        scheduler = DDIMScheduler.from_config(self._config)
-        scheduler.set_timesteps(count)
-        timesteps = [int(timestep) for timestep in scheduler.timesteps]
+        _check_count(count, trained)
+        timesteps = self._timesteps(count)
         if timesteps[0] >= trained:  # the scheduler's offset leads beyond the last one
             raise ConfigError(f"steps is {count}, which exceeds the model's noise schedule by its offset; use one less")
         levels = [*map(self.level, timesteps), self.clean]
@@ -126,6 +133,77 @@ class DiffusionSchedule:
                 "no image; expected v_prediction: use the scheduler configuration that the model was trained with"
             )
         return _pairs(levels)
+
+    def _timesteps(self, count: int) -> list[int]:
+        """The time steps of sampling, noisiest first; those of consistency models are among the ones it learnt."""
+        renoises = self.few_step is not None and self.few_step.renoises
+        scheduler: Any = (LCMScheduler if renoises else DDIMScheduler).from_config(self._config)
+        if renoises:
+            _check_count(count, scheduler.config.original_inference_steps)
+        scheduler.set_timesteps(count)
+        return [int(timestep) for timestep in scheduler.timesteps]
+
+
+class SanaSchedule:
+    """Levels of Sana: those that DPMSolverMultistepScheduler takes with `use_flow_sigmas`, and the times it tells.
+
+    FlowMatchEulerDiscreteScheduler, which some checkpoints name, would shift them twice if left to itself, so that its
+    last step did nothing.
+
+    Args:
+        config: the configuration of either scheduler.
+        time_scale: factor between the scheduler's integer time and the network's.
+    """
+
+    parametrisation: Parametrisation = FlowPrediction()
+    clean = Level(1.0, 0.0, CLEAN_TIME)
+    few_step: FewStep | None = None
+
+    def __init__(self, config: Mapping[str, Any], time_scale: float = 1.0) -> None:
+        self._trained: int = config.get("num_train_timesteps", 1000)
+        self._shift: float = config.get("flow_shift", config.get("shift", 1.0))
+        self._time_scale = time_scale
+
+    def steps(self, count: int, tokens: int | None = None) -> tuple[Step, ...]:
+        """The steps of sampling, noisiest first: u evenly from 1 − 1/T to 0, shifted; `tokens` has no effect.
+
+        Raises:
+            ConfigError: `count` is not between 1 and the number of training steps.
+        """
+        _check_count(count, self._trained)
+        signals = np.linspace(1, 1 / self._trained, count + 1)  # T training steps; the last, u = 0, is the clean level
+        shares = [float(s) for s in _shifted(1.0 - signals, self._shift)[:0:-1]]
+        return _pairs([*(Level(1 - s, s, int(s * self._trained) * self._time_scale) for s in shares), self.clean])
+
+
+class SprintSchedule:
+    """Levels of SANA-Sprint, a consistency model in the coordinates of a rectified flow.
+
+    Its scheduler counts angles t, with latents cos t·x₀ + sin t·n (Lu & Song, ICLR 2025). Divided by cos t + sin t they
+    are latents of a flow at s = sin t/(cos t + sin t), which the network takes, and is told as its time. Its jump to x̂₀
+    is then x − s·p, as in any flow.
+
+    Args:
+        config: the configuration of diffusers' SCMScheduler.
+    """
+
+    parametrisation: Parametrisation = FlowPrediction()
+    clean = Level(1.0, 0.0, CLEAN_TIME)
+    few_step: FewStep | None = SPRINT
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        self._trained: int = config.get("num_train_timesteps", 1000)
+
+    def steps(self, count: int, tokens: int | None = None) -> tuple[Step, ...]:
+        """The steps of sampling, noisiest first: angles from 1.5708, evenly but for two steps; `tokens` has no effect.
+
+        Raises:
+            ConfigError: `count` is not between 1 and the number of training steps.
+        """
+        _check_count(count, self._trained)
+        angles = (NOISIEST_ANGLE, MIDDLE_ANGLE) if count == 2 else np.linspace(NOISIEST_ANGLE, 0, count + 1)[:-1]
+        shares = [math.sin(t) / (math.cos(t) + math.sin(t)) for t in angles]  # the first a little above 1
+        return _pairs([*(Level(max(0.0, 1 - s), min(1.0, s), s) for s in shares), self.clean])
 
 
 class FlowSchedule:
@@ -138,6 +216,7 @@ class FlowSchedule:
 
     parametrisation: Parametrisation = FlowPrediction()
     clean = Level(1.0, 0.0, CLEAN_TIME)
+    few_step: FewStep | None = None
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         self._config = config
@@ -152,7 +231,7 @@ class FlowSchedule:
         if count < 1:
             raise ConfigError(f"steps is {count}; expected 1 or more")
         shift = self._shift(tokens)
-        shares = [float(shift * s / (1 + (shift - 1) * s)) for s in np.linspace(1.0, 1 / count, count)]
+        shares = [float(s) for s in _shifted(np.linspace(1.0, 1 / count, count), shift)]
         trained = self._config.get("num_train_timesteps", 1000)
         return _pairs([*(Level(1 - s, s, s * trained) for s in shares), self.clean])
 
@@ -165,6 +244,21 @@ class FlowSchedule:
         few, many = self._config["base_image_seq_len"], self._config["max_image_seq_len"]
         low, high = self._config["base_shift"], self._config["max_shift"]
         return math.exp(low + (high - low) * (tokens - few) / (many - few))
+
+
+def _check_count(count: int, trained: int) -> None:
+    """Check a number of steps.
+
+    Raises:
+        ConfigError: it is not between 1 and the number of training steps.
+    """
+    if not 1 <= count <= trained:
+        raise ConfigError(f"steps is {count}; expected 1 to {trained}, the number of the model's training steps")
+
+
+def _shifted(shares: np.ndarray, shift: float) -> np.ndarray:
+    """Shares of noise s moved towards noise: shift·s/(1 + (shift − 1)·s) (Esser et al., ICML 2024, section 5.3.2)."""
+    return shift * shares / (1 + (shift - 1) * shares)
 
 
 def _level(alpha_bar: float, time: float) -> Level:

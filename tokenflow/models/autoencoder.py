@@ -12,7 +12,8 @@ from tokenflow.errors import ModelError
 class Autoencoder:
     """An autoencoder whose latents are normalised as its configuration says, to about unit variance.
 
-    Takes AutoencoderKL, AsymmetricAutoencoderKL, AutoencoderTiny, and whatever else has their `encode` and `decode`.
+    Takes AutoencoderKL, AsymmetricAutoencoderKL, AutoencoderTiny, AutoencoderDC, and whatever else has their `encode`
+    and `decode`.
 
     Args:
         network: the autoencoder.
@@ -26,7 +27,8 @@ class Autoencoder:
         self._ready = ready
         config = network.config
         self.channels: int = config.latent_channels
-        self.pixels_per_latent = 2 ** (len(config.block_out_channels) - 1)
+        levels = config.get("block_out_channels") or config.encoder_block_out_channels
+        self.pixels_per_latent = 2 ** (len(levels) - 1)
         mean, deviation = (_per_channel(config.get(name), device) for name in ("latents_mean", "latents_std"))
         self._mean: Tensor | float = config.get("shift_factor") or 0.0
         self._scale: Tensor | float = config.scaling_factor
@@ -37,7 +39,7 @@ class Autoencoder:
         """Latents f c h w (float32) of frames f 3 H W in [0, 1]: the mean of the posterior, normalised."""
         with torch.no_grad():
             output = self._ready(self._network).encode(frames.to(self._device, self._network.dtype) * 2 - 1)
-            encoded = output.latents if hasattr(output, "latents") else output.latent_dist.mode()
+            encoded = output.latent_dist.mode() if hasattr(output, "latent_dist") else output[0]
             return self._finite((encoded.float() - self._mean) * self._scale)
 
     def decode(self, latents: Tensor) -> Tensor:

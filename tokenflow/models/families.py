@@ -1,15 +1,19 @@
 """Which model family a pipeline's class belongs to: one entry per class name in `FAMILIES`."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
+import torch
+from diffusers import SanaPipeline, SanaSprintPipeline, StableDiffusionPipeline, StableDiffusionXLPipeline
 
 from tokenflow.errors import ModelError
+from tokenflow.models.checkpoints.sana_settings import check_sana
 from tokenflow.models.checkpoints.stable_diffusion_settings import check_stable_diffusion
 from tokenflow.models.model import Model
+from tokenflow.models.placement import Precision
+from tokenflow.models.sana import Sana
 from tokenflow.models.stable_diffusion import StableDiffusion
 
 
@@ -23,12 +27,23 @@ class Family:
         model: makes a `Model` of such a pipeline.
         check: called with a model's name, its folder and `prediction_type` before weights are downloaded or read; may
             raise a `ModelError`.
+        automatic_half: the precision of its networks where `auto` takes half.
+        never_float16: networks that overflow in it, and are loaded in bfloat16 instead.
     """
 
     pipeline: Any
     networks: tuple[str, ...]
     model: Callable[..., Model]
     check: Callable[[str, Path, str | None], None]
+    automatic_half: torch.dtype = torch.float16
+    never_float16: tuple[str, ...] = ()
+
+    def dtypes(self, precision: Precision) -> dict[str, torch.dtype]:
+        """The precision that each network is loaded in."""
+        if precision.dtype != torch.float16:
+            return dict.fromkeys(self.networks, precision.dtype)
+        half = self.automatic_half if precision.is_automatic else torch.float16
+        return {part: torch.bfloat16 if part in self.never_float16 else half for part in self.networks}
 
 
 STABLE_DIFFUSION = Family(
@@ -40,6 +55,15 @@ STABLE_DIFFUSION_XL = Family(
     StableDiffusion,
     check_stable_diffusion,
 )
+SANA = Family(
+    SanaPipeline,
+    ("transformer", "vae", "text_encoder"),
+    Sana,
+    check_sana,
+    automatic_half=torch.bfloat16,
+    never_float16=("vae", "text_encoder"),
+)
+SANA_SPRINT = replace(SANA, pipeline=SanaSprintPipeline)
 
 FAMILIES: dict[str, Family] = {
     "StableDiffusionPipeline": STABLE_DIFFUSION,
@@ -53,10 +77,15 @@ FAMILIES: dict[str, Family] = {
     "StableDiffusionXLInpaintPipeline": STABLE_DIFFUSION_XL,
     "StableDiffusionXLControlNetPipeline": STABLE_DIFFUSION_XL,
     "StableDiffusionXLPAGPipeline": STABLE_DIFFUSION_XL,
+    "SanaPipeline": SANA,
+    "SanaPAGPipeline": SANA,
+    "SanaControlNetPipeline": SANA,
+    "SanaSprintPipeline": SANA_SPRINT,
+    "SanaSprintImg2ImgPipeline": SANA_SPRINT,
 }
 """By the `_class_name` of a model_index.json."""
 
-SUPPORTED = "Stable Diffusion 1.x, 2.x or XL"
+SUPPORTED = "Stable Diffusion 1.x, 2.x or XL, Sana or SANA-Sprint"
 
 
 def family_of(name: str, class_name: str | None) -> Family:

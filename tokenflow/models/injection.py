@@ -12,6 +12,9 @@ QueriesKeys = tuple[Tensor, Tensor]
 ATTENTION = "attention"
 """The injection point that stands for queries and keys; all other points are features."""
 
+BLOCK, RESIDUAL = "block", "residual"
+"""The output of the block where the source's layout is injected, and what that block adds to its input."""
+
 
 @dataclass(frozen=True)
 class Injection:

@@ -16,7 +16,7 @@ from tokenflow.models.checkpoints.quiet import quiet
 from tokenflow.models.identity import path_fingerprint
 from tokenflow.models.model import Model
 from tokenflow.models.opening import find_folder, open_file, open_model_folder
-from tokenflow.models.placement import choose_device, choose_dtype
+from tokenflow.models.placement import Precision, choose_device, choose_dtype
 from tokenflow.models.vocabulary import read_vocabulary
 
 
@@ -30,6 +30,7 @@ def load_model(
     variant: str | None = None,
     vae: str | None = None,
     prediction_type: str | None = None,
+    few_step: bool | None = None,
     offload: bool = False,
     tiling: bool = False,
     on_event: Listener | None = None,
@@ -39,7 +40,8 @@ def load_model(
     Args:
         path: where it is.
         device: any of torch's device names; `auto` takes CUDA, then MPS, then the CPU.
-        dtype: float32, float16 or bfloat16; `auto` takes float16 on CUDA, on a CPU whichever is fast.
+        dtype: float32, float16 or bfloat16; `auto` takes float16 on CUDA (bfloat16 for Sana), on a CPU whichever is
+            fast. Sana's text encoder and autoencoder are never loaded in float16.
         base: for a `.safetensors` file, the folder or Hub id of the model it descends from, whose configuration,
             tokenizer and scheduler it uses. By default the original model of its version, from the Hub.
         revision: branch, tag or commit on the Hub.
@@ -48,6 +50,7 @@ def load_model(
         vae: folder, `.safetensors` file or Hub id of an autoencoder to use in place of the model's own.
         prediction_type: what the network predicts (`epsilon`, `v_prediction` or `sample`), if its scheduler is wrong
             about it.
+        few_step: whether the model was distilled to few steps; None to go by its scheduler.
         offload: keep idle parts in main memory.
         tiling: encode and decode large images in overlapping tiles, which bounds the autoencoder's memory.
         on_event: called with `Progress` of the stage `load`, whose label says what is loaded, where and in which
@@ -60,10 +63,10 @@ def load_model(
     """
     path = str(path)
     where = choose_device(device)
-    precision = choose_dtype(dtype, where)
+    precision = Precision(choose_dtype(dtype, where), is_automatic=dtype == "auto")
     # Setting it explicitly stops MKL from picking fewer threads, which would change rounding.
     torch.set_num_threads(torch.get_num_threads())
-    label = f"{path} on {where}, {str(precision).removeprefix('torch.')}"
+    label = f"{path} on {where}, {precision}"
     with progress("load", 1, on_event, label=label) as advance, quiet():
         if is_file_name(path):
             folder, commit = Path(path), None
@@ -77,11 +80,12 @@ def load_model(
         if tiling:
             _enable_tiling(pipeline.vae)
         advance(1)
-    identifying = partial(_identifying, precision, base, tiling, variant, vae, prediction_type)
+    identifying = partial(_identifying, precision, base, tiling, variant, vae, prediction_type, few_step)
     return family.model(
         pipeline,
         read_vocabulary(folder),
         device=where,
+        few_step=few_step,
         offload=offload,
         fingerprint=lambda: path_fingerprint(path, commit, **identifying()),
     )
@@ -97,6 +101,7 @@ def stored_fingerprint(
     variant: str | None = None,
     vae: str | None = None,
     prediction_type: str | None = None,
+    few_step: bool | None = None,
     tiling: bool = False,
 ) -> str:
     """The fingerprint of the model that `load_model` would load from the same arguments, without loading it.
@@ -108,8 +113,9 @@ def stored_fingerprint(
     """
     name = hub.WITHDRAWN.get(path, path) if not Path(path).exists() else path
     commit = hub.cached_commit(name, INDEX, revision)
-    precision = choose_dtype(dtype, choose_device(device))
-    return path_fingerprint(name, commit, **_identifying(precision, base, tiling, variant, vae, prediction_type))
+    precision = Precision(choose_dtype(dtype, choose_device(device)), is_automatic=dtype == "auto")
+    identifying = _identifying(precision, base, tiling, variant, vae, prediction_type, few_step)
+    return path_fingerprint(name, commit, **identifying)
 
 
 def control_fingerprint(path: str) -> str:
@@ -127,21 +133,24 @@ def _enable_tiling(vae: Any) -> None:
 
 
 def _identifying(
-    dtype: torch.dtype,
+    precision: Precision,
     base: str | None,
     tiling: bool,
     variant: str | None,
     vae: str | None,
     prediction_type: str | None,
+    few_step: bool | None,
 ) -> dict[str, str]:
     """The settings that change what a model computes."""
     chosen = {
         "variant": variant,
         "vae": None if vae is None else path_fingerprint(vae, _vae_commit(vae)),
         "prediction_type": prediction_type,
+        "few_step": None if few_step is None else str(few_step),
+        "half": "automatic" if precision.is_automatic_half else None,  # which of the two depends on the family
     }
     return {
-        "dtype": str(dtype),
+        "dtype": str(precision.dtype),
         "base": "None" if base is None else path_fingerprint(base),
         "tiling": str(tiling),
         **{name: value for name, value in chosen.items() if value is not None},

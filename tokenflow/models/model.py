@@ -25,7 +25,7 @@ class Model(Protocol):
     Attributes:
         fingerprint: changes with weights, adapters, precision and revision.
         schedule: its noise levels, and what it predicts.
-        guidance: how it is guided.
+        guidance: how it is guided. One that embeds the scale finds it in `conditioning.added` (diffusion/guidance.py).
         sites: its self-attention sites, in the order the network runs through them.
         points: injection points by name, each with a one-line description.
         native_size: pixels of the shorter side of the images it was trained on.

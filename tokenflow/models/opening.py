@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
-import torch
 from huggingface_hub.errors import RemoteEntryNotFoundError
 
 from tokenflow.errors import ModelError, ModelNotFoundError, looked_in
@@ -23,9 +23,11 @@ from tokenflow.models.checkpoints.prediction import says, scheduler_changes
 from tokenflow.models.checkpoints.reasons import UNREACHABLE, hub_reason
 from tokenflow.models.checkpoints.single_file import default_base, load_networks, version_of
 from tokenflow.models.checkpoints.stable_diffusion_settings import configured_prediction
+from tokenflow.models.checkpoints.transformer_file import is_sana, load_sana_transformer
 from tokenflow.models.checkpoints.vae import load_vae
 from tokenflow.models.checkpoints.weights import PICKLES
 from tokenflow.models.families import STABLE_DIFFUSION, STABLE_DIFFUSION_XL, Family, family_of
+from tokenflow.models.placement import Precision
 
 PLACES = "set model.path to a folder in diffusers' layout, a .safetensors file, or the id of a model on the Hub"
 
@@ -84,17 +86,22 @@ def open_model_folder(
     variant: str | None,
     vae: str | None,
     prediction_type: str | None,
-    dtype: torch.dtype,
+    precision: Precision,
+    replacements: Mapping[str, Any] = MappingProxyType({}),
 ) -> tuple[Family, Any]:
-    """The family and pipeline of a folder; what it lacks of the files on the Hub at a commit is downloaded first."""
+    """The family and pipeline of a folder; what it lacks of the files on the Hub at a commit is downloaded first.
+
+    `replacements` are networks by part, which are used in place of the folder's own.
+    """
     index = read_index(name, folder)
     family = family_of(name, index.get("_class_name"))
     _check_index(name, index, family, vae)
+    dtypes = family.dtypes(precision)
+    loaded = {part: dtypes[part] for part in dtypes if part not in replacements and (part != "vae" or vae is None)}
     files, unreachable = (hub.files_below(folder), None) if commit is None else hub.list_files(name, folder)
-    networks = [part for part in family.networks if part != "vae" or vae is None]
     try:
         check_settings(name, files, index, family.networks)
-        variants = choose_variants(name, files, networks, variant, dtype)
+        variants = choose_variants(name, files, loaded, variant)
     except ModelError as error:
         if unreachable is None:
             raise
@@ -104,8 +111,8 @@ def open_model_folder(
     family.check(name, folder, prediction_type)
     if commit is not None:
         hub.download_files(name, folder, weight_files(files, variants))
-    replacements = {} if vae is None else {"vae": load_vae(vae, folder, dtype)}
-    pipeline = open_folder(name, folder, family.pipeline, variants, dtype, replacements)
+    own = {} if vae is None else {"vae": load_vae(vae, folder, dtypes["vae"])}
+    pipeline = open_folder(name, folder, family.pipeline, variants, loaded, {**replacements, **own})
     if prediction_type is not None:
         _overrule(pipeline.scheduler, prediction_type)
     return family, pipeline
@@ -138,10 +145,12 @@ def _check_index(name: str, index: Mapping[str, Any], family: Family, vae: str |
 
 
 def open_file(
-    path: str, base: str | None, vae: str | None, prediction_type: str | None, dtype: torch.dtype
+    path: str, base: str | None, vae: str | None, prediction_type: str | None, precision: Precision
 ) -> tuple[Family, Any]:
     """The family and pipeline of a checkpoint in one file, with the configuration of the model it descends from."""
-    header = read_header(path, "model.path")
+    header, dtype = read_header(path, "model.path"), precision.dtype
+    if is_sana(header):
+        return _open_transformer(path, base, vae, prediction_type, precision)
     check_checkpoint(path, header, has_vae=vae is not None)
     version = version_of(header)
     family = STABLE_DIFFUSION_XL if version == "XL" else STABLE_DIFFUSION
@@ -160,9 +169,32 @@ def open_file(
     networks = load_networks(path, header, name, folder, classes, dtype)
     if vae is not None:
         networks["vae"] = load_vae(vae, folder, dtype)
-    pipeline = open_folder(name, folder, family.pipeline, {}, dtype, networks)
+    pipeline = open_folder(name, folder, family.pipeline, {}, {}, networks)
     pipeline.scheduler.register_to_config(**changes)
     return family, pipeline
+
+
+def _open_transformer(
+    path: str, base: str | None, vae: str | None, prediction_type: str | None, precision: Precision
+) -> tuple[Family, Any]:
+    """Sana's transformer in a file, with everything else of the model it descends from."""
+    if base is None:
+        raise ModelError(
+            f"the model file {path!r} is a transformer of Sana, without text encoder and VAE; set model.base to the "
+            "folder or Hub id of the Sana that it descends from"
+        )
+    folder = _base_folder(path, base)
+    class_name = read_index(base, folder).get("_class_name")
+    family = family_of(base, class_name)
+    if "transformer" not in family.networks:
+        raise ModelError(
+            f"the model file {path!r} is a transformer of Sana, and model.base {base!r} a {class_name}; set model.base "
+            "to the Sana that the file descends from"
+        )
+    family.check(base, folder, prediction_type)
+    commit = None if Path(base).is_dir() else folder.name
+    transformer = load_sana_transformer(path, base, folder, family.dtypes(precision)["transformer"])
+    return open_model_folder(base, folder, commit, None, vae, None, precision, {"transformer": transformer})
 
 
 def _base_folder(path: str, base: str) -> Path:

@@ -1,5 +1,6 @@
 """Where a model works and in which precision: devices, dtypes, offloading, and weights at aligned addresses."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -32,6 +33,27 @@ def choose_device(name: str) -> torch.device:
             "expected auto, cpu, cuda, cuda:N or mps"
         ) from error
     return device
+
+
+@dataclass(frozen=True)
+class Precision:
+    """The precision that a model is loaded in.
+
+    Attributes:
+        dtype: of its networks, unless the family knows better.
+        is_automatic: whether it was left to the machine, so that a family may prefer another half precision.
+    """
+
+    dtype: torch.dtype
+    is_automatic: bool
+
+    @property
+    def is_automatic_half(self) -> bool:
+        """Whether it is half precision, float16 or bfloat16 as suits the family."""
+        return self.is_automatic and self.dtype == torch.float16
+
+    def __str__(self) -> str:
+        return "half precision" if self.is_automatic_half else str(self.dtype).removeprefix("torch.")
 
 
 def choose_dtype(name: str, device: torch.device) -> torch.dtype:

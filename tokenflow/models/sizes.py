@@ -1,11 +1,14 @@
-"""Sizes of a model from its configuration files, without loading it: enough to estimate what an inversion takes."""
+"""What a model's configuration files tell without loading it: enough to estimate what an inversion takes."""
 
 import json
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import try_to_load_from_cache
+
+from tokenflow.diffusion.few_step import few_step_of
 
 
 @dataclass(frozen=True)
@@ -27,19 +30,37 @@ class Sizes:
 
 def sizes_of(path: str) -> Sizes:
     """Sizes of the model in a folder or, if it was downloaded before, under a Hub id; else the defaults."""
-    network, autoencoder = _configuration(path, "unet"), _configuration(path, "vae")
-    try:
-        scale = 2 ** (len(autoencoder["block_out_channels"]) - 1)
-        coarsest = 2 ** (len(network["block_out_channels"]) - 1)
-        return Sizes(scale * network["sample_size"], scale * coarsest, scale, autoencoder["latent_channels"])
-    except KeyError:
-        return Sizes()
+    autoencoder = _configuration(path, "vae")
+    with suppress(KeyError):
+        return _with_unet(_configuration(path, "unet"), autoencoder)
+    with suppress(KeyError):
+        return _with_transformer(_configuration(path, "transformer"), autoencoder)
+    return Sizes()
 
 
-def _configuration(path: str, part: str) -> dict[str, Any]:
-    file: Any = Path(path) / part / "config.json"
+def is_few_step(path: str, asked: bool | None) -> bool:
+    """Whether a model samples in few steps, by its scheduler's file unless `asked` says so."""
+    scheduler = _configuration(path, "scheduler", "scheduler_config.json")
+    return few_step_of(scheduler.get("_class_name", ""), scheduler, asked) is not None
+
+
+def _with_unet(network: dict[str, Any], autoencoder: dict[str, Any]) -> Sizes:
+    """Of Stable Diffusion."""
+    scale = 2 ** (len(autoencoder["block_out_channels"]) - 1)
+    coarsest = 2 ** (len(network["block_out_channels"]) - 1)
+    return Sizes(scale * network["sample_size"], scale * coarsest, scale, autoencoder["latent_channels"])
+
+
+def _with_transformer(network: dict[str, Any], autoencoder: dict[str, Any]) -> Sizes:
+    """Of Sana."""
+    scale = 2 ** (len(autoencoder["encoder_block_out_channels"]) - 1)
+    return Sizes(scale * network["sample_size"], scale * network["patch_size"], scale, autoencoder["latent_channels"])
+
+
+def _configuration(path: str, part: str, name: str = "config.json") -> dict[str, Any]:
+    file: Any = Path(path) / part / name
     if not file.is_file() and path.count("/") == 1 and not Path(path).exists():
-        file = try_to_load_from_cache(path, f"{part}/config.json")
+        file = try_to_load_from_cache(path, f"{part}/{name}")
     return (
         json.loads(Path(file).read_text(encoding="utf-8"))
         if isinstance(file, str | Path) and Path(file).is_file()

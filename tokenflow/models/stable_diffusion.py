@@ -3,33 +3,40 @@
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from functools import cached_property
+from inspect import signature
 from threading import RLock
 from typing import Any
 
 import torch
+from diffusers import LatentConsistencyModelPipeline
+from diffusers.models.attention_processor import AttnProcessor2_0
+from diffusers.models.embeddings import get_timestep_embedding
 from torch import Tensor, nn
 
 from tokenflow.diffusion.conditioning import Conditioning
-from tokenflow.diffusion.guidance import GuidanceKind
+from tokenflow.diffusion.few_step import few_step_of, is_turbo
+from tokenflow.diffusion.guidance import SCALE, GuidanceKind
 from tokenflow.diffusion.levels import Level
 from tokenflow.diffusion.schedules import DiffusionSchedule, Schedule
 from tokenflow.errors import ModelError
 from tokenflow.events import notice
-from tokenflow.models.attention import AttentionCall, AttentionOverride, attend_within_frames, per_frame_attention
+from tokenflow.models.attention import AttentionCall, AttentionOverride, per_frame_attention
 from tokenflow.models.autoencoder import Autoencoder
+from tokenflow.models.capture import Capture, CaptureDone, check_points
 from tokenflow.models.checkpoints.file_kinds import CHANNELS
 from tokenflow.models.controlnet import UNetControl, load_controlnet
 from tokenflow.models.identity import weights_fingerprint
-from tokenflow.models.injection import ATTENTION, EMPTY, Injection, QueriesKeys, repeat_branches
+from tokenflow.models.injection import ATTENTION, BLOCK, EMPTY, RESIDUAL, Injection, repeat_branches
 from tokenflow.models.model import Control
 from tokenflow.models.patching import Forward, Hook, patched
 from tokenflow.models.placement import Offloading, prepare
+from tokenflow.models.processors import attention_processors
 from tokenflow.models.text_change import TextChange
-from tokenflow.models.unet import attention_processors, coarsest_scale, find_injection_points, find_sites
-from tokenflow.models.vocabulary import Vocabulary
+from tokenflow.models.unet import UNetAttention, coarsest_scale, find_injection_points, find_sites, text_grids
+from tokenflow.models.vocabulary import Vocabulary, notice_unknown_words
 
-BLOCK, RESIDUAL = "block", "residual"
-"""Injection points of a UNet beside `ATTENTION`."""
+DEFAULT_SCALE: float = signature(LatentConsistencyModelPipeline.__call__).parameters["guidance_scale"].default
+"""Of guidance that is embedded, where a conditioning does not say."""
 
 
 class StableDiffusion:
@@ -40,6 +47,7 @@ class StableDiffusion:
             and `scheduler`.
         vocabulary: every word the model knows, if it is a closed set; other words in a prompt give a notice.
         device: where it works; by default where its UNet is.
+        few_step: whether it was distilled to few steps; None to go by its scheduler.
         offload: keep only the part at work on the device and the others in main memory. Text encoder, autoencoder and
             UNet take turns a few times per edit, so the largest of them has to fit.
         fingerprint: computes the fingerprint; by default from the weights in memory.
@@ -48,7 +56,6 @@ class StableDiffusion:
         ModelError: a part is missing, or the UNet is not a text-to-image one with self-attention in its decoder.
     """
 
-    guidance: GuidanceKind = "branches"
     points: Mapping[str, str] = {
         ATTENTION: "queries and keys of the decoder's self-attention",
         BLOCK: "the output of a decoder residual block, which holds the layout",
@@ -61,6 +68,7 @@ class StableDiffusion:
         vocabulary: Vocabulary | None = None,
         *,
         device: torch.device | None = None,
+        few_step: bool | None = None,
         offload: bool = False,
         fingerprint: Callable[[], str] | None = None,
     ) -> None:
@@ -79,10 +87,14 @@ class StableDiffusion:
         self._control: UNetControl | None = None
         self.device: torch.device = device or self._unet.device
         self._ready = Offloading(self.device, enabled=offload)
+        scheduler = pipeline.scheduler
+        scheduler_class = type(scheduler).__name__
         self._diffusion = DiffusionSchedule(
-            {"_class_name": type(pipeline.scheduler).__name__, **pipeline.scheduler.config}
+            {"_class_name": scheduler_class, **scheduler.config},
+            few_step_of(scheduler_class, scheduler.config, few_step),
         )
         self.schedule: Schedule = self._diffusion
+        self.guidance: GuidanceKind = self._kind_of_guidance(pipeline.scheduler)
         self.sites = tuple(find_sites(self._unet))
         self._points = find_injection_points(self._unet, self.sites)
         block: Any = self._points.block
@@ -96,6 +108,12 @@ class StableDiffusion:
             # SDXL's autoencoder overflows in half precision, to black images. diffusers defaults to True for every
             # autoencoder, and its text-to-image pipelines heed it for SDXL alone.
             vae.to(torch.float32)
+
+    def _kind_of_guidance(self, scheduler: Any) -> GuidanceKind:
+        """LCM is told the scale, Turbo was distilled without one; all others have branches."""
+        if self._unet.config.time_cond_proj_dim is not None:
+            return "embedded"
+        return "none" if self.schedule.few_step and is_turbo(type(scheduler).__name__, scheduler.config) else "branches"
 
     @property
     def unet(self) -> Any:
@@ -123,7 +141,7 @@ class StableDiffusion:
         SDXL is told the size of the frames as original and target size (Podell et al., ICLR 2024, section 2.2), and
         takes zeros for an empty negative prompt if its configuration says so.
         """
-        self._notice_unknown_words(prompt)
+        notice_unknown_words(prompt, self._vocabulary)
         with self._turn, torch.no_grad():
             outputs = [
                 self._ready(encoder)(self._tokenize(tokenizer, prompt), output_hidden_states=True)
@@ -137,14 +155,6 @@ class StableDiffusion:
         width, height = size or (self.native_size, self.native_size)
         sizes = torch.tensor([[height, width, 0, 0, height, width]], device=self.device)  # original, crop, target
         return Conditioning(states, {"text_embeds": pooled, "time_ids": sizes.to(pooled)})
-
-    def _notice_unknown_words(self, prompt: str) -> None:
-        unknown = self._vocabulary.unknown(prompt) if self._vocabulary else []
-        if unknown:
-            notice(
-                f"this model has never seen {', '.join(map(repr, unknown))} of the prompt {prompt!r}; it knows "
-                f"{self._vocabulary}"
-            )
 
     def _tokenize(self, tokenizer: Any, prompt: str) -> Tensor:
         """A prompt's token ids, 1 n; what does not fit is cut off with a notice."""
@@ -173,7 +183,10 @@ class StableDiffusion:
         forwards = {self._modules[point]: _constant_forward(features) for point, features in inject.features.items()}
         if BLOCK in inject.features:
             forwards |= self._points.bypassed
-        with self._turn, patched(attention_processors(self._unet, self.sites, attention), forwards=forwards):
+        with (
+            self._turn,
+            patched(attention_processors(self._unet, self.sites, UNetAttention, attention), forwards=forwards),
+        ):
             output = self._call(latents, level, conditioning, inject.residuals)
         if self._diffusion.prediction_type == "sample":  # x₀ → noise, which stays defined on clean latents
             return (latents.to(output) - level.signal * output) / level.noise
@@ -185,37 +198,13 @@ class StableDiffusion:
         Raises:
             ValueError: a point is not one of `points`.
         """
-        missing = set(wanted)
-        if unknown := missing - set(self.points):
-            raise ValueError(f"expected injection points among {', '.join(self.points)}; got {', '.join(unknown)}")
-        features: dict[str, Tensor] = {}
-        queries_keys: dict[str, QueriesKeys] = {}
-
-        def leave_when_complete(point: str) -> None:
-            missing.discard(point)
-            if not missing:
-                raise _CaptureDone
-
-        def keep_features(point: str) -> Hook:
-            def keep(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
-                features[point] = output
-                leave_when_complete(point)
-
-            return keep
-
-        def keep_queries_keys(call: AttentionCall) -> Tensor:
-            queries, keys = call.queries_keys()
-            if call.site.name in self._points.attention:
-                queries_keys[call.site.name] = queries, keys
-            if call.site.name == self._points.attention[-1]:
-                leave_when_complete(ATTENTION)
-            return attend_within_frames(call, queries, keys, call.values())
-
+        check_points(wanted, self.points)
         if not wanted:
             return EMPTY
-        hooks = {self._modules[point]: keep_features(point) for point in wanted if point != ATTENTION}
-        self._run_until_done(latents, level, conditioning, keep_queries_keys if ATTENTION in wanted else None, hooks)
-        return Injection(queries_keys, features)
+        capture = Capture(wanted, self._points.attention)
+        hooks = {self._modules[point]: capture.hook(point) for point in wanted if point != ATTENTION}
+        self._run_until_done(latents, level, conditioning, capture.override, hooks)
+        return capture.injection
 
     def features(self, latents: Tensor, level: Level, conditioning: Conditioning) -> Tensor:
         """The tokens that enter the decoder's self-attention at its finest level: f d h w."""
@@ -225,7 +214,7 @@ class StableDiffusion:
         def keep(call: AttentionCall) -> Tensor:
             if call.site == finest:
                 kept.append(call.tokens)
-                raise _CaptureDone
+                raise CaptureDone
             return per_frame_attention()(call)
 
         self._run_until_done(latents, level, conditioning, keep, {})
@@ -234,8 +223,9 @@ class StableDiffusion:
 
     def text_change(self, latents: Tensor, level: Level, conditioning: Conditioning, other: Conditioning) -> Tensor:
         """How much of the cross-attention another text would change, f h w: 0 for nothing (models/text_change.py)."""
-        height, width = latents.shape[-2:]
-        compared = TextChange(self._unet, self.sites, (height, width), other.tokens)
+        size = latents.shape[-2], latents.shape[-1]
+        grids = text_grids(self._unet, self.sites, size)
+        compared = TextChange(grids, size, AttnProcessor2_0(), other.tokens)
         with self._turn, patched(compared.processors):
             self._call(latents, level, conditioning, None)
         return compared.change
@@ -249,8 +239,8 @@ class StableDiffusion:
         hooks: dict[nn.Module, Hook],
     ) -> None:
         """Run the UNet until an override or hook has captured the last of what is wanted."""
-        processors = attention_processors(self._unet, self.sites, attention)
-        with self._turn, patched(processors, hooks), suppress(_CaptureDone):
+        processors = attention_processors(self._unet, self.sites, UNetAttention, attention)
+        with self._turn, patched(processors, hooks), suppress(CaptureDone):
             self._call(latents, level, conditioning, None)
 
     def load_control(self, path: str) -> Control:
@@ -273,24 +263,30 @@ class StableDiffusion:
         branches, frames = conditioning.branches, len(latents)
         per_frame = conditioning.for_frames(frames)
         dtype = self._unet.dtype
-        added: dict[str, Any] = {}
+        added: dict[str, Any] = {"timestep_cond": self._embedded_scale(per_frame)}
         if residuals is not None:
             down, middle = residuals
-            added = {"down_block_additional_residuals": down, "mid_block_additional_residual": middle}
+            added |= {"down_block_additional_residuals": down, "mid_block_additional_residual": middle}
         with torch.no_grad():
             output = self._ready(self._unet)(
                 latents.to(self.device, dtype).repeat(branches, 1, 1, 1),
                 int(level.time),
                 encoder_hidden_states=per_frame.tokens.to(dtype),
-                added_cond_kwargs=dict(per_frame.added) or None,
+                added_cond_kwargs={name: each for name, each in per_frame.added.items() if name != SCALE} or None,
                 return_dict=False,
                 **added,
             )[0]
         return output.float().unflatten(0, (branches, frames))
 
-
-class _CaptureDone(Exception):  # noqa: N818 - a signal, not an error
-    """Raised inside the UNet to leave it once everything wanted is captured."""
+    def _embedded_scale(self, conditioning: Conditioning) -> Tensor | None:
+        """Sinusoids of the scale of guidance, (b f) w, for a network that is told it (Luo et al., 2023); else None."""
+        if self.guidance != "embedded":
+            return None
+        default = torch.full([conditioning.branches], DEFAULT_SCALE, device=self.device)
+        scales = conditioning.added.get(SCALE, default)  # (b f)
+        width = self._unet.config.time_cond_proj_dim
+        # LCM is trained with the weight of the difference, which is the scale less one.
+        return get_timestep_embedding(1000 * (scales - 1), width, downscale_freq_shift=1).to(self._unet.dtype)
 
 
 def _constant_forward(features: Tensor) -> Forward:

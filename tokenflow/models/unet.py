@@ -19,8 +19,11 @@ from diffusers.models.upsampling import Upsample2D
 from torch import Tensor, nn
 
 from tokenflow.errors import ModelError
-from tokenflow.models.attention import AttentionOverride, Memory, Site
+from tokenflow.models.attention import Memory, Site
 from tokenflow.models.patching import Forward
+
+FINEST_LEVELS = 2
+"""How many levels of cross-attention are read, the finest ones: coarser ones do not tell places apart."""
 
 
 class UNetAttention:
@@ -79,35 +82,6 @@ class UNetAttention:
         return output
 
 
-class UNetAttentionProcessor:
-    """An attention override in the form of a diffusers attention processor."""
-
-    def __init__(self, site: Site, override: AttentionOverride) -> None:
-        self._site = site
-        self._override = override
-
-    def __call__(
-        self,
-        attn: nn.Module,
-        hidden_states: Tensor,
-        encoder_hidden_states: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        temb: Tensor | None = None,
-    ) -> Tensor:
-        """The override's features for one call."""
-        call = UNetAttention(self._site, attn, hidden_states)
-        return call.finish(self._override(call))
-
-
-def attention_processors(
-    unet: nn.Module, sites: Sequence[Site], override: AttentionOverride | None
-) -> dict[nn.Module, UNetAttentionProcessor]:
-    """A processor for each site's module; none without an override."""
-    if override is None:
-        return {}
-    return {unet.get_submodule(site.name): UNetAttentionProcessor(site, override) for site in sites}
-
-
 @dataclass(frozen=True)
 class InjectionPoints:
     """Where Plug-and-Play injects.
@@ -130,6 +104,16 @@ def find_sites(unet: nn.Module) -> Iterator[Site]:
         for name, module in block.named_modules():
             if isinstance(module, BasicTransformerBlock) and not module.only_cross_attention:
                 yield Site(f"{stage}.{name}.attn1", scale)
+
+
+def text_grids(unet: nn.Module, sites: Sequence[Site], size: tuple[int, int]) -> dict[nn.Module, tuple[int, int]]:
+    """The layers of cross-attention at the finest levels, and their token grids for latents of a height and width."""
+    scales = sorted({site.scale for site in sites})[:FINEST_LEVELS]
+    return {
+        unet.get_submodule(f"{site.name.removesuffix('attn1')}attn2"): site.grid(*size)
+        for site in sites
+        if site.scale in scales
+    }
 
 
 def coarsest_scale(unet: Any) -> int:

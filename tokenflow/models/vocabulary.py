@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tokenflow.errors import ModelError
+from tokenflow.events import notice
 
 FILE = "vocabulary.json"
 
@@ -50,3 +51,12 @@ def read_vocabulary(folder: Path) -> Vocabulary | None:
         return None
     kinds = {kind: tuple(known) for kind, known in content.items() if kind != "words"}
     return Vocabulary(frozenset(content["words"]), kinds) if "words" in content else None
+
+
+def notice_unknown_words(prompt: str, vocabulary: Vocabulary | None) -> None:
+    """A notice that names the words of a prompt that the model has never seen, where its words are a closed set."""
+    unknown = vocabulary.unknown(prompt) if vocabulary else []
+    if unknown:
+        notice(
+            f"this model has never seen {', '.join(map(repr, unknown))} of the prompt {prompt!r}; it knows {vocabulary}"
+        )

@@ -1,7 +1,7 @@
 """The clip that is edited: what modes and propagation read of it."""
 
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Literal
@@ -20,6 +20,10 @@ Noise = Literal["inversion", "shared"]
 frames, which gives an edit more freedom."""
 
 
+COMMON_SEED = 0
+"""Of the noise that stands for an inversion's where there is none."""
+
+
 @dataclass(frozen=True, eq=False)
 class InvertedClip:
     """A clip and its inversion: what `invert` returns and `edit` takes.
@@ -31,7 +35,7 @@ class InvertedClip:
         prompt: what it shows.
         video: the clip at full size.
         resize: how frames were brought to the working size.
-        steps: how many steps the inversion took.
+        steps: how many steps the inversion took; 0 if it holds clean latents only, as of a model of few steps.
     """
 
     model: Model = field(repr=False)
@@ -62,11 +66,14 @@ class InvertedClip:
         """The source's latents f c h w at a level, of all frames or of those listed.
 
         Between two levels of the inversion, and beyond its noisiest, they lie on the path of the inversion's own step,
-        so that an edit may take another number of steps than the inversion took.
+        so that an edit may take another number of steps than the inversion took. Where only the clean latents are
+        there, they lie on the way to one Gaussian sample, the same for all frames.
         """
         levels = self.inversion.levels
         if level in levels:
             return self.inversion.latents(level, indices)
+        if len(levels) == 1:
+            return self._with_shared_noise(level, COMMON_SEED, indices)
         upper = min(max(bisect_right([each.share for each in levels], level.share), 1), len(levels) - 1)
         cleaner, noisier = levels[upper - 1], levels[upper]
         parametrisation = self.model.schedule.parametrisation
@@ -83,11 +90,8 @@ class InvertedClip:
         """The source's latents at a level, with the inversion's noise or one Gaussian for all frames."""
         if noise == "inversion":
             return self.latents_at(level)
-        return LazyLatents(self.frame_count, self._with_shared_noise(level, seed))
+        return LazyLatents(self.frame_count, partial(self._with_shared_noise, level, seed))
 
-    def _with_shared_noise(self, level: Level, seed: int) -> Callable[[list[int]], Tensor]:
-        def read(indices: list[int]) -> Tensor:
-            clean = self.latents(self.model.schedule.clean, indices)
-            return at_level(clean, shared_noise(clean, seed), level)
-
-        return read
+    def _with_shared_noise(self, level: Level, seed: int, indices: Sequence[int] | None) -> Tensor:
+        clean = self.inversion.latents(self.model.schedule.clean, indices)
+        return at_level(clean, shared_noise(clean, seed), level)

@@ -114,7 +114,7 @@ def digest_of(edit: Edit, inversion: StoredInversion, model: Model) -> str:
     made_from = {
         "edit": edit.model_dump(mode="json"),
         "control": control_fingerprint(edit.controlnet.path) if edit.mode == "controlnet" else None,
-        "keyframes": [sha256(file) for path in edit.keyframes.paths for file in clip_files(path)],
+        "images": [sha256(file) for path in edit.paths for file in clip_files(path)],
         "inversion": inversion.digest,
         "device": str(model.device),
         "versions": report.versions(),

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from tokenflow.config import Config
-from tokenflow.models.sizes import sizes_of
+from tokenflow.models.sizes import is_few_step, sizes_of
 from tokenflow.pipeline.clip import open_clip
 from tokenflow.pipeline.output import comparison_name, edited_name
 from tokenflow.pipeline.reconstruction import LOSSLESS, RECONSTRUCTION
@@ -62,12 +62,14 @@ def disk_space(config: Config) -> DiskSpace:
     sample = [each.image for each in islice(open_clip(clip), SAMPLE)]
     working = [resize(image, width, height, clip.resize) for image in sample]
     edited = _grainy(working)
+    few_step = is_few_step(config.model.path, config.model.few_step)  # which keeps clean latents only
     checked = (
         _video_bytes(working, frames, RECONSTRUCTION) + _video_bytes(working, frames, LOSSLESS, codec="ffv1")
-        if config.inversion.check
+        if config.inversion.check and not few_step
         else 0
     )
-    inversion = frames * (3 * width * height + (config.inversion.steps + 1) * latents) + checked
+    levels = 1 if few_step else config.inversion.steps + 1
+    inversion = frames * (3 * width * height + levels * latents) + checked
     height, width = sample[0].shape[:2]
     restored = [restore(image, width, height, clip.resize) for image in edited]
     result = _result_bytes(config, working, edited, restored, frames)

@@ -117,7 +117,7 @@ def edit(
         mode: `PnP()`, `SDEdit()` or `ControlNet()`, with their settings; or `Keyframes({0: image})`, frames that were
             edited elsewhere, which come back as they are.
         negative_prompt: what it should not show.
-        steps: sampling steps; None for as many as the inversion took.
+        steps: sampling steps; None for as many as the inversion took, or as a model of few steps was made for.
         guidance_scale: how strongly the prompt is enforced, at least 1.
         guidance: propagated from the keyframes, or computed for every frame that the network sees.
         propagate_edit_until: fraction of the steps, noisiest first, in which frames between keyframes take the whole
@@ -148,7 +148,7 @@ def edit(
         Edit,
         prompt=prompt,
         negative_prompt=negative_prompt,
-        steps=inverted.steps if steps is None else steps,
+        steps=default_steps(inverted) if steps is None else steps,
         guidance_scale=guidance_scale,
         guidance=guidance,
         propagate_edit_until=propagate_edit_until,
@@ -184,6 +184,12 @@ def edit(
         np.stack(masks) if masks else None,
         tuple(made.found),
     )
+
+
+def default_steps(inverted: InvertedClip) -> int:
+    """How many steps an edit takes unless told otherwise."""
+    few_step = inverted.model.schedule.few_step
+    return few_step.steps if few_step else inverted.steps
 
 
 def _mode_values(mode: ModeSettings) -> dict[str, Any]:

@@ -29,7 +29,7 @@ def generate(
     *,
     negative_prompt: str = "",
     size: tuple[int, int] | None = None,
-    steps: int = DEFAULTS.steps,
+    steps: int | None = None,
     guidance_scale: float = DEFAULTS.guidance_scale,
     seed: int = DEFAULTS.seed,
     count: int = 1,
@@ -44,7 +44,7 @@ def generate(
         prompt: what they should show.
         negative_prompt: what they should not show.
         size: (width, height) in pixels, rounded to what the model takes; None for its native size.
-        steps: sampling steps.
+        steps: sampling steps; None for 25, or for as few as the model was made for.
         guidance_scale: how strongly the prompt is enforced, at least 1.
         seed: of the initial noise.
         count: how many images.
@@ -61,11 +61,12 @@ def generate(
         Cancelled: `cancel` returned True.
     """
     check_model("generate", model)
+    few_step = model.schedule.few_step
     settings = validated(
         Edit,
         prompt=prompt,
         negative_prompt=negative_prompt,
-        steps=steps,
+        steps=(few_step.steps if few_step else DEFAULTS.steps) if steps is None else steps,
         guidance_scale=guidance_scale,
         seed=seed,
         batch_size=batch_size,
@@ -75,7 +76,8 @@ def generate(
     with listening(on_event):
         model = interruptible(model, cancel)
         guidance = build_guidance(model, prompt, negative_prompt, settings.guidance_scale, (width, height))
-        start = _initial_noise(model, width, height, settings.seed, count)
+        generator = torch.Generator("cpu").manual_seed(settings.seed)
+        start = _noise(model, width, height, count, generator)
         taken = model.schedule.steps(settings.steps, tokens=token_count(model, (width, height)))
 
         def predict(latents: Latents, step: Step) -> Iterator[tuple[list[int], Tensor]]:
@@ -83,7 +85,10 @@ def generate(
                 branches = model.predict(latents[indices], step.at, guidance.branches)
                 yield indices, guidance.combine(*guidance.split(branches))
 
-        loop = sample(start, taken, predict, model.schedule.parametrisation)
+        adds_noise = few_step is not None and few_step.renoises
+        noises = [_noise(model, width, height, count, generator) for _ in taken] if adds_noise else []
+        renoise = (lambda indices, step: noises[step.index][indices]) if adds_noise else None
+        loop = sample(start, taken, predict, model.schedule.parametrisation, renoise=renoise)
         *_, latents = track(loop, "generate", on_event, total=len(taken))
         groups = batches(range(count), settings.batch_size)
         return np.concatenate([as_images(model.decode(latents[indices])) for indices in groups])
@@ -102,7 +107,7 @@ def _image_size(model: Model, size: tuple[int, int] | None) -> tuple[int, int]:
     return fit_size(*size, None, model.size_multiple)
 
 
-def _initial_noise(model: Model, width: int, height: int, seed: int, count: int) -> Tensor:
+def _noise(model: Model, width: int, height: int, count: int, generator: torch.Generator) -> Tensor:
     """Standard Gaussian noise f c h w, drawn as diffusers' pipelines draw it from a generator on the CPU."""
     shape = count, model.latent_channels, height // model.pixels_per_latent, width // model.pixels_per_latent
-    return torch.randn(shape, generator=torch.Generator("cpu").manual_seed(seed))
+    return torch.randn(shape, generator=generator)

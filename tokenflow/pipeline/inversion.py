@@ -21,7 +21,7 @@ from tokenflow.diffusion.inversion import LEVELS_READ, invert_latents
 from tokenflow.diffusion.latents import LazyLatents
 from tokenflow.diffusion.schedules import Step
 from tokenflow.errors import ClipError
-from tokenflow.events import Cancel, Listener, listening, progress, track
+from tokenflow.events import Cancel, Listener, listening, notice, progress, track
 from tokenflow.models.interruptible import interruptible
 from tokenflow.models.model import Model, token_count
 from tokenflow.modes.source import InvertedClip
@@ -39,6 +39,15 @@ MAX_SIDE = 8192
 
 MAX_CLIP_BYTES, MAX_PROMPT_BYTES = 36, 50
 """Of the clip's name and prompt in the name of a folder."""
+
+STEPS_TO_READ = 25
+"""Whose levels are read where a clip was not inverted."""
+
+NOT_INVERTED = (
+    "this model samples in a few steps and cannot be inverted: only the clean latents are kept, and edits start from "
+    "noise that all frames share (edit.variation draws it from edit.seed). If it takes many steps after all, set "
+    "model.few_step to false"
+)
 
 DEFAULTS = config.Inversion()
 
@@ -82,6 +91,8 @@ def invert(
     cancel: Cancel | None = None,
 ) -> InvertedClip:
     """Bring a clip to the working size, encode it, and invert it: the latents at every noise level of sampling.
+
+    A model of few steps cannot be inverted; then a notice says so, and the result holds the clean latents only.
 
     Args:
         clip: the video.
@@ -210,8 +221,11 @@ def complete_inversion(
                 check_frame_count(len(inversion.times))
                 conditioning = _conditioning(inversion, model, options)
                 _encode(inversion, model, options, watch, on_event)
-                with watch.stage("invert"):
-                    _invert_missing(inversion, model, conditioning, options, on_event)
+                if model.schedule.few_step is None:
+                    with watch.stage("invert"):
+                        _invert_missing(inversion, model, conditioning, options, on_event)
+                else:
+                    notice(NOT_INVERTED)
                 inversion.finish()
     else:
         check_frame_count(len(inversion.times))
@@ -297,6 +311,11 @@ def sampling_steps(model: Model, inversion: Inversion, count: int) -> tuple[Step
     """The sampling steps of a model for frames of this size."""
     height, width = inversion.frames().shape[1:3]
     return model.schedule.steps(count, tokens=token_count(model, (width, height)))
+
+
+def source_steps(source: InvertedClip) -> tuple[Step, ...]:
+    """The steps at whose levels a clip is read: those of its inversion, or a few where it was not inverted."""
+    return sampling_steps(source.model, source.inversion, source.steps or STEPS_TO_READ)
 
 
 def folder_name(clip: str, prompt: str, digest: str) -> str:

@@ -117,7 +117,7 @@ def preprocess(
         clip = open_clip(config.clip)
         model = model or open_model(config.model, on_event)
         stored = open_inversion_of(config, clip, model)
-        on_event = _numbered(config, stored, [], on_event)
+        on_event = _numbered(config, model, stored, [], on_event)
         source, content = invert_stored(config, clip, model, stored, Stopwatch(model.device), on_event, cancel)
     made = None if content is None else stored.folder / RECONSTRUCTION
     return PreprocessResult(stored.folder, source.frame_count, made, content)
@@ -166,7 +166,7 @@ def run(
         check_edit(config.edit, model)
         score, words = open_score(config, model.device), open_words_seen(config)
         stored = open_inversion_of(config, clip, model)
-        on_event = _numbered(config, stored, stage_2(config.edit), on_event)
+        on_event = _numbered(config, model, stored, stage_2(config.edit), on_event)
         with watch.stage("preprocess"):
             source, content = invert_stored(config, clip, model, stored, Stopwatch(model.device), on_event, cancel)
         metrics = open_metrics(config, source, None if content is None else stored.folder / LOSSLESS, score, words)
@@ -209,6 +209,7 @@ def open_model(settings: ModelSettings, on_event: Listener | None = None) -> Mod
         variant=settings.variant,
         vae=settings.vae,
         prediction_type=settings.prediction_type,
+        few_step=settings.few_step,
         offload=settings.offload,
         tiling=settings.tiling,
         on_event=on_event,
@@ -227,6 +228,7 @@ def find_inversion(config: Config) -> StoredInversion:
         variant=model.variant,
         vae=model.vae,
         prediction_type=model.prediction_type,
+        few_step=model.few_step,
         tiling=model.tiling,
     )
     return open_stored(open_clip(config.clip), fingerprint, inversion_options(config), config.trajectories.dir)
@@ -266,12 +268,13 @@ def open_inversion_of(config: Config, clip: Video, model: Model) -> StoredInvers
 
 
 def _numbered(
-    config: Config, inversion: StoredInversion, after: list[str], on_event: Listener | None
+    config: Config, model: Model, inversion: StoredInversion, after: list[str], on_event: Listener | None
 ) -> Listener | None:
     """The listener, with stages numbered: those that stage 1 still needs, and those after it."""
     if on_event is None:
         return None
-    stages = stage_1(inversion, config.inversion.check) + after
+    few_step = model.schedule.few_step is not None
+    stages = stage_1(inversion, config.inversion.check, few_step=few_step) + after
     return NumberedStages(stages, work(config.inversion, config.edit), on_event)
 
 
@@ -296,7 +299,7 @@ def invert_stored(
         on_event=on_event,
         cancel=cancel,
     )
-    if not config.inversion.check:
+    if not config.inversion.check or model.schedule.few_step:  # which has nothing to sample back
         return source, None
     content = checked_reconstruction(source, inversion, options.batch_size, watch, on_event, cancel)
     notice_poor_reconstruction(content["reconstruction"], config.inversion.warn_below_psnr)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 
 from tokenflow.config import Config
+from tokenflow.models.sizes import is_few_step
 from tokenflow.pipeline.checks import check_interval
 from tokenflow.pipeline.disk_space import DiskSpace, dimensions, disk_space
 from tokenflow.pipeline.job import find_inversion
@@ -43,7 +44,8 @@ def outlook(config: Config) -> Outlook:
     frames, width, height = dimensions(config)
     check_interval(config.edit, frames)
     inversion = find_inversion(config)
-    before, after = stage_1(inversion, config.inversion.check), stage_2(config.edit)
+    few_step = is_few_step(config.model.path, config.model.few_step)
+    before, after = stage_1(inversion, config.inversion.check, few_step=few_step), stage_2(config.edit)
     space = disk_space(config)
     if inversion.complete:
         space = replace(space, inversion=0)

@@ -15,7 +15,7 @@ from tokenflow.errors import ConfigError
 from tokenflow.events import Listener
 from tokenflow.modes.source import InvertedClip
 from tokenflow.pipeline.frames import EditedFrame, kept_part
-from tokenflow.pipeline.inversion import sampling_steps
+from tokenflow.pipeline.inversion import source_steps
 from tokenflow.pipeline.validation import validated
 from tokenflow.pipeline.wiring import keyframe_interval
 from tokenflow.propagation.pixels.dense_flow import DenseFlow
@@ -203,7 +203,7 @@ class RegionFinder:
         source = self._source
         return find_by_text(
             source,
-            sampling_steps(source.model, source.inversion, source.steps),
+            source_steps(source),
             other,
             self._correspondence,
             self._keyframes(),

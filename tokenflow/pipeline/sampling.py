@@ -8,10 +8,12 @@ from typing import Any
 from tokenflow.config import Edit
 from tokenflow.correspondence.pairwise import Pairwise
 from tokenflow.diffusion.conditioning import stack
+from tokenflow.diffusion.few_step import MAX_SCALE, MAX_STEPS
 from tokenflow.diffusion.guidance import Guidance
 from tokenflow.diffusion.latents import Latents, LazyLatents, Scratch, in_memory
 from tokenflow.diffusion.sampling import Compose, sample, unchanged
-from tokenflow.events import Cancel, Listener, track
+from tokenflow.events import Cancel, Listener, notice, track
+from tokenflow.models.model import Model
 from tokenflow.modes.carried import CarriedMode
 from tokenflow.modes.source import InvertedClip
 from tokenflow.pipeline.checkpoint import Checkpoint
@@ -20,7 +22,7 @@ from tokenflow.pipeline.inversion import sampling_steps
 from tokenflow.pipeline.keyframes import Keyframes, carry_keyframes, filled, filling_mode
 from tokenflow.pipeline.preview import Previewed
 from tokenflow.pipeline.regions import ClipRegions, Excerpt, FoundRegion, RegionFinder, Regions, pasted
-from tokenflow.pipeline.wiring import build_correspondence, build_guidance, build_mode, build_propagation
+from tokenflow.pipeline.wiring import build_correspondence, build_guidance, build_mode, build_prompt, build_propagation
 from tokenflow.propagation import EditDenoiser
 
 
@@ -133,6 +135,8 @@ def sample_edit(
         always: frames that are keyframes at every step.
         scratch, checkpoint, preview_every, on_event: see `edit_frames`.
     """
+    schedule = source.model.schedule
+    notice_few_steps(source.model, settings)
     steps = sampling_steps(source.model, source.inversion, settings.steps)
     mode = carried or build_mode(source, settings)
     start, taken = mode.initial_latents(steps)
@@ -141,11 +145,15 @@ def sample_edit(
     denoiser = EditDenoiser(source.model, mode, guidance)
     compose: Compose = unchanged if carried is None else carried.compose
     if regions is not None:
-        denoiser, compose = _within(denoiser, regions, source), regions.latents.composed(mode.source_latents_at)
+        denoiser, compose = (
+            _within(denoiser, regions, settings, source),
+            regions.latents.composed(mode.source_latents_at),
+        )
     predict = build_propagation(denoiser, source, settings, taken[done:], always, correspondence, on_event)
     if preview_every is not None and on_event is not None:
         predict = Previewed(predict, source, preview_every, on_event)
-    loop = sample(latents, taken[done:], predict, source.model.schedule.parametrisation, scratch, compose)
+    renoise = denoiser.source_noise if schedule.few_step and schedule.few_step.renoises else None
+    loop = sample(latents, taken[done:], predict, schedule.parametrisation, scratch, compose, renoise)
     for latents in track(loop, "edit", on_event, total=len(taken), initial=done):
         done += 1
         if checkpoint is not None:
@@ -153,11 +161,28 @@ def sample_edit(
     return latents
 
 
-def _within(denoiser: EditDenoiser, regions: ClipRegions, source: InvertedClip) -> EditDenoiser:
+def notice_few_steps(model: Model, settings: Edit) -> None:
+    """Notices where settings do not suit a model of few steps."""
+    few_step = model.schedule.few_step
+    if few_step is None:
+        return
+    if settings.steps > MAX_STEPS:
+        notice(
+            f"edit.steps is {settings.steps}, but this model was made for {MAX_STEPS} or fewer, and more gain nothing; "
+            f"set it to {few_step.steps}"
+        )
+    if model.guidance == "branches" and settings.guidance_scale > MAX_SCALE:
+        notice(
+            f"edit.guidance_scale is {settings.guidance_scale:g}, but models of few steps hardly take more than "
+            f"{MAX_SCALE:g}; set it to 1, which is also faster"
+        )
+
+
+def _within(denoiser: EditDenoiser, regions: ClipRegions, settings: Edit, source: InvertedClip) -> EditDenoiser:
     """The denoiser, with the prompts of regions that have their own."""
     if not regions.prompts:
         return denoiser
     model, guidance = denoiser.model, denoiser.guidance
-    others = [model.condition(prompt, size=source.size) for prompt in regions.prompts]
+    others = [build_prompt(model, prompt, settings.guidance_scale, source.size) for prompt in regions.prompts]
     prompts = guidance.with_prompts(stack([guidance.conditional, *others]))
     return EditDenoiser(model, denoiser.mode, prompts, prompt_shares=regions.latents.shares_of)

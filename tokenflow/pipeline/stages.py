@@ -35,14 +35,14 @@ DECODING = 2.0
 """Time to decode a frame, of that to encode it."""
 
 
-def stage_1(inversion: StoredInversion, check: bool) -> list[str]:
-    """The stages that an inversion and its check still need."""
+def stage_1(inversion: StoredInversion, check: bool, *, few_step: bool = False) -> list[str]:
+    """The stages that an inversion and its check still need; a model of few steps has nothing but frames to encode."""
     stages = []
     if not inversion.complete:
         stages += [] if inversion.has_frames else ["read"]
         stages += [] if inversion.levels else ["encode"]  # the clean latents are the first to be stored
-        stages.append("invert")
-    if check and not is_checked(inversion):
+        stages += [] if few_step else ["invert"]
+    if check and not few_step and not is_checked(inversion):
         stages += ["reconstruct", "compare"]
     return stages
 

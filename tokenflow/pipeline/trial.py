@@ -21,8 +21,6 @@ from tokenflow.pipeline.validation import check_count, check_type
 from tokenflow.store.memory import MemoryInversion
 from tokenflow.video import Video
 
-STAGE_1 = ["read", "encode", "invert"]
-
 
 @dataclass(frozen=True, eq=False)
 class Trial:
@@ -72,14 +70,15 @@ def trial(
     check_sampled(config.edit, "trial")
     check_regions(regions_of(config.edit), config.clip.prompt)
     edit = config.edit.model_copy(update={"keyframe_interval": 1})
-    if on_event is not None:
-        on_event = NumberedStages(STAGE_1 + stage_2(edit), work(config.inversion, edit), on_event)
     with listening(on_event):
         clip = open_clip(config.clip)
         check_interval(config.edit, len(clip))
         indices = spread(len(clip), count)
         model = model or open_model(config.model, on_event)
         check_edit(edit, model)
+        if on_event is not None:
+            stages = ["read", "encode", *([] if model.schedule.few_step else ["invert"]), *stage_2(edit)]
+            on_event = NumberedStages(stages, work(config.inversion, edit), on_event)
         options = inversion_options(config)
         shown = _chosen(clip, indices)
         source = complete_inversion(MemoryInversion(), shown, model, options, on_event=on_event, cancel=cancel)

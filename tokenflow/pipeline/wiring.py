@@ -1,6 +1,7 @@
 """From settings to parts: the one place where a mode, a propagation and a correspondence are chosen by name."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from torch import Tensor
@@ -9,10 +10,11 @@ from tokenflow.config import Edit
 from tokenflow.correspondence.features import FeatureCorrespondence, Features
 from tokenflow.correspondence.flow import FlowCorrespondence
 from tokenflow.correspondence.pairwise import Pairwise
-from tokenflow.diffusion.guidance import Guidance
+from tokenflow.diffusion.conditioning import Conditioning
+from tokenflow.diffusion.guidance import Guidance, embedded
 from tokenflow.diffusion.sampling import Predict
 from tokenflow.diffusion.schedules import Step
-from tokenflow.events import Listener, track
+from tokenflow.events import Listener, notice, track
 from tokenflow.models.model import Model
 from tokenflow.modes.controlnet import ControlNetMode
 from tokenflow.modes.mode import Mode
@@ -20,8 +22,8 @@ from tokenflow.modes.pnp import PnPMode
 from tokenflow.modes.sdedit import SDEditMode
 from tokenflow.modes.source import InvertedClip
 from tokenflow.modes.variation import Varied
-from tokenflow.pipeline.inversion import sampling_steps
-from tokenflow.propagation import EditDenoiser, PerFrame, TokenFlow
+from tokenflow.pipeline.inversion import source_steps
+from tokenflow.propagation import Anchored, EditDenoiser, PerFrame, TokenFlow
 from tokenflow.propagation.extended_attention import extended_sites
 from tokenflow.propagation.keyframes import frame_pairs
 from tokenflow.propagation.tokenflow import Propagation, keyframe_per_interval
@@ -45,9 +47,19 @@ MODES: dict[str, Callable[[InvertedClip, Edit], Mode]] = {
 def build_guidance(
     model: Model, prompt: str, negative_prompt: str, scale: float, size: tuple[int, int] | None
 ) -> Guidance:
-    """The prompts as branches, with notices about words that the model does not read."""
-    conditional = model.condition(prompt, size=size)
-    return Guidance(conditional, model.condition(negative_prompt, size=size, negative=True), scale)
+    """The prompts as the model is guided by them, with notices about words that it does not read."""
+    conditional = build_prompt(model, prompt, scale, size)
+    if model.guidance == "branches":
+        return Guidance(conditional, model.condition(negative_prompt, size=size, negative=True), scale)
+    if negative_prompt:
+        notice("this model has no second branch, so edit.negative_prompt has no effect; leave it empty")
+    return Guidance(conditional, None, scale)
+
+
+def build_prompt(model: Model, prompt: str, scale: float, size: tuple[int, int] | None) -> Conditioning:
+    """A prompt, with the scale of guidance where the model is told it."""
+    conditioning = model.condition(prompt, size=size)
+    return embedded(conditioning, scale) if model.guidance == "embedded" else conditioning
 
 
 def build_mode(source: InvertedClip, edit: Edit) -> Mode:
@@ -67,24 +79,42 @@ def build_propagation(
 ) -> Predict:
     """The propagation that an edit names, with the correspondences that it needs in some steps.
 
-    `always` are frames that are keyframes at every step.
+    `always` are frames that are keyframes at every step. With a model of few steps it is anchored to the source.
     """
+    make = _propagation(source, edit, steps, always, correspondence, on_event)
+    if source.model.schedule.few_step is None:
+        return make(denoiser)
+    scale = edit.guidance_scale
+    prompt = embedded(source.conditioning, scale) if source.model.guidance == "embedded" else source.conditioning
+    of_source = replace(denoiser, guidance=denoiser.guidance.with_prompts(prompt), prompt_shares=None)
+    return Anchored(make(denoiser), make(of_source), denoiser)
+
+
+def _propagation(
+    source: InvertedClip,
+    edit: Edit,
+    steps: Sequence[Step],
+    always: Sequence[int],
+    correspondence: Pairwise,
+    on_event: Listener | None,
+) -> Callable[[EditDenoiser], Predict]:
+    """The same propagation for any denoiser."""
     if edit.propagation == "none":
-        return PerFrame(denoiser, edit.batch_size)
+        return lambda denoiser: PerFrame(denoiser, edit.batch_size)
     options = propagation_options(source, edit, always)
     count = source.frame_count
     pairs = frame_pairs(count, (options.draw_keyframes(count, step.index) for step in steps))
     if pairs:
         for pair in track(pairs, FINDING[edit.correspondence], on_event, total=len(pairs)):
             correspondence.prepare(*pair)
-    return TokenFlow(denoiser, edit.batch_size, correspondence, options)
+    return lambda denoiser: TokenFlow(denoiser, edit.batch_size, correspondence, options)
 
 
 def propagation_options(source: InvertedClip, edit: Edit, always: Sequence[int] = ()) -> Propagation:
     """What is propagated, and how."""
     return Propagation(
         draw_keyframes=keyframe_per_interval(keyframe_interval(edit, source.frame_count), edit.seed, always),
-        window=edit.keyframe_window,
+        window=keyframe_window(edit, source),
         extended=extended_sites(edit.extended_attention, source.model.sites),
         is_edit_propagated=lambda step: step.ends_by(edit.propagate_edit_until),
         propagate_guidance=edit.guidance == "propagated",
@@ -94,6 +124,12 @@ def propagation_options(source: InvertedClip, edit: Edit, always: Sequence[int] 
 def keyframe_interval(edit: Edit, frame_count: int) -> int:
     """Frames per keyframe."""
     return edit.keyframe_interval or min(DEFAULT_INTERVAL, frame_count)
+
+
+def keyframe_window(edit: Edit, source: InvertedClip) -> int:
+    """How many keyframes attend to each other: all of them where that costs no more than attending to one."""
+    all_linear = all(site.linear for site in source.model.sites)
+    return source.frame_count if all_linear else edit.keyframe_window
 
 
 def build_correspondence(source: InvertedClip, edit: Edit, scratch: Path | None = None) -> Pairwise:
@@ -106,7 +142,7 @@ def build_correspondence(source: InvertedClip, edit: Edit, scratch: Path | None 
 
 def source_features(source: InvertedClip) -> Features:
     """The model's features of the source, for matching: read at one level of its inversion."""
-    steps = sampling_steps(source.model, source.inversion, source.steps)
+    steps = source_steps(source)
     level = steps[round((1 - FEATURE_LEVEL) * (len(steps) - 1))].at
 
     def features(indices: Sequence[int]) -> Tensor:

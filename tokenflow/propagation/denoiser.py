@@ -68,6 +68,11 @@ class EditDenoiser:
         cleaner, noisier = (self.mode.source_latents_at(level)[list(indices)] for level in (step.to, step.at))
         return self.model.schedule.parametrisation.between(cleaner, noisier, step.to, step.at)
 
+    def source_noise(self, indices: Sequence[int], step: Step) -> Tensor:
+        """The noise (f c h w) of the source's latents at the level of a step."""
+        latents = self.mode.source_latents_at(step.at)[list(indices)]
+        return self.model.schedule.parametrisation.noise(latents, self.source_prediction(indices, step), step.at)
+
     def _predict(self, call: Call, attention: AttentionOverride, injection: Injection) -> Tensor:
         inject = replace(injection, residuals=self.mode.residuals(call))
         branches = self.model.predict(call.latents, call.step.at, call.conditioning, attention=attention, inject=inject)

@@ -34,7 +34,7 @@ def reused_inversion(content: Mapping[str, Any]) -> str | None:
         content: what report.json holds.
     """
     used = content.get("inversion")
-    if used is None:
+    if used is None or used["steps"] == 0:  # of a model that cannot be inverted
         return None
     asked = content["settings"]["inversion"]
     differing = [key for key in ("steps", "iterations") if used[key] != asked[key]]

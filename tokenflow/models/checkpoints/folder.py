@@ -57,21 +57,20 @@ def read_index(name: str, folder: Path) -> dict[str, Any]:
 
 
 def choose_variants(
-    name: str, files: Collection[str], networks: Collection[str], wanted: str | None, dtype: torch.dtype
+    name: str, files: Collection[str], networks: Mapping[str, torch.dtype], wanted: str | None
 ) -> dict[str, str]:
     """The variant of the weights of each network.
 
     Args:
         name: of the model, for errors.
         files: of the folder, as paths with slashes relative to it.
-        networks: the parts that have weights.
+        networks: the parts that have weights, and the precision that each is loaded in.
         wanted: the variant to take of parts that have it; None for full precision where there is a choice.
-        dtype: the precision that the weights are loaded in.
 
     Raises:
         ModelError: a network has no safetensors weights, or none has the wanted variant.
     """
-    chosen = {part: choose_variant(_files_of(part, files), wanted, dtype) for part in networks}
+    chosen = {part: choose_variant(_files_of(part, files), wanted, dtype) for part, dtype in networks.items()}
     for part, variant in chosen.items():
         if variant is None:
             pickled = [file for file in _files_of(part, files) if file.lower().endswith(PICKLES)]
@@ -125,7 +124,7 @@ def open_folder(
     folder: Path,
     pipeline: Any,
     variants: Mapping[str, str],
-    dtype: torch.dtype,
+    dtypes: Mapping[str, torch.dtype],
     replacements: Mapping[str, Any],
 ) -> Any:
     """The pipeline in a folder.
@@ -135,7 +134,7 @@ def open_folder(
         folder: in diffusers' layout.
         pipeline: diffusers' class of the pipeline.
         variants: of the weights of each network that is loaded from the folder.
-        dtype: precision to load in.
+        dtypes: precision to load each of them in.
         replacements: networks by part that are used in place of the folder's own.
 
     Raises:
@@ -145,7 +144,7 @@ def open_folder(
     networks = dict(replacements)
     for part, variant in variants.items():
         what, part_class = f"the {part} of the model {name!r}", _class_of(name, index, part)
-        networks[part], surplus = load_weights(what, "model.path", part_class, folder / part, variant, dtype)
+        networks[part], surplus = load_weights(what, "model.path", part_class, folder / part, variant, dtypes[part])
         if surplus:
             notice(f"{what} has {len(surplus)} weights that its {part_class.__name__} ignores, such as {surplus[0]}")
     try:

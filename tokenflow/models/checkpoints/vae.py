@@ -19,7 +19,7 @@ SETTING = "model.vae"
 TRAINING = ("loss.", "model_ema.")
 """Weights in the files of VAEs that only their training needs."""
 
-CLASSES = ("AutoencoderKL", "AsymmetricAutoencoderKL", "AutoencoderTiny")
+CLASSES = ("AutoencoderKL", "AsymmetricAutoencoderKL", "AutoencoderTiny", "AutoencoderDC")
 
 
 def load_vae(path: str, model: Path, dtype: torch.dtype) -> Any:
