@@ -141,6 +141,13 @@ def test_all_mistakes_are_reported_at_once_with_their_keys(minimal: Path) -> Non
     assert "\n" not in message
 
 
+def test_a_word_may_stand_for_a_list(minimal: Path) -> None:
+    assert load_config(minimal, ["edit.regions=auto"], {}).edit.regions == "auto"
+    minimal.write_text(MINIMAL.replace("a tiger}", "a tiger, regions: [{words: dog}]}"))
+    assert len(load_config(minimal, [], {}).edit.regions) == 1
+    assert load_config(minimal, ["edit.regions=auto"], {}).edit.regions == "auto"
+
+
 @pytest.mark.parametrize(
     ("region", "mistake"),
     [

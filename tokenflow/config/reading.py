@@ -194,7 +194,8 @@ def _defaults(section: type[BaseModel]) -> dict[str, Any]:
         if isinstance(setting.annotation, type) and issubclass(setting.annotation, BaseModel):
             defaults[name] = _defaults(setting.annotation)
         elif not setting.is_required():
-            defaults[name] = setting.default
+            is_tuple = isinstance(setting.default, tuple)  # which OmegaConf replaces by lists only
+            defaults[name] = list(setting.default) if is_tuple else setting.default
     return defaults
 
 
