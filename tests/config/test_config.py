@@ -141,27 +141,6 @@ def test_all_mistakes_are_reported_at_once_with_their_keys(minimal: Path) -> Non
     assert "\n" not in message
 
 
-def test_a_word_may_stand_for_a_list(minimal: Path) -> None:
-    assert load_config(minimal, ["edit.regions=auto"], {}).edit.regions == "auto"
-    minimal.write_text(MINIMAL.replace("a tiger}", "a tiger, regions: [{words: dog}]}"))
-    assert len(load_config(minimal, [], {}).edit.regions) == 1
-    assert load_config(minimal, ["edit.regions=auto"], {}).edit.regions == "auto"
-
-
-@pytest.mark.parametrize(
-    ("region", "mistake"),
-    [
-        ("{words: dog, feather: -1}", "edit.regions.0.feather: expected a number greater than or equal to 0, got -1"),
-        ("{}", "edit.regions.0: expected one of mask, words and auto; got none of them, got {}"),
-        ("{words: dog, growe: 1}", "edit.regions.0.growe: unknown; did you mean edit.regions.0.grow?"),
-    ],
-)
-def test_a_mistake_in_a_list_names_the_item_and_nothing_else(minimal: Path, region: str, mistake: str) -> None:
-    with pytest.raises(ConfigError) as caught:
-        load_config(minimal, [f"edit.regions=[{region}]"], {})
-    assert list(caught.value.mistakes) == [mistake]
-
-
 def test_unreadable_values_and_broken_references_do_not_hide_other_mistakes(minimal: Path) -> None:
     wrong = ["clip=[]", "edit.seed=[3", "edit.negative_prompt=${nowhere}", "edit.prompt=${words", "inversion.steps=0"]
     with pytest.raises(ConfigError) as caught:
@@ -377,3 +356,34 @@ def test_an_unknown_preset_or_a_reference_to_one_is_refused(minimal: Path) -> No
     minimal.write_text("preset: ${edit.prompt}" + MINIMAL)
     with pytest.raises(ConfigError, match=r"preset: expected one of standard, fast, got a reference"):
         load_config(minimal, environment={})
+
+
+@pytest.mark.parametrize("text", ["auto", "[{words: dog}]", "[{words: dog, invert: true}, {auto: true}]", "[]"])
+def test_regions_are_a_list_or_auto_from_every_source(text: str, tmp_path: Path) -> None:
+    plain = yaml.safe_load(load_config("configs/dog_to_tiger.yaml", [], {}).to_yaml())
+    for base in ("auto", [{"words": "grass"}]):
+        plain["edit"]["regions"] = base
+        (tmp_path / "first.yaml").write_text(yaml.safe_dump(plain), encoding="utf-8")
+        by_override = load_config(tmp_path / "first.yaml", [f"edit.regions={text}"], {})
+        by_variable = load_config(tmp_path / "first.yaml", [], {"TOKENFLOW_EDIT__REGIONS": text})
+        (tmp_path / "own.yaml").write_text(f"extends: first.yaml\nedit: {{regions: {text}}}\n", encoding="utf-8")
+        by_file = load_config(tmp_path / "own.yaml", [], {})
+        assert by_override.edit.regions == by_variable.edit.regions == by_file.edit.regions
+        (tmp_path / "again.yaml").write_text(by_file.to_yaml(), encoding="utf-8")
+        assert load_config(tmp_path / "again.yaml", [], {}).edit.regions == by_file.edit.regions
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[{word: dog}]", r"edit\.regions\.0\.word: unknown; did you mean edit\.regions\.0\.words\?"),
+        ("[{words: ' '}]", r"edit\.regions\.0\.words: expected words of clip\.prompt, got ' '"),
+        ("[dog]", r"edit\.regions\.0: expected a section with mask, mask_frame, words"),
+        ("dog", r"edit\.regions: expected auto, or a list of regions such as \[\{words: dog\}\], got 'dog'"),
+        ("null", r"edit\.regions: expected a list of regions such as"),
+        ("{words: dog}", r"write lists whole, such as edit\.regions=\[\{words: dog\}\]"),
+    ],
+)
+def test_a_wrong_region_is_named_by_its_place(text: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_config("configs/dog_to_tiger.yaml", [f"edit.regions={text}"], {})

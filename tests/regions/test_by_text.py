@@ -65,11 +65,21 @@ def test_keyframes_keep_their_maps_and_others_get_them_where_things_moved_to(sou
 def test_a_found_region_has_a_mask_of_the_working_size_per_frame(source: InvertedClip) -> None:
     steps = source.model.schedule.steps(25)
     other = source.model.condition("a cat on grass")
-    found = find_by_text(source, steps, other, flow(source), [0, 4], 2, with_predictions=True)
+    found = find_by_text(source, steps, [other], flow(source), [0, 4], 2, with_predictions=True)
     assert found.masks.shape == (FRAMES, 16, 24)
     assert set(np.unique(found.masks)) <= {0, 255}
     assert 0 <= found.share <= 1
     assert 0 <= found.border_share <= 1
+
+
+def test_of_several_texts_all_that_any_would_change_is_found(source: InvertedClip) -> None:
+    steps = source.model.schedule.steps(25)
+    texts = [source.model.condition(prompt) for prompt in ("a cat on grass", "a dog on sand")]
+    one, other, both = (
+        find_by_text(source, steps, chosen, flow(source), [0, 4], 2, with_predictions=False).share
+        for chosen in (texts[:1], texts[1:], texts)
+    )
+    assert both >= max(one, other) > 0
 
 
 @pytest.mark.parametrize(

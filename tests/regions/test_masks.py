@@ -17,6 +17,7 @@ def square(side: int = 4, size: int = 20) -> np.ndarray:
 def test_growing_reaches_further_by_as_many_pixels_and_shrinking_less_far() -> None:
     mask = square()
     assert (grow(mask, 3).any(0).sum(), grow(mask, -1).any(0).sum()) == (4 + 2 * 3, 4 - 2)
+    assert grow(mask, 1).sum() == 16 + 4 * 4  # a disc adds no corners
     assert grow(mask, 0) is mask
 
 

@@ -13,6 +13,10 @@ from tokenflow.regions.words import split_words, without_words
         ("the red car at night", "red car", "at night"),
         ("a dog and the cat on snow", "dog, cat", "and on snow"),
         ("grass, a dog", "dog", "grass"),
+        ("a big  dog on grass", "big dog", "on grass"),
+        ("a dog-like robot and a dog", "dog", "a dog-like robot and"),
+        ("a C++ book", "C++", "book"),
+        ("犬が走る", "犬", "が走る"),
     ],
 )
 def test_words_go_with_their_articles(prompt: str, words: str, rest: str) -> None:

@@ -44,7 +44,7 @@ def edit_lines(result: "EditResult") -> list[str]:
         lines["inversion"] = reused
     lines["time"] = f"{sum(report['seconds'].values()):.0f} s"
     if report.get("regions"):
-        lines["regions"] = "; ".join(map(_region, report["regions"]))
+        lines["may change"] = "; ".join(map(_region, report["regions"]))
     files = {
         "edited": result.video,
         "comparison": result.comparison,
@@ -59,11 +59,11 @@ def _region(region: Mapping[str, Any]) -> str:
     """How a region was found, and how large it is."""
     if region["everywhere"]:
         return (
-            f"auto: the whole frame, since the prompt changes {region['border_share']:.0%} of its border; "
-            "edit.regions=[] switches the search off"
+            f"auto: the whole frame, since the prompt changes {region['changed']:.0%} of the frames and "
+            f"{region['border_changed']:.0%} of their border; edit.regions=[] switches the search off"
         )
     words = f" {region['words']!r}" if region["words"] else ""
-    return f"{region['by']}{words}: {region['share']:.0%} of the frame, all else is the source's"
+    return f"{region['by']}{words}: {region['share']:.0%} of the frame"
 
 
 def _reconstruction(figures: Mapping[str, float]) -> dict[str, str]:

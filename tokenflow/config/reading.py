@@ -19,16 +19,7 @@ from yaml import MarkedYAMLError, YAMLError
 
 from tokenflow.config.renamed import RENAMED_KEYS, rename_dotted, rename_layer, rename_nested
 from tokenflow.config.settings import PRESETS, Config
-from tokenflow.config.suggestions import (
-    all_keys,
-    annotation,
-    explain,
-    is_section,
-    key_of,
-    one_line,
-    origin,
-    without_alternatives,
-)
+from tokenflow.config.suggestions import all_keys, annotation, explain, is_section, key_of, one_line, origin
 from tokenflow.config.yaml_errors import explain_yaml
 from tokenflow.errors import ConfigError, looked_in
 
@@ -94,8 +85,7 @@ def resolve(
     try:
         config = Config.model_validate(values)
     except ValidationError as error:
-        found = without_alternatives(error.errors())
-        errors += [explain(each, Config, origins) for each in found if key_of(each) not in mistakes]
+        errors += [explain(each, Config, origins) for each in error.errors() if key_of(each) not in mistakes]
     if errors:
         raise ConfigError(f"{name}: {'; '.join(errors)}", errors)
     return config
@@ -139,7 +129,10 @@ def _as_config_errors(name: str) -> Iterator[None]:
     except RecursionError as error:
         raise ConfigError(f"{name}: nested too deeply; expected sections such as clip, model and edit") from error
     except TypeError as error:
-        raise ConfigError(f"{name}: a list was given where a section was expected") from error
+        raise ConfigError(
+            f"{name}: a list was given where a section was expected, or a section in place of a list; write lists "
+            "whole, such as edit.regions=[{words: dog}]"
+        ) from error
     except OSError as error:
         raise ConfigError(f"cannot access {name} ({error.strerror}); check the path and its permissions") from error
     except (OmegaConfBaseException, YAMLError, ValueError) as error:
@@ -194,8 +187,8 @@ def _defaults(section: type[BaseModel]) -> dict[str, Any]:
         if isinstance(setting.annotation, type) and issubclass(setting.annotation, BaseModel):
             defaults[name] = _defaults(setting.annotation)
         elif not setting.is_required():
-            is_tuple = isinstance(setting.default, tuple)  # which OmegaConf replaces by lists only
-            defaults[name] = list(setting.default) if is_tuple else setting.default
+            # OmegaConf merges no text over a tuple.
+            defaults[name] = list(setting.default) if isinstance(setting.default, tuple) else setting.default
     return defaults
 
 

@@ -13,6 +13,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    TypeAdapter,
     ValidationError,
     ValidationInfo,
     ValidatorFunctionWrapHandler,
@@ -393,6 +394,13 @@ class Region(_Section):
     )
     prompt: str | None = Field(None, description="What the region should show; null for edit.prompt.")
 
+    @field_validator("words")
+    @classmethod
+    def _any_word(cls, value: str | None) -> str | None:
+        if value is not None and not value.replace(",", " ").strip():
+            raise ValueError("expected words of clip.prompt")
+        return value
+
     @model_validator(mode="after")
     def _one_kind(self) -> "Region":
         named = [name for name in ("mask", "words", "auto") if getattr(self, name)]
@@ -401,6 +409,23 @@ class Region(_Section):
         if self.mask_frame is not None and self.mask is None:
             raise ValueError("mask_frame is given without the mask of that frame; set mask")
         return self
+
+
+def _validate_regions(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
+    """Errors of the list's items, where pydantic would add those of every other form."""
+    if isinstance(value, str):
+        if value == AUTO:
+            return value
+        raise ValueError("expected auto, or a list of regions such as [{words: dog}]")
+    if not isinstance(value, list | tuple):
+        raise ValueError("expected a list of regions such as [{words: dog}], or auto")
+    return _LIST_OF_REGIONS.validate_python(value)
+
+
+AUTO = "auto"
+_LIST_OF_REGIONS = TypeAdapter(tuple[Region, ...])
+
+Regions = Annotated[tuple[Region, ...] | Literal["auto"], WrapValidator(_validate_regions)]
 
 
 class Edit(_Section):
@@ -485,7 +510,7 @@ class Edit(_Section):
         description="At which resolutions of the network keyframes attend to each other: coarse, all but the finest; "
         "or all, as in the published code, which is slower.",
     )
-    regions: tuple[Region, ...] | Literal["auto"] = Field(
+    regions: Regions = Field(
         (),
         description="The parts of the clip that the edit may change, such as [{words: dog}]; all else stays as it is. "
         "auto finds one where edit.prompt changes only a part of the frame, and takes the whole frame otherwise; [] "

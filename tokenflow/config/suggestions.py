@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any, get_args
 
 from omegaconf.errors import GrammarParseError, InterpolationResolutionError
@@ -45,15 +45,8 @@ def explain(mistake: Any, settings: Section, origins: Mapping[str, str]) -> str:
 
 
 def key_of(mistake: Any) -> str:
-    """The dotted key that one of pydantic's errors is about, without the branches of unions, such as `tuple[…]`."""
-    return ".".join(str(part) for part in mistake["loc"] if "[" not in str(part))
-
-
-def without_alternatives(mistakes: Sequence[Any]) -> list[Any]:
-    """Pydantic's errors without those of a constant where the value is a list: those of its items say more."""
-    return [
-        each for each in mistakes if not (each["type"] == "literal_error" and isinstance(each["input"], tuple | list))
-    ]
+    """The dotted key that one of pydantic's errors is about."""
+    return ".".join(str(part) for part in mistake["loc"])
 
 
 def origin(key: str, origins: Mapping[str, str]) -> str:
@@ -78,18 +71,18 @@ def all_keys(settings: Section, section: str = "") -> Iterator[str]:
 
 
 def annotation(settings: Section, key: str) -> Any:
-    """The type of a setting or section; None if there is none of that key. Items of a list are counted from 0."""
+    """The type of a setting, a section or an item of a list; None if there is none of that key."""
     found: Any = settings
     for name in key.split(".") if key else ():
         field = getattr(found, "model_fields", {}).get(name)
-        found = field.annotation if field else _item(found) if name.isdigit() else None
+        found = _item(found) if name.isdigit() else field and field.annotation
     return found
 
 
-def _item(kind: Any) -> Section | None:
-    """The section of the items of a list, or of a union with one."""
-    inside = [kind, *(each for part in get_args(kind) for each in (part, *get_args(part)))]
-    return next(filter(is_section, inside), None)
+def _item(kind: Any) -> Any:
+    """The section that a list has items of; None if it has none."""
+    found = (each if is_section(each) else _item(each) for each in get_args(kind))
+    return next((each for each in found if each is not None), None)
 
 
 def description(settings: Section, key: str) -> str:

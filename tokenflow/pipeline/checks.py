@@ -7,6 +7,8 @@ from tokenflow.config import Clip, Config, Edit
 from tokenflow.errors import ConfigError
 from tokenflow.pipeline.keyframes import given_images, keyframes_of
 from tokenflow.pipeline.masks import count_masks
+from tokenflow.pipeline.regions import Region, check_mask_count, regions_of
+from tokenflow.regions.given import open_masks
 from tokenflow.video import Video
 
 
@@ -57,6 +59,9 @@ def frame_count_check(config: Config, clip: Video) -> Callable[[int], None]:
     def check(frame_count: int) -> None:
         check_interval(config.edit, frame_count)
         check_masks(config.metrics.mask, config.clip, frame_count)
+        for region in regions_of(config.edit):
+            if isinstance(region, Region) and region.mask is not None:
+                check_mask_count(region, open_masks(region.mask, clip), frame_count)
         keyframes = keyframes_of(config.edit)
         if keyframes is not None:
             given_images(keyframes, clip.size, frame_count)

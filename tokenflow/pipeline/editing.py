@@ -15,7 +15,7 @@ from tokenflow.models.interruptible import interruptible
 from tokenflow.modes.source import InvertedClip
 from tokenflow.pipeline.checks import check_interval
 from tokenflow.pipeline.keyframes import Keyframes
-from tokenflow.pipeline.regions import FoundRegion, Regions, check_regions, regions_of
+from tokenflow.pipeline.regions import FoundRegion, Regions, checked_regions, regions_of
 from tokenflow.pipeline.sampling import edit_frames
 from tokenflow.pipeline.validation import check_count, check_type, validated
 from tokenflow.video import Video, crop_like, restore
@@ -166,7 +166,7 @@ def edit(
         check_count("preview_every", preview_every)
     check_interval(settings, inverted.frame_count)
     regions = regions_of(settings) if regions is None else regions
-    check_regions(regions, inverted.prompt)
+    regions = checked_regions(regions, inverted.prompt, settings.mode)
     with listening(on_event):
         source = replace(inverted, model=interruptible(inverted.model, cancel))
         keyframes = mode if isinstance(mode, Keyframes) else None

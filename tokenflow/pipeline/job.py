@@ -37,7 +37,7 @@ from tokenflow.pipeline.reconstruction import (
     checked_reconstruction,
     notice_poor_reconstruction,
 )
-from tokenflow.pipeline.regions import check_regions, regions_of
+from tokenflow.pipeline.regions import checked_regions, regions_of
 from tokenflow.pipeline.sampling import edit_frames
 from tokenflow.pipeline.stages import NumberedStages, stage_1, stage_2, work
 from tokenflow.pipeline.validation import check_count, check_type
@@ -154,7 +154,7 @@ def run(
     watch = Stopwatch(choose_device(config.model.device) if model is None else model.device)
     with listening(on_event), results.open_output(config) as folder:
         keyframes_of(config.edit)  # says now which images are missing
-        check_regions(regions_of(config.edit), config.clip.prompt)
+        checked_regions(regions_of(config.edit), config.clip.prompt, config.edit.mode)
         clip = open_clip(config.clip)
         results.check_encoding(config.output, clip, clip.size, folder)
         with watch.stage("load"):
@@ -352,7 +352,7 @@ def _write_frames(
         for index, frame in enumerate(edited):
             writer.write(frame)
             if metrics is not None:
-                inside = None if frame.decoded_mask is None else frame.decoded_mask / 255
+                inside = None if frame.decoded_mask is None else (frame.decoded_mask > 0).astype(np.float64)
                 metrics.add(frames[index], frame.decoded, inside)
 
 

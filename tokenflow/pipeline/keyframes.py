@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import repeat
 from os import PathLike
 from pathlib import Path
@@ -17,6 +17,7 @@ from PIL import Image
 from tokenflow.config import Edit
 from tokenflow.config import Keyframes as KeyframesSettings
 from tokenflow.diffusion.batches import as_tensor, batches
+from tokenflow.diffusion.latents import Frames
 from tokenflow.errors import ClipNotFoundError, ConfigError, OutputError
 from tokenflow.events import Cancel, Listener, notice, progress, raise_if_cancelled
 from tokenflow.modes.carried import CarriedMode
@@ -76,6 +77,11 @@ class CarriedClip:
     kind: Kind
     images: np.ndarray
     uncertain: np.ndarray
+
+    def within(self, masks: Frames) -> "CarriedClip":
+        """The same clip, in which nothing outside of masks (f H W uint8) has to be sampled."""
+        uncertain = np.stack([each & (masks[index] > 0) for index, each in enumerate(self.uncertain)])
+        return replace(self, uncertain=uncertain)
 
     @property
     def complete(self) -> bool:

@@ -4,9 +4,11 @@ from dataclasses import dataclass, replace
 
 from tokenflow.config import Config
 from tokenflow.models.sizes import is_few_step
-from tokenflow.pipeline.checks import check_interval
+from tokenflow.pipeline.checks import frame_count_check
+from tokenflow.pipeline.clip import open_clip
 from tokenflow.pipeline.disk_space import DiskSpace, dimensions, disk_space
 from tokenflow.pipeline.job import find_inversion
+from tokenflow.pipeline.regions import checked_regions, regions_of
 from tokenflow.pipeline.stages import stage_1, stage_2, work
 
 
@@ -37,12 +39,13 @@ def outlook(config: Config) -> Outlook:
     """What `run` would do. Loads no model and writes nothing.
 
     Raises:
-        ClipError, ClipNotFoundError: the clip cannot be read.
+        ClipError, ClipNotFoundError: the clip, a mask or an edited frame cannot be read.
         ConfigError: the settings do not fit the clip or this machine.
         TrajectoryError: the stored inversion is damaged.
     """
     frames, width, height = dimensions(config)
-    check_interval(config.edit, frames)
+    checked_regions(regions_of(config.edit), config.clip.prompt, config.edit.mode)
+    frame_count_check(config, open_clip(config.clip))(frames)
     inversion = find_inversion(config)
     few_step = is_few_step(config.model.path, config.model.few_step)
     before, after = stage_1(inversion, config.inversion.check, few_step=few_step), stage_2(config.edit)

@@ -1,7 +1,8 @@
 """The regions of an edit: from settings to a mask per frame, and edited frames put into their source."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from dataclasses import dataclass, field
+from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,8 +12,8 @@ from tokenflow.config import Edit
 from tokenflow.config import Region as RegionSettings
 from tokenflow.correspondence.base import Correspondence
 from tokenflow.diffusion.conditioning import Conditioning
-from tokenflow.errors import ConfigError
-from tokenflow.events import Listener
+from tokenflow.errors import ClipNotFoundError, ConfigError
+from tokenflow.events import Cancel, Listener, notice, progress, raise_if_cancelled
 from tokenflow.modes.source import InvertedClip
 from tokenflow.pipeline.frames import EditedFrame, kept_part
 from tokenflow.pipeline.inversion import source_steps
@@ -21,13 +22,16 @@ from tokenflow.pipeline.wiring import keyframe_interval
 from tokenflow.propagation.pixels.dense_flow import DenseFlow
 from tokenflow.regions.by_text import Found, find_by_text
 from tokenflow.regions.given import carry_mask, read_masks, scaled
-from tokenflow.regions.masks import feather, grow, paste
+from tokenflow.regions.masks import HALF, feather, grow, paste
 from tokenflow.regions.region import LatentRegions, on_latents, union
 from tokenflow.regions.words import split_words, without_words
 from tokenflow.store.arrays import ArrayFile, temporary_array
-from tokenflow.video import Video, resize, restore
+from tokenflow.video import Video, clip_files, resize, restore
 
 DEFAULTS = RegionSettings(auto=True)
+
+EMPTY = 0.001
+"""Of all pixels: a smaller region is said to be empty."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,15 +106,17 @@ class FoundRegion:
 
     Attributes:
         by: `mask`, `auto` or `words`.
-        share: of all pixels.
-        border_share: of the pixels along the border of the frames, where the model found it.
+        share: of all pixels that are inside.
+        changed, border_changed: where the model found it, the share of the frames and of their border that the other
+            prompt changes.
         everywhere: whether the whole frame is edited instead, since the change is not one of a part of it.
         words, prompt: those of its settings.
     """
 
     by: str
     share: float
-    border_share: float | None = None
+    changed: float | None = None
+    border_changed: float | None = None
     everywhere: bool = False
     words: str | None = None
     prompt: str | None = None
@@ -123,23 +129,42 @@ def regions_of(edit: Edit) -> Regions:
     return [Region(**dict(each)) for each in edit.regions]
 
 
-def check_regions(regions: Regions, source_prompt: str) -> None:
-    """Check what can be checked before any work.
+def checked_regions(regions: Regions, source_prompt: str, mode: str) -> Regions:
+    """The regions, after a check of all that can be checked before any work.
+
+    Args:
+        regions: as they were given.
+        source_prompt: what the clip shows.
+        mode: of the edit.
 
     Raises:
-        ConfigError: a region is described by none or several of mask, words and auto, a value is out of range, or its
-            words are not in the source prompt.
+        ConfigError: a region is described by none or several of mask, words and auto, a value is out of range, its
+            words are not in the source prompt, or it has a prompt in the mode that carries edited frames.
+        ClipError, ClipNotFoundError: the file of a mask cannot be read.
     """
     if regions == "auto":
-        return
-    for region in regions:
-        if not isinstance(region, Region):
-            raise ConfigError(f"expected regions to be Region(…) or 'auto'; got {region!r}")
-        values = {name: getattr(region, name) for name in RegionSettings.model_fields if name != "mask"}
-        has_mask = {} if region.mask is None else {"mask": Path("given")}
-        validated(RegionSettings, **values, **has_mask)
-        if region.words is not None:
-            without_words(source_prompt, split_words(region.words))
+        return regions
+    if isinstance(regions, Region | RegionSettings | str) or not isinstance(regions, Iterable):
+        raise ConfigError(f"expected a list of regions, such as [Region(words='dog')], or 'auto'; got {regions!r}")
+    return [_checked(region, source_prompt, mode) for region in regions]
+
+
+def _checked(region: Any, source_prompt: str, mode: str) -> Region:
+    if not isinstance(region, Region | RegionSettings):
+        raise ConfigError(f"expected regions to be Region(…) or 'auto'; got {region!r}")
+    values = {name: getattr(region, name) for name in RegionSettings.model_fields if name != "mask"}
+    has_mask = {} if region.mask is None else {"mask": Path("given")}
+    settings = validated(RegionSettings, **values, **has_mask)
+    if settings.words is not None:
+        without_words(source_prompt, split_words(settings.words))
+    if settings.prompt is not None and mode == "keyframes":
+        raise ConfigError(
+            f"the region's prompt is {settings.prompt!r}, but edit.mode keyframes takes what regions show from the "
+            "edited frames; leave it out"
+        )
+    if isinstance(region.mask, str | PathLike) and not clip_files(Path(region.mask)):
+        raise ClipNotFoundError(f"the region's mask: there is nothing at {region.mask} in {Path.cwd()}; check the path")
+    return Region(**dict(settings) | {"mask": region.mask})
 
 
 class RegionFinder:
@@ -153,6 +178,7 @@ class RegionFinder:
         excerpt: where the clip is a part of another one, of which masks are.
         folder: for temporary files.
         on_event: called with each event.
+        cancel: asked before every frame that a mask is carried to.
     """
 
     def __init__(
@@ -165,7 +191,9 @@ class RegionFinder:
         excerpt: Excerpt | None = None,
         folder: Path | None = None,
         on_event: Listener | None = None,
+        cancel: Cancel | None = None,
     ) -> None:
+        self._cancel = cancel
         self._source = source
         self._edit = edit
         self._target = target
@@ -183,28 +211,33 @@ class RegionFinder:
             OutputError: temporary files cannot be written.
         """
         if regions == "auto":
-            found = self._found(self._target, with_predictions=True)
+            found = self._found([self._target], with_predictions=True)
             if found.everywhere:
-                return None, [FoundRegion("auto", found.share, found.border_share, everywhere=True)]
-            return self._put_together([Region(auto=True)], [self._restored(found)])
-        return self._put_together(list(regions), [self._masks(each) for each in regions]) if regions else (None, [])
+                return None, [FoundRegion("auto", 1.0, found.share, found.border_share, everywhere=True)]
+            return self._put_together([Region(auto=True)], [self._restored(found)], [found])
+        if not regions:
+            return None, []
+        masks, found_by_text = [], []
+        for region in regions:
+            found_here = None if region.mask is not None else self._read(region)
+            masks.append(self._given(region) if found_here is None else self._restored(found_here))
+            found_by_text.append(found_here)
+        return self._put_together(list(regions), masks, found_by_text)
 
-    def _masks(self, region: Region) -> Masks:
-        """The masks of one region, by frame, at the source's size."""
-        if region.words is not None:
-            rest = without_words(self._source.prompt, split_words(region.words))
-            other = self._source.model.condition(rest, size=self._source.size)
-            return self._restored(self._found(other, with_predictions=False))
-        if region.auto:
-            return self._restored(self._found(self._target, with_predictions=True))
-        return self._given(region)
+    def _read(self, region: Region) -> Found:
+        """A region that the model finds."""
+        if region.words is None:
+            return self._found([self._target], with_predictions=True)
+        source = self._source
+        rests = [without_words(source.prompt, [phrase]) for phrase in split_words(region.words)]
+        return self._found([source.model.condition(rest, size=source.size) for rest in rests], with_predictions=False)
 
-    def _found(self, other: Conditioning, *, with_predictions: bool) -> Found:
+    def _found(self, others: Sequence[Conditioning], *, with_predictions: bool) -> Found:
         source = self._source
         return find_by_text(
             source,
             source_steps(source),
-            other,
+            others,
             self._correspondence,
             self._keyframes(),
             self._edit.batch_size,
@@ -228,20 +261,27 @@ class RegionFinder:
         video, indices = self._excerpt.video, self._excerpt.indices
         masks = read_masks(region.mask, video)
         width, height = video.size
+        check_mask_count(region, masks, len(video))
         if region.mask_frame is not None:
-            check_mask_frame(region.mask_frame, len(masks), len(video))
-            mask, flow = scaled(masks[0], width, height), DenseFlow(video.frames, self._folder)
-            frame = region.mask_frame
-            return lambda index: kept_part(carry_mask(mask, frame, indices[index], flow), self._source)
-        if len(masks) not in (1, len(video)):
-            raise ConfigError(
-                f"the region's mask has {len(masks)} frames but the clip has {len(video)}; provide one per frame, or "
-                "one for all"
-            )
+            carried = self._carried(scaled(masks[0], width, height), region.mask_frame, video)
+            return lambda index: kept_part(carried[indices[index]], self._source)
         one = len(masks) == 1
         return lambda index: kept_part(scaled(masks[0 if one else indices[index]], width, height), self._source)
 
-    def _put_together(self, regions: list[Region], masks: list[Masks]) -> tuple[ClipRegions, list[FoundRegion]]:
+    def _carried(self, mask: np.ndarray, frame: int, video: Video) -> ArrayFile:
+        """The mask of one frame (H W uint8) carried to all frames of a video."""
+        carried = temporary_array((len(video), *mask.shape), np.uint8, self._folder)
+        flow = DenseFlow(video.frames, self._folder)
+        with progress("region", len(video), self._on_event) as advance:
+            for index, moved in carry_mask(mask, frame, len(video), flow):
+                raise_if_cancelled(self._cancel)
+                carried[[index]] = moved[None]
+                advance(1)
+        return carried
+
+    def _put_together(
+        self, regions: list[Region], masks: list[Masks], found_by_text: Sequence[Found | None]
+    ) -> tuple[ClipRegions, list[FoundRegion]]:
         source = self._source
         prompts = list(dict.fromkeys(region.prompt for region in regions if region.prompt is not None))
         numbers = [0 if region.prompt is None else 1 + prompts.index(region.prompt) for region in regions]
@@ -253,32 +293,35 @@ class RegionFinder:
             """The masks of each frame at the working size; those at the source's are stored on the way."""
             for index in range(source.frame_count):
                 alphas = [_alpha(region, mask(index)) for region, mask in zip(regions, masks, strict=True)]
-                areas.append([float(each.mean()) for each in alphas])
+                areas.append([float((each > HALF).mean()) for each in alphas])
                 stored[[index]] = (union(alphas) * 255).round().astype(np.uint8)[None]
                 yield [_as_working(each, source) for each in alphas]
 
         clean = source.latents(source.model.schedule.clean, [0])
         latents = on_latents(frames(), numbers, (clean.shape[-2], clean.shape[-1]))
         shares = np.mean(areas, 0).tolist()
-        found = [
-            FoundRegion(_kind(region), share, words=region.words, prompt=region.prompt)
-            for region, share in zip(regions, shares, strict=True)
-        ]
+        found = [_described(*each) for each in zip(regions, shares, found_by_text, strict=True)]
         return ClipRegions(latents, stored, tuple(prompts)), found
 
 
-def check_mask_frame(frame: int, masks: int, frame_count: int) -> None:
-    """Check that one image is given, of a frame that the clip has.
+def check_mask_count(region: Region, masks: Sized, frame_count: int) -> None:
+    """Check that a region has one mask per frame or one for all, and one of a frame of the clip if it is carried.
 
     Raises:
-        ConfigError: there are several, or there is no such frame.
+        ConfigError: it has not.
     """
-    if masks != 1:
-        raise ConfigError(f"the region has a mask_frame, but its mask has {masks} frames; expected one image")
-    if frame >= frame_count:
+    count, frame = len(masks), region.mask_frame
+    if frame is not None and count != 1:
+        raise ConfigError(f"the region has a mask_frame, but its mask has {count} frames; expected one image")
+    if frame is not None and frame >= frame_count:
         raise ConfigError(
             f"the region's mask_frame is {frame}, but the clip has {frame_count} frames; expected 0 to "
             f"{frame_count - 1}"
+        )
+    if count not in (1, frame_count):
+        raise ConfigError(
+            f"the region's mask has {count} frames but the clip has {frame_count}; provide one per frame, or one "
+            "for all"
         )
 
 
@@ -319,5 +362,14 @@ def _as_image(mask: np.ndarray, change: Callable[..., np.ndarray], *arguments: A
     return change(np.repeat(mask[..., None], 3, axis=2), *arguments)[..., 0]
 
 
-def _kind(region: Region) -> str:
-    return "auto" if region.auto else "mask" if region.words is None else "words"
+def _described(region: Region, share: float, found: Found | None) -> FoundRegion:
+    """What the report says of a region; with a notice where it is empty."""
+    by = "auto" if region.auto else "mask" if region.words is None else "words"
+    if share < EMPTY:
+        words = f" {region.words!r}" if region.words else ""
+        notice(
+            f"the region by {by}{words} takes {share:.2%} of the frames, so the edit can change hardly anything; try "
+            "edit.regions.grow, other words or a mask, or edit the whole frame: edit.regions=[]"
+        )
+    changed, border = (None, None) if found is None else (found.share, found.border_share)
+    return FoundRegion(by, share, changed, border, words=region.words, prompt=region.prompt)

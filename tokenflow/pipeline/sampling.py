@@ -83,7 +83,14 @@ def edit_frames(
     )
     correspondence = build_correspondence(source, settings, folder)
     finder = RegionFinder(
-        source, settings, guidance.conditional, correspondence, excerpt=excerpt, folder=folder, on_event=on_event
+        source,
+        settings,
+        guidance.conditional,
+        correspondence,
+        excerpt=excerpt,
+        folder=folder,
+        on_event=on_event,
+        cancel=cancel,
     )
     within, found = finder.find(regions)
     options: dict[str, Any] = {
@@ -99,6 +106,8 @@ def edit_frames(
         frames = restored(source, decode(source, chosen, settings.batch_size, on_event))
         return SampledEdit(pasted(source, within, frames, shown), within, found)
     carried = carry_keyframes(source, keyframes, folder=folder, on_event=on_event, cancel=cancel)
+    if within is not None:
+        carried = carried.within(within.masks)
     sampled = None
     if not carried.complete:
         mode = filling_mode(source, carried, keyframes.strength, settings.batch_size)

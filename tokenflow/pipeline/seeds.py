@@ -12,7 +12,7 @@ from tokenflow.pipeline.checks import check_sampled
 from tokenflow.pipeline.clip import open_clip
 from tokenflow.pipeline.job import check_edit, invert_stored, open_inversion_of, open_model
 from tokenflow.pipeline.output import SEEDS, sheet_path, write_sheet
-from tokenflow.pipeline.regions import check_regions, regions_of
+from tokenflow.pipeline.regions import checked_regions, regions_of
 from tokenflow.pipeline.sampling import edit_frames
 from tokenflow.report import sheet_frames
 from tokenflow.report.profiling import Stopwatch
@@ -44,7 +44,7 @@ def seed_sheet(
         Everything else that `run` raises.
     """
     check_sampled(config.edit, "sheet of seeds")
-    check_regions(regions_of(config.edit), config.clip.prompt)
+    checked_regions(regions_of(config.edit), config.clip.prompt, config.edit.mode)
     with listening(on_event):
         path = sheet_path(config, SEEDS)
         clip = open_clip(config.clip)

@@ -14,7 +14,7 @@ from tokenflow.pipeline.clip import open_clip
 from tokenflow.pipeline.inversion import complete_inversion
 from tokenflow.pipeline.job import check_edit, inversion_options, open_model
 from tokenflow.pipeline.output import TRIAL, sheet_path, write_sheet
-from tokenflow.pipeline.regions import Excerpt, check_regions, regions_of
+from tokenflow.pipeline.regions import Excerpt, checked_regions, regions_of
 from tokenflow.pipeline.sampling import edit_frames
 from tokenflow.pipeline.stages import NumberedStages, stage_2, work
 from tokenflow.pipeline.validation import check_count, check_type
@@ -68,7 +68,7 @@ def trial(
     check_type("trial", config, Config, "load_config(path) reads one from a file")
     check_count("count", count)
     check_sampled(config.edit, "trial")
-    check_regions(regions_of(config.edit), config.clip.prompt)
+    checked_regions(regions_of(config.edit), config.clip.prompt, config.edit.mode)
     edit = config.edit.model_copy(update={"keyframe_interval": 1})
     with listening(on_event):
         clip = open_clip(config.clip)

@@ -46,6 +46,8 @@ HALF = 0.5
 
 QUANTILE = 0.99
 
+EPSILON = 1e-6
+
 
 @dataclass(frozen=True, eq=False)
 class Found:
@@ -92,7 +94,7 @@ def _left(steps: Sequence[Step], fraction: float) -> Step:
 def find_by_text(
     source: InvertedClip,
     steps: Sequence[Step],
-    other: Conditioning,
+    others: Sequence[Conditioning],
     correspondence: Correspondence,
     keyframes: Sequence[int],
     batch_size: int,
@@ -100,33 +102,42 @@ def find_by_text(
     with_predictions: bool,
     on_event: Listener | None = None,
 ) -> Found:
-    """The region of a clip that another text would change.
+    """The region of a clip that another text would change; of several texts, all that any of them would.
 
     Args:
         source: the clip.
         steps: of sampling; some of their levels are read.
-        other: the other text, one branch.
+        others: the other texts, one branch each.
         correspondence: where tokens lie in other frames.
         keyframes: the frames that are read, in order.
         batch_size: frames per network call.
         with_predictions: also where the prediction changes, which finds places that are to get something new.
         on_event: called with `Progress` of the stage `region`.
     """
-    attention, predictions = [], []
-    with progress("region", len(keyframes), on_event) as advance:
-        for indices in batches(keyframes, batch_size):
-            attention.append(attention_change(source, steps, other, indices))
-            if with_predictions:
-                predictions.append(prediction_change(source, steps, other, indices))
-            advance(len(indices))
-    maps = [contrast(torch.cat(attention))]  # k h w each
-    if with_predictions:
-        levels = torch.cat(predictions, dim=1)  # l k h w
-        scale = torch.quantile(levels.flatten(1), QUANTILE, dim=1).clamp_min(1e-6)[:, None, None, None]
-        maps.append(contrast((levels / scale).mean(0)))
-    both = carried(torch.stack(maps, dim=1), keyframes, source.frame_count, correspondence, batch_size)  # f m h w
+    found = []  # by text, k m h w
+    with progress("region", len(keyframes) * len(others), on_event) as advance:
+        for other in others:
+            attention, predictions = [], []
+            for indices in batches(keyframes, batch_size):
+                attention.append(attention_change(source, steps, other, indices))
+                if with_predictions:
+                    predictions.append(prediction_change(source, steps, other, indices))
+                advance(len(indices))
+            found.append(_contrasts(torch.cat(attention), predictions))
+    maps = torch.stack(found).amax(0)  # k m h w
+    both = carried(maps, keyframes, source.frame_count, correspondence, batch_size)  # f m h w
     threshold = CHANGED if with_predictions else SHOWN
     return Found(as_masks(both.mean(1), source.size, threshold), *_extent(both.amax(1) > HALF))
+
+
+def _contrasts(attention: Tensor, predictions: Sequence[Tensor]) -> Tensor:
+    """The map of attention (k h w) and, if there are predictions (l g h w each), theirs: k m h w."""
+    maps = [contrast(attention)]
+    if predictions:
+        levels = torch.cat(list(predictions), dim=1)  # l k h w
+        scale = torch.quantile(levels.flatten(1), QUANTILE, dim=1).clamp_min(EPSILON)[:, None, None, None]
+        maps.append(contrast((levels / scale).mean(0)))
+    return torch.stack(maps, dim=1)
 
 
 def contrast(maps: Tensor) -> Tensor:

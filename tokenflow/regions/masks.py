@@ -12,12 +12,12 @@ HALF = 0.5
 
 def grow(mask: np.ndarray, pixels: float) -> np.ndarray:
     """A mask (H W in [0, 1]) that reaches further by some pixels, or less far if these are negative."""
-    if not pixels:
+    inside = mask > HALF
+    if not pixels or not inside.any() or inside.all():
         return mask
-    radius = round(abs(pixels))
-    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
-    change = cv2.dilate if pixels > 0 else cv2.erode
-    return np.asarray(change(mask, disc), np.float32)
+    if pixels > 0:
+        return np.maximum(mask, _distance(inside) <= pixels).astype(np.float32)
+    return np.minimum(mask, _distance(~inside) > -pixels).astype(np.float32)
 
 
 def feather(mask: np.ndarray, pixels: float) -> np.ndarray:
@@ -25,8 +25,12 @@ def feather(mask: np.ndarray, pixels: float) -> np.ndarray:
     inside = mask > HALF
     if not pixels or not inside.any():
         return mask
-    away = cv2.distanceTransform((~inside).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-    return np.maximum(mask, np.clip(1 - away / (pixels + 1), 0, 1)).astype(np.float32)
+    return np.maximum(mask, np.clip(1 - _distance(inside) / (pixels + 1), 0, 1)).astype(np.float32)
+
+
+def _distance(inside: np.ndarray) -> np.ndarray:
+    """H W, how far each pixel is from the nearest one inside, in pixels; 0 inside."""
+    return cv2.distanceTransform((~inside).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
 
 
 def cover(mask: np.ndarray, height: int, width: int) -> Tensor:

@@ -19,12 +19,19 @@ def without_words(prompt: str, phrases: Sequence[str]) -> str:
     Raises:
         ConfigError: one of them is not in the prompt.
     """
+    prompt = " ".join(prompt.split())
     for phrase in phrases:
-        article = rf"(?:\b(?:{'|'.join(ARTICLES)})\s+)?"
-        shorter = re.sub(rf"{article}\b{re.escape(phrase)}\b", "", prompt, flags=re.IGNORECASE)
+        shorter = re.sub(_pattern(" ".join(phrase.split())), "", prompt, flags=re.IGNORECASE)
         if shorter == prompt:
             raise ConfigError(
                 f"the region's words {phrase!r} are not in the source prompt {prompt!r}; take words that stand there"
             )
         prompt = shorter
-    return re.sub(r"\s+", " ", prompt).strip(" ,")
+    return " ".join(prompt.split()).strip(" ,")
+
+
+def _pattern(phrase: str) -> str:
+    """A phrase with the article before it, not as a part of a longer word such as `dog-like`."""
+    begin = r"(?<![\w'-])" if phrase[0].isascii() and phrase[0].isalnum() else ""
+    end = r"(?![\w'-])" if phrase[-1].isascii() and phrase[-1].isalnum() else ""
+    return rf"(?:\b(?:{'|'.join(ARTICLES)}) )?{begin}{re.escape(phrase)}{end}"
