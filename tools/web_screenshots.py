@@ -32,6 +32,9 @@ PHONE = {"width": 390, "height": 844}
 QUALITY = 80
 """Of the WebP files."""
 
+PAINTED_ROWS = (0.5, 0.7)
+"""Where strokes are painted, from the top of the canvas."""
+
 SECONDS = 60
 """That the server may take to answer."""
 
@@ -141,6 +144,16 @@ def take_all(browser: Any, url: str, folder: Path) -> None:
     other.click("#estimate")
     other.locator("#outlook dd").first.wait_for()
     photograph(other, folder / "keyframes.webp")
+    part = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT})
+    part.goto(url)
+    part.locator("#examples button.thumbnail-item", has_text="pnp: a tiger").click()
+    part.wait_for_selector("#clip video")
+    paint(part)
+    part.get_by_label("Fast: 8 steps").check()
+    part.click("#try")
+    part.locator('[data-state="done"]').wait_for(timeout=LONG)
+    part.wait_for_selector("#trial-regions img")
+    photograph(part, folder / "region.webp")
     dark = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT}, color_scheme="dark")
     dark.goto(url)
     dark.get_by_role("tab", name="History").click()
@@ -148,6 +161,21 @@ def take_all(browser: Any, url: str, folder: Path) -> None:
     dark.locator("#history button.thumbnail-item").first.click()
     dark.wait_for_selector("#result #pair img")
     photograph(dark, folder / "history.webp")
+
+
+def paint(page: Any) -> None:
+    """Paint a part of the first frame."""
+    page.get_by_label("A painted part").check()
+    page.locator("#canvas canvas").first.wait_for()
+    page.locator("#canvas").scroll_into_view_if_needed()
+    page.wait_for_timeout(2000)  # the canvas takes its size from the frame
+    box = page.locator("#canvas canvas").first.bounding_box()
+    for height in PAINTED_ROWS:
+        page.mouse.move(box["x"] + 0.4 * box["width"], box["y"] + height * box["height"])
+        page.mouse.down()
+        page.mouse.move(box["x"] + 0.6 * box["width"], box["y"] + height * box["height"], steps=8)
+        page.mouse.up()
+        page.wait_for_timeout(1000)  # it is kept
 
 
 def put_back(page: Any, folder: Path) -> None:

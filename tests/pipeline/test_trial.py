@@ -54,6 +54,21 @@ def test_only_the_frames_of_the_trial_are_inverted_and_edited(path: Path, tmp_pa
     assert not list(tmp_path.iterdir())
 
 
+def test_a_trial_has_the_masks_of_its_frames(path: Path, tmp_path: Path) -> None:
+    masks = tmp_path / "masks"
+    masks.mkdir()
+    given = np.zeros((FRAMES, HEIGHT, WIDTH), np.uint8)
+    for index in range(FRAMES):
+        given[index, :, 8 : 12 + index] = 255
+        Image.fromarray(given[index]).save(masks / f"{index}.png")
+    region = f"edit.regions=[{{mask: '{masks.as_posix()}', feather: 0}}]"
+    tried = tokenflow.trial(configured(path, tmp_path, region), 2)
+    assert tried.masks is not None
+    assert np.array_equal(tried.masks, given[[1, 3]])
+    assert np.array_equal(tried.edited[tried.masks == 0], tried.source[tried.masks == 0])
+    assert tokenflow.trial(configured(path, tmp_path), 1).masks is None
+
+
 @pytest.mark.parametrize(
     ("frames", "count", "indices"),
     [(9, 3, [1, 4, 7]), (24, 3, [4, 12, 20]), (10, 1, [5]), (2, 3, [0, 1]), (1, 1, [0]), (4, 4, [0, 1, 2, 3])],

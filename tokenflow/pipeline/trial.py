@@ -30,11 +30,13 @@ class Trial:
         indices: which frames of the clip these are, k of them.
         source: k H W 3 uint8 at the working size.
         edited: k H W 3 uint8 at the working size.
+        masks: k H W uint8 at the working size, what the edit was allowed to change: 255 inside; None without regions.
     """
 
     indices: tuple[int, ...]
     source: np.ndarray = field(repr=False)
     edited: np.ndarray = field(repr=False)
+    masks: np.ndarray | None = field(default=None, repr=False)
 
 
 def trial(
@@ -81,8 +83,10 @@ def trial(
         shown = _chosen(clip, indices)
         source = complete_inversion(MemoryInversion(), shown, model, options, on_event=on_event, cancel=cancel)
         sampled = edit_frames(source, edit, None, regions_of(edit), excerpt=Excerpt(clip, indices), on_event=on_event)
-        edited = np.stack([frame.decoded for frame in sampled.frames])
-    return Trial(tuple(indices), source.frames[range(source.frame_count)], edited)
+        frames = list(sampled.frames)
+    edited = np.stack([frame.decoded for frame in frames])
+    masks = [frame.decoded_mask for frame in frames if frame.decoded_mask is not None]
+    return Trial(tuple(indices), source.frames[range(source.frame_count)], edited, np.stack(masks) if masks else None)
 
 
 def trial_sheet(

@@ -12,7 +12,6 @@ from tokenflow.apps.web.form import (
     CHOSEN_BY_THE_PAGE,
     EDITED_FRAMES,
     PATHS,
-    REGIONS,
     command,
     free_folder,
     from_yaml,
@@ -21,6 +20,7 @@ from tokenflow.apps.web.form import (
     to_config,
     to_values,
 )
+from tokenflow.apps.web.region_fields import PARTS, REGIONS
 from tokenflow.apps.web.space import Space
 from tokenflow.config import Config, load_config
 from tokenflow.config.reference import all_settings
@@ -29,7 +29,7 @@ from tokenflow.errors import ConfigError
 
 def test_every_setting_has_a_field_or_is_chosen_by_the_page(space: Space) -> None:
     settings = {setting.key for setting in all_settings(Config)}
-    assert {*keys(space), *CHOSEN_BY_THE_PAGE} == settings
+    assert {*keys(space), *CHOSEN_BY_THE_PAGE} == settings | set(PARTS)
 
 
 def test_a_shared_page_has_the_settings_of_clip_and_edit_and_no_paths(space: Space) -> None:

@@ -236,6 +236,34 @@ def is_carried(report: Path) -> bool:
     return bool(json.loads(report.read_text())["settings"]["edit"]["mode"] == "keyframes")
 
 
+def test_a_part_is_painted_tried_and_all_else_stays_as_it_is(page: Any, folder: Path) -> None:
+    take_example(page)
+    say(page, "a zebra on grass, 3d style")
+    page.get_by_label("A painted part").check()
+    page.click("#try")
+    page.locator("#setting-edit-regions .info-text", has_text="✖ paint the part").wait_for()
+    canvas = page.locator("#canvas canvas").first
+    page.locator("#canvas").scroll_into_view_if_needed()
+    page.wait_for_timeout(2000)  # the canvas takes its size from the frame
+    box = canvas.bounding_box()
+    page.mouse.move(box["x"] + 0.4 * box["width"], box["y"] + 0.5 * box["height"])
+    page.mouse.down()
+    page.mouse.move(box["x"] + 0.6 * box["width"], box["y"] + 0.5 * box["height"], steps=5)
+    page.mouse.up()
+    held = "document.querySelector('#setting-edit-regions-painted :is(input, textarea)').value"
+    page.wait_for_function(f"() => {held}.includes('mask_frame: 0')")
+    (mask,) = (np.asarray(Image.open(path)) > 0 for path in (folder / "outputs" / "uploads").glob("mask-of-frame-0*"))
+    assert 0.01 < mask.mean() < 0.5
+    page.click("#try")
+    wait_for(page, "done", "a zebra on grass")
+    page.wait_for_function("() => document.querySelectorAll('#trial-regions img').length === 3")
+    page.click("#whole")
+    wait_for(page, "done", "Whole clip")
+    is_playing(page, "#region")
+    page.get_by_role("tab", name="Settings").click()
+    page.locator("#command", has_text="mask_frame: 0").wait_for()
+
+
 def test_words_that_the_model_does_not_know_are_told(page: Any) -> None:
     take_example(page)
     say(page, "a xylophone on grass")

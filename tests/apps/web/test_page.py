@@ -17,6 +17,7 @@ from tokenflow.apps.web.availability import check_port
 from tokenflow.apps.web.fields import CHOICES, SETTINGS, element, marked
 from tokenflow.apps.web.page import build
 from tokenflow.apps.web.quirks import shown_file
+from tokenflow.apps.web.region_fields import KINDS, REGIONS
 from tokenflow.apps.web.site import Site
 from tokenflow.apps.web.space import Space
 from tokenflow.config import Config
@@ -62,7 +63,8 @@ def test_every_setting_has_a_field_with_its_description(site: Site) -> None:
 
 def test_every_choice_that_is_in_sight_has_words() -> None:
     for key, choices in CHOICES.items():
-        assert [value for _, value in choices] == list(get_args(annotation(Config, key)))
+        offered = list(KINDS) if key == REGIONS else list(get_args(annotation(Config, key)))
+        assert [value for _, value in choices] == offered
 
 
 def test_a_mistake_replaces_the_description_of_its_field_until_it_is_mended(site: Site) -> None:

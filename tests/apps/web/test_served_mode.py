@@ -15,8 +15,9 @@ from PIL import Image
 from tests.apps.web.conftest import names_and_paths, nested
 from tokenflow.apps.web import mount
 from tokenflow.apps.web.fields import element
-from tokenflow.apps.web.form import EDITED_FRAMES, REGIONS, to_config, to_edit
+from tokenflow.apps.web.form import EDITED_FRAMES, to_config, to_edit
 from tokenflow.apps.web.page import build
+from tokenflow.apps.web.region_fields import LISTED, MASK, PAINTED, REGIONS
 from tokenflow.apps.web.site import Site
 from tokenflow.apps.web.space import Space
 from tokenflow.errors import ConfigError
@@ -47,7 +48,7 @@ def functions(page: Any) -> dict[str, Callable[..., Any]]:
 
 def foreign(key: str) -> dict[str, str]:
     """What is typed into a field to name a file or model of the server."""
-    return {key: str(FOREIGN_MASK) if key == REGIONS else FOREIGN}
+    return {REGIONS: "list", LISTED: str(FOREIGN_MASK)} if key == REGIONS else {key: FOREIGN}
 
 
 def test_each_is_refused_in_yaml(shared: Site, form: dict[str, str], clip: str) -> None:
@@ -100,6 +101,32 @@ def test_each_is_refused_on_the_page(shared: Site, form: dict[str, str], clip: s
     assert shared.jobs.unfinished() == []
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {REGIONS: "mask", MASK: FOREIGN},
+        {REGIONS: "painted", PAINTED: f"{{mask: {FOREIGN}, mask_frame: 0}}"},
+        {REGIONS: "list", LISTED: str([{"words": "dog"}, *FOREIGN_MASK])},
+    ],
+)
+def test_a_mask_that_was_not_uploaded_is_refused(
+    fields: dict[str, str], shared: Site, form: dict[str, str], clip: str
+) -> None:
+    with pytest.raises(ConfigError, match=rf"edit\.regions: {FOREIGN} is not a mask of this page"):
+        shared.of(REQUEST).config(form | fields, clip)
+
+
+def test_only_uploads_are_painted_on_and_drawn(shared: Site, form: dict[str, str], clip: str, tmp_path: Path) -> None:
+    draw = functions(build(shared))["draw_chosen"]
+    of_clip = [text for key, text in form.items() if key.startswith("clip.")]
+    Image.new("L", (24, 16), 255).save(tmp_path / "mask.png")
+    held = f"{{mask: {tmp_path / 'mask.png'}, mask_frame: 0}}"
+    *_, canvas, painted, note = draw(REQUEST, "painted", held, "0", clip, *of_clip)
+    assert (canvas["layers"], painted, note) == ([], "", "")
+    note = draw(REQUEST, "painted", "", "0", FOREIGN, *of_clip)[-1]
+    assert "is not a clip of this page" in note
+
+
 def test_sentences_are_taken_literally(shared: Site, form: dict[str, str], clip: str) -> None:
     config = shared.of(REQUEST).config(form | {"edit.prompt": "${oc.env:HOME}"}, clip)
     assert config.edit.prompt == "${oc.env:HOME}"
@@ -126,7 +153,7 @@ def test_edited_frames_of_others_are_not_shown(shared: Site) -> None:
     assert show(REQUEST, str(bob.edited_frames / "abc"))["value"] == []
 
 
-@pytest.mark.parametrize("name", ["keep_clip", "keep_images_of"])
+@pytest.mark.parametrize("name", ["keep_clip", "keep_images_of", "keep_mask"])
 def test_a_file_that_was_not_uploaded_cannot_be_named_as_an_upload(name: str, space: Space, clip: str) -> None:
     app = FastAPI()
     site = mount(app, "/ui", replace(space, is_local=False))
@@ -134,7 +161,7 @@ def test_a_file_that_was_not_uploaded_cannot_be_named_as_an_upload(name: str, sp
         functions = client.get("/ui/config").json()["dependencies"]
         (number,) = (each["id"] for each in functions if each["api_name"] == name)
         file = {"path": clip, "meta": {"_type": "gradio.FileData"}}
-        data = {"fn_index": number, "session_hash": "a", "data": [file if name == "keep_clip" else [file]]}
+        data = {"fn_index": number, "session_hash": "a", "data": [[file] if name == "keep_images_of" else file]}
         joined = client.post("/ui/gradio_api/queue/join", json=data)
         answered = (
             client.get("/ui/gradio_api/queue/data", params={"session_hash": "a"}).text if joined.is_success else ""

@@ -7,13 +7,15 @@ from typing import Any
 
 import gradio as gr
 
-from tokenflow.apps.web import keyframes_panel
+from tokenflow.apps.web import keyframes_panel, region_panel
 from tokenflow.apps.web.clips import check_limits, describe, keep_upload, playable, thumbnail
 from tokenflow.apps.web.fields import choice, element, field, hint, sentence, shown
 from tokenflow.apps.web.form import EDITED_FRAMES, PART, to_values
 from tokenflow.apps.web.keyframes_panel import KeyframesPanel
 from tokenflow.apps.web.mistakes import by_field, note_html
 from tokenflow.apps.web.quirks import on, shown_file
+from tokenflow.apps.web.region_fields import PAINTED
+from tokenflow.apps.web.region_panel import RegionPanel
 from tokenflow.apps.web.site import Site
 from tokenflow.apps.web.work import TRIED
 
@@ -28,6 +30,7 @@ class EditTab:
         fields: by the key of their setting.
         examples: the gallery of examples.
         keyframes: the panel of frames that are edited elsewhere.
+        region: the panel of what may change.
         estimate: asks what the edit of the whole clip would take.
         outlook: the answer.
         tried: starts a trial.
@@ -39,6 +42,7 @@ class EditTab:
     fields: dict[str, Any]
     examples: Any
     keyframes: KeyframesPanel
+    region: RegionPanel
     estimate: Any
     outlook: Any
     tried: Any
@@ -72,6 +76,8 @@ def build(site: Site) -> EditTab:
             fields["clip.prompt"] = sentence("clip.prompt")
             with gr.Accordion("Part and size of the clip", open=False), gr.Row():
                 fields |= {key: field(key, min_width=120) for key in PART}
+            region = region_panel.build(site)
+            fields |= region.fields
         with gr.Column(scale=4, min_width=300):
             gr.HTML("<h2>3 · What it should show</h2>")
             fields["edit.prompt"] = sentence("edit.prompt")
@@ -87,8 +93,8 @@ def build(site: Site) -> EditTab:
             whole = gr.Button("Whole clip", variant="primary", elem_id="whole")
             estimate = gr.Button("Time and disk space of the whole clip", size="sm", elem_id="estimate")
             outlook = gr.HTML(elem_id="outlook")
-    tab = EditTab(clip, clip_note, fields, examples, keyframes, estimate, outlook, tried, whole)
-    on(upload.upload, _keep(site), [upload], [clip, clip_note])
+    tab = EditTab(clip, clip_note, fields, examples, keyframes, region, estimate, outlook, tried, whole)
+    on(upload.upload, _keep(site), [upload], [clip, clip_note, fields[PAINTED]])
     on(upload.clear, lambda: "", [], [clip])
     on(clip.change, _show(site), [clip], [video, clip_note])
     on(clip.change, lambda: "", [], [outlook])
@@ -119,12 +125,13 @@ def model_field(site: Site) -> Any:
     )
 
 
-def _keep(site: Site) -> Callable[[gr.Request, str], tuple[str, str]]:
-    def keep_clip(request: gr.Request, upload: str) -> tuple[str, str]:
+def _keep(site: Site) -> Callable[[gr.Request, str], tuple[str, str, str]]:
+    def keep_clip(request: gr.Request, upload: str) -> tuple[str, str, str]:
+        """The clip, what is wrong with it, and the painted part, which was one of another clip."""
         try:
-            return str(keep_upload(Path(upload), site.of(request).space)), ""
+            return str(keep_upload(Path(upload), site.of(request).space)), "", ""
         except Exception as error:
-            return "", note_html(by_field(error, ["clip.path"]).popitem()[1])
+            return "", note_html(by_field(error, ["clip.path"]).popitem()[1]), ""
 
     return keep_clip
 

@@ -5,6 +5,7 @@ from typing import Any, Literal, get_args, get_origin
 
 import gradio as gr
 
+from tokenflow.apps.web.region_fields import DEFAULTS, FEATHER, GROW, LISTED, MASK, REGIONS, WORDS
 from tokenflow.config import Config
 from tokenflow.config.reference import SettingReference, all_settings
 from tokenflow.config.suggestions import annotation
@@ -20,6 +21,12 @@ LABELS = {
     "edit.prompt": "What it should show",
     "edit.mode": "What to keep",
     "edit.seed": "Seed",
+    REGIONS: "What may change",
+    WORDS: "Words",
+    MASK: "Mask",
+    LISTED: "Regions",
+    GROW: "Pixels by which it grows",
+    FEATHER: "Pixels over which it fades",
     "preset": "Speed",
     "edit.keyframes.frames": "Edited frames",
     "model.path": "Model",
@@ -34,6 +41,14 @@ CHOICES = {
         ("Motion: frames edited elsewhere (keyframes)", "keyframes"),
     ),
     "preset": (("Standard: 25 steps", "standard"), ("Fast: 8 steps", "fast")),
+    REGIONS: (
+        ("The whole frame", ""),
+        ("Where the prompt changes something (auto)", "auto"),
+        ("Where these words are", "words"),
+        ("A painted part", "painted"),
+        ("A mask file", "mask"),
+        ("Several regions", "list"),
+    ),
 }
 """Words for the choices that everyone sees."""
 
@@ -49,6 +64,12 @@ HINTS = {
     "model.path": "One of those listed",
     "preset": "",
     "edit.mode": "",
+    REGIONS: "All else keeps the pixels of the clip",
+    WORDS: "Of what the clip shows, such as: dog; commas between several",
+    MASK: "White where the clip may change: an image for all frames, or a clip with as many",
+    LISTED: "As a list, such as [{words: dog}, {words: grass, prompt: snow}]",
+    GROW: "Of the clip; negative shrinks it",
+    FEATHER: "Of the clip, outside of it",
 }
 """Short descriptions of the fields that everyone sees; the others have the setting's own."""
 
@@ -60,19 +81,19 @@ def sentence(key: str) -> Any:
 
 def choice(key: str) -> Any:
     """A field with its choices in sight."""
-    default = SETTINGS[key].default
-    return gr.Radio(list(CHOICES[key]), value=default, label=LABELS[key], info=hint(key) or None, elem_id=element(key))
+    value, info = _value(key, ""), hint(key) or None
+    return gr.Radio(list(CHOICES[key]), value=value, label=LABELS[key], info=info, elem_id=element(key))
 
 
 def field(key: str, **options: Any) -> Any:
     """A field of the kind that fits a setting; left empty it means the default, which it shows."""
-    setting = SETTINGS[key]
+    default = DEFAULTS[key] if key in DEFAULTS else SETTINGS[key].default
     common = {"label": LABELS.get(key, key), "info": hint(key), "elem_id": element(key), **options}
     choices = _choices(key)
     if choices:
-        return gr.Dropdown([(f"default: {setting.default}", ""), *choices], value="", **common)
-    is_said = key in HINTS and setting.default == "null"  # what an empty field means
-    return gr.Textbox(placeholder="" if is_said else setting.default or "", max_lines=1, **common)
+        return gr.Dropdown([(f"default: {default}", ""), *choices], value="", **common)
+    is_said = key in HINTS and default == "null"  # what an empty field means
+    return gr.Textbox(placeholder="" if is_said else default or "", max_lines=1, **common)
 
 
 def hint(key: str) -> str:
@@ -101,7 +122,8 @@ def marked(fields: Mapping[str, Any], mistakes: Mapping[str, str]) -> list[Any]:
 
 
 def _value(key: str, value: str) -> str | None:
-    return value or SETTINGS[key].default if key in CHOICES else value
+    offered = [each for _, each in CHOICES.get(key, ())]
+    return SETTINGS[key].default if offered and value not in offered else value
 
 
 def _description(setting: SettingReference) -> str:

@@ -10,6 +10,7 @@ import yaml
 from omegaconf import OmegaConf
 
 from tokenflow.apps.one_line import BUNDLED_MODEL, output_folder
+from tokenflow.apps.web.region_fields import PARTS, REGIONS, beside_field, check_words, to_fields, to_setting
 from tokenflow.apps.web.space import Space
 from tokenflow.config import PRESETS, Clip, Config, Edit, resolve
 from tokenflow.config.reference import all_settings
@@ -40,9 +41,6 @@ SHARED = ("preset", "clip.prompt", *PART, "model.path")
 EDITED_FRAMES = "edit.keyframes.frames"
 """The setting that names frames which were edited elsewhere. Where the page is shared they have to be uploaded."""
 
-REGIONS = "edit.regions"
-"""The setting that may name masks; of them the same holds."""
-
 UNSET = {"clip.path": "none", "clip.prompt": "", "edit.prompt": "", "output.dir": "none", "model.path": "none"}
 """What a configuration has to have, where it does not matter."""
 
@@ -56,11 +54,11 @@ Values = Mapping[str, str]
 
 
 def keys(space: Space) -> list[str]:
-    """The settings that have a field, in the order of a file."""
+    """The settings that have a field, in the order of a file, and the parts of the region."""
     found = [setting.key for setting in all_settings(Config) if setting.key not in CHOSEN_BY_THE_PAGE]
-    if space.is_local:
-        return found
-    return [key for key in found if key in SHARED or (key.startswith("edit.") and key not in PATHS)]
+    if not space.is_local:
+        found = [key for key in found if key in SHARED or (key.startswith("edit.") and key not in PATHS)]
+    return [*found, *PARTS]
 
 
 def to_config(values: Values, clip: str, space: Space, taken: Collection[Path] = ()) -> Config:
@@ -90,7 +88,12 @@ def to_config(values: Values, clip: str, space: Space, taken: Collection[Path] =
             "trajectories.dir": str(space.trajectories),
         }
     )
-    return _resolve(settings)
+    try:
+        config = _resolve(settings)
+    except ConfigError as error:
+        raise ConfigError(str(error), beside_field(error.mistakes, values[REGIONS])) from error
+    check_words(config.edit, config.clip.prompt)
+    return config
 
 
 def to_clip(values: Values, clip: str) -> Clip:
@@ -124,7 +127,9 @@ def to_values(config: Config, space: Space) -> dict[str, str]:
     """What the fields show for a configuration; those at their default are empty."""
     settings = _flat(config.model_dump(mode="json"))
     defaults = _flat(_defaults(config))
-    return {key: "" if settings[key] == defaults.get(key) else _text(settings[key]) for key in keys(space)}
+    regions = to_fields(settings.pop(REGIONS))
+    texts = {key: "" if value == defaults.get(key) else _text(value) for key, value in settings.items()} | regions
+    return {key: texts[key] for key in keys(space)}
 
 
 def from_yaml(text: str, space: Space) -> tuple[Config, str]:
@@ -216,9 +221,15 @@ def _missing(values: Values, clip: str) -> dict[str, str]:
 
 def _parsed(values: Values) -> tuple[dict[str, Any], list[str]]:
     """The settings that were filled in, and what cannot be parsed. Sentences and paths are taken literally."""
-    settings, mistakes = {}, []
+    settings: dict[str, Any] = {}
+    mistakes: list[str] = []
+    if values.get(REGIONS):
+        try:
+            settings[REGIONS] = to_setting(values)
+        except ConfigError as error:
+            mistakes += error.mistakes
     for key, text in values.items():
-        if not text.strip():
+        if not text.strip() or key in (REGIONS, *PARTS):
             continue
         try:
             settings[key] = text if annotation(Config, key) in (str, Path) else yaml.safe_load(text)

@@ -6,6 +6,7 @@ from typing import Any
 import gradio as gr
 
 from tokenflow.apps.web.jobs import Job
+from tokenflow.apps.web.painted import dim
 from tokenflow.apps.web.progress_view import preview_html, status_html
 from tokenflow.apps.web.quirks import HIDDEN, on, store_job, tick_until_settled
 from tokenflow.apps.web.site import Site
@@ -57,6 +58,10 @@ def build(site: Site) -> JobPanel:
         gr.HTML(f"<h2>Source and edit</h2><p>{HOW_NEAR}</p>")
         with gr.Row():
             frames = [gr.ImageSlider(label="", min_width=220, interactive=False, max_height=360) for _ in range(TRIED)]
+        with gr.Row(visible=False, elem_id="trial-regions") as regions:
+            images = [
+                gr.Image(label="", min_width=220, interactive=False, height=200, buttons=[]) for _ in range(TRIED)
+            ]
 
     def look(name: str, last: str) -> list[Any]:
         """What has changed since the tab last asked."""
@@ -90,18 +95,25 @@ def build(site: Site) -> JobPanel:
         """The frames of a trial that has ended."""
         job = site.jobs.find(name)
         if job is None or job.kind != "trial" or job.outcome is None:
-            return [gr.update(visible=False), *[gr.skip()] * TRIED]
+            return [gr.update(visible=False), *[gr.skip()] * (1 + 2 * TRIED)]
         found = job.outcome
         pairs = [
             gr.update(value=(source, edited), label=f"Frame {index}", visible=True)
             for index, source, edited in zip(found.indices, found.source, found.edited, strict=True)
         ]
-        return [gr.update(visible=True), *pairs, *[gr.update(visible=False)] * (TRIED - len(pairs))]
+        masks = [] if found.masks is None else found.masks
+        dimmed = [
+            gr.update(value=dim(source, mask), label=f"Frame {index}: what may change", visible=True)
+            for index, source, mask in zip(found.indices, found.source, masks, strict=False)
+        ]
+        unseen = [gr.update(visible=False)] * TRIED
+        shown = [*(pairs + unseen)[:TRIED], gr.update(visible=bool(dimmed)), *(dimmed + unseen)[:TRIED]]
+        return [gr.update(visible=True), *shown]
 
     on(timer.tick, look, [job_id, seen], [seen, model, status, preview, cancel, resume, settled, finished])
     on(cancel.click, stop, [job_id])
     on(resume.click, again, [job_id], [job_id])
-    on(finished.change, tried, [finished], [trial, *frames])
+    on(finished.change, tried, [finished], [trial, *frames, regions, *images])
     store_job(job_id)
     tick_until_settled(timer, job_id, settled)
     return JobPanel(job_id, finished)

@@ -25,7 +25,8 @@ def by_field(error: Exception, keys: Collection[str]) -> dict[str, str]:
         found: dict[str, str] = {}
         for mistake in error.mistakes:
             key, _, text = mistake.partition(": ")
-            place, message = (key, text) if key in keys else (ELSEWHERE, mistake)
+            within = max((each for each in keys if f"{key}.".startswith(f"{each}.")), key=len, default=ELSEWHERE)
+            place, message = (within, text) if within == key else (within, mistake)
             found[place] = "; ".join(filter(None, (found.get(place), message)))
         return found
     return {_field(error, keys): error_message(error) or A_BUG}

@@ -11,6 +11,7 @@ from tokenflow.apps.web import (
     history_tab,
     job_panel,
     keyframes_panel,
+    region_panel,
     result_panel,
     settings_panel,
 )
@@ -60,6 +61,7 @@ def build(site: Site) -> Any:
             history_tab.build(site, history, result.shown, edit.clip, fields)
         edit_tab.take_examples(site, edit, fields)
         keyframes_panel.connect(site, edit.keyframes, edit.clip, fields)
+        region_panel.connect(site, edit.region, edit.clip, fields)
         on(models.select, lambda: models_html(site.models, device_memory()), [], [table])
         _start_jobs(site, edit, compare, jobs, fields, wrong)
         _estimate(site, edit, fields, wrong)

@@ -26,8 +26,22 @@ HIDDEN = "hidden"
 """`visible=` of a component that is in the page but not seen, so that scripts can read it."""
 
 
-def on(event: Callable[..., Any], function: Callable[..., Any], inputs: Any = None, outputs: Any = None) -> Any:
-    """Call a function at an event: only by the page itself, without a veil over the outputs, beside any other call."""
+def on(
+    event: Callable[..., Any],
+    function: Callable[..., Any],
+    inputs: Any = None,
+    outputs: Any = None,
+    *,
+    latest: bool = False,
+) -> Any:
+    """Call a function at an event: only by the page itself, without a veil over the outputs, beside any other call.
+
+    Args:
+        event: of a component.
+        function: what is called.
+        inputs, outputs: components.
+        latest: whether events during a call lead to one more, with what then holds; Gradio decides otherwise.
+    """
     return event(
         function,
         inputs=inputs,
@@ -35,6 +49,7 @@ def on(event: Callable[..., Any], function: Callable[..., Any], inputs: Any = No
         api_visibility="private",
         show_progress="hidden",
         concurrency_limit=None,
+        **({"trigger_mode": "always_last"} if latest else {}),
     )
 
 

@@ -52,6 +52,15 @@ def build(site: Site) -> ResultPanel:
                 video = gr.Video(
                     label="Source and edit in step", interactive=False, loop=True, autoplay=True, elem_id="comparison"
                 )
+                region = gr.Video(
+                    label="What could change, in white",
+                    interactive=False,
+                    loop=True,
+                    autoplay=True,
+                    height=220,
+                    buttons=[],
+                    elem_id="region",
+                )
                 findings = gr.HTML(elem_id="findings")
                 report = gr.DownloadButton("Download the report", elem_id="report")
                 files = gr.File(label="All files", file_count="multiple", interactive=False, elem_id="files")
@@ -63,8 +72,9 @@ def build(site: Site) -> ResultPanel:
     def show(request: gr.Request, folder: str) -> list[Any]:
         result = read_result(Path(folder)) if folder else None
         if result is None:
-            return [gr.update(visible=False), *[gr.skip()] * 8]
+            return [gr.update(visible=False), *[gr.skip()] * 9]
         moving = result.comparison or result.video
+        mask = result.region and shown_file(playable(result.region, site.of(request).space))
         page, frames = result.folder / "report.html", result.contact_sheet
         return [
             gr.update(visible=True),
@@ -72,6 +82,7 @@ def build(site: Site) -> ResultPanel:
             gr.update(maximum=max(1, result.report["frames"] - 1), value=0, interactive=result.report["frames"] > 1),
             _pair(folder, 0),
             shown_file(playable(moving, site.of(request).space)),
+            gr.update(value=mask, visible=mask is not None),
             figures_html(result.report["metrics"]),
             gr.update(value=shown_file(page) if page.exists() else None, visible=page.exists()),
             [shown_file(path) for path in result.files],
@@ -86,7 +97,8 @@ def build(site: Site) -> ResultPanel:
     def choose(folders: list[str], chosen: gr.SelectData) -> str:
         return folders[chosen.index]
 
-    fill = on(shown.change, show, [shown], [panel, heading, frame, pair, video, findings, report, files, sheet])
+    filled = [panel, heading, frame, pair, video, region, findings, report, files, sheet]
+    fill = on(shown.change, show, [shown], filled)
     name_button(fill, "#sheet", "Contact sheet, enlarge")
     on(frame.change, _pair, [shown, frame], [pair])
     play(on(several.change, compare, [several], [grid]), "#grid")

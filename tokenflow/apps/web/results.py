@@ -47,6 +47,12 @@ class Result:
         return path if path.exists() else None
 
     @property
+    def region(self) -> Path | None:
+        """What the edit could change, white in a video; None if that was everything."""
+        paths = (self.folder / name for name in self.report["files"] if Path(name).stem == "region")
+        return next(filter(Path.exists, paths), None)
+
+    @property
     def contact_sheet(self) -> Path | None:
         """Frames of both in one image; None if it was switched off."""
         path = self.folder / "contact_sheet.png"

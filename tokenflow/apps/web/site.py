@@ -8,9 +8,10 @@ from pathlib import Path
 import gradio as gr
 
 from tokenflow.apps.web.examples import Example, examples
-from tokenflow.apps.web.form import EDITED_FRAMES, REGIONS, Values, keys, masks, to_config
+from tokenflow.apps.web.form import EDITED_FRAMES, Values, keys, masks, to_config
 from tokenflow.apps.web.jobs import Job, Jobs
 from tokenflow.apps.web.model_list import ModelEntry, downloaded_models, list_models
+from tokenflow.apps.web.region_fields import REGIONS
 from tokenflow.apps.web.shelf import Shelf
 from tokenflow.apps.web.space import Space
 from tokenflow.apps.web.visitors import visitor
