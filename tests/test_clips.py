@@ -42,6 +42,7 @@ class Negative:
     size_multiple = 8
     device = torch.device("cpu")
     fingerprint = "negative"
+    guidance = "branches"
 
     def encode(self, frames: Tensor) -> Tensor:
         return frames * 2 - 1

@@ -19,7 +19,12 @@ needs_full = pytest.mark.skipif(not FULL.exists(), reason="this system has no fu
 needs_shell = pytest.mark.skipif(os.name == "nt", reason="redirects with a POSIX shell")
 
 RESULT = SimpleNamespace(
-    video="a", comparison="b", contact_sheet="c", page="d", report={"metrics": {}, "seconds": {"edit": 2.0}}
+    video="a",
+    comparison="b",
+    region=None,
+    contact_sheet="c",
+    page="d",
+    report={"metrics": {}, "seconds": {"edit": 2.0}},
 )
 
 
