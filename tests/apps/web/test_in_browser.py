@@ -283,7 +283,8 @@ def test_an_upload_that_browsers_cannot_play_is_shown_through_a_proxy(page: Any,
     page.set_input_files("#upload input[type=file]", str(clip))
     page.locator("#clip-note", has_text="64×48").wait_for()
     is_playing(page, "#clip")
-    assert [path.suffix for path in (folder / "outputs" / "uploads").glob("*.*")] == [".mov"]
+    uploads = [path.suffix for path in (folder / "outputs" / "uploads").glob("*.*")]
+    assert [each for each in uploads if each != ".png"] == [".mov"]  # a painted mask of another test may be there
 
 
 def test_settings_go_out_as_yaml_and_come_in_again(page: Any) -> None:
