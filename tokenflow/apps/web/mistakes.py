@@ -45,5 +45,5 @@ def _field(error: Exception, keys: Collection[str]) -> str:
 
 
 def note_html(mistake: str) -> str:
-    """What is wrong, where there is no field to say it; empty if nothing is."""
+    """A mistake that belongs to no field, as HTML; empty if nothing is wrong."""
     return str(Markup('<p class="tf-mistake" role="alert">{}</p>').format(mistake)) if mistake else ""

@@ -74,7 +74,7 @@ def find_results(outputs: Path) -> list[Result]:
 
 
 def read_result(folder: Path) -> Result | None:
-    """The edit in a folder; None if there is no finished one."""
+    """The finished edit in a folder; None if it has none."""
     return next(_readable([folder / REPORT]), None)
 
 

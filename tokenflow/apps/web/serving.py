@@ -75,7 +75,7 @@ def serve(
 
     Raises:
         ConfigError: a share link was asked for without a password.
-        EngineError: there is no share link to be had.
+        EngineError: Gradio's servers gave no share link.
     """
     is_local = address in LOCAL and not share
     if share and password is None:
