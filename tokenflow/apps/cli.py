@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tokenflow.apps import inversions
 from tokenflow.apps.examples import examples
 from tokenflow.apps.exit_status import JOBS_FAILED, exit_status
 from tokenflow.apps.frame_numbers import frame_numbers
@@ -38,6 +39,8 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+
+app.add_typer(inversions.app, name="inversions")
 
 OVERRIDE = re.compile(r"[a-z_]+(\.[a-z_]+)*=")
 """How a setting begins. A file of that name counts as a source."""

@@ -15,6 +15,7 @@ from tokenflow.config.settings import (
     PnP,
     Region,
     SDEdit,
+    Trajectories,
 )
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "PnP",
     "Region",
     "SDEdit",
+    "Trajectories",
     "load_config",
     "read_settings",
     "rename_layer",

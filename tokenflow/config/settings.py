@@ -119,9 +119,9 @@ class Clip(_Section):
     )
     size: WorkingSize | None = Field(
         None,
-        description="Working size: the shorter side in pixels, or a box [width, height] to fit into; null for the size "
-        "the model was trained at. Rounded to what the model accepts. Larger keeps finer detail and costs more time "
-        "and memory. The result is scaled back to the clip's own size.",
+        description="Working size: the shorter side in pixels, or a box [width, height] to fit into; null for as many "
+        "pixels as the model was trained at. Rounded to what the model accepts. Larger keeps finer detail and costs "
+        "more time and memory. The result is scaled back to the clip's own size.",
     )
     resize: Literal["fit", "fill", "pad"] = Field(
         "fit",

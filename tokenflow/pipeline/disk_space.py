@@ -14,11 +14,12 @@ from PIL import Image
 from tokenflow.config import Config
 from tokenflow.models.sizes import is_few_step, sizes_of
 from tokenflow.pipeline.clip import open_clip
+from tokenflow.pipeline.inversion import working_size
 from tokenflow.pipeline.output import comparison_name, edited_name
 from tokenflow.pipeline.reconstruction import LOSSLESS, RECONSTRUCTION
 from tokenflow.report import contact_sheet, side_by_side
 from tokenflow.report.sheet import MAX_COLUMNS
-from tokenflow.video import VideoWriter, fit_size, resize, restore
+from tokenflow.video import VideoWriter, resize, restore
 
 SAMPLE = 12
 """Frames that are encoded for an estimate."""
@@ -85,7 +86,7 @@ def dimensions(config: Config) -> tuple[int, int, int]:
     else:
         available = max(1, round(max(0.0, float(video.info.duration) - clip.start) * float(video.rate)))
     frames = min(available, clip.frames or available)
-    return frames, *fit_size(*video.size, clip.size or sizes.native, sizes.multiple)
+    return frames, *working_size(video, sizes.native, sizes.multiple, clip.size)
 
 
 def free_bytes(folder: Path) -> int:

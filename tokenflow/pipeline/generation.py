@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from tokenflow.config import Edit
-from tokenflow.diffusion.batches import as_images, batches
+from tokenflow.diffusion.batches import as_images, batches, image_batches
 from tokenflow.diffusion.latents import Latents
 from tokenflow.diffusion.sampling import sample
 from tokenflow.diffusion.schedules import Step
@@ -90,7 +90,7 @@ def generate(
         renoise = (lambda indices, step: noises[step.index][indices]) if adds_noise else None
         loop = sample(start, taken, predict, model.schedule.parametrisation, renoise=renoise)
         *_, latents = track(loop, "generate", on_event, total=len(taken))
-        groups = batches(range(count), settings.batch_size)
+        groups = image_batches(count, settings.batch_size, (width, height))
         return np.concatenate([as_images(model.decode(latents[indices])) for indices in groups])
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from torch import Tensor
 
 from tokenflow import config
-from tokenflow.diffusion.batches import as_tensor, batches
+from tokenflow.diffusion.batches import as_tensor, batches, image_batches
 from tokenflow.diffusion.conditioning import Conditioning
 from tokenflow.diffusion.inversion import LEVELS_READ, invert_latents
 from tokenflow.diffusion.latents import LazyLatents
@@ -29,7 +29,7 @@ from tokenflow.pipeline.validation import check_model, check_type, validated
 from tokenflow.report.profiling import Stopwatch
 from tokenflow.store.inversions import StoredInversion, finished_inversions
 from tokenflow.store.memory import Inversion, MemoryInversion
-from tokenflow.video import Part, ResizeMode, Video, fit_size, resize
+from tokenflow.video import Part, ResizeMode, Video, fit_area, fit_size, resize
 
 MAX_PIXELS = 4096**2
 """Of a frame at the working size: far more than any Stable Diffusion was trained at."""
@@ -58,7 +58,8 @@ class InversionOptions:
 
     Attributes:
         prompt: what the clip shows.
-        size: of the shorter side, or a box (width, height), in pixels; None for the model's native size.
+        size: of the shorter side, or a box (width, height), in pixels; None for as many pixels as the model was
+            trained at.
         resize: what happens where the aspect is not quite what the model takes.
         steps: of sampling.
         iterations: fixed-point iterations per step.
@@ -98,8 +99,8 @@ def invert(
         clip: the video.
         model: the model that will edit it.
         prompt: what the clip shows, in the words that an edit then changes.
-        size: working size: pixels of the shorter side, or a box (width, height) to fit into; None for the model's
-            native size. Rounded to what the model takes.
+        size: working size: pixels of the shorter side, or a box (width, height) to fit into; None for as many pixels
+            as the model was trained at. Rounded to what the model takes.
         resize: where the aspect is not quite what the model takes: `fit` stretches, `fill` crops, `pad` repeats edges.
         steps: sampling steps to invert.
         iterations: fixed-point iterations per step, a network call each.
@@ -249,12 +250,12 @@ def _working_frames(
 
 
 def working_size(clip: Video, native_size: int, multiple: int, size: int | tuple[int, int] | None) -> tuple[int, int]:
-    """Width and height at which a clip is edited.
+    """Width and height at which a clip is edited: of the area that the model was trained at, unless a size is given.
 
     Raises:
         ClipError: they are more than any model takes.
     """
-    width, height = fit_size(*clip.size, size or native_size, multiple)
+    width, height = fit_size(*clip.size, size, multiple) if size else fit_area(*clip.size, native_size, multiple)
     if width * height > MAX_PIXELS or max(width, height) > MAX_SIDE:
         name = "the clip" if clip.part is None else clip.part.path
         raise ClipError(
@@ -273,7 +274,8 @@ def _encode(
 
     def encoded() -> Iterator[Tensor]:
         with progress("encode", len(frames), on_event) as advance:
-            for indices in batches(range(len(frames)), options.batch_size):
+            height, width = frames.shape[1:3]
+            for indices in image_batches(len(frames), options.batch_size, (width, height)):
                 yield model.encode(as_tensor(frames[indices]))
                 advance(len(indices))
 

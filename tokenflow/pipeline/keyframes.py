@@ -16,7 +16,7 @@ from PIL import Image
 
 from tokenflow.config import Edit
 from tokenflow.config import Keyframes as KeyframesSettings
-from tokenflow.diffusion.batches import as_tensor, batches
+from tokenflow.diffusion.batches import as_tensor, image_batches
 from tokenflow.diffusion.latents import Frames
 from tokenflow.errors import ClipNotFoundError, ConfigError, OutputError
 from tokenflow.events import Cancel, Listener, notice, progress, raise_if_cancelled
@@ -271,7 +271,7 @@ def filling_mode(source: InvertedClip, carried: CarriedClip, strength: float, ba
     """The mode that samples what carried frames do not show."""
     model, (width, height) = source.model, source.size
     clean, uncertain = [], []
-    for indices in batches(range(len(carried.images)), batch_size):
+    for indices in image_batches(len(carried.images), batch_size, source.size):
         how = "fit" if source.resize == "fill" else source.resize  # what is filled is cropped already
         working = np.stack([resize(carried.images[index], width, height, how) for index in indices])
         clean.append(model.encode(as_tensor(working)).float().cpu())
