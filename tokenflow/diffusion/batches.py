@@ -18,8 +18,8 @@ def as_images(frames: Tensor) -> np.ndarray:
 
 
 AUTOENCODER_PIXELS = 2 * 512**2
-"""Of the images that go through an autoencoder at once, of which one may have more: decoding a frame takes more than ten
-times the memory that it takes in the network."""
+"""Of the images that go through an autoencoder at once, of which one may have more: decoding a frame takes more than
+ten times the memory that it takes in the network."""
 
 
 def image_batches(count: int, batch_size: int, size: tuple[int, int]) -> Iterator[list[int]]:

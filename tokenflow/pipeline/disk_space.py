@@ -70,7 +70,8 @@ def disk_space(config: Config) -> DiskSpace:
         else 0
     )
     levels = 1 if few_step else config.inversion.steps + 1
-    inversion = frames * (3 * width * height + levels * latents) + checked
+    # The clean latents and those of the first noisy level are in float32, all others in float16.
+    inversion = frames * (3 * width * height + (levels + min(levels, 2)) / 2 * latents) + checked
     height, width = sample[0].shape[:2]
     restored = [restore(image, width, height, clip.resize) for image in edited]
     result = _result_bytes(config, working, edited, restored, frames)

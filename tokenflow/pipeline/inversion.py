@@ -17,7 +17,7 @@ from torch import Tensor
 from tokenflow import config
 from tokenflow.diffusion.batches import as_tensor, batches, image_batches
 from tokenflow.diffusion.conditioning import Conditioning
-from tokenflow.diffusion.inversion import LEVELS_READ, invert_latents
+from tokenflow.diffusion.inversion import LEVELS_READ, invert_latents, stored_dtype_after
 from tokenflow.diffusion.latents import LazyLatents
 from tokenflow.diffusion.schedules import Step
 from tokenflow.errors import ClipError
@@ -302,10 +302,12 @@ def _invert_missing(
         batch_size=options.batch_size,
         iterations=options.iterations,
         scratch=inversion.scratch,
+        dtype_after=stored_dtype_after,
     )
     done = len(steps) - len(missing)
     for level, latents in track(levels, "invert", on_event, total=len(steps), initial=done):
-        groups = (latents[indices] for indices in batches(range(count), options.batch_size))
+        dtype = stored_dtype_after(inversion.levels[-1])
+        groups = (latents[indices].to(dtype) for indices in batches(range(count), options.batch_size))
         inversion.write_latents(level, groups)
 
 

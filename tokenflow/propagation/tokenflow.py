@@ -14,7 +14,7 @@ from tokenflow.models.attention import AttentionCall, AttentionOverride, attend_
 from tokenflow.models.injection import Injection
 from tokenflow.propagation.denoiser import EditDenoiser
 from tokenflow.propagation.extended_attention import extended_attention
-from tokenflow.propagation.feature_bank import EMPTY_BANK, FeatureBank
+from tokenflow.propagation.feature_bank import EMPTY_BANK, FeatureBank, KeyframeFeatures
 from tokenflow.propagation.keyframes import Window, draw_keyframes, windows
 from tokenflow.propagation.warp import OccludedTokens, Warp, WarpOptions
 
@@ -119,23 +119,25 @@ class TokenFlow:
         guidance = self._denoiser.guidance
         keyframes = list(window.keyframes)
         tensors: dict[str, Tensor] = {}
-        outputs: dict[str, Tensor] = {}
-        memories: dict[str, Tensor] = {}
+        is_edit_propagated = self._options.is_edit_propagated(step)
+        attended = [position for position, keyframe in enumerate(keyframes) if keyframe in window.kept]
+        read = 0 if is_edit_propagated else self._frame_conditioning.branches
+        gathered = KeyframeFeatures(read, attended)
 
         def attention(injection: Injection) -> AttentionOverride:
-            tensors.update((point, features[None]) for point, features in injection.features.items())
+            if not is_edit_propagated:
+                tensors.update((point, features[None]) for point, features in injection.features.items())
             extended = self._options.extended
-            return self._options.extended_attention(injection, len(keyframes), context, extended, outputs, memories)
+            return self._options.extended_attention(injection, len(keyframes), context, extended, gathered)
 
         branches = self._denoiser.predict(keyframes, latents[keyframes], step, guidance.branches, attention)
         conditional, difference = guidance.split(branches)
         guided = guidance.combine(conditional, difference)
-        if self._options.is_edit_propagated(step):
+        if is_edit_propagated:
             tensors = {EDIT: (guided - self._denoiser.source_prediction(keyframes, step).to(guided))[None]}
         else:
-            read = self._frame_conditioning.branches
-            tensors |= {name: output[-read:] for name, output in outputs.items()} | {DIFFERENCE: difference[None]}
-        kept = FeatureBank(window.keyframes, memories).select(window.kept)
+            tensors |= gathered.outputs | {DIFFERENCE: difference[None]}
+        kept = FeatureBank(tuple(keyframes[position] for position in attended), gathered.memories)
         return FeatureBank(window.keyframes, tensors), kept, guided
 
     def _propagate_edit(self, indices: list[int], latents: Tensor, step: Step, bank: FeatureBank) -> Tensor:
