@@ -27,11 +27,13 @@ class Site:
         name: the network's own name for it.
         scale: how many latents a token spans along each side; its grid is ⌈h/scale⌉ × ⌈w/scale⌉.
         linear: whether memories of frames add up, so that attending to many frames costs what attending to one does.
+        width: channels of its features.
     """
 
     name: str
     scale: int
     linear: bool = False
+    width: int = 0
 
     def grid(self, height: int, width: int) -> tuple[int, int]:
         """Rows and columns of this site's token grid, for latents of `height` × `width`."""

@@ -14,7 +14,7 @@ from tokenflow.diffusion.guidance import GuidanceKind
 from tokenflow.diffusion.schedules import Flux2Schedule, Schedule
 from tokenflow.errors import ModelError
 from tokenflow.models.attention import AttentionCall, Memory, attend_within_frames
-from tokenflow.models.autoencoder import BatchNormalised
+from tokenflow.models.autoencoder import BatchNormalised, unpatchify
 from tokenflow.models.injection import Injection
 from tokenflow.models.joint_attention import ParallelAttention
 from tokenflow.models.joint_transformer import LATENTS_PER_TOKEN, JointTransformer
@@ -101,6 +101,12 @@ class Flux2(JointTransformer):
                 text_encoder_out_layers=self._text_layers,
             )
         return Conditioning(states)
+
+    def draw_noise(self, count: int, size: tuple[int, int], generator: torch.Generator) -> Tensor:
+        """Noise f c h w, drawn token by token."""
+        width, height = (side // self.size_multiple for side in size)
+        channels = self.latent_channels * LATENTS_PER_TOKEN**2
+        return unpatchify(torch.randn(count, channels, height, width, generator=generator))
 
     def read_references(self, images: Sequence[Tensor], *, beside_source: bool = False) -> References:
         """Keys and values of reference images, computed once for all frames, steps and prompts.

@@ -55,6 +55,8 @@ class JointTransformer(PipelineModel):
         RESIDUAL: "what the last double-stream blocks and the first single-stream one add to the image tokens",
         BLOCK: "the image tokens behind the double-stream blocks",
     }
+    injected_features = RESIDUAL
+    joins_text = True
 
     def __init__(
         self,
@@ -82,8 +84,13 @@ class JointTransformer(PipelineModel):
         self._double, self._single = self._transformer.transformer_blocks, self._transformer.single_transformer_blocks
         self._single_attention = single
         doubles, singles = len(self._double), len(self._single)
-        self._double_sites = [Site(f"transformer_blocks.{index}.attn", LATENTS_PER_TOKEN) for index in range(doubles)]
-        single_sites = [Site(f"single_transformer_blocks.{index}.attn", LATENTS_PER_TOKEN) for index in range(singles)]
+        width = config.num_attention_heads * config.attention_head_dim
+
+        def sites(blocks: str, count: int) -> list[Site]:
+            return [Site(f"{blocks}.{index}.attn", LATENTS_PER_TOKEN, width=width) for index in range(count)]
+
+        self._double_sites = sites("transformer_blocks", doubles)
+        single_sites = sites("single_transformer_blocks", singles)
         self.sites = (*self._double_sites, *single_sites)
         first = min(math.ceil(FIRST_ATTENTION * singles), singles - 1)
         injected = single_sites[first : max(math.ceil(LAST_ATTENTION * singles), first + 1)]

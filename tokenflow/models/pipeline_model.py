@@ -11,6 +11,7 @@ from torch import Tensor
 from tokenflow.errors import ModelError
 from tokenflow.models.autoencoder import Autoencoder
 from tokenflow.models.identity import weights_fingerprint
+from tokenflow.models.injection import BLOCK
 from tokenflow.models.model import Control
 from tokenflow.models.placement import Offloading, prepare
 
@@ -29,6 +30,9 @@ class PipelineModel:
         autoencoder: wraps `vae`.
     """
 
+    latent_channels: int
+    injected_features: str = BLOCK
+    joins_text: bool = False
     instructs: bool = False
 
     def __init__(
@@ -67,6 +71,11 @@ class PipelineModel:
         """Frames f 3 H W in [0, 1] of latents f c h w."""
         with self._turn:
             return self._autoencoder.decode(latents)
+
+    def draw_noise(self, count: int, size: tuple[int, int], generator: torch.Generator) -> Tensor:
+        """Standard Gaussian noise f c h w for images of (width, height) pixels, as diffusers' pipelines draw it."""
+        width, height = (side // self.pixels_per_latent for side in size)
+        return torch.randn(count, self.latent_channels, height, width, generator=generator)
 
     def load_control(self, path: str) -> Control:
         """The ControlNet at a folder or Hub id, on this model's device and in its precision; the last one is kept."""

@@ -107,8 +107,9 @@ class Sana(PipelineModel):
             SprintSchedule(scheduler) if is_sprint else SanaSchedule(scheduler, config.timestep_scale)
         )
         blocks = range(len(self._transformer.transformer_blocks))
+        width = config.num_attention_heads * config.attention_head_dim
         self.sites = tuple(
-            Site(f"transformer_blocks.{index}.attn1", config.patch_size, linear=True) for index in blocks
+            Site(f"transformer_blocks.{index}.attn1", config.patch_size, linear=True, width=width) for index in blocks
         )
         self._injected_block = int(DEPTH * len(blocks))
         self._injected_sites = [site.name for site in self.sites][min(self._injected_block + 1, len(blocks) - 1) :]

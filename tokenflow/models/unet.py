@@ -108,7 +108,7 @@ def find_sites(unet: nn.Module) -> Iterator[Site]:
     for stage, block, scale in _stages(unet):
         for name, module in block.named_modules():
             if isinstance(module, BasicTransformerBlock) and not module.only_cross_attention:
-                yield Site(f"{stage}.{name}.attn1", scale)
+                yield Site(f"{stage}.{name}.attn1", scale, width=module.attn1.to_q.out_features)
 
 
 def text_grids(unet: nn.Module, sites: Sequence[Site], size: tuple[int, int]) -> dict[nn.Module, tuple[int, int]]:

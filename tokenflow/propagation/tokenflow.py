@@ -10,11 +10,12 @@ from tokenflow.correspondence.base import Correspondence
 from tokenflow.diffusion.batches import batches
 from tokenflow.diffusion.latents import Latents
 from tokenflow.diffusion.schedules import Step
-from tokenflow.models.attention import AttentionCall, AttentionOverride, attend_within_frames
+from tokenflow.models.attention import AttentionCall, AttentionOverride, attend_within_frames, per_frame_attention
 from tokenflow.models.injection import Injection
 from tokenflow.propagation.denoiser import EditDenoiser
 from tokenflow.propagation.extended_attention import extended_attention
 from tokenflow.propagation.feature_bank import EMPTY_BANK, FeatureBank
+from tokenflow.propagation.kept_features import KeptFeatures
 from tokenflow.propagation.keyframes import Window, draw_keyframes, windows
 from tokenflow.propagation.warp import OccludedTokens, Warp, WarpOptions
 
@@ -44,6 +45,8 @@ class Propagation:
         frame.
         warp: how tokens are sampled and blended.
         extended_attention: what keyframes do at extended sites.
+        kept: at which sites attention features are propagated; at others every frame attends to itself. None for all.
+        kept_on: where the keyframes' features rest until they are propagated; None for where they were computed.
     """
 
     draw_keyframes: DrawKeyframes
@@ -53,6 +56,8 @@ class Propagation:
     propagate_guidance: bool
     warp: WarpOptions = field(default_factory=WarpOptions)
     extended_attention: ExtendedAttention = extended_attention
+    kept: frozenset[str] | None = None
+    kept_on: torch.device | None = None
 
 
 def keyframe_per_interval(interval: int, seed: int, always: Sequence[int] = ()) -> DrawKeyframes:
@@ -119,7 +124,9 @@ class TokenFlow:
         guidance = self._denoiser.guidance
         keyframes = list(window.keyframes)
         tensors: dict[str, Tensor] = {}
-        outputs: dict[str, Tensor] = {}
+        is_edit_propagated = self._options.is_edit_propagated(step)
+        kept_at = frozenset[str]() if is_edit_propagated else self._options.kept
+        outputs = KeptFeatures(kept_at, self._frame_conditioning.branches, self._options.kept_on)
         memories: dict[str, Tensor] = {}
 
         def attention(injection: Injection) -> AttentionOverride:
@@ -130,11 +137,10 @@ class TokenFlow:
         branches = self._denoiser.predict(keyframes, latents[keyframes], step, guidance.branches, attention)
         conditional, difference = guidance.split(branches)
         guided = guidance.combine(conditional, difference)
-        if self._options.is_edit_propagated(step):
+        if is_edit_propagated:
             tensors = {EDIT: (guided - self._denoiser.source_prediction(keyframes, step).to(guided))[None]}
         else:
-            read = self._frame_conditioning.branches
-            tensors |= {name: output[-read:] for name, output in outputs.items()} | {DIFFERENCE: difference[None]}
+            tensors |= outputs | {DIFFERENCE: difference[None]}
         kept = FeatureBank(window.keyframes, memories).select(window.kept)
         return FeatureBank(window.keyframes, tensors), kept, guided
 
@@ -175,11 +181,15 @@ def _propagated_attention(bank: FeatureBank, warp: Warp, size: tuple[int, int]) 
 
     def attend(call: AttentionCall) -> Tensor:
         grid = call.site.grid(*size)
-        features = warp.warp_tokens(bank.tensors[call.site.name], grid)  # b f n c
+        kept = bank.tensors.get(call.site.name)
+        if kept is None:
+            return per_frame_attention()(call)
+        features = warp.warp_sequence(kept, grid, call.text_tokens)  # b f n c
         occluded = warp.grids[grid].occluded
         if occluded is not None:
             frames = occluded.frames[:, None].expand_as(occluded.tokens)[occluded.real]
-            features[:, frames, occluded.tokens[occluded.real]] = _attend_where_occluded(call, occluded, len(features))
+            tokens = call.text_tokens + occluded.tokens[occluded.real]
+            features[:, frames, tokens] = _attend_where_occluded(call, occluded, len(features))
         return features.flatten(0, 1)  # (b f) n c
 
     return attend
