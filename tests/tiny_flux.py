@@ -121,10 +121,10 @@ def tiny_flux_pipeline(schnell: bool = False, kontext: bool = False, **transform
     )
 
 
-def tiny_flux2_transformer(double: int = 1, single: int = 3) -> Flux2Transformer2DModel:
+def tiny_flux2_transformer(double: int = 1, single: int = 3, **sizes: Any) -> Flux2Transformer2DModel:
     """FLUX.2 [klein], with a weak last layer as well, and a prompt that counts."""
     torch.manual_seed(22)
-    transformer = Flux2Transformer2DModel(num_layers=double, num_single_layers=single, **SIZES_2)
+    transformer = Flux2Transformer2DModel(num_layers=double, num_single_layers=single, **{**SIZES_2, **sizes})
     transformer.context_embedder.weight.data *= 4
     transformer.proj_out.weight.data *= 0.2
     return transformer.eval()

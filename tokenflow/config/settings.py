@@ -142,7 +142,10 @@ class Clip(_Section):
 class Model(_Section):
     """The diffusion model, and how it is loaded."""
 
-    path: PathOrHubId = Field(description="A folder in diffusers' layout, a .safetensors file, or a Hub id.")
+    path: PathOrHubId = Field(
+        description="A folder in diffusers' layout, a .safetensors file, a Hub id, or a short name that "
+        "`tokenflow models` lists, such as flux.2-klein-4b."
+    )
     revision: str | None = Field(
         None,
         min_length=1,
@@ -181,8 +184,8 @@ class Model(_Section):
     )
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = Field(
         "auto",
-        description="Precision of the weights. auto takes float16 on CUDA (bfloat16 for Sana), bfloat16 on a CPU that "
-        "multiplies in it, else float32. An inversion is only valid for the precision it was made in.",
+        description="Precision of the weights. auto takes float16 on CUDA (bfloat16 for Sana and FLUX), bfloat16 on a "
+        "CPU that multiplies in it, else float32. An inversion is only valid for the precision it was made in.",
     )
     offload: bool = Field(
         False,
@@ -192,7 +195,7 @@ class Model(_Section):
     tiling: bool = Field(
         False,
         description="Encode and decode in overlapping tiles: bounds the VAE's memory for large images. Results "
-        "differ slightly at their borders.",
+        "differ slightly at their borders. Frames of more than 1536×1536 pixels are always treated so.",
     )
 
 

@@ -1,12 +1,18 @@
 """Frames to latents and back, by any of diffusers' autoencoders for still images."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from tokenflow.errors import ModelError
+from tokenflow.events import notice
+
+TILED_ABOVE = 1536**2
+"""Pixels of a frame from which the autoencoder works in tiles by itself: a whole one of 2048×2048 takes about 23 GB in
+float32 (docs/small_cards.md)."""
 
 
 class Autoencoder:
@@ -25,6 +31,7 @@ class Autoencoder:
         self._network = network
         self._device = device
         self._ready = ready
+        self._said_tiles = False
         config = network.config
         self.channels: int = config.latent_channels
         levels = config.get("block_out_channels") or config.encoder_block_out_channels
@@ -38,7 +45,8 @@ class Autoencoder:
     def encode(self, frames: Tensor) -> Tensor:
         """Latents f c h w (float32) of frames f 3 H W in [0, 1]: the mean of the posterior, normalised."""
         with torch.no_grad():
-            output = self._ready(self._network).encode(frames.to(self._device, self._network.dtype) * 2 - 1)
+            with self._in_tiles(frames.shape[-2], frames.shape[-1]):
+                output = self._ready(self._network).encode(frames.to(self._device, self._network.dtype) * 2 - 1)
             encoded = output.latent_dist.mode() if hasattr(output, "latent_dist") else output[0]
             return self._finite(self._normalise(encoded.float()))
 
@@ -46,8 +54,30 @@ class Autoencoder:
         """Frames f 3 H W in [0, 1] (float32) of latents f c h w."""
         with torch.no_grad():
             encoded = self._denormalise(latents.to(self._device))
-            images = self._ready(self._network).decode(encoded.to(self._network.dtype)).sample
+            height, width = (side * self.pixels_per_latent for side in latents.shape[-2:])
+            with self._in_tiles(height, width):
+                images = self._ready(self._network).decode(encoded.to(self._network.dtype)).sample
             return (self._finite(images.float()) / 2 + 0.5).clamp(0, 1)
+
+    @contextmanager
+    def _in_tiles(self, height: int, width: int) -> Iterator[None]:
+        """Let the network work in overlapping tiles if images are large, and say so once."""
+        network = self._network
+        if height * width <= TILED_ABOVE or getattr(network, "use_tiling", True):
+            yield
+            return
+        if not self._said_tiles:
+            self._said_tiles = True
+            notice(
+                f"frames of {width}×{height} are encoded and decoded in overlapping tiles, which bounds the "
+                "autoencoder's memory; they differ slightly from whole ones at the tiles' borders. Lower clip.size for "
+                "frames in one piece"
+            )
+        network.use_tiling = True
+        try:
+            yield
+        finally:
+            network.use_tiling = False
 
     def _normalise(self, encoded: Tensor) -> Tensor:
         """Latents (f c h w) of the network's own."""

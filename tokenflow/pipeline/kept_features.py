@@ -14,6 +14,9 @@ from tokenflow.report.units import format_bytes
 MAX_SHARE = 0.5
 """Of the device's free memory, which they may take there."""
 
+MIN_SAID = 10**9
+"""Bytes from which it is said how many they are."""
+
 
 @dataclass(frozen=True)
 class KeptFeatures:
@@ -27,7 +30,11 @@ class KeptFeatures:
     count: int
     in_main_memory: bool
 
-    def __str__(self) -> str:
+    @property
+    def worth_saying(self) -> str:
+        """What to say before the edit; empty if it is little."""
+        if self.count < MIN_SAID and not self.in_main_memory:
+            return ""
         where = " of main memory" if self.in_main_memory else ""
         return f"keyframes' features take {format_bytes(self.count)}{where}"
 

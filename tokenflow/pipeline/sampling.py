@@ -170,7 +170,7 @@ def sample_edit(
         predict = Previewed(predict, source, preview_every, on_event)
     renoise = denoiser.source_noise if schedule.few_step and schedule.few_step.renoises else None
     loop = sample(latents, taken[done:], predict, schedule.parametrisation, scratch, compose, renoise)
-    label = "" if settings.propagation == "none" else str(kept_features(source, settings))
+    label = "" if settings.propagation == "none" else kept_features(source, settings).worth_saying
     for latents in track(loop, "edit", on_event, total=len(taken), initial=done, label=label):
         done += 1
         if checkpoint is not None:
