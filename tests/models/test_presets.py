@@ -8,7 +8,7 @@ import pytest
 import torch
 from diffusers import Flux2Transformer2DModel, FluxTransformer2DModel, SanaTransformer2DModel
 
-from tokenflow.apps.models_list import mark, models_lines
+from tokenflow.apps.models_list import mark, models_lines, row
 from tokenflow.models.presets import PRESETS, Preset, full_name, similar_names
 
 BY_NAME = {preset.name: preset for preset in PRESETS}
@@ -70,6 +70,13 @@ def test_short_names_stand_for_hub_ids_unless_a_folder_is_of_that_name(
     assert full_name("sdxl") == "sdxl"
     assert similar_names("flux2-klein-4b")[0] == "flux.2-klein-4b"
     assert len(BY_NAME) == len(PRESETS)
+
+
+def test_the_documentation_has_the_table() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "models.md").read_text(encoding="utf-8")
+    for preset in PRESETS:
+        line = next(line for line in page.splitlines() if line.startswith(f"| `{preset.name}` |"))
+        assert [cell.strip(" `") for cell in line.strip("|").split("|")] == list(row(preset))
 
 
 def test_what_fits_a_gpu_is_marked() -> None:

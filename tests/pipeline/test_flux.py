@@ -11,7 +11,7 @@ from PIL import Image
 import tokenflow
 from tests.tiny import moving_square, tiny_model
 from tests.tiny_flux import save_tiny_flux_controlnet, tiny_flux, tiny_flux2, tiny_flux2_pipeline, tiny_flux_pipeline
-from tokenflow import ControlNet, Instruct, PnP, SDEdit
+from tokenflow import ControlNet, Instruct, PnP, Region, SDEdit
 from tokenflow.config import Config
 from tokenflow.diffusion.batches import as_images
 from tokenflow.errors import ConfigError
@@ -56,6 +56,14 @@ def test_a_controlnet_guides_an_edit(tmp_path: Path) -> None:
         tokenflow.edit(source, "a tiger", mode=ControlNet(path=path, scale=scale)).decoded for scale in (1.0, 0.0)
     )
     assert not np.array_equal(strict, free)
+
+
+def test_a_region_is_found_by_words_in_joint_attention(source: InvertedClip) -> None:
+    edited = tokenflow.edit(source, "a tiger on grass", mode=SDEdit(strength=0.5), regions=[Region(words="dog")])
+    assert edited.masks is not None
+    assert 0 < (edited.masks > 0).mean() < 1
+    outside = edited.masks == 0
+    assert np.array_equal(edited.frames[outside], CLIP.frames[outside])
 
 
 def test_instructed_a_clip_of_one_frame_is_what_kleins_pipeline_makes_of_it() -> None:

@@ -15,7 +15,7 @@ def models_lines(device_bytes: int | None) -> list[str]:
     Args:
         device_bytes: memory of the device that models would work on; None if there is no GPU.
     """
-    rows = [HEADER, *(_row(preset) for preset in PRESETS)]
+    rows = [HEADER, *(row(preset) for preset in PRESETS)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(HEADER))]
     marks = [" ", *(mark(preset, device_bytes) for preset in PRESETS)]
     table = [
@@ -39,7 +39,8 @@ def device_memory() -> int | None:
     return torch.mps.recommended_max_memory() if torch.backends.mps.is_available() else None
 
 
-def _row(preset: Preset) -> tuple[str, ...]:
+def row(preset: Preset) -> tuple[str, ...]:
+    """The cells of a model's line, as in `HEADER`."""
     guidance = "none" if preset.guidance is None else f"{preset.guidance:g}"
     memory, least = (f"{count / 1e9:.0f} GB" for count in (preset.memory, preset.least_memory))
     side = str(preset.network.side)

@@ -94,7 +94,7 @@ class Flux(JointTransformer):
         pipeline, tokenizer = self._pipeline, self._pipeline.tokenizer
         words = tokenizer(
             prompt, padding="max_length", max_length=tokenizer.model_max_length, truncation=True, return_tensors="pt"
-        )  # CLIP reads the beginning of a long prompt, which is no loss: T5 reads all of it
+        )  # of a long prompt CLIP reads the beginning, and T5 everything
         pieces = token_ids(pipeline.tokenizer_2, prompt, self._max_tokens).to(self.device)
         with self._turn, torch.no_grad():
             pooled = self._ready(self._text_encoder)(words.input_ids.to(self.device)).pooler_output

@@ -27,7 +27,7 @@ class Beside:
     """What an attention call of a joint transformer has to be told, since its module is not.
 
     Attributes:
-        text_tokens: how many text tokens a frame has.
+        text_tokens: per frame.
         references: by site, keys and values 1 r c of reference images, to which all queries attend as well.
     """
 
