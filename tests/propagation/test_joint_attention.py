@@ -30,7 +30,7 @@ from tokenflow.pipeline.wiring import build_correspondence, propagation_options
 from tokenflow.propagation import EditDenoiser, PerFrame, TokenFlow
 from tokenflow.propagation.extended_attention import extended_attention, extended_sites
 from tokenflow.propagation.feature_bank import EMPTY_BANK
-from tokenflow.propagation.kept_features import KeptFeatures
+from tokenflow.propagation.kept_features import KeptFeatures, KeptMemories
 from tokenflow.propagation.warp import Warp
 
 LATENTS = torch.randn(5, 4, 8, 12, generator=torch.Generator().manual_seed(0))
@@ -170,6 +170,14 @@ def test_only_branches_that_are_read_are_kept_and_the_others_can_be_freed() -> N
     assert set(kept) == {"one"}
     assert torch.equal(kept["one"], both[1:])
     assert kept["one"].untyped_storage().nbytes() == both[1:].numel() * 4
+
+
+def test_keys_and_values_are_kept_of_keyframes_only_that_others_attend_to() -> None:
+    memory, kept, nothing = torch.randn(2, 3, 4, 5), KeptMemories([2]), KeptMemories([])
+    kept["one"] = nothing["one"] = memory
+    assert torch.equal(kept["one"], memory[:, [2]])
+    assert kept["one"].untyped_storage().nbytes() == memory[:, [2]].numel() * 4
+    assert not nothing
 
 
 def test_text_is_blended_by_closeness_and_images_are_warped() -> None:

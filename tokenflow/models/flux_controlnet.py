@@ -10,6 +10,7 @@ from torch import Tensor
 from tokenflow.diffusion.conditioning import Conditioning
 from tokenflow.diffusion.levels import Level
 from tokenflow.models.controlnet import EncodedImages, open_controlnet, refuse_other_class, refuse_other_model
+from tokenflow.models.joint_transformer import TIMES
 
 MATCHING = {
     "in_channels": "number of channels per token",
@@ -22,8 +23,6 @@ MATCHING = {
 
 EDGES = 0
 """The mode of Canny edges in ControlNets for several kinds of images."""
-
-TIMES = 1000
 
 
 class Tokens(Protocol):

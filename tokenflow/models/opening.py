@@ -39,7 +39,6 @@ def find_folder(name: str, revision: str | None) -> tuple[Path, str | None]:
     if Path(name).is_dir():
         return Path(name), None
     _refuse_other_files(name)
-    refuse_by_name(name)
     identifier, _, wanted = name.partition("@")
     if wanted and hub.is_hub_id(identifier):
         raise ModelNotFoundError(
@@ -48,6 +47,7 @@ def find_folder(name: str, revision: str | None) -> tuple[Path, str | None]:
         )
     if not hub.is_hub_id(name):
         raise ModelNotFoundError(f"there is no folder {name!r}{looked_in(name)}{_meant(name)}; {PLACES}")
+    refuse_by_name(name)
     try:
         folder = hub.download_file(name, INDEX, revision).parent
     except RemoteEntryNotFoundError as error:
@@ -57,7 +57,8 @@ def find_folder(name: str, revision: str | None) -> tuple[Path, str | None]:
         ) from error
     except (OSError, *UNREACHABLE) as error:
         raise ModelNotFoundError(
-            f"there is no model {name!r}: there is no such folder{looked_in(name)}, and {hub_reason(error)}; {PLACES}"
+            f"there is no model {name!r}: there is no such folder{looked_in(name)}, and {hub_reason(error)}"
+            f"{_meant(name)}; {PLACES}"
         ) from error
     return folder, folder.name
 
@@ -65,7 +66,7 @@ def find_folder(name: str, revision: str | None) -> tuple[Path, str | None]:
 def _meant(name: str) -> str:
     """Short names that were probably meant, as part of a sentence; empty if there are none."""
     names = similar_names(name)
-    return f", nor a model of that name: was {' or '.join(names)} meant?" if names else ""
+    return f"; perhaps {' or '.join(names)} was meant" if names else ""
 
 
 def _refuse_other_files(name: str) -> None:

@@ -47,10 +47,9 @@ def extended_attention(
         joined = []
         for number, own in enumerate(call.memory(keys, values)):
             name = f"memory {number} of {call.site.name}"
-            memories[name] = own.unflatten(0, (-1, frames))  # b f …
-            joined.append(
-                torch.cat([context.tensors[name], memories[name]], 1) if context.keyframes else memories[name]
-            )
+            split = own.unflatten(0, (-1, frames))  # b f …
+            memories[name] = split
+            joined.append(torch.cat([context.tensors[name], split], 1) if context.keyframes else split)
         # All queries of a branch as one sequence: they share the memory, which need not be repeated per frame.
         output = call.attend(queries.unflatten(0, (-1, frames)).flatten(1, 2), tuple(joined))  # b (f n) c
         return output.unflatten(1, (frames, -1)).flatten(0, 1)  # (b f) n c

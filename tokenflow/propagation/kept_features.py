@@ -1,7 +1,7 @@
-"""The attention features of keyframes that are kept for the frames between, and the memory that they take."""
+"""What is kept of keyframes' attention for the frames between and for later keyframes, and its memory."""
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 import torch
 from torch import Tensor
@@ -30,6 +30,23 @@ class KeptFeatures(dict[str, Tensor]):
             read = features[-self._branches :]
             is_part = len(read) < len(features)
             super().__setitem__(site, read.to(self._device or read.device, copy=is_part))
+
+
+class KeptMemories(dict[str, Tensor]):
+    """Memories of attention by name, b k …: only those of keyframes that later windows attend to.
+
+    Args:
+        positions: of these among the keyframes of a pass; empty to keep nothing.
+    """
+
+    def __init__(self, positions: Sequence[int]) -> None:
+        super().__init__()
+        self._positions = list(positions)
+
+    def __setitem__(self, name: str, memory: Tensor) -> None:
+        """Keep a copy of the part that is attended to later, so that the rest can be freed."""
+        if self._positions:
+            super().__setitem__(name, memory[:, self._positions])
 
 
 def feature_bytes(

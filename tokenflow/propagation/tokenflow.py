@@ -15,7 +15,7 @@ from tokenflow.models.injection import Injection
 from tokenflow.propagation.denoiser import EditDenoiser
 from tokenflow.propagation.extended_attention import extended_attention
 from tokenflow.propagation.feature_bank import EMPTY_BANK, FeatureBank
-from tokenflow.propagation.kept_features import KeptFeatures
+from tokenflow.propagation.kept_features import KeptFeatures, KeptMemories
 from tokenflow.propagation.keyframes import Window, draw_keyframes, windows
 from tokenflow.propagation.warp import OccludedTokens, Warp, WarpOptions
 
@@ -127,7 +127,8 @@ class TokenFlow:
         is_edit_propagated = self._options.is_edit_propagated(step)
         kept_at = frozenset[str]() if is_edit_propagated else self._options.kept
         outputs = KeptFeatures(kept_at, self._frame_conditioning.branches, self._options.kept_on)
-        memories: dict[str, Tensor] = {}
+        stay = [keyframe for keyframe in window.keyframes if keyframe in window.kept]
+        memories = KeptMemories([window.keyframes.index(keyframe) for keyframe in stay])
 
         def attention(injection: Injection) -> AttentionOverride:
             tensors.update((point, features[None]) for point, features in injection.features.items())
@@ -141,8 +142,7 @@ class TokenFlow:
             tensors = {EDIT: (guided - self._denoiser.source_prediction(keyframes, step).to(guided))[None]}
         else:
             tensors |= outputs | {DIFFERENCE: difference[None]}
-        kept = FeatureBank(window.keyframes, memories).select(window.kept)
-        return FeatureBank(window.keyframes, tensors), kept, guided
+        return FeatureBank(window.keyframes, tensors), FeatureBank(tuple(stay), memories), guided
 
     def _propagate_edit(self, indices: list[int], latents: Tensor, step: Step, bank: FeatureBank) -> Tensor:
         """The prediction for frames between keyframes: their source's, plus the keyframes' edit, warped."""

@@ -107,7 +107,15 @@ def test_models_that_cannot_be_had_are_refused_by_name_before_anything_is_downlo
 
 
 @pytest.mark.parametrize(
-    "name", ["someone/flux-profile-lora-merged", "someone/fluxing-dev", "someone/swan-lake", "someone/FLUX.1-dev-tuned"]
+    "name",
+    [
+        "someone/flux-max-detail",
+        "someone/flux-profile",
+        "someone/fulfilled",
+        "someone/swan-lake",
+        "someone/wanderer",
+        "someone/FLUX.1-dev-tuned",
+    ],
 )
 def test_other_names_are_not_taken_for_those(name: str, stub_hub: StubHub) -> None:
     with pytest.raises(ModelNotFoundError):
@@ -133,9 +141,10 @@ def test_folders_of_other_pipelines_are_refused_by_what_they_are(class_name: str
         loaded(tmp_path)
 
 
-def test_a_name_that_was_mistyped_is_answered_with_one_that_is_there() -> None:
-    with pytest.raises(ModelNotFoundError, match=r"was flux.2-klein-4b .*meant"):
-        loaded("./flux2-klein-4b")
+def test_a_name_that_was_mistyped_is_answered_with_one_that_is_there(stub_hub: StubHub) -> None:
+    for name in ("./flux2-klein-4b", "flux2-klein-4b"):
+        with pytest.raises(ModelNotFoundError, match=r"; perhaps flux.2-klein-4b .*was meant; set model.path"):
+            loaded(name)
 
 
 def original_klein(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
