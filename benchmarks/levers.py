@@ -49,7 +49,7 @@ from tokenflow.models.unet import UNetAttention
 from tokenflow.modes.source import InvertedClip
 from tokenflow.pipeline.wiring import DEFAULT_INTERVAL, source_features
 from tokenflow.propagation import EditDenoiser, PerFrame
-from tokenflow.propagation.feature_bank import FeatureBank, KeyframeFeatures
+from tokenflow.propagation.feature_bank import FeatureBank
 from tokenflow.propagation.keyframes import draw_keyframes
 from tokenflow.propagation.warp import Warp, WarpOptions
 
@@ -232,7 +232,7 @@ def with_matching(source: InvertedClip, guidance: Guidance, **options: float) ->
 
 
 def attention_to_means(
-    injection: Injection, frames: int, _context: FeatureBank, extended: Collection[str], gathered: KeyframeFeatures
+    injection: Injection, frames: int, _context: FeatureBank, extended: Collection[str], outputs: dict, *_: object
 ) -> AttentionOverride:
     """Keyframes attend to their own tokens, and to means of 2 × 2 tokens of the others, each counting four times."""
     alone = per_frame_attention(injection)
@@ -244,7 +244,7 @@ def attention_to_means(
             output = _attend_to_means(call, queries, keys, values)
         else:
             output = alone(call)
-        gathered.add_output(call.site.name, output.unflatten(0, (-1, frames)))
+        outputs[call.site.name] = output.unflatten(0, (-1, frames))
         return output
 
     return attend

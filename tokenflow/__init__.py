@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tokenflow.batch import Record, edit_many, read_configs
-    from tokenflow.config import Config, ControlNet, PnP, SDEdit, load_config
+    from tokenflow.config import Config, ControlNet, Instruct, PnP, SDEdit, load_config
     from tokenflow.errors import Cancelled, TokenflowError, TokenflowWarning
     from tokenflow.events import Notice, Preview, Progress, TerminalBars
     from tokenflow.models.loading import load_model
@@ -42,6 +42,7 @@ __all__ = [
     "ControlNet",
     "EditResult",
     "Edited",
+    "Instruct",
     "InvertedClip",
     "Keyframes",
     "Notice",
@@ -75,7 +76,7 @@ __all__ = [
 ]
 
 _MODULES = {
-    **dict.fromkeys(("Config", "ControlNet", "PnP", "SDEdit", "load_config"), "config"),
+    **dict.fromkeys(("Config", "ControlNet", "Instruct", "PnP", "SDEdit", "load_config"), "config"),
     **dict.fromkeys(("Cancelled", "TokenflowError", "TokenflowWarning"), "errors"),
     **dict.fromkeys(("Notice", "Preview", "Progress", "TerminalBars"), "events"),
     **dict.fromkeys(("Record", "edit_many", "read_configs"), "batch"),

@@ -10,7 +10,7 @@ from tokenflow.models.attention import AttentionCall, Site
 from tokenflow.models.injection import EMPTY
 from tokenflow.modes.source import InvertedClip
 from tokenflow.propagation.extended_attention import Levels, extended_attention, extended_sites
-from tokenflow.propagation.feature_bank import EMPTY_BANK, FeatureBank, KeyframeFeatures
+from tokenflow.propagation.feature_bank import EMPTY_BANK, FeatureBank
 
 
 def softmax_attention(layer: torch.nn.Module, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
@@ -29,11 +29,11 @@ def test_extended_attention_is_softmax_over_the_tokens_of_all_keyframes_and_of_t
     branches = guidance(moving).branches
     context_latents, latents = moving.latents(clean, [0, 1]), moving.latents(clean, [4, 6, 8])
     sites = extended_sites(levels, model.sites)
-    before_these = KeyframeFeatures(0, attended=[0, 1])
-    earlier = extended_attention(EMPTY, 2, EMPTY_BANK, sites, before_these)
+    memories: dict[str, Tensor] = {}
+    earlier = extended_attention(EMPTY, 2, EMPTY_BANK, sites, {}, memories)
     model.predict(context_latents, level(500), branches, attention=earlier)
-    memories, gathered = before_these.memories, KeyframeFeatures(2)
-    extended = extended_attention(EMPTY, 3, FeatureBank((0, 1), memories), sites, gathered)
+    outputs: dict[str, Tensor] = {}
+    extended = extended_attention(EMPTY, 3, FeatureBank((0, 1), memories), sites, outputs, {})
 
     def compared(call: AttentionCall) -> Tensor:
         layer = model._unet.get_submodule(call.site.name)
@@ -48,7 +48,7 @@ def test_extended_attention_is_softmax_over_the_tokens_of_all_keyframes_and_of_t
                     keys, values = torch.cat([before[0], keys]), torch.cat([before[1], values])
                 expected = softmax_attention(layer, layer.to_q(tokens[branch, keyframe]), keys, values)
                 torch.testing.assert_close(output, expected, rtol=0, atol=1e-5)  # the order of sums
-                assert torch.equal(gathered.outputs[call.site.name][branch, keyframe], output)
+                assert torch.equal(outputs[call.site.name][branch, keyframe], output)
         visited.append(call.site.name)
         return result
 

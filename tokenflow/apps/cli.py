@@ -417,6 +417,14 @@ def settings(
     print_lines(*settings_lines(word))
 
 
+@app.command(epilog=examples("tokenflow models"))
+def models() -> None:
+    """List published models by short name: steps, guidance, licence, memory, and which fit on this machine."""
+    from tokenflow.apps.models_list import device_memory, models_lines
+
+    print_lines(*models_lines(device_memory()))
+
+
 @app.command(epilog=examples("tokenflow schema > tokenflow.schema.json"))
 def schema() -> None:
     """Print the JSON Schema of configuration files, for completion in editors."""

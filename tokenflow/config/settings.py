@@ -142,7 +142,10 @@ class Clip(_Section):
 class Model(_Section):
     """The diffusion model, and how it is loaded."""
 
-    path: PathOrHubId = Field(description="A folder in diffusers' layout, a .safetensors file, or a Hub id.")
+    path: PathOrHubId = Field(
+        description="A folder in diffusers' layout, a .safetensors file, a Hub id, or a short name that "
+        "`tokenflow models` lists, such as flux.2-klein-4b."
+    )
     revision: str | None = Field(
         None,
         min_length=1,
@@ -181,8 +184,8 @@ class Model(_Section):
     )
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = Field(
         "auto",
-        description="Precision of the weights. auto takes float16 on CUDA (bfloat16 for Sana), bfloat16 on a CPU that "
-        "multiplies in it, else float32. An inversion is only valid for the precision it was made in.",
+        description="Precision of the weights. auto takes float16 on CUDA (bfloat16 for Sana and FLUX), bfloat16 on a "
+        "CPU that multiplies in it, else float32. An inversion is only valid for the precision it was made in.",
     )
     offload: bool = Field(
         False,
@@ -192,7 +195,7 @@ class Model(_Section):
     tiling: bool = Field(
         False,
         description="Encode and decode in overlapping tiles: bounds the VAE's memory for large images. Results "
-        "differ slightly at their borders.",
+        "differ slightly at their borders. Frames of more than 1536×1536 pixels are always treated so.",
     )
 
 
@@ -254,10 +257,11 @@ class PnP(_Section):
         description="Fraction of the steps, 0 to 1, in which the source's queries and keys are injected. Higher holds "
         "fine structure; lower lets textures and parts change.",
     )
-    features: Literal["block", "residual"] = Field(
-        "block",
+    features: Literal["block", "residual"] | None = Field(
+        None,
         description="What is injected at the residual block: block, its whole output, which holds the layout; or "
-        "residual, only what it adds to its shortcut, as in the published code, which is freer.",
+        "residual, only what it adds to its shortcut, as in the published code, which is freer. null for block, or "
+        "residual with FLUX.",
     )
 
 
@@ -328,6 +332,25 @@ class ControlNet(_Section):
         if self.start > self.end:
             raise ValueError(f"expected start ({self.start}) no later than end ({self.end})")
         return self
+
+
+class Instruct(_Section):
+    """Editing by an instruction: the model is shown each source frame, and edit.prompt says what to make of it.
+
+    For models that were made for it: FLUX.1 Kontext and FLUX.2 [klein]. The clip is not inverted, so this is the
+    fastest mode.
+
+        tokenflow.edit(source, "make the dog a tiger", mode=tokenflow.Instruct())
+    """
+
+    strength: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        allow_inf_nan=False,
+        description="Fraction of the steps to sample, above 0 and up to 1. Lower starts from the source with less "
+        "noise, and keeps more of it.",
+    )
 
 
 class Keyframes(_Section):
@@ -435,10 +458,11 @@ class Edit(_Section):
     negative_prompt: str = Field(
         "", description="What to steer away from. Has no effect where edit.guidance_scale is 1."
     )
-    mode: Literal["pnp", "sdedit", "controlnet", "keyframes"] = Field(
+    mode: Literal["pnp", "sdedit", "controlnet", "keyframes", "instruct"] = Field(
         "pnp",
         description="What the edit keeps of its source: pnp, layout, shapes and poses; sdedit, rough layout and "
-        "colours; controlnet, outlines; keyframes, motion: frames edited elsewhere are carried through the clip.",
+        "colours; controlnet, outlines; keyframes, motion: frames edited elsewhere are carried through the clip; "
+        "instruct, what the instruction in edit.prompt leaves (FLUX.1 Kontext and FLUX.2).",
     )
     steps: PositiveCount = Field(
         25, description="Sampling steps; may differ from inversion.steps. More steps give finer detail and take longer."
@@ -510,6 +534,16 @@ class Edit(_Section):
         description="At which resolutions of the network keyframes attend to each other: coarse, all but the finest; "
         "or all, as in the published code, which is slower.",
     )
+    propagated_layers: Literal["all", "half"] = Field(
+        "all",
+        description="At which attention layers frames between keyframes take the keyframes' features: all; or half, "
+        "every second one, which halves the memory they take; at the others every frame attends to itself.",
+    )
+    kept_features: Literal["auto", "device", "main_memory"] = Field(
+        "auto",
+        description="Where the keyframes' features rest until they are propagated: on the device, in main memory, "
+        "or auto: in main memory if they would take more than half of the device's free memory.",
+    )
     regions: Regions = Field(
         (),
         description="The parts of the clip that the edit may change, such as [{words: dog}]; all else stays as it is. "
@@ -520,6 +554,7 @@ class Edit(_Section):
     sdedit: SDEdit = SDEdit()
     controlnet: ControlNet = ControlNet()
     keyframes: Keyframes = Keyframes()
+    instruct: Instruct = Instruct()
 
     @property
     def paths(self) -> list[Path]:

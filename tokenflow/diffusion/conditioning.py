@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,10 +15,12 @@ class Conditioning:
     Attributes:
         tokens: b n c, the text encoder's states.
         added: b …, whatever else the family conditions on, by name: pooled states, image sizes, embedded guidance.
+        references: what the family computed of reference images, the same for all branches; None for none.
     """
 
     tokens: Tensor
     added: Mapping[str, Tensor] = field(default_factory=dict)
+    references: Any = None
 
     @property
     def branches(self) -> int:
@@ -29,6 +32,7 @@ class Conditioning:
         return Conditioning(
             self.tokens.repeat_interleave(frames, dim=0),
             {name: value.repeat_interleave(frames, dim=0) for name, value in self.added.items()},
+            self.references,
         )
 
 
@@ -37,4 +41,5 @@ def stack(conditionings: Sequence[Conditioning]) -> Conditioning:
     return Conditioning(
         torch.cat([each.tokens for each in conditionings]),
         {name: torch.cat([each.added[name] for each in conditionings]) for name in conditionings[0].added},
+        conditionings[0].references,
     )

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tokenflow.models.attention import Memory, Site
+from tokenflow.models.injection import QueriesKeys, repeated_pair
 
 EPSILON = 1e-15
 """Added to the denominator, as in diffusers."""
@@ -28,13 +29,17 @@ class LinearAttention:
         tokens: (b f) n c, normalised and modulated by the time.
     """
 
+    text_tokens = 0
+
     def __init__(self, site: Site, layer: Any, tokens: Tensor) -> None:
         self.site = site
         self.tokens = tokens
         self._layer = layer
 
-    def queries_keys(self) -> tuple[Tensor, Tensor]:
+    def queries_keys(self, injected: QueriesKeys | None = None) -> tuple[Tensor, Tensor]:
         """Queries and keys of all tokens, (b f) n c each, normalised where the network does it, before relu."""
+        if injected is not None:
+            return repeated_pair(injected, self.tokens)
         return self._queries(self.tokens), self._keys(self.tokens)
 
     def values(self) -> Tensor:

@@ -2,9 +2,7 @@
 
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
-from functools import cached_property
 from inspect import signature
-from threading import RLock
 from typing import Any
 
 import torch
@@ -19,27 +17,26 @@ from tokenflow.diffusion.guidance import SCALE, GuidanceKind
 from tokenflow.diffusion.levels import Level
 from tokenflow.diffusion.schedules import DiffusionSchedule, Schedule
 from tokenflow.errors import ModelError
-from tokenflow.events import notice
 from tokenflow.models.attention import AttentionCall, AttentionOverride, per_frame_attention
-from tokenflow.models.autoencoder import Autoencoder
 from tokenflow.models.capture import Capture, CaptureDone, check_points
 from tokenflow.models.checkpoints.file_kinds import CHANNELS
 from tokenflow.models.controlnet import UNetControl, load_controlnet
-from tokenflow.models.identity import weights_fingerprint
 from tokenflow.models.injection import ATTENTION, BLOCK, EMPTY, RESIDUAL, Injection, repeat_branches
-from tokenflow.models.model import Control
 from tokenflow.models.patching import Forward, Hook, patched
-from tokenflow.models.placement import Offloading, prepare
+from tokenflow.models.pipeline_model import PipelineModel, check_parts
 from tokenflow.models.processors import attention_processors
 from tokenflow.models.text_change import TextChange
+from tokenflow.models.tokens import token_ids
 from tokenflow.models.unet import UNetAttention, coarsest_scale, find_injection_points, find_sites, text_grids
 from tokenflow.models.vocabulary import Vocabulary, notice_unknown_words
+
+PARTS = ("unet", "vae", "tokenizer", "text_encoder", "scheduler")
 
 DEFAULT_SCALE: float = signature(LatentConsistencyModelPipeline.__call__).parameters["guidance_scale"].default
 """Of guidance that is embedded, where a conditioning does not say."""
 
 
-class StableDiffusion:
+class StableDiffusion(PipelineModel):
     """A Stable Diffusion pipeline of diffusers as a `Model` (see models/model.py for its methods).
 
     Args:
@@ -72,21 +69,22 @@ class StableDiffusion:
         offload: bool = False,
         fingerprint: Callable[[], str] | None = None,
     ) -> None:
-        _check_parts(pipeline)
+        check_parts(pipeline, PARTS, "Stable Diffusion")
+        _check_channels(pipeline)
         self._unet = pipeline.unet
         vae = pipeline.vae
         self._text_encoders = _text_encoders(pipeline)
-        networks = [self._unet, vae, *(encoder for _, encoder in self._text_encoders)]
-        for network in networks:
-            prepare(network)
+        super().__init__(
+            self._unet,
+            vae,
+            [encoder for _, encoder in self._text_encoders],
+            device=device,
+            offload=offload,
+            fingerprint=fingerprint,
+        )
         self._is_xl = self._unet.config.addition_embed_type == "text_time"
         self._zeros_for_empty = self._is_xl and bool(pipeline.config.get("force_zeros_for_empty_prompt"))
         self._vocabulary = vocabulary
-        self._fingerprint = fingerprint or (lambda: weights_fingerprint(networks))
-        self._turn = RLock()
-        self._control: UNetControl | None = None
-        self.device: torch.device = device or self._unet.device
-        self._ready = Offloading(self.device, enabled=offload)
         scheduler = pipeline.scheduler
         scheduler_class = type(scheduler).__name__
         self._diffusion = DiffusionSchedule(
@@ -99,8 +97,6 @@ class StableDiffusion:
         self._points = find_injection_points(self._unet, self.sites)
         block: Any = self._points.block
         self._modules: dict[str, nn.Module] = {BLOCK: block, RESIDUAL: block.conv2}
-        self._autoencoder = Autoencoder(vae, self.device, self._ready)
-        self.pixels_per_latent = self._autoencoder.pixels_per_latent
         self.latent_channels = self._autoencoder.channels
         self.size_multiple = self.pixels_per_latent * coarsest_scale(self._unet)
         self.native_size = self.pixels_per_latent * self._unet.config.sample_size
@@ -120,21 +116,6 @@ class StableDiffusion:
         """The network itself, a diffusers UNet: `find_injection_points` (models/unet.py) names its parts."""
         return self._unet
 
-    @cached_property
-    def fingerprint(self) -> str:
-        """Sixteen hex digits that change with weights, precision and revision."""
-        return self._fingerprint()
-
-    def encode(self, frames: Tensor) -> Tensor:
-        """Latents f c h w of frames f 3 H W in [0, 1]: the mean of the autoencoder's posterior, normalised."""
-        with self._turn:
-            return self._autoencoder.encode(frames)
-
-    def decode(self, latents: Tensor) -> Tensor:
-        """Frames f 3 H W in [0, 1] of latents f c h w."""
-        with self._turn:
-            return self._autoencoder.decode(latents)
-
     def condition(self, prompt: str, *, size: tuple[int, int] | None = None, negative: bool = False) -> Conditioning:
         """The text encoder's last states, 1 n c; of SDXL's two encoders the last but one, the pooled state, and sizes.
 
@@ -144,7 +125,9 @@ class StableDiffusion:
         notice_unknown_words(prompt, self._vocabulary)
         with self._turn, torch.no_grad():
             outputs = [
-                self._ready(encoder)(self._tokenize(tokenizer, prompt), output_hidden_states=True)
+                self._ready(encoder)(
+                    token_ids(tokenizer, prompt, tokenizer.model_max_length).to(self.device), output_hidden_states=True
+                )
                 for tokenizer, encoder in self._text_encoders
             ]
         if not self._is_xl:
@@ -155,18 +138,6 @@ class StableDiffusion:
         width, height = size or (self.native_size, self.native_size)
         sizes = torch.tensor([[height, width, 0, 0, height, width]], device=self.device)  # original, crop, target
         return Conditioning(states, {"text_embeds": pooled, "time_ids": sizes.to(pooled)})
-
-    def _tokenize(self, tokenizer: Any, prompt: str) -> Tensor:
-        """A prompt's token ids, 1 n; what does not fit is cut off with a notice."""
-        length = tokenizer.model_max_length
-        whole = tokenizer(prompt, truncation=False, verbose=False, return_tensors="pt").input_ids
-        if whole.shape[1] > length:
-            notice(
-                f"the prompt {prompt!r} is longer than the {length} tokens this model reads; it ignores "
-                f"{tokenizer.decode(whole[0, length - 1 : -1])!r}. Shorten the prompt"
-            )
-        padded = tokenizer(prompt, padding="max_length", max_length=length, truncation=True, return_tensors="pt")
-        return padded.input_ids.to(self.device)
 
     def predict(
         self,
@@ -243,20 +214,9 @@ class StableDiffusion:
         with self._turn, patched(processors, hooks), suppress(CaptureDone):
             self._call(latents, level, conditioning, None)
 
-    def load_control(self, path: str) -> Control:
-        """The ControlNet at a folder or Hub id, on this model's device and in its precision; the last one is kept."""
-        with self._turn:
-            if self._control is None or self._control.path != path:
-                self._control = None  # so that two are never in memory at once
-                network = load_controlnet(path, self._unet, self.pixels_per_latent, self.device)
-                self._control = UNetControl(path, network, self.device)
-            network_control = self._control
-
-        def control(*arguments: Any) -> Any:
-            with self._turn:
-                return network_control(*arguments)
-
-        return control
+    def _open_control(self, path: str) -> UNetControl:
+        network = load_controlnet(path, self._unet, self.pixels_per_latent, self.device)
+        return UNetControl(path, network, self.device)
 
     def _call(self, latents: Tensor, level: Level, conditioning: Conditioning, residuals: Any) -> Tensor:
         """The UNet's raw output, b f c h w in float32."""
@@ -298,17 +258,7 @@ def _constant_forward(features: Tensor) -> Forward:
     return forward
 
 
-def _check_parts(pipeline: Any) -> None:
-    missing = [
-        part
-        for part in ("unet", "vae", "tokenizer", "text_encoder", "scheduler")
-        if getattr(pipeline, part, None) is None
-    ]
-    if missing:
-        raise ModelError(
-            f"the model has no {', '.join(missing)}; expected a text-to-image pipeline of the Stable Diffusion family: "
-            "choose another model.path"
-        )
+def _check_channels(pipeline: Any) -> None:
     expected, encoded = pipeline.unet.config.in_channels, pipeline.vae.config.latent_channels
     if expected in CHANNELS:
         raise ModelError(

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from tokenflow.errors import ModelError
 from tokenflow.models.attention import Memory, Site
+from tokenflow.models.injection import QueriesKeys, repeated_pair
 from tokenflow.models.patching import Forward
 
 FINEST_LEVELS = 2
@@ -35,13 +36,17 @@ class UNetAttention:
         tokens: (b f) n c, the output of the block's norm.
     """
 
+    text_tokens = 0
+
     def __init__(self, site: Site, layer: Any, tokens: Tensor) -> None:
         self.site = site
         self.tokens = tokens
         self._layer = layer
 
-    def queries_keys(self) -> tuple[Tensor, Tensor]:
+    def queries_keys(self, injected: QueriesKeys | None = None) -> tuple[Tensor, Tensor]:
         """Queries and keys of all tokens, (b f) n c each."""
+        if injected is not None:
+            return repeated_pair(injected, self.tokens)
         return self._layer.to_q(self.tokens), self._layer.to_k(self.tokens)
 
     def values(self) -> Tensor:
@@ -103,7 +108,7 @@ def find_sites(unet: nn.Module) -> Iterator[Site]:
     for stage, block, scale in _stages(unet):
         for name, module in block.named_modules():
             if isinstance(module, BasicTransformerBlock) and not module.only_cross_attention:
-                yield Site(f"{stage}.{name}.attn1", scale)
+                yield Site(f"{stage}.{name}.attn1", scale, width=module.attn1.to_q.out_features)
 
 
 def text_grids(unet: nn.Module, sites: Sequence[Site], size: tuple[int, int]) -> dict[nn.Module, tuple[int, int]]:

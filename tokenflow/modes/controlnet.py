@@ -12,9 +12,8 @@ from torch import Tensor
 from tokenflow.config import ControlNet
 from tokenflow.diffusion.latents import Latents
 from tokenflow.diffusion.levels import Level
-from tokenflow.diffusion.schedules import Step
-from tokenflow.models.injection import EMPTY, Injection
-from tokenflow.modes.mode import Call
+from tokenflow.diffusion.schedules import Step, steps_below
+from tokenflow.modes.mode import Call, NothingInjected
 from tokenflow.modes.source import InvertedClip
 
 CANNY_THRESHOLDS = 100, 200
@@ -23,7 +22,7 @@ CANNY_THRESHOLDS = 100, 200
 CACHED_FRAMES = 256
 
 
-class ControlNetMode:
+class ControlNetMode(NothingInjected):
     """Adds a ControlNet's residuals for the source frames' edges to the network's skip connections.
 
     Args:
@@ -45,12 +44,10 @@ class ControlNetMode:
         return self._source.noised(level, self._settings.noise, self._seed)
 
     def initial_latents(self, steps: Sequence[Step]) -> tuple[Latents, Sequence[Step]]:
-        """The noisiest level, and all steps."""
-        return self.source_latents_at(steps[0].at), steps
-
-    def capture(self, call: Call) -> Injection:
-        """Nothing: the source acts through its edges."""
-        return EMPTY
+        """The noisiest level, and all steps; with the inversion's noise, flow models start below pure noise."""
+        keeps_noise = self._settings.noise == "inversion"
+        taken = steps_below(steps, self._source.model.schedule.edits_start_at) if keeps_noise else steps
+        return self.source_latents_at(taken[0].at), taken
 
     def residuals(self, call: Call) -> Any:
         """The ControlNet's residuals for these frames and latents, scaled."""

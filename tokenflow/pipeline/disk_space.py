@@ -17,6 +17,7 @@ from tokenflow.pipeline.clip import open_clip
 from tokenflow.pipeline.inversion import working_size
 from tokenflow.pipeline.output import comparison_name, edited_name
 from tokenflow.pipeline.reconstruction import LOSSLESS, RECONSTRUCTION
+from tokenflow.pipeline.stages import is_inverted
 from tokenflow.report import contact_sheet, side_by_side
 from tokenflow.report.sheet import MAX_COLUMNS
 from tokenflow.video import VideoWriter, resize, restore
@@ -63,13 +64,14 @@ def disk_space(config: Config) -> DiskSpace:
     sample = [each.image for each in islice(open_clip(clip), SAMPLE)]
     working = [resize(image, width, height, clip.resize) for image in sample]
     edited = _grainy(working)
-    few_step = is_few_step(config.model.path, config.model.few_step)  # which keeps clean latents only
+    # Without an inversion only clean latents are kept.
+    inverted = is_inverted(config.edit) and not is_few_step(config.model.path, config.model.few_step)
     checked = (
         _video_bytes(working, frames, RECONSTRUCTION) + _video_bytes(working, frames, LOSSLESS, codec="ffv1")
-        if config.inversion.check and not few_step
+        if config.inversion.check and inverted
         else 0
     )
-    levels = 1 if few_step else config.inversion.steps + 1
+    levels = config.inversion.steps + 1 if inverted else 1
     # The clean latents and those of the first noisy level are in float32, all others in float16.
     inversion = frames * (3 * width * height + (levels + min(levels, 2)) / 2 * latents) + checked
     height, width = sample[0].shape[:2]
@@ -94,15 +96,6 @@ def free_bytes(folder: Path) -> int:
     """Free space on the disk of a folder, which need not exist yet."""
     path = folder.absolute()
     return shutil.disk_usage(next(parent for parent in (path, *path.parents) if parent.exists())).free
-
-
-def format_bytes(count: float) -> str:
-    """A number of bytes to three digits, with its unit."""
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.3g} {unit}"
-        count /= 1000
-    return f"{count:.3g} TB"
 
 
 def _grainy(images: list[np.ndarray]) -> list[np.ndarray]:

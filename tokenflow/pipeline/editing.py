@@ -8,7 +8,7 @@ from typing import Any, Literal, ParamSpec
 import numpy as np
 
 from tokenflow import config
-from tokenflow.config import ControlNet, Edit, PnP, SDEdit
+from tokenflow.config import ControlNet, Edit, Instruct, PnP, SDEdit
 from tokenflow.errors import ConfigError
 from tokenflow.events import Cancel, Listener, listening
 from tokenflow.models.interruptible import interruptible
@@ -24,9 +24,9 @@ DEFAULTS = Edit(prompt="")
 
 Arguments = ParamSpec("Arguments")
 
-ModeSettings = PnP | SDEdit | ControlNet | Keyframes
+ModeSettings = PnP | SDEdit | ControlNet | Instruct | Keyframes
 
-MODE_NAMES: dict[type, str] = {PnP: "pnp", SDEdit: "sdedit", ControlNet: "controlnet"}
+MODE_NAMES: dict[type, str] = {PnP: "pnp", SDEdit: "sdedit", ControlNet: "controlnet", Instruct: "instruct"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,6 +104,8 @@ def edit(
     keyframe_interval: int | None = DEFAULTS.keyframe_interval,
     keyframe_window: int = DEFAULTS.keyframe_window,
     extended_attention: Literal["coarse", "all"] = DEFAULTS.extended_attention,
+    propagated_layers: Literal["all", "half"] = DEFAULTS.propagated_layers,
+    kept_features: Literal["auto", "device", "main_memory"] = DEFAULTS.kept_features,
     regions: Regions | None = None,
     preview_every: int | None = None,
     on_event: Listener | None = None,
@@ -114,8 +116,8 @@ def edit(
     Args:
         inverted: what `invert` returned.
         prompt: what the edited clip should show.
-        mode: `PnP()`, `SDEdit()` or `ControlNet()`, with their settings; or `Keyframes({0: image})`, frames that were
-            edited elsewhere, which come back as they are.
+        mode: `PnP()`, `SDEdit()` or `ControlNet()`, with their settings; `Instruct()`, where the prompt is an
+            instruction; or `Keyframes({0: image})`, frames that were edited elsewhere, which come back as they are.
         negative_prompt: what it should not show.
         steps: sampling steps; None for as many as the inversion took, or as a model of few steps was made for.
         guidance_scale: how strongly the prompt is enforced, at least 1.
@@ -131,6 +133,8 @@ def edit(
         keyframe_interval: frames per keyframe; None for 4, or the whole clip if it is shorter.
         keyframe_window: how many keyframes attend to each other at most, and go through the network at once.
         extended_attention: at which of the network's levels they do: all but the finest, or all.
+        propagated_layers: at which attention layers frames take the keyframes' features: all, or every second one.
+        kept_features: where these rest until they do: on the device, in main memory, or whichever suits.
         regions: the parts of the clip that may change; `auto` for one that is found where the prompt changes only a
             part of the frame; empty for the whole frame; None for the default.
         preview_every: send a `Preview` every so many steps; None for none.
@@ -160,11 +164,14 @@ def edit(
         keyframe_interval=keyframe_interval,
         keyframe_window=keyframe_window,
         extended_attention=extended_attention,
+        propagated_layers=propagated_layers,
+        kept_features=kept_features,
         **values,
     )
     if preview_every is not None:
         check_count("preview_every", preview_every)
     check_interval(settings, inverted.frame_count)
+    _check_inverted(inverted, settings)
     regions = regions_of(settings) if regions is None else regions
     regions = checked_regions(regions, inverted.prompt, settings.mode)
     with listening(on_event):
@@ -186,10 +193,23 @@ def edit(
     )
 
 
+def _check_inverted(inverted: InvertedClip, settings: Edit) -> None:
+    """Refuse an edit that needs the inversion of a clip that has none, though its model can be inverted.
+
+    Raises:
+        ConfigError: it does.
+    """
+    if not inverted.steps and inverted.model.schedule.few_step is None and settings.mode != "instruct":
+        raise ConfigError(
+            f"the clip was not inverted (steps=0), which mode {settings.mode} needs; call invert with steps above 0, "
+            "or pass mode=Instruct()"
+        )
+
+
 def default_steps(inverted: InvertedClip) -> int:
     """How many steps an edit takes unless told otherwise."""
     few_step = inverted.model.schedule.few_step
-    return few_step.steps if few_step else inverted.steps
+    return few_step.steps if few_step else inverted.steps or DEFAULTS.steps
 
 
 def _mode_values(mode: ModeSettings) -> dict[str, Any]:
@@ -197,5 +217,5 @@ def _mode_values(mode: ModeSettings) -> dict[str, Any]:
     if isinstance(mode, Keyframes):  # its images may be in memory, where settings name files
         return {"mode": "keyframes", "keyframes": config.Keyframes(strength=mode.strength)}
     if type(mode) not in MODE_NAMES:
-        raise ConfigError(f"mode is {mode!r}; expected PnP(), SDEdit(), ControlNet() or Keyframes(images)")
+        raise ConfigError(f"mode is {mode!r}; expected PnP(), SDEdit(), ControlNet(), Instruct() or Keyframes(images)")
     return {"mode": MODE_NAMES[type(mode)], MODE_NAMES[type(mode)]: mode}

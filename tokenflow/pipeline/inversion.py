@@ -61,7 +61,7 @@ class InversionOptions:
         size: of the shorter side, or a box (width, height), in pixels; None for as many pixels as the model was
             trained at.
         resize: what happens where the aspect is not quite what the model takes.
-        steps: of sampling.
+        steps: of sampling; 0 for clean latents only.
         iterations: fixed-point iterations per step.
         batch_size: frames per network call.
         reuse: take a finer inversion that is stored instead.
@@ -102,7 +102,7 @@ def invert(
         size: working size: pixels of the shorter side, or a box (width, height) to fit into; None for as many pixels
             as the model was trained at. Rounded to what the model takes.
         resize: where the aspect is not quite what the model takes: `fit` stretches, `fill` crops, `pad` repeats edges.
-        steps: sampling steps to invert.
+        steps: sampling steps to invert; 0 to keep the clean latents only, which is all that `Instruct()` needs.
         iterations: fixed-point iterations per step, a network call each.
         batch_size: frames per network call.
         store: a folder that keeps inversions. The same clip, model and settings are then not inverted again, and an
@@ -123,9 +123,11 @@ def invert(
     """
     check_type("invert", clip, Video, "Video.read(path) opens a file")
     check_model("invert", model)
-    values = validated(config.Inversion, steps=steps, iterations=iterations, batch_size=batch_size)
+    wanted = DEFAULTS.steps if steps == 0 else steps
+    values = validated(config.Inversion, steps=wanted, iterations=iterations, batch_size=batch_size)
     source = validated(config.Clip, path="in memory", prompt=prompt, size=size, resize=resize)
-    options = InversionOptions(prompt, source.size, resize, values.steps, values.iterations, values.batch_size, reuse)
+    taken = steps and values.steps
+    options = InversionOptions(prompt, source.size, resize, taken, values.iterations, values.batch_size, reuse)
     with listening(on_event):
         inversion = open_inversion(clip, model, options, None if store is None else Path(store))
         inverted = complete_inversion(inversion, clip, model, options, on_event=on_event, cancel=cancel)
@@ -211,7 +213,8 @@ def complete_inversion(
     """
     model = interruptible(model, cancel)
     watch = watch or Stopwatch(model.device)
-    model.schedule.steps(options.steps, tokens=1)  # says what is wrong with them before the work
+    if options.steps:
+        model.schedule.steps(options.steps, tokens=1)  # says what is wrong with them before the work
     conditioning: Conditioning | None = None
     if not inversion.complete:
         with inversion.locked(cancel):
@@ -222,11 +225,11 @@ def complete_inversion(
                 check_frame_count(len(inversion.times))
                 conditioning = _conditioning(inversion, model, options)
                 _encode(inversion, model, options, watch, on_event)
-                if model.schedule.few_step is None:
+                if model.schedule.few_step is not None:
+                    notice(NOT_INVERTED)
+                elif options.steps:
                     with watch.stage("invert"):
                         _invert_missing(inversion, model, conditioning, options, on_event)
-                else:
-                    notice(NOT_INVERTED)
                 inversion.finish()
     else:
         check_frame_count(len(inversion.times))

@@ -17,6 +17,7 @@ from tokenflow.metrics import EditMetrics, judge
 from tokenflow.models.loading import load_model, stored_fingerprint
 from tokenflow.models.model import Model
 from tokenflow.models.placement import choose_device
+from tokenflow.modes.instruct import NOT_MADE_FOR_IT
 from tokenflow.modes.source import InvertedClip
 from tokenflow.pipeline import output as results
 from tokenflow.pipeline.checkpoint import Checkpoint, digest_of
@@ -39,7 +40,7 @@ from tokenflow.pipeline.reconstruction import (
 )
 from tokenflow.pipeline.regions import checked_regions, regions_of
 from tokenflow.pipeline.sampling import edit_frames
-from tokenflow.pipeline.stages import NumberedStages, stage_1, stage_2, work
+from tokenflow.pipeline.stages import NumberedStages, is_inverted, stage_1, stage_2, work
 from tokenflow.pipeline.validation import check_count, check_type
 from tokenflow.report.profiling import Stopwatch
 from tokenflow.store.arrays import on_disk
@@ -241,7 +242,7 @@ def inversion_options(config: Config) -> InversionOptions:
         clip.prompt,
         clip.size,
         clip.resize,
-        inversion.steps,
+        inversion.steps if is_inverted(config.edit) else 0,
         inversion.iterations,
         inversion.batch_size,
         inversion.reuse,
@@ -252,10 +253,12 @@ def check_edit(edit: Edit, model: Model) -> None:
     """Check before the inversion that a model can make an edit.
 
     Raises:
-        ConfigError: it has fewer noise levels than the edit has steps.
+        ConfigError: it has fewer noise levels than the edit has steps, or was not made for the mode.
         ModelError, ModelNotFoundError: the ControlNet cannot be used.
     """
     model.schedule.steps(edit.steps, tokens=1)
+    if edit.mode == "instruct" and not model.instructs:
+        raise ConfigError(NOT_MADE_FOR_IT)
     if edit.mode == "controlnet":
         model.load_control(edit.controlnet.path)
 
@@ -273,8 +276,8 @@ def _numbered(
     """The listener, with stages numbered: those that stage 1 still needs, and those after it."""
     if on_event is None:
         return None
-    few_step = model.schedule.few_step is not None
-    stages = stage_1(inversion, config.inversion.check, few_step=few_step) + after
+    inverted = model.schedule.few_step is None and is_inverted(config.edit)
+    stages = stage_1(inversion, config.inversion.check, inverted=inverted) + after
     return NumberedStages(stages, work(config.inversion, config.edit), on_event)
 
 
@@ -299,7 +302,7 @@ def invert_stored(
         on_event=on_event,
         cancel=cancel,
     )
-    if not config.inversion.check or model.schedule.few_step:  # which has nothing to sample back
+    if not config.inversion.check or not source.steps:  # there is nothing to sample back
         return source, None
     content = checked_reconstruction(source, inversion, options.batch_size, watch, on_event, cancel)
     notice_poor_reconstruction(content["reconstruction"], config.inversion.warn_below_psnr)

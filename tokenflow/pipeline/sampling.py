@@ -22,7 +22,14 @@ from tokenflow.pipeline.inversion import sampling_steps
 from tokenflow.pipeline.keyframes import Keyframes, carry_keyframes, filled, filling_mode
 from tokenflow.pipeline.preview import Previewed
 from tokenflow.pipeline.regions import ClipRegions, Excerpt, FoundRegion, RegionFinder, Regions, pasted
-from tokenflow.pipeline.wiring import build_correspondence, build_guidance, build_mode, build_prompt, build_propagation
+from tokenflow.pipeline.wiring import (
+    build_correspondence,
+    build_guidance,
+    build_mode,
+    build_prompt,
+    build_propagation,
+    kept_features,
+)
 from tokenflow.propagation import EditDenoiser
 
 
@@ -163,7 +170,8 @@ def sample_edit(
         predict = Previewed(predict, source, preview_every, on_event)
     renoise = denoiser.source_noise if schedule.few_step and schedule.few_step.renoises else None
     loop = sample(latents, taken[done:], predict, schedule.parametrisation, scratch, compose, renoise)
-    for latents in track(loop, "edit", on_event, total=len(taken), initial=done):
+    label = "" if settings.propagation == "none" else kept_features(source, settings).worth_saying
+    for latents in track(loop, "edit", on_event, total=len(taken), initial=done, label=label):
         done += 1
         if checkpoint is not None:
             checkpoint.save(done, latents)

@@ -70,7 +70,8 @@ def _edited_frames(source: InvertedClip, edit: Edit, shown: list[int], on_event:
 
 def _notice_alike(edit: Edit) -> None:
     """Say so if all seeds start from the same noise."""
-    noise = {"sdedit": edit.sdedit.noise, "controlnet": edit.controlnet.noise}.get(edit.mode, "inversion")
+    noises = {"sdedit": edit.sdedit.noise, "controlnet": edit.controlnet.noise, "instruct": "shared"}
+    noise = noises.get(edit.mode, "inversion")
     if noise == "inversion" and not edit.variation:
         notice(
             "seeds hardly differ, since every edit starts from the inversion's noise; set edit.variation above 0, such "

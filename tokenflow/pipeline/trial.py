@@ -16,7 +16,7 @@ from tokenflow.pipeline.job import check_edit, inversion_options, open_model
 from tokenflow.pipeline.output import TRIAL, sheet_path, write_sheet
 from tokenflow.pipeline.regions import Excerpt, checked_regions, regions_of
 from tokenflow.pipeline.sampling import edit_frames
-from tokenflow.pipeline.stages import NumberedStages, stage_2, work
+from tokenflow.pipeline.stages import NumberedStages, is_inverted, stage_2, work
 from tokenflow.pipeline.validation import check_count, check_type
 from tokenflow.store.memory import MemoryInversion
 from tokenflow.video import Video
@@ -77,7 +77,8 @@ def trial(
         model = model or open_model(config.model, on_event)
         check_edit(edit, model)
         if on_event is not None:
-            stages = ["read", "encode", *([] if model.schedule.few_step else ["invert"]), *stage_2(edit)]
+            inverted = model.schedule.few_step is None and is_inverted(edit)
+            stages = ["read", "encode", *(["invert"] if inverted else []), *stage_2(edit)]
             on_event = NumberedStages(stages, work(config.inversion, edit), on_event)
         options = inversion_options(config)
         shown = _chosen(clip, indices)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from tokenflow.config import Edit
@@ -17,12 +18,14 @@ from tokenflow.diffusion.schedules import Step
 from tokenflow.events import Listener, notice, track
 from tokenflow.models.model import Model
 from tokenflow.modes.controlnet import ControlNetMode
+from tokenflow.modes.instruct import InstructMode
 from tokenflow.modes.mode import Mode
 from tokenflow.modes.pnp import PnPMode
 from tokenflow.modes.sdedit import SDEditMode
 from tokenflow.modes.source import InvertedClip
 from tokenflow.modes.variation import Varied
 from tokenflow.pipeline.inversion import source_steps
+from tokenflow.pipeline.kept_features import KeptFeatures, kept_sites, predict_kept
 from tokenflow.propagation import Anchored, EditDenoiser, PerFrame, TokenFlow
 from tokenflow.propagation.extended_attention import extended_sites
 from tokenflow.propagation.keyframes import frame_pairs
@@ -41,6 +44,7 @@ MODES: dict[str, Callable[[InvertedClip, Edit], Mode]] = {
     "pnp": lambda source, edit: PnPMode(source, edit.pnp),
     "sdedit": lambda source, edit: SDEditMode(source, edit.sdedit, edit.seed),
     "controlnet": lambda source, edit: ControlNetMode(source, edit.controlnet, edit.seed),
+    "instruct": lambda source, edit: InstructMode(source, edit.instruct, edit.seed),
 }
 
 
@@ -79,10 +83,11 @@ def build_propagation(
 ) -> Predict:
     """The propagation that an edit names, with the correspondences that it needs in some steps.
 
-    `always` are frames that are keyframes at every step. With a model of few steps it is anchored to the source.
+    `always` are frames that are keyframes at every step. With a model of few steps it is anchored to the source, unless
+    the model is shown the source anyway.
     """
     make = _propagation(source, edit, steps, always, correspondence, on_event)
-    if source.model.schedule.few_step is None:
+    if source.model.schedule.few_step is None or edit.mode == "instruct":
         return make(denoiser)
     scale = edit.guidance_scale
     prompt = embedded(source.conditioning, scale) if source.model.guidance == "embedded" else source.conditioning
@@ -118,7 +123,15 @@ def propagation_options(source: InvertedClip, edit: Edit, always: Sequence[int] 
         extended=extended_sites(edit.extended_attention, source.model.sites),
         is_edit_propagated=lambda step: step.ends_by(edit.propagate_edit_until),
         propagate_guidance=edit.guidance == "propagated",
+        kept=frozenset(site.name for site in kept_sites(source.model.sites, edit.propagated_layers)),
+        kept_on=torch.device("cpu") if kept_features(source, edit).in_main_memory else None,
     )
+
+
+def kept_features(source: InvertedClip, edit: Edit) -> KeptFeatures:
+    """What an edit keeps of its keyframes for the frames between, predicted before it begins."""
+    keyframes = -(-source.frame_count // keyframe_interval(edit, source.frame_count))
+    return predict_kept(source, edit, min(keyframes, keyframe_window(edit, source)))
 
 
 def keyframe_interval(edit: Edit, frame_count: int) -> int:

@@ -74,7 +74,7 @@ class EditDenoiser:
         return self.model.schedule.parametrisation.noise(latents, self.source_prediction(indices, step), step.at)
 
     def _predict(self, call: Call, attention: AttentionOverride, injection: Injection) -> Tensor:
-        inject = replace(injection, residuals=self.mode.residuals(call))
+        inject = replace(injection, residuals=self.mode.residuals(call), sources=self.mode.sources(call))
         branches = self.model.predict(call.latents, call.step.at, call.conditioning, attention=attention, inject=inject)
         return branches if self.prompt_shares is None else self._joined(branches, self.prompt_shares(call.indices))
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from tokenflow.models.attention import AttentionCall, AttentionOverride, Site, per_frame_attention, project_qkv
 from tokenflow.models.injection import Injection
-from tokenflow.propagation.feature_bank import FeatureBank, KeyframeFeatures
+from tokenflow.propagation.feature_bank import FeatureBank
 
 Levels = Literal["coarse", "all"]
 """Levels of the network at which keyframes attend to each other: all, as in the paper, or all but the finest, which
@@ -27,7 +27,8 @@ def extended_attention(
     frames: int,
     context: FeatureBank,
     extended: Collection[str],
-    gathered: KeyframeFeatures,
+    outputs: dict[str, Tensor],
+    memories: dict[str, Tensor],
 ) -> AttentionOverride:
     """At extended sites, every frame attends to all frames and to the context; elsewhere to itself.
 
@@ -36,7 +37,8 @@ def extended_attention(
         frames: how many frames the call has.
         context: the memories of earlier keyframes.
         extended: names of extended sites.
-        gathered: takes the features of all sites and the memories of extended sites.
+        outputs: filled with the features of all sites, b k n c.
+        memories: filled with the memories of extended sites, b k … each.
     """
     alone = per_frame_attention(injection)
 
@@ -45,16 +47,16 @@ def extended_attention(
         joined = []
         for number, own in enumerate(call.memory(keys, values)):
             name = f"memory {number} of {call.site.name}"
-            memory = own.unflatten(0, (-1, frames))  # b f …
-            gathered.add_memory(name, memory)
-            joined.append(torch.cat([context.tensors[name], memory], 1) if context.keyframes else memory)
+            split = own.unflatten(0, (-1, frames))  # b f …
+            memories[name] = split
+            joined.append(torch.cat([context.tensors[name], split], 1) if context.keyframes else split)
         # All queries of a branch as one sequence: they share the memory, which need not be repeated per frame.
         output = call.attend(queries.unflatten(0, (-1, frames)).flatten(1, 2), tuple(joined))  # b (f n) c
         return output.unflatten(1, (frames, -1)).flatten(0, 1)  # (b f) n c
 
     def attend(call: AttentionCall) -> Tensor:
         output = (together if call.site.name in extended else alone)(call)
-        gathered.add_output(call.site.name, output.unflatten(0, (-1, frames)))
+        outputs[call.site.name] = output.unflatten(0, (-1, frames))
         return output
 
     return attend

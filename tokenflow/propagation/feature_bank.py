@@ -38,34 +38,3 @@ class FeatureBank:
 
 
 EMPTY_BANK = FeatureBank((), {})
-
-
-class KeyframeFeatures:
-    """Gathers, during the pass of some keyframes, what later passes read of them, and frees the rest.
-
-    Args:
-        branches: how many of the last branches the frame pass reads the features of; 0 for no features.
-        attended: positions of the keyframes that later keyframes attend to.
-
-    Attributes:
-        outputs: by site, features b k n c of these branches.
-        memories: by name, memories b k … of these keyframes.
-    """
-
-    def __init__(self, branches: int, attended: Sequence[int] = ()) -> None:
-        self._branches = branches
-        self._attended = list(attended)
-        self.outputs: dict[str, Tensor] = {}
-        self.memories: dict[str, Tensor] = {}
-
-    def add_output(self, site: str, features: Tensor) -> None:
-        """The features of a site, b k n c of all branches."""
-        if self._branches:
-            read = features[-self._branches :]
-            # A view would keep the branches that are not read.
-            self.outputs[site] = read if len(read) == len(features) else read.clone()
-
-    def add_memory(self, name: str, memory: Tensor) -> None:
-        """A memory, b k … of all keyframes."""
-        if self._attended:
-            self.memories[name] = memory[:, self._attended]

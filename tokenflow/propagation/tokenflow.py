@@ -10,11 +10,12 @@ from tokenflow.correspondence.base import Correspondence
 from tokenflow.diffusion.batches import batches
 from tokenflow.diffusion.latents import Latents
 from tokenflow.diffusion.schedules import Step
-from tokenflow.models.attention import AttentionCall, AttentionOverride, attend_within_frames
+from tokenflow.models.attention import AttentionCall, AttentionOverride, attend_within_frames, per_frame_attention
 from tokenflow.models.injection import Injection
 from tokenflow.propagation.denoiser import EditDenoiser
 from tokenflow.propagation.extended_attention import extended_attention
-from tokenflow.propagation.feature_bank import EMPTY_BANK, FeatureBank, KeyframeFeatures
+from tokenflow.propagation.feature_bank import EMPTY_BANK, FeatureBank
+from tokenflow.propagation.kept_features import KeptFeatures, KeptMemories
 from tokenflow.propagation.keyframes import Window, draw_keyframes, windows
 from tokenflow.propagation.warp import OccludedTokens, Warp, WarpOptions
 
@@ -44,6 +45,8 @@ class Propagation:
         frame.
         warp: how tokens are sampled and blended.
         extended_attention: what keyframes do at extended sites.
+        kept: at which sites attention features are propagated; at others every frame attends to itself. None for all.
+        kept_on: where the keyframes' features rest until they are propagated; None for where they were computed.
     """
 
     draw_keyframes: DrawKeyframes
@@ -53,6 +56,8 @@ class Propagation:
     propagate_guidance: bool
     warp: WarpOptions = field(default_factory=WarpOptions)
     extended_attention: ExtendedAttention = extended_attention
+    kept: frozenset[str] | None = None
+    kept_on: torch.device | None = None
 
 
 def keyframe_per_interval(interval: int, seed: int, always: Sequence[int] = ()) -> DrawKeyframes:
@@ -120,15 +125,15 @@ class TokenFlow:
         keyframes = list(window.keyframes)
         tensors: dict[str, Tensor] = {}
         is_edit_propagated = self._options.is_edit_propagated(step)
-        attended = [position for position, keyframe in enumerate(keyframes) if keyframe in window.kept]
-        read = 0 if is_edit_propagated else self._frame_conditioning.branches
-        gathered = KeyframeFeatures(read, attended)
+        kept_at = frozenset[str]() if is_edit_propagated else self._options.kept
+        outputs = KeptFeatures(kept_at, self._frame_conditioning.branches, self._options.kept_on)
+        stay = [keyframe for keyframe in window.keyframes if keyframe in window.kept]
+        memories = KeptMemories([window.keyframes.index(keyframe) for keyframe in stay])
 
         def attention(injection: Injection) -> AttentionOverride:
-            if not is_edit_propagated:
-                tensors.update((point, features[None]) for point, features in injection.features.items())
+            tensors.update((point, features[None]) for point, features in injection.features.items())
             extended = self._options.extended
-            return self._options.extended_attention(injection, len(keyframes), context, extended, gathered)
+            return self._options.extended_attention(injection, len(keyframes), context, extended, outputs, memories)
 
         branches = self._denoiser.predict(keyframes, latents[keyframes], step, guidance.branches, attention)
         conditional, difference = guidance.split(branches)
@@ -136,9 +141,8 @@ class TokenFlow:
         if is_edit_propagated:
             tensors = {EDIT: (guided - self._denoiser.source_prediction(keyframes, step).to(guided))[None]}
         else:
-            tensors |= gathered.outputs | {DIFFERENCE: difference[None]}
-        kept = FeatureBank(tuple(keyframes[position] for position in attended), gathered.memories)
-        return FeatureBank(window.keyframes, tensors), kept, guided
+            tensors |= outputs | {DIFFERENCE: difference[None]}
+        return FeatureBank(window.keyframes, tensors), FeatureBank(tuple(stay), memories), guided
 
     def _propagate_edit(self, indices: list[int], latents: Tensor, step: Step, bank: FeatureBank) -> Tensor:
         """The prediction for frames between keyframes: their source's, plus the keyframes' edit, warped."""
@@ -177,11 +181,15 @@ def _propagated_attention(bank: FeatureBank, warp: Warp, size: tuple[int, int]) 
 
     def attend(call: AttentionCall) -> Tensor:
         grid = call.site.grid(*size)
-        features = warp.warp_tokens(bank.tensors[call.site.name], grid)  # b f n c
+        kept = bank.tensors.get(call.site.name)
+        if kept is None:
+            return per_frame_attention()(call)
+        features = warp.warp_sequence(kept, grid, call.text_tokens)  # b f n c
         occluded = warp.grids[grid].occluded
         if occluded is not None:
             frames = occluded.frames[:, None].expand_as(occluded.tokens)[occluded.real]
-            features[:, frames, occluded.tokens[occluded.real]] = _attend_where_occluded(call, occluded, len(features))
+            tokens = call.text_tokens + occluded.tokens[occluded.real]
+            features[:, frames, tokens] = _attend_where_occluded(call, occluded, len(features))
         return features.flatten(0, 1)  # (b f) n c
 
     return attend

@@ -39,6 +39,7 @@ CHOICES = {
         ("Rough layout and colours (sdedit)", "sdedit"),
         ("Outlines (controlnet)", "controlnet"),
         ("Motion: frames edited elsewhere (keyframes)", "keyframes"),
+        ("What an instruction leaves (instruct)", "instruct"),
     ),
     "preset": (("Standard: 25 steps", "standard"), ("Fast: 8 steps", "fast")),
     REGIONS: (
