@@ -55,10 +55,10 @@ def test_a_flat_map_has_no_inside(value: float) -> None:
 
 def test_keyframes_keep_their_maps_and_others_get_them_where_things_moved_to(source: InvertedClip) -> None:
     maps = torch.rand(2, 3, 8, 12, generator=torch.Generator().manual_seed(0))
-    all_maps = carried(maps, [0, 4], FRAMES, flow(source), 2)
+    all_maps = carried(maps, [0, 4], [range(FRAMES)], flow(source), 2)
     assert torch.equal(all_maps[[0, 4]], maps)
     assert len(all_maps) == FRAMES
-    still = carried(torch.ones(2, 1, 8, 12), [0, 4], FRAMES, flow(source), 2)
+    still = carried(torch.ones(2, 1, 8, 12), [0, 4], [range(FRAMES)], flow(source), 2)
     torch.testing.assert_close(still, torch.ones(FRAMES, 1, 8, 12))
 
 

@@ -70,6 +70,21 @@ LocalPath = Annotated[Path, BeforeValidator(_expand_path)]
 PathOrHubId = Annotated[str, BeforeValidator(_expand_path)]
 
 
+AUTO: Literal["auto"] = "auto"
+
+
+def _explain_cuts_once(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
+    """One error for cuts, where pydantic gives one for each of their forms."""
+    try:
+        return validate(value)
+    except ValidationError:
+        raise ValueError("expected auto, or the frames at which shots begin, such as [49]") from None
+
+
+Cuts = Annotated[tuple[PositiveCount, ...] | Literal["auto"], WrapValidator(_explain_cuts_once)]
+"""The frames at which shots begin, but for the first."""
+
+
 class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
@@ -106,6 +121,11 @@ class Clip(_Section):
         allow_inf_nan=False,
         description="Frames per second: of a sequence of images, null for 25; any other clip is resampled to it, null "
         "for its own times. 23.976 and 29.97 stand for 24000/1001 and 30000/1001.",
+    )
+    cuts: Cuts = Field(
+        AUTO,
+        description="The frames at which another shot begins, such as [49], counted from 0 in the edited part; each "
+        "shot is edited by itself, and nothing is carried over a cut. auto finds them and says which; [] for one shot.",
     )
     sound: LocalPath | None = Field(
         None,
@@ -422,7 +442,6 @@ def _validate_regions(value: Any, validate: ValidatorFunctionWrapHandler) -> Any
     return _LIST_OF_REGIONS.validate_python(value)
 
 
-AUTO = "auto"
 _LIST_OF_REGIONS = TypeAdapter(tuple[Region, ...])
 
 Regions = Annotated[tuple[Region, ...] | Literal["auto"], WrapValidator(_validate_regions)]

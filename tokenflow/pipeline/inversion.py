@@ -4,17 +4,18 @@ import hashlib
 import json
 import re
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from torch import Tensor
 
 from tokenflow import config
+from tokenflow.correspondence.cuts import find_cuts
 from tokenflow.diffusion.batches import as_tensor, batches
 from tokenflow.diffusion.conditioning import Conditioning
 from tokenflow.diffusion.inversion import LEVELS_READ, invert_latents
@@ -30,6 +31,7 @@ from tokenflow.report.profiling import Stopwatch
 from tokenflow.store.inversions import StoredInversion, finished_inversions
 from tokenflow.store.memory import Inversion, MemoryInversion
 from tokenflow.video import Part, ResizeMode, Video, fit_size, resize
+from tokenflow.video.shots import check_cuts
 
 MAX_PIXELS = 4096**2
 """Of a frame at the working size: far more than any Stable Diffusion was trained at."""
@@ -51,6 +53,8 @@ NOT_INVERTED = (
 
 DEFAULTS = config.Inversion()
 
+Cuts = Sequence[int] | Literal["auto"]
+
 
 @dataclass(frozen=True)
 class InversionOptions:
@@ -64,6 +68,7 @@ class InversionOptions:
         iterations: fixed-point iterations per step.
         batch_size: frames per network call.
         reuse: take a finer inversion that is stored instead.
+        cuts: where shots begin; what is inverted does not depend on it.
     """
 
     prompt: str
@@ -73,6 +78,7 @@ class InversionOptions:
     iterations: int
     batch_size: int
     reuse: bool = False
+    cuts: Cuts = ()
 
 
 def invert(
@@ -82,6 +88,7 @@ def invert(
     *,
     size: int | tuple[int, int] | None = None,
     resize: ResizeMode = "fit",
+    cuts: Cuts = "auto",
     steps: int = DEFAULTS.steps,
     iterations: int = DEFAULTS.iterations,
     batch_size: int = DEFAULTS.batch_size,
@@ -101,6 +108,8 @@ def invert(
         size: working size: pixels of the shorter side, or a box (width, height) to fit into; None for the model's
             native size. Rounded to what the model takes.
         resize: where the aspect is not quite what the model takes: `fit` stretches, `fill` crops, `pad` repeats edges.
+        cuts: the frames at which shots begin, but for the first, counted from 0; `auto` finds them, with a notice. An
+            edit carries nothing from one shot to another.
         steps: sampling steps to invert.
         iterations: fixed-point iterations per step, a network call each.
         batch_size: frames per network call.
@@ -123,8 +132,10 @@ def invert(
     check_type("invert", clip, Video, "Video.read(path) opens a file")
     check_model("invert", model)
     values = validated(config.Inversion, steps=steps, iterations=iterations, batch_size=batch_size)
-    source = validated(config.Clip, path="in memory", prompt=prompt, size=size, resize=resize)
-    options = InversionOptions(prompt, source.size, resize, values.steps, values.iterations, values.batch_size, reuse)
+    source = validated(config.Clip, path="in memory", prompt=prompt, size=size, resize=resize, cuts=cuts)
+    options = InversionOptions(
+        prompt, source.size, resize, values.steps, values.iterations, values.batch_size, reuse, source.cuts
+    )
     with listening(on_event):
         inversion = open_inversion(clip, model, options, None if store is None else Path(store))
         inverted = complete_inversion(inversion, clip, model, options, on_event=on_event, cancel=cancel)
@@ -212,6 +223,7 @@ def complete_inversion(
     watch = watch or Stopwatch(model.device)
     model.schedule.steps(options.steps, tokens=1)  # says what is wrong with them before the work
     conditioning: Conditioning | None = None
+    cuts: tuple[int, ...] | None = None
     if not inversion.complete:
         with inversion.locked(cancel):
             if not inversion.complete:  # another process may have finished it by now
@@ -219,6 +231,7 @@ def complete_inversion(
                     with watch.stage("read"):
                         inversion.write_frames(_working_frames(clip, model, options, on_event))
                 check_frame_count(len(inversion.times))
+                cuts = _cuts(inversion, options)
                 conditioning = _conditioning(inversion, model, options)
                 _encode(inversion, model, options, watch, on_event)
                 if model.schedule.few_step is None:
@@ -229,9 +242,25 @@ def complete_inversion(
                 inversion.finish()
     else:
         check_frame_count(len(inversion.times))
+    cuts = _cuts(inversion, options) if cuts is None else cuts
     conditioning = conditioning or _conditioning(inversion, model, options)
     steps = len(inversion.levels) - 1  # of the inversion that is stored, which may have taken more than the options say
-    return InvertedClip(model, inversion, conditioning, options.prompt, clip, options.resize, steps)
+    return InvertedClip(model, inversion, conditioning, options.prompt, clip, options.resize, steps, cuts)
+
+
+def _cuts(inversion: Inversion, options: InversionOptions) -> tuple[int, ...]:
+    """The cuts that were given, or those that are found; of the latter with a notice."""
+    if options.cuts != "auto":
+        check_cuts(options.cuts, len(inversion.times))
+        return tuple(options.cuts)
+    frames = inversion.frames()
+    cuts = find_cuts(frames[index] for index in range(len(frames)))
+    if cuts:
+        notice(
+            f"found {'a cut' if len(cuts) == 1 else 'cuts'} at frame {', '.join(map(str, cuts))}; each shot is edited "
+            "by itself. If that is wrong, set clip.cuts to the frames at which shots begin, or to [] for one shot"
+        )
+    return cuts
 
 
 def _conditioning(inversion: Inversion, model: Model, options: InversionOptions) -> Conditioning:

@@ -245,6 +245,7 @@ def inversion_options(config: Config) -> InversionOptions:
         inversion.iterations,
         inversion.batch_size,
         inversion.reuse,
+        clip.cuts,
     )
 
 
@@ -370,6 +371,7 @@ def _report(
     return {
         "settings": config.model_dump(mode="json"),
         "frames": source.frame_count,
+        "cuts": list(source.cuts),
         "inversion": {
             "folder": stored.folder.name,
             "steps": source.steps,

@@ -23,7 +23,7 @@ from tokenflow.events import Cancel, Listener, notice, progress, raise_if_cancel
 from tokenflow.modes.carried import CarriedMode
 from tokenflow.modes.source import InvertedClip
 from tokenflow.pipeline.frames import EditedFrame, kept_part
-from tokenflow.propagation.pixels.edited_frames import Kind, carry, edges_kept
+from tokenflow.propagation.pixels.edited_frames import carry, edges_kept
 from tokenflow.store.files import output_errors
 from tokenflow.video import Video, clip_files, read_frames, resize
 
@@ -69,12 +69,10 @@ class CarriedClip:
     """A clip made from edited frames.
 
     Attributes:
-        kind: what the edited frames do.
         images: f H W 3 uint8, at the size of the source.
         uncertain: f H W bool, what neither an edited frame nor the source shows.
     """
 
-    kind: Kind
     images: np.ndarray
     uncertain: np.ndarray
 
@@ -231,7 +229,7 @@ def carry_keyframes(
     on_event: Listener | None = None,
     cancel: Cancel | None = None,
 ) -> CarriedClip:
-    """Carry edited frames to all frames of a clip, in pixels.
+    """Carry edited frames to all frames of their shots, in pixels. Shots without any stay as they are, with a notice.
 
     Args:
         source: the clip.
@@ -249,16 +247,22 @@ def carry_keyframes(
     for index, image in given.items():
         check_layout(image, source.video.frames, index)
     given = {index: kept_part(image, source) for index, image in given.items()}
-    images, uncertain = np.empty_like(frames), np.zeros(frames.shape[:3], bool)
+    images, uncertain = frames.copy(), np.zeros(frames.shape[:3], bool)
     with progress("carry", len(frames), on_event) as advance:
-        raise_if_cancelled(cancel)
-        kind, carried = carry(frames, given, folder)
-        for index, frame in enumerate(carried):
+        for shot in source.shots:
             raise_if_cancelled(cancel)
-            images[index] = frame.image
-            uncertain[index] = _without_specks(frame.certain < CERTAIN)
-            advance(1)
-    return CarriedClip(kind, images, uncertain)
+            own = {index - shot.start: image for index, image in given.items() if index in shot}
+            if not own:
+                notice(f"no edited frame is of the shot of frames {shot[0]} to {shot[-1]}, which stays as it is")
+                advance(len(shot))
+                continue
+            _, carried = carry(frames[shot.start : shot.stop], own, folder)
+            for index, frame in zip(shot, carried, strict=True):
+                raise_if_cancelled(cancel)
+                images[index] = frame.image
+                uncertain[index] = _without_specks(frame.certain < CERTAIN)
+                advance(1)
+    return CarriedClip(images, uncertain)
 
 
 def _without_specks(mask: np.ndarray) -> np.ndarray:

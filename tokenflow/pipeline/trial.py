@@ -1,12 +1,13 @@
 """trial(): some frames of a clip edited as the whole clip would be, in a fraction of the time."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from tokenflow.config import Config
+from tokenflow.correspondence.cuts import find_cuts
 from tokenflow.events import Cancel, Listener, listening
 from tokenflow.models.model import Model
 from tokenflow.pipeline.checks import check_interval, check_sampled
@@ -20,6 +21,7 @@ from tokenflow.pipeline.stages import NumberedStages, stage_2, work
 from tokenflow.pipeline.validation import check_count, check_type
 from tokenflow.store.memory import MemoryInversion
 from tokenflow.video import Video
+from tokenflow.video.shots import check_cuts, cuts_among
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,10 +81,14 @@ def trial(
         if on_event is not None:
             stages = ["read", "encode", *([] if model.schedule.few_step else ["invert"]), *stage_2(edit)]
             on_event = NumberedStages(stages, work(config.inversion, edit), on_event)
-        options = inversion_options(config)
+        cuts = find_cuts(frame.image for frame in clip) if config.clip.cuts == "auto" else config.clip.cuts
+        check_cuts(cuts, len(clip))
+        options = replace(inversion_options(config), cuts=cuts_among(indices, cuts))
         shown = _chosen(clip, indices)
         source = complete_inversion(MemoryInversion(), shown, model, options, on_event=on_event, cancel=cancel)
-        sampled = edit_frames(source, edit, None, regions_of(edit), excerpt=Excerpt(clip, indices), on_event=on_event)
+        sampled = edit_frames(
+            source, edit, None, regions_of(edit), excerpt=Excerpt(clip, indices, cuts), on_event=on_event
+        )
         frames = list(sampled.frames)
     edited = np.stack([frame.decoded for frame in frames])
     masks = [frame.decoded_mask for frame in frames if frame.decoded_mask is not None]

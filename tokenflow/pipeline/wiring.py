@@ -102,8 +102,11 @@ def _propagation(
     if edit.propagation == "none":
         return lambda denoiser: PerFrame(denoiser, edit.batch_size)
     options = propagation_options(source, edit, always)
-    count = source.frame_count
-    pairs = frame_pairs(count, (options.draw_keyframes(count, step.index) for step in steps))
+    pairs = [
+        pair
+        for shot in source.shots
+        for pair in frame_pairs(shot, (options.keyframes(shot, each.index) for each in steps))
+    ]
     if pairs:
         for pair in track(pairs, FINDING[edit.correspondence], on_event, total=len(pairs)):
             correspondence.prepare(*pair)
@@ -113,11 +116,13 @@ def _propagation(
 def propagation_options(source: InvertedClip, edit: Edit, always: Sequence[int] = ()) -> Propagation:
     """What is propagated, and how."""
     return Propagation(
-        draw_keyframes=keyframe_per_interval(keyframe_interval(edit, source.frame_count), edit.seed, always),
+        shots=source.shots,
+        draw_keyframes=keyframe_per_interval(keyframe_interval(edit, source.frame_count), edit.seed),
         window=keyframe_window(edit, source),
         extended=extended_sites(edit.extended_attention, source.model.sites),
         is_edit_propagated=lambda step: step.ends_by(edit.propagate_edit_until),
         propagate_guidance=edit.guidance == "propagated",
+        always=tuple(always),
     )
 
 
