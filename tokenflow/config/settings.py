@@ -350,6 +350,33 @@ class ControlNet(_Section):
         return self
 
 
+class FlowEdit(_Section):
+    """FlowEdit (Kulikov et al., ICCV 2025): no inversion; the source moves by the difference that the prompts make.
+
+    Each of the last `strength` of all steps adds fresh noise, the same for all frames, to source and edit, and moves
+    the edit by the difference between the predictions under its own prompt and under the source's.
+
+        tokenflow.FlowEdit(strength=0.8)
+    """
+
+    strength: float = Field(
+        0.86,
+        gt=0,
+        le=1,
+        allow_inf_nan=False,
+        description="Fraction of the steps to sample, above 0 and up to 1. Higher starts from more noise and changes "
+        "more, including shapes.",
+    )
+    source_guidance_scale: float = Field(
+        1.5,
+        ge=1,
+        le=1000,
+        allow_inf_nan=False,
+        description="Scale of guidance under the source's prompt, 1 to 1000; that under the edit's is "
+        "edit.guidance_scale. Higher moves further from what the source shows.",
+    )
+
+
 class Keyframes(_Section):
     """Edited keyframes: frames edited anywhere else, carried to all others along the motion of the clip.
 
@@ -431,6 +458,37 @@ class Region(_Section):
         return self
 
 
+class Reference(_Section):
+    """An image whose look an edit takes."""
+
+    path: LocalPath = Field(description="An image. Its middle is taken where its aspect ratio is another.")
+    weight: float = Field(
+        1.0,
+        ge=0,
+        le=100,
+        allow_inf_nan=False,
+        description="How strongly it counts, 0 to 100; 0 for not at all. With an IP-Adapter, that adapter's scale.",
+    )
+    kind: Literal["identity", "style"] = Field(
+        "identity",
+        description="Whose look is taken: identity, that of what edit.prompt changes, which the model finds in the "
+        "image; or style, that of everything in it, with its overall colours and contrasts. No effect with an "
+        "IP-Adapter.",
+    )
+
+
+def _validate_references(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
+    """References, of which any may be a path alone."""
+    if not isinstance(value, list | tuple):
+        raise ValueError("expected a list of images such as [style.png], or of sections such as [{path: style.png}]")
+    return validate([{"path": each} if isinstance(each, str | Path) else each for each in value])
+
+
+References = Annotated[
+    tuple[Reference, ...], WrapValidator(_validate_references, json_schema_input_type=list[Reference | str])
+]
+
+
 def _validate_regions(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
     """Errors of the list's items, where pydantic would add those of every other form."""
     if isinstance(value, str):
@@ -454,10 +512,11 @@ class Edit(_Section):
     negative_prompt: str = Field(
         "", description="What to steer away from. Has no effect where edit.guidance_scale is 1."
     )
-    mode: Literal["pnp", "sdedit", "controlnet", "keyframes"] = Field(
+    mode: Literal["pnp", "sdedit", "controlnet", "flowedit", "keyframes"] = Field(
         "pnp",
         description="What the edit keeps of its source: pnp, layout, shapes and poses; sdedit, rough layout and "
-        "colours; controlnet, outlines; keyframes, motion: frames edited elsewhere are carried through the clip.",
+        "colours; controlnet, outlines; flowedit, what both prompts say, without an inversion; keyframes, motion: "
+        "frames edited elsewhere are carried through the clip.",
     )
     steps: PositiveCount = Field(
         25, description="Sampling steps; may differ from inversion.steps. More steps give finer detail and take longer."
@@ -535,16 +594,33 @@ class Edit(_Section):
         "auto finds one where edit.prompt changes only a part of the frame, and takes the whole frame otherwise; [] "
         "takes the whole frame.",
     )
+    references: References = Field(
+        (),
+        description="Images whose look the edit takes, such as [tiger.png] or [{path: style.png, kind: style}].",
+    )
+    ip_adapter: PathOrHubId | None = Field(
+        None,
+        description="An IP-Adapter for Stable Diffusion or SDXL, through which references are read: a .safetensors "
+        "file with a folder image_encoder beside it, or one on the Hub such as "
+        "h94/IP-Adapter/models/ip-adapter_sd15.safetensors; null to read them by attention, as every model can.",
+    )
     pnp: PnP = PnP()
     sdedit: SDEdit = SDEdit()
     controlnet: ControlNet = ControlNet()
+    flowedit: FlowEdit = FlowEdit()
     keyframes: Keyframes = Keyframes()
 
     @property
+    def needs_inversion(self) -> bool:
+        """Whether its mode reads more of the source than its clean latents."""
+        return self.mode != "flowedit"
+
+    @property
     def paths(self) -> list[Path]:
-        """The images that are read: edited frames, and masks of regions."""
+        """The images that are read: edited frames, masks of regions, and references."""
         masks = [region.mask for region in self.regions if isinstance(region, Region)]
-        return [*self.keyframes.paths, *(mask for mask in masks if mask is not None)]
+        given = [*self.keyframes.paths, *(mask for mask in masks if mask is not None)]
+        return [*given, *(reference.path for reference in self.references)]
 
 
 class Output(_Section):

@@ -24,6 +24,11 @@ class Conditioning:
         """How many prompts are stacked."""
         return self.tokens.shape[0]
 
+    def adding(self, more: Mapping[str, Tensor]) -> "Conditioning":
+        """The same with more (one branch) that every branch adds."""
+        repeated = {name: each.repeat(self.branches, *[1] * (each.ndim - 1)) for name, each in more.items()}
+        return Conditioning(self.tokens, {**self.added, **repeated})
+
     def for_frames(self, frames: int) -> "Conditioning":
         """Each branch repeated for every frame: (b f) n c."""
         return Conditioning(

@@ -36,7 +36,7 @@ class InvertedClip:
         prompt: what it shows.
         video: the clip at full size.
         resize: how frames were brought to the working size.
-        steps: how many steps the inversion took; 0 if it holds clean latents only, as of a model of few steps.
+        steps: how many steps the inversion took; 0 if it holds clean latents only.
         cuts: the frames at which shots begin, but for the first. Edits carry nothing from one shot to another.
     """
 

@@ -62,13 +62,13 @@ def disk_space(config: Config) -> DiskSpace:
     sample = [each.image for each in islice(open_clip(clip), SAMPLE)]
     working = [resize(image, width, height, clip.resize) for image in sample]
     edited = _grainy(working)
-    few_step = is_few_step(config.model.path, config.model.few_step)  # which keeps clean latents only
+    inverted = config.edit.needs_inversion and not is_few_step(config.model.path, config.model.few_step)
     checked = (
         _video_bytes(working, frames, RECONSTRUCTION) + _video_bytes(working, frames, LOSSLESS, codec="ffv1")
-        if config.inversion.check and not few_step
+        if config.inversion.check and inverted
         else 0
     )
-    levels = 1 if few_step else config.inversion.steps + 1
+    levels = config.inversion.steps + 1 if inverted else 1
     inversion = frames * (3 * width * height + levels * latents) + checked
     height, width = sample[0].shape[:2]
     restored = [restore(image, width, height, clip.resize) for image in edited]

@@ -64,7 +64,7 @@ class InversionOptions:
         prompt: what the clip shows.
         size: of the shorter side, or a box (width, height), in pixels; None for the model's native size.
         resize: what happens where the aspect is not quite what the model takes.
-        steps: of sampling.
+        steps: of sampling; 0 to keep clean latents only.
         iterations: fixed-point iterations per step.
         batch_size: frames per network call.
         reuse: take a finer inversion that is stored instead.
@@ -110,7 +110,7 @@ def invert(
         resize: where the aspect is not quite what the model takes: `fit` stretches, `fill` crops, `pad` repeats edges.
         cuts: the frames at which shots begin, but for the first, counted from 0; `auto` finds them, with a notice. An
             edit carries nothing from one shot to another.
-        steps: sampling steps to invert.
+        steps: sampling steps to invert; 0 to keep clean latents only, which is all that FlowEdit needs.
         iterations: fixed-point iterations per step, a network call each.
         batch_size: frames per network call.
         store: a folder that keeps inversions. The same clip, model and settings are then not inverted again, and an
@@ -131,10 +131,11 @@ def invert(
     """
     check_type("invert", clip, Video, "Video.read(path) opens a file")
     check_model("invert", model)
-    values = validated(config.Inversion, steps=steps, iterations=iterations, batch_size=batch_size)
+    counts = {"iterations": iterations, "batch_size": batch_size}
+    values = validated(config.Inversion, **counts, **({} if steps == 0 else {"steps": steps}))
     source = validated(config.Clip, path="in memory", prompt=prompt, size=size, resize=resize, cuts=cuts)
     options = InversionOptions(
-        prompt, source.size, resize, values.steps, values.iterations, values.batch_size, reuse, source.cuts
+        prompt, source.size, resize, steps and values.steps, values.iterations, values.batch_size, reuse, source.cuts
     )
     with listening(on_event):
         inversion = open_inversion(clip, model, options, None if store is None else Path(store))
@@ -221,7 +222,8 @@ def complete_inversion(
     """
     model = interruptible(model, cancel)
     watch = watch or Stopwatch(model.device)
-    model.schedule.steps(options.steps, tokens=1)  # says what is wrong with them before the work
+    if options.steps:
+        model.schedule.steps(options.steps, tokens=1)  # says what is wrong with them before the work
     conditioning: Conditioning | None = None
     cuts: tuple[int, ...] | None = None
     if not inversion.complete:
@@ -234,10 +236,10 @@ def complete_inversion(
                 cuts = _cuts(inversion, options)
                 conditioning = _conditioning(inversion, model, options)
                 _encode(inversion, model, options, watch, on_event)
-                if model.schedule.few_step is None:
+                if options.steps and model.schedule.few_step is None:
                     with watch.stage("invert"):
                         _invert_missing(inversion, model, conditioning, options, on_event)
-                else:
+                elif options.steps:
                     notice(NOT_INVERTED)
                 inversion.finish()
     else:

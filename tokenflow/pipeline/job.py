@@ -37,6 +37,7 @@ from tokenflow.pipeline.reconstruction import (
     checked_reconstruction,
     notice_poor_reconstruction,
 )
+from tokenflow.pipeline.references import checked_references, load_ip_adapter, references_of
 from tokenflow.pipeline.regions import checked_regions, regions_of
 from tokenflow.pipeline.sampling import edit_frames
 from tokenflow.pipeline.stages import NumberedStages, stage_1, stage_2, work
@@ -155,6 +156,7 @@ def run(
     with listening(on_event), results.open_output(config) as folder:
         keyframes_of(config.edit)  # says now which images are missing
         checked_regions(regions_of(config.edit), config.clip.prompt, config.edit.mode)
+        checked_references(references_of(config.edit))
         clip = open_clip(config.clip)
         results.check_encoding(config.output, clip, clip.size, folder)
         with watch.stage("load"):
@@ -235,13 +237,13 @@ def find_inversion(config: Config) -> StoredInversion:
 
 
 def inversion_options(config: Config) -> InversionOptions:
-    """How a configuration inverts its clip."""
+    """How a configuration inverts its clip; not at all in a mode that needs the clean latents only."""
     clip, inversion = config.clip, config.inversion
     return InversionOptions(
         clip.prompt,
         clip.size,
         clip.resize,
-        inversion.steps,
+        inversion.steps if config.edit.needs_inversion else 0,
         inversion.iterations,
         inversion.batch_size,
         inversion.reuse,
@@ -254,11 +256,13 @@ def check_edit(edit: Edit, model: Model) -> None:
 
     Raises:
         ConfigError: it has fewer noise levels than the edit has steps.
-        ModelError, ModelNotFoundError: the ControlNet cannot be used.
+        ModelError, ModelNotFoundError: the ControlNet or the IP-Adapter cannot be used.
     """
     model.schedule.steps(edit.steps, tokens=1)
     if edit.mode == "controlnet":
         model.load_control(edit.controlnet.path)
+    if edit.ip_adapter is not None and edit.references:
+        load_ip_adapter(model, edit.ip_adapter)
 
 
 def open_inversion_of(config: Config, clip: Video, model: Model) -> StoredInversion:
@@ -274,8 +278,8 @@ def _numbered(
     """The listener, with stages numbered: those that stage 1 still needs, and those after it."""
     if on_event is None:
         return None
-    few_step = model.schedule.few_step is not None
-    stages = stage_1(inversion, config.inversion.check, few_step=few_step) + after
+    inverted = config.edit.needs_inversion and model.schedule.few_step is None
+    stages = stage_1(inversion, config.inversion.check, inverted=inverted) + after
     return NumberedStages(stages, work(config.inversion, config.edit), on_event)
 
 
@@ -300,7 +304,7 @@ def invert_stored(
         on_event=on_event,
         cancel=cancel,
     )
-    if not config.inversion.check or model.schedule.few_step:  # which has nothing to sample back
+    if not (config.inversion.check and source.steps):  # without steps there is nothing to sample back
         return source, None
     content = checked_reconstruction(source, inversion, options.batch_size, watch, on_event, cancel)
     notice_poor_reconstruction(content["reconstruction"], config.inversion.warn_below_psnr)
@@ -329,6 +333,7 @@ def _edit(
             config.edit,
             keyframes_of(config.edit),
             regions_of(config.edit),
+            references=references_of(config.edit),
             scratch=on_disk(folder),
             folder=folder,
             checkpoint=checkpoint,

@@ -35,14 +35,14 @@ DECODING = 2.0
 """Time to decode a frame, of that to encode it."""
 
 
-def stage_1(inversion: StoredInversion, check: bool, *, few_step: bool = False) -> list[str]:
-    """The stages that an inversion and its check still need; a model of few steps has nothing but frames to encode."""
+def stage_1(inversion: StoredInversion, check: bool, *, inverted: bool = True) -> list[str]:
+    """The stages that an inversion and its check still need; without an inversion, frames are encoded and no more."""
     stages = []
     if not inversion.complete:
         stages += [] if inversion.has_frames else ["read"]
         stages += [] if inversion.levels else ["encode"]  # the clean latents are the first to be stored
-        stages += [] if few_step else ["invert"]
-    if check and not few_step and not is_checked(inversion):
+        stages += ["invert"] if inverted else []
+    if check and inverted and not is_checked(inversion):
         stages += ["reconstruct", "compare"]
     return stages
 
@@ -85,14 +85,19 @@ def region_calls(edit: Edit) -> float:
 
 def edit_calls(edit: Edit) -> float:
     """Network calls per frame of an edit: keyframes at every step, other frames where the edit is not propagated."""
-    taken = {"sdedit": edit.sdedit.strength, "keyframes": edit.keyframes.strength}.get(edit.mode, 1.0)
-    # conditional and unconditional, and the source's for its features, or the ControlNet's
-    full = 2 + {"pnp": 1.0, "sdedit": 0.0, "controlnet": 1.0, "keyframes": 0.0}[edit.mode]
+    strengths = {
+        "sdedit": edit.sdedit.strength,
+        "flowedit": edit.flowedit.strength,
+        "keyframes": edit.keyframes.strength,
+    }
+    taken = strengths.get(edit.mode, 1.0)
+    # conditional and unconditional, and the source's for its features, or the ControlNet's, or both of the source's
+    full = 2 + {"pnp": 1.0, "sdedit": 0.0, "controlnet": 1.0, "flowedit": 2.0, "keyframes": 0.0}[edit.mode]
     if edit.propagation == "none":
         return edit.steps * taken * full
     keyframes = 1 / (edit.keyframe_interval or DEFAULT_INTERVAL)
     late = min(1 - edit.propagate_edit_until, taken)
-    branches = 1 if edit.guidance == "propagated" else 2
+    branches = (1 if edit.guidance == "propagated" else 2) * (2 if edit.mode == "flowedit" else 1)
     return edit.steps * (taken * keyframes * full + late * (1 - keyframes) * branches)
 
 

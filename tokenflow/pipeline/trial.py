@@ -15,6 +15,7 @@ from tokenflow.pipeline.clip import open_clip
 from tokenflow.pipeline.inversion import complete_inversion
 from tokenflow.pipeline.job import check_edit, inversion_options, open_model
 from tokenflow.pipeline.output import TRIAL, sheet_path, write_sheet
+from tokenflow.pipeline.references import checked_references, references_of
 from tokenflow.pipeline.regions import Excerpt, checked_regions, regions_of
 from tokenflow.pipeline.sampling import edit_frames
 from tokenflow.pipeline.stages import NumberedStages, stage_2, work
@@ -71,6 +72,7 @@ def trial(
     check_count("count", count)
     check_sampled(config.edit, "trial")
     checked_regions(regions_of(config.edit), config.clip.prompt, config.edit.mode)
+    references = checked_references(references_of(config.edit))
     edit = config.edit.model_copy(update={"keyframe_interval": 1})
     with listening(on_event):
         clip = open_clip(config.clip)
@@ -78,8 +80,9 @@ def trial(
         indices = spread(len(clip), count)
         model = model or open_model(config.model, on_event)
         check_edit(edit, model)
+        inverted = edit.needs_inversion and model.schedule.few_step is None
         if on_event is not None:
-            stages = ["read", "encode", *([] if model.schedule.few_step else ["invert"]), *stage_2(edit)]
+            stages = ["read", "encode", *(["invert"] if inverted else []), *stage_2(edit)]
             on_event = NumberedStages(stages, work(config.inversion, edit), on_event)
         cuts = find_cuts(frame.image for frame in clip) if config.clip.cuts == "auto" else config.clip.cuts
         check_cuts(cuts, len(clip))
@@ -87,7 +90,13 @@ def trial(
         shown = _chosen(clip, indices)
         source = complete_inversion(MemoryInversion(), shown, model, options, on_event=on_event, cancel=cancel)
         sampled = edit_frames(
-            source, edit, None, regions_of(edit), excerpt=Excerpt(clip, indices, cuts), on_event=on_event
+            source,
+            edit,
+            None,
+            regions_of(edit),
+            references=references,
+            excerpt=Excerpt(clip, indices, cuts),
+            on_event=on_event,
         )
         frames = list(sampled.frames)
     edited = np.stack([frame.decoded for frame in frames])

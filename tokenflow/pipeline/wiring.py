@@ -17,6 +17,7 @@ from tokenflow.diffusion.schedules import Step
 from tokenflow.events import Listener, notice, track
 from tokenflow.models.model import Model
 from tokenflow.modes.controlnet import ControlNetMode
+from tokenflow.modes.flowedit import FlowEditMode
 from tokenflow.modes.mode import Mode
 from tokenflow.modes.pnp import PnPMode
 from tokenflow.modes.sdedit import SDEditMode
@@ -41,6 +42,7 @@ MODES: dict[str, Callable[[InvertedClip, Edit], Mode]] = {
     "pnp": lambda source, edit: PnPMode(source, edit.pnp),
     "sdedit": lambda source, edit: SDEditMode(source, edit.sdedit, edit.seed),
     "controlnet": lambda source, edit: ControlNetMode(source, edit.controlnet, edit.seed),
+    "flowedit": lambda source, edit: FlowEditMode(source, edit.flowedit, edit.seed),
 }
 
 
@@ -79,14 +81,17 @@ def build_propagation(
 ) -> Predict:
     """The propagation that an edit names, with the correspondences that it needs in some steps.
 
-    `always` are frames that are keyframes at every step. With a model of few steps it is anchored to the source.
+    `always` are frames that are keyframes at every step. In FlowEdit, and with a model of few steps, it is anchored to
+    the source.
     """
     make = _propagation(source, edit, steps, always, correspondence, on_event)
-    if source.model.schedule.few_step is None:
+    is_flowedit = edit.mode == "flowedit"
+    if source.model.schedule.few_step is None and not is_flowedit:
         return make(denoiser)
-    scale = edit.guidance_scale
+    scale = edit.flowedit.source_guidance_scale if is_flowedit else edit.guidance_scale
     prompt = embedded(source.conditioning, scale) if source.model.guidance == "embedded" else source.conditioning
-    of_source = replace(denoiser, guidance=denoiser.guidance.with_prompts(prompt), prompt_shares=None)
+    guidance = denoiser.guidance.with_prompts(prompt, scale)
+    of_source = replace(denoiser, guidance=guidance, prompt_shares=None, references=None)
     return Anchored(make(denoiser), make(of_source), denoiser)
 
 

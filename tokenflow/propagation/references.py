@@ -3,7 +3,7 @@
 A reference goes through the network at the level of each step, and what its frames would attend to is joined to what
 keyframes attend to, as that of another keyframe is (Hertz et al., CVPR 2024, section 4). A style reference also lends
 the statistics of its queries and keys, per channel, to those of the keyframes (AdaIN: Huang & Belongie, ICCV 2017), so
-that these find it like their own.
+that these find it like their own. Of other references a part may be left out, such as the background of a thing.
 
 Only branches with the prompt see references. Guidance then enforces a reference as it does the prompt.
 """
@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from tokenflow.diffusion.conditioning import Conditioning
@@ -19,6 +20,9 @@ from tokenflow.diffusion.levels import Level
 from tokenflow.models.attention import AttentionCall, AttentionOverride, Memory, attend_within_frames, project_qkv
 from tokenflow.models.injection import Injection
 from tokenflow.models.model import Model
+
+HALF = 0.5
+"""Share of a token from which on it counts."""
 
 EPSILON = 1e-6
 """Added to standard deviations."""
@@ -84,13 +88,15 @@ class References:
     Attributes:
         model: the network.
         latents_at: their latents at a level, r c h w.
-        counts: r, how many times the tokens of each count.
+        counts: r, how many times each of them counts beside everything that keyframes attend to otherwise.
+        inside: r h w on the grid of latents, in [0, 1]: 1 where a reference is attended to.
         styles: which of them, by position, lend their statistics.
     """
 
     model: Model
     latents_at: Callable[[Level], Tensor]
     counts: Tensor
+    inside: Tensor
     styles: tuple[int, ...]
     _last: dict[Level, ReferenceFeatures] = field(default_factory=dict, repr=False)
 
@@ -114,7 +120,11 @@ class References:
 
         def keep(call: AttentionCall) -> Tensor:
             queries, keys, values = project_qkv(call)  # (b r) n c each
-            memories[call.site.name] = tuple(each.unflatten(0, (branches, count)) for each in call.memory(keys, values))
+            grid = call.site.grid(*self.inside.shape[-2:])
+            places = _repeated_inside(F.adaptive_avg_pool2d(self.inside[None], grid)[0].flatten(1))  # r n
+            places = places.repeat(branches, 1)[..., None].to(keys.device)  # (b r) n 1
+            memory = call.memory(*(each.take_along_dim(places, 1) for each in (keys, values)))
+            memories[call.site.name] = tuple(each.unflatten(0, (branches, count)) for each in memory)
             if self.styles:
                 styled = (each.unflatten(0, (branches, count))[:, list(self.styles)] for each in (queries, keys))
                 of_queries, of_keys = (_moments(each.flatten(1, 2)) for each in styled)  # b (s n) c
@@ -125,6 +135,16 @@ class References:
         seen = torch.arange(branches) >= branches - prompts  # b
         counts = (seen[:, None] * self.counts).to(next(iter(memories.values()))[0].device)  # b r
         return ReferenceFeatures(memories, moments, counts.float())
+
+
+def _repeated_inside(inside: Tensor) -> Tensor:
+    """The places of tokens that count, repeated until they are as many as all: r n of r n in [0, 1].
+
+    So they have the weight of a whole image, however small what counts is; all count where none would.
+    """
+    places = torch.arange(inside.shape[1])
+    kept = [row.nonzero().flatten() if row.any() else places for row in inside > HALF]
+    return torch.stack([each[places % len(each)] for each in kept])
 
 
 def _moments(tokens: Tensor) -> Moments:

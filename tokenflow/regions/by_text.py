@@ -71,7 +71,7 @@ class Found:
 
 def attention_change(source: InvertedClip, steps: Sequence[Step], other: Conditioning, indices: list[int]) -> Tensor:
     """How much of the source's cross-attention another text would change, f h w."""
-    level = _left(steps, ATTENTION_AT)
+    level = step_with_left(steps, ATTENTION_AT)
     return source.model.text_change(source.latents(level.at, indices), level.at, source.conditioning, other).cpu()
 
 
@@ -80,13 +80,13 @@ def prediction_change(source: InvertedClip, steps: Sequence[Step], other: Condit
     both = stack([source.conditioning, other])
     maps = []
     for left in PREDICTIONS_AT:
-        at = _left(steps, left).at
+        at = step_with_left(steps, left).at
         own, others = source.model.predict(source.latents(at, indices), at, both)  # f c h w
         maps.append((others - own).square().mean(1).sqrt().cpu())  # f h w
     return torch.stack(maps)
 
 
-def _left(steps: Sequence[Step], fraction: float) -> Step:
+def step_with_left(steps: Sequence[Step], fraction: float) -> Step:
     """The step at which a fraction of the steps is left."""
     return steps[round((1 - fraction) * (len(steps) - 1))]
 
