@@ -1,4 +1,4 @@
-"""`python -m benchmarks.cuts`: which cuts are found in drawn clips, beside PySceneDetect's detectors if it is installed.
+"""`python -m benchmarks.cuts`: which cuts are found in drawn clips, beside PySceneDetect's where it is installed.
 
 Without a cut: each clip of clips.py, also every second and every third frame of it, which is fast motion. With one: two
 clips joined, every fifth of all pairs. Prints a table; counts are of clips.
@@ -69,7 +69,9 @@ def main() -> None:
     print(rows_table(rows))
     most = max(max(unexplained(frames)) for frames in one_shot)
     least = min(unexplained(frames)[where - 1] for frames, where in two_shots)
-    print(f"\nLeft after motion compensation: at most {most:.3f} without a cut, at least {least:.3f} at one; {MIN_LEFT=}")
+    print(
+        f"\nLeft after motion compensation: at most {most:.3f} without a cut, at least {least:.3f} at one; {MIN_LEFT=}"
+    )
 
 
 if __name__ == "__main__":
