@@ -3,6 +3,7 @@
 Everything in docs/quality.md from `## Notes` on is written by hand, and kept.
 """
 
+import json
 import platform
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
@@ -17,7 +18,7 @@ from benchmarks.clips import Case
 from benchmarks.output import table, write_json
 from tokenflow.report import contact_sheet, versions
 
-MODES = ("pnp", "sdedit", "controlnet")
+MODES = ("pnp", "sdedit", "controlnet", "flowedit")
 DOCUMENT, RESULTS = Path("docs/quality.md"), Path("benchmarks/results")
 NOTES = "## Notes"
 STRIP_FRAMES = 6
@@ -273,6 +274,16 @@ def write_document(rows: Sequence[Row], references: References) -> None:
     notes = before[before.index(NOTES) :] if NOTES in before else ""
     DOCUMENT.write_text(page(rows, references, strips) + (f"\n{notes}" if notes else ""))
     write_json(RESULTS / "quality.json", as_json(rows, references))
+
+
+def write_rows(rows: Sequence[Row], references: References) -> None:
+    """Put the rows of some modes into the JSON, in place of those that are there of these modes."""
+    path, content = RESULTS / "quality.json", as_json(rows, references)
+    before = json.loads(path.read_text(encoding="utf-8"))
+    measured = {row.mode for row in rows}
+    content["rows"] = [row for row in before["rows"] if row["mode"] not in measured] + content["rows"]
+    content["references"] = {name: before["references"][name] | of_edits for name, of_edits in references.items()}
+    write_json(path, content)
 
 
 def as_json(rows: Sequence[Row], references: References) -> dict[str, Any]:

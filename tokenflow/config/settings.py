@@ -356,11 +356,11 @@ class FlowEdit(_Section):
     Each of the last `strength` of all steps adds fresh noise, the same for all frames, to source and edit, and moves
     the edit by the difference between the predictions under its own prompt and under the source's.
 
-        tokenflow.FlowEdit(strength=0.8)
+        tokenflow.FlowEdit(strength=0.6)
     """
 
     strength: float = Field(
-        0.86,
+        0.7,
         gt=0,
         le=1,
         allow_inf_nan=False,

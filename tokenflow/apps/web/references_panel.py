@@ -38,7 +38,7 @@ def build(site: Site) -> ReferencesPanel:
         note = gr.HTML(elem_id="references-note")
         given = field(REFERENCES, interactive=site.space.is_local)
 
-    def keep(request: gr.Request, uploads: list[str] | None) -> Any:
+    def keep_references_of(request: gr.Request, uploads: list[str] | None) -> Any:
         if not uploads:
             return "", ""
         try:
@@ -47,7 +47,7 @@ def build(site: Site) -> ReferencesPanel:
             return gr.skip(), note_html("; ".join(by_field(error, ()).values()))
         return f"[{', '.join(map(_quoted, kept))}]", ""
 
-    on(upload.change, keep, [upload], [given, note])
+    on(upload.change, keep_references_of, [upload], [given, note])
     return ReferencesPanel(upload, given, note)
 
 
