@@ -7,7 +7,8 @@ material edit by the other modes. Settings are tokenflow's defaults. Each edit i
 edit through the autoencoder, and the unedited source.
 
 Resumes (cells.py). Writes benchmarks/results/quality.json, and docs/quality.md (quality_document.py). With --quick: two
-edits, printed only. With --modes: those only, printed and put into the JSON.
+edits, printed only. With --modes or --propagations: those only, printed and put into
+the JSON.
 """
 
 import argparse
@@ -103,14 +104,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="two edits; nothing is written to docs/")
     parser.add_argument("--modes", nargs="+", choices=MODES, default=MODES, help="only these; no document is written")
+    parser.add_argument("--propagations", nargs="+", choices=PROPAGATIONS, default=list(PROPAGATIONS), help="likewise")
     arguments = parser.parse_args()
-    quick, modes = arguments.quick, arguments.modes
-    rows, references = measure([each for each in design(quick) if can_run(each[1]) and each[1] in modes])
+    quick, modes, propagations = arguments.quick, arguments.modes, arguments.propagations
+    planned = [each for each in design(quick) if each[1] in modes and each[2] in propagations]
+    rows, references = measure([each for each in planned if can_run(each[1])])
     print("\n\n".join([*missing(), means_table(rows, references), goals_table(rows)]))
     print(f"\nAll edits together took {minutes(rows):.1f} minutes.")
     if quick:
         print(rows_table(rows, references))
-    elif set(modes) != set(MODES):
+    elif set(modes) != set(MODES) or set(propagations) != set(PROPAGATIONS):
         write_rows(rows, references)
     else:
         write_document(rows, references)

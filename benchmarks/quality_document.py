@@ -277,11 +277,12 @@ def write_document(rows: Sequence[Row], references: References) -> None:
 
 
 def write_rows(rows: Sequence[Row], references: References) -> None:
-    """Put the rows of some modes into the JSON, in place of those that are there of these modes."""
+    """Put the rows of some modes and propagations into the JSON, in place of those that are there of these."""
     path, content = RESULTS / "quality.json", as_json(rows, references)
     before = json.loads(path.read_text(encoding="utf-8"))
-    measured = {row.mode for row in rows}
-    content["rows"] = [row for row in before["rows"] if row["mode"] not in measured] + content["rows"]
+    measured = {(row.mode, row.propagation) for row in rows}
+    kept = [row for row in before["rows"] if (row["mode"], row["propagation"]) not in measured]
+    content["rows"] = kept + content["rows"]
     content["references"] = {name: before["references"][name] | of_edits for name, of_edits in references.items()}
     write_json(path, content)
 

@@ -62,6 +62,13 @@ def test_keyframes_keep_their_maps_and_others_get_them_where_things_moved_to(sou
     torch.testing.assert_close(still, torch.ones(FRAMES, 1, 8, 12))
 
 
+def test_maps_stay_within_their_shot(source: InvertedClip) -> None:
+    maps = torch.stack([torch.zeros(1, 8, 12), torch.ones(1, 8, 12)])
+    within = carried(maps, [0, 4], [range(2), range(2, FRAMES)], flow(source), 2)  # f 1 8 12
+    assert not within[:2].any()
+    torch.testing.assert_close(within[2:], torch.ones(FRAMES - 2, 1, 8, 12), rtol=0, atol=1e-5)
+
+
 def test_a_found_region_has_a_mask_of_the_working_size_per_frame(source: InvertedClip) -> None:
     steps = source.model.schedule.steps(25)
     other = source.model.condition("a cat on grass")
