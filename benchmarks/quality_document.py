@@ -84,9 +84,10 @@ def mean(rows: Sequence[Figures], key: str) -> float | None:
 
 
 def pairs(rows: Sequence[Row], mode: str, propagation: str = "flow") -> list[tuple[Row, Row]]:
-    """Each edit of a mode by some propagation, with the same edit per frame."""
+    """Each edit of a mode by some propagation, with the same edit per frame, where there is one."""
     alone = {row.case.name: row for row in rows if (row.mode, row.propagation) == (mode, "per frame")}
-    return [(row, alone[row.case.name]) for row in rows if (row.mode, row.propagation) == (mode, propagation)]
+    of_it = [row for row in rows if (row.mode, row.propagation) == (mode, propagation)]
+    return [(row, alone[row.case.name]) for row in of_it if row.case.name in alone]
 
 
 @dataclass(frozen=True)
