@@ -6,7 +6,7 @@ INSTALLED := .venv/.installed
 CONFIG ?= configs/dog_to_tiger.yaml
 COMMIT ?= HEAD
 
-.PHONY: demo install-demo test test-ray test-web lint type docs install bench bench-compare bench-length bench-full-size gpu levers quality quality-quick keyframes regions sweep mini-sd mini-sd-eval clean
+.PHONY: demo install-demo test test-ray test-web lint type docs install bench bench-compare bench-length bench-full-size gpu levers quality quality-quick keyframes references regions sweep mini-sd mini-sd-eval clean
 
 install: $(INSTALLED)  ## all that the targets below need: linters, tests, Ray and the web page, too
 
@@ -75,6 +75,9 @@ verdict: $(INSTALLED)  ## how often the verdict on an edit is right, on labelled
 
 keyframes: $(INSTALLED)  ## frames of the perfect edit carried through clips, beside carrying pixel differences along flow
 	$(BIN)/python -m benchmarks.keyframes
+
+references: $(INSTALLED)  ## whether an edit takes the look of a reference, and what it keeps of its source
+	$(BIN)/python -m benchmarks.references
 
 regions: $(INSTALLED)  ## what regions keep of the source, beside edits of the whole frame
 	$(BIN)/python -m benchmarks.regions

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tokenflow.batch import Record, edit_many, read_configs
-    from tokenflow.config import Config, ControlNet, Instruct, PnP, SDEdit, load_config
+    from tokenflow.config import Config, ControlNet, FlowEdit, Instruct, PnP, SDEdit, load_config
     from tokenflow.errors import Cancelled, TokenflowError, TokenflowWarning
     from tokenflow.events import Notice, Preview, Progress, TerminalBars
     from tokenflow.models.loading import load_model
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         EditResult,
         Keyframes,
         PreprocessResult,
+        Reference,
         Region,
         edit,
         generate,
@@ -42,6 +43,7 @@ __all__ = [
     "ControlNet",
     "EditResult",
     "Edited",
+    "FlowEdit",
     "Instruct",
     "InvertedClip",
     "Keyframes",
@@ -51,6 +53,7 @@ __all__ = [
     "Preview",
     "Progress",
     "Record",
+    "Reference",
     "Region",
     "SDEdit",
     "TerminalBars",
@@ -76,7 +79,7 @@ __all__ = [
 ]
 
 _MODULES = {
-    **dict.fromkeys(("Config", "ControlNet", "Instruct", "PnP", "SDEdit", "load_config"), "config"),
+    **dict.fromkeys(("Config", "ControlNet", "FlowEdit", "Instruct", "PnP", "SDEdit", "load_config"), "config"),
     **dict.fromkeys(("Cancelled", "TokenflowError", "TokenflowWarning"), "errors"),
     **dict.fromkeys(("Notice", "Preview", "Progress", "TerminalBars"), "events"),
     **dict.fromkeys(("Record", "edit_many", "read_configs"), "batch"),

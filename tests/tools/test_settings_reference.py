@@ -3,7 +3,7 @@
 import re
 
 from tests.config.test_settings import settings
-from tokenflow.config import Region
+from tokenflow.config import Reference, Region
 from tools.settings_reference import DOCUMENT, document
 
 
@@ -19,14 +19,19 @@ def test_the_committed_page_is_up_to_date() -> None:
 
 def test_every_setting_has_a_row_with_its_description() -> None:
     listed = {key: cells[-1] for key, cells in rows().items()}
-    of_items = {f"edit.regions[].{name}": field.description for name, field in Region.model_fields.items()}
+    lists = {"edit.regions": Region, "edit.references": Reference}
+    of_items = {
+        f"{key}[].{name}": field.description for key, item in lists.items() for name, field in item.model_fields.items()
+    }
     assert listed == {key: field.description for key, field in settings()} | of_items
 
 
 def test_values_and_defaults_are_those_of_the_setting() -> None:
-    assert rows()["edit.mode"][:2] == ["`pnp`, `sdedit`, `controlnet`, `keyframes`", "`pnp`"]
+    assert rows()["edit.mode"][:2] == ["`pnp`, `sdedit`, `controlnet`, `flowedit`, `keyframes`", "`pnp`"]
     assert rows()["edit.sdedit.strength"][:2] == ["number > 0, ≤ 1", "`0.76`"]
     assert rows()["inversion.iterations"][:2] == ["integer from 1 to 10", "`1`"]
+    assert rows()["edit.references"][:2] == ["a list of sections or text", "`[]`"]
+    assert rows()["clip.cuts"][:2] == ["a list of integer ≥ 1 or `auto`", "`auto`"]
     assert rows()["clip.path"][:2] == ["path", "required"]
     assert rows()["clip.frames"][:2] == ["integer ≥ 1 or `null`", "`null`"]
     assert rows()["edit.negative_prompt"][1] == '`""`'

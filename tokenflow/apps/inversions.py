@@ -83,7 +83,7 @@ def _listed(store: Path) -> "list[ListedInversion]":
 
 
 def _line(inversion: "ListedInversion") -> str:
-    from tokenflow.pipeline.disk_space import format_bytes
+    from tokenflow.report.units import format_bytes
 
     state = f"{inversion.steps} steps" if inversion.complete else "unfinished"
     parts = [str(inversion.folder), format_bytes(inversion.bytes), f"{inversion.written:%Y-%m-%d}", state]
@@ -91,7 +91,7 @@ def _line(inversion: "ListedInversion") -> str:
 
 
 def _sum(inversions: "list[ListedInversion]") -> str:
-    from tokenflow.pipeline.disk_space import format_bytes
+    from tokenflow.report.units import format_bytes
 
     count = len(inversions)
     return f"{count} inversion{'s' * (count != 1)}, {format_bytes(sum(each.bytes for each in inversions))}"

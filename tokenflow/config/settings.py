@@ -70,6 +70,21 @@ LocalPath = Annotated[Path, BeforeValidator(_expand_path)]
 PathOrHubId = Annotated[str, BeforeValidator(_expand_path)]
 
 
+AUTO: Literal["auto"] = "auto"
+
+
+def _explain_cuts_once(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
+    """One error for cuts, where pydantic gives one for each of their forms."""
+    try:
+        return validate(value)
+    except ValidationError:
+        raise ValueError("expected auto, or the frames at which shots begin, such as [49]") from None
+
+
+Cuts = Annotated[tuple[PositiveCount, ...] | Literal["auto"], WrapValidator(_explain_cuts_once)]
+"""The frames at which shots begin, but for the first."""
+
+
 class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
@@ -106,6 +121,11 @@ class Clip(_Section):
         allow_inf_nan=False,
         description="Frames per second: of a sequence of images, null for 25; any other clip is resampled to it, null "
         "for its own times. 23.976 and 29.97 stand for 24000/1001 and 30000/1001.",
+    )
+    cuts: Cuts = Field(
+        AUTO,
+        description="The frames at which another shot begins, such as [49], counted from 0 in the edited part; each "
+        "shot is edited by itself, and nothing is carried over a cut. auto finds them and says which; [] for one shot.",
     )
     sound: LocalPath | None = Field(
         None,
@@ -334,6 +354,33 @@ class ControlNet(_Section):
         return self
 
 
+class FlowEdit(_Section):
+    """FlowEdit (Kulikov et al., ICCV 2025): no inversion; the source moves by the difference that the prompts make.
+
+    Each of the last `strength` of all steps adds fresh noise, the same for all frames, to source and edit, and moves
+    the edit by the difference between the predictions under its own prompt and under the source's.
+
+        tokenflow.FlowEdit(strength=0.6)
+    """
+
+    strength: float = Field(
+        0.7,
+        gt=0,
+        le=1,
+        allow_inf_nan=False,
+        description="Fraction of the steps to sample, above 0 and up to 1. Higher starts from more noise and changes "
+        "more, including shapes.",
+    )
+    source_guidance_scale: float = Field(
+        1.5,
+        ge=1,
+        le=1000,
+        allow_inf_nan=False,
+        description="Scale of guidance under the source's prompt, 1 to 1000; that under the edit's is "
+        "edit.guidance_scale. Higher moves further from what the source shows.",
+    )
+
+
 class Instruct(_Section):
     """Editing by an instruction: the model is shown each source frame, and edit.prompt says what to make of it.
 
@@ -434,6 +481,37 @@ class Region(_Section):
         return self
 
 
+class Reference(_Section):
+    """An image whose look an edit takes."""
+
+    path: LocalPath = Field(description="An image. Its middle is taken where its aspect ratio is another.")
+    weight: float = Field(
+        1.0,
+        ge=0,
+        le=100,
+        allow_inf_nan=False,
+        description="How strongly it counts, 0 to 100; 0 for not at all. With an IP-Adapter, that adapter's scale.",
+    )
+    kind: Literal["identity", "style"] = Field(
+        "identity",
+        description="Whose look is taken: identity, that of what edit.prompt changes, which the model finds in the "
+        "image; or style, that of everything in it, with its overall colours and contrasts. No effect with an "
+        "IP-Adapter.",
+    )
+
+
+def _validate_references(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
+    """References, of which any may be a path alone."""
+    if not isinstance(value, list | tuple):
+        raise ValueError("expected a list of images such as [style.png], or of sections such as [{path: style.png}]")
+    return validate([{"path": each} if isinstance(each, str | Path) else each for each in value])
+
+
+References = Annotated[
+    tuple[Reference, ...], WrapValidator(_validate_references, json_schema_input_type=list[Reference | str])
+]
+
+
 def _validate_regions(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
     """Errors of the list's items, where pydantic would add those of every other form."""
     if isinstance(value, str):
@@ -445,7 +523,6 @@ def _validate_regions(value: Any, validate: ValidatorFunctionWrapHandler) -> Any
     return _LIST_OF_REGIONS.validate_python(value)
 
 
-AUTO = "auto"
 _LIST_OF_REGIONS = TypeAdapter(tuple[Region, ...])
 
 Regions = Annotated[tuple[Region, ...] | Literal["auto"], WrapValidator(_validate_regions)]
@@ -458,11 +535,12 @@ class Edit(_Section):
     negative_prompt: str = Field(
         "", description="What to steer away from. Has no effect where edit.guidance_scale is 1."
     )
-    mode: Literal["pnp", "sdedit", "controlnet", "keyframes", "instruct"] = Field(
+    mode: Literal["pnp", "sdedit", "controlnet", "flowedit", "keyframes", "instruct"] = Field(
         "pnp",
         description="What the edit keeps of its source: pnp, layout, shapes and poses; sdedit, rough layout and "
-        "colours; controlnet, outlines; keyframes, motion: frames edited elsewhere are carried through the clip; "
-        "instruct, what the instruction in edit.prompt leaves (FLUX.1 Kontext and FLUX.2).",
+        "colours; controlnet, outlines; flowedit, what both prompts say, without an inversion; keyframes, motion: "
+        "frames edited elsewhere are carried through the clip; instruct, what the instruction in edit.prompt leaves "
+        "(FLUX.1 Kontext and FLUX.2).",
     )
     steps: PositiveCount = Field(
         25, description="Sampling steps; may differ from inversion.steps. More steps give finer detail and take longer."
@@ -550,17 +628,34 @@ class Edit(_Section):
         "auto finds one where edit.prompt changes only a part of the frame, and takes the whole frame otherwise; [] "
         "takes the whole frame.",
     )
+    references: References = Field(
+        (),
+        description="Images whose look the edit takes, such as [tiger.png] or [{path: style.png, kind: style}].",
+    )
+    ip_adapter: PathOrHubId | None = Field(
+        None,
+        description="An IP-Adapter for Stable Diffusion or SDXL, through which references are read: a .safetensors "
+        "file with a folder image_encoder beside it, or one on the Hub such as "
+        "h94/IP-Adapter/models/ip-adapter_sd15.safetensors; null to read them by attention, as every model can.",
+    )
     pnp: PnP = PnP()
     sdedit: SDEdit = SDEdit()
     controlnet: ControlNet = ControlNet()
+    flowedit: FlowEdit = FlowEdit()
     keyframes: Keyframes = Keyframes()
     instruct: Instruct = Instruct()
 
     @property
+    def needs_inversion(self) -> bool:
+        """Whether its mode reads more of the source than its clean latents."""
+        return self.mode not in ("flowedit", "instruct")
+
+    @property
     def paths(self) -> list[Path]:
-        """The images that are read: edited frames, and masks of regions."""
+        """The images that are read: edited frames, masks of regions, and references."""
         masks = [region.mask for region in self.regions if isinstance(region, Region)]
-        return [*self.keyframes.paths, *(mask for mask in masks if mask is not None)]
+        given = [*self.keyframes.paths, *(mask for mask in masks if mask is not None)]
+        return [*given, *(reference.path for reference in self.references)]
 
 
 class Output(_Section):

@@ -1,7 +1,7 @@
 """A prompt as a network takes it; several are stacked as branches."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -26,6 +26,11 @@ class Conditioning:
     def branches(self) -> int:
         """How many prompts are stacked."""
         return self.tokens.shape[0]
+
+    def adding(self, more: Mapping[str, Tensor]) -> "Conditioning":
+        """The same with more (one branch) that every branch adds."""
+        repeated = {name: each.repeat(self.branches, *[1] * (each.ndim - 1)) for name, each in more.items()}
+        return replace(self, added={**self.added, **repeated})
 
     def for_frames(self, frames: int) -> "Conditioning":
         """Each branch repeated for every frame: (b f) n c."""

@@ -84,8 +84,15 @@ class AttentionCall(Protocol):
         axes."""
         ...
 
-    def attend(self, queries: Tensor, memory: Memory) -> Tensor:
-        """Attention of queries (m n c) to all frames of a memory (m k …): m n c, the feature that is propagated."""
+    def attend(self, queries: Tensor, memory: Memory, counts: Tensor | None = None) -> Tensor:
+        """Attention of queries (m n c) to all frames of a memory (m k …): m n c, the feature that is propagated.
+
+        Args:
+            queries: m n c.
+            memory: m k ….
+            counts: m k, how many times the tokens of each frame count, from 0; None for once each. At least one frame
+                has to count. Softmax adds the logarithm to the logits; linear attention multiplies states.
+        """
         ...
 
     def finish(self, output: Tensor) -> Any:

@@ -83,15 +83,21 @@ class JointAttention:
         """Keys and values themselves (… n c): softmax needs all of them."""
         return keys, values
 
-    def attend(self, queries: Tensor, memory: Memory) -> Tensor:
-        """Softmax attention of queries (m n c) over keys and values (m k n' c each), and references: m n c."""
+    def attend(self, queries: Tensor, memory: Memory, counts: Tensor | None = None) -> Tensor:
+        """Softmax attention of queries (m n c) over keys and values (m k n' c each), and references: m n c.
+
+        The logarithms of `counts` (m k) are added to the logits of frames.
+        """
         joined = [part.flatten(1, 2) for part in memory]  # m k n' c → m (k n') c
+        bias = None if counts is None else counts.log().to(queries).repeat_interleave(memory[0].shape[2], dim=1)
         references = self._beside.references.get(self.site.name)
         if references is not None:
             both = zip(joined, references, strict=True)
             joined = [torch.cat([own, shared.to(own).expand(len(own), -1, -1)], 1) for own, shared in both]
+            bias = None if bias is None else F.pad(bias, (0, references[0].shape[1]))
         q, k, v = (self._by_head(part).transpose(1, 2) for part in (queries, *joined))  # m h n c/h
-        return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+        mask = None if bias is None else bias[:, None, None]  # m 1 1 (k n' + r)
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2).flatten(2)
 
     def finish(self, output: Tensor) -> Any:
         """The features themselves: the block projects them out together with its feed-forward."""

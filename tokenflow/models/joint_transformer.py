@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -172,7 +173,11 @@ class JointTransformer(PipelineModel):
                     raise CaptureDone
             return output
 
-        self._run_until_done(latents, level, stack([conditioning, other]), compare, {})
+        # One of them may be told a scale of guidance and the other not; then both are.
+        both = [
+            replace(each, added={**other.added, **conditioning.added, **each.added}) for each in (conditioning, other)
+        ]
+        self._run_until_done(latents, level, stack(both), compare, {})
         change = torch.stack(changes).mean(0)  # f n
         maps = as_map(change[..., None], grid)  # f 1 rows columns
         return nn.functional.interpolate(maps, latents.shape[-2:], mode="bicubic", antialias=False)[:, 0]

@@ -58,9 +58,12 @@ class LinearAttention:
         v = F.pad(self._by_head(values).float(), (0, 0, 0, 1), value=1.0)  # … h d+1 n
         return (v @ k,)
 
-    def attend(self, queries: Tensor, memory: Memory) -> Tensor:
-        """Linear attention of queries (m n c) to the sum of states (m k h d+1 d), through the out-projection: m n c."""
+    def attend(self, queries: Tensor, memory: Memory, counts: Tensor | None = None) -> Tensor:
+        """Linear attention of queries (m n c) to the sum of states (m k h d+1 d), through the out-projection: m n c.
+        Each state is multiplied by its frame's count (m k)."""
         (states,) = memory
+        if counts is not None:
+            states = states * counts.to(states)[:, :, None, None, None]
         read = states.sum(1) @ F.relu(self._by_head(queries)).float()  # m h d+1 n
         heads = read[:, :, :-1] / (read[:, :, -1:] + EPSILON)  # m h d n
         attended = heads.flatten(1, 2).transpose(1, 2).to(self.tokens.dtype)  # m n c

@@ -1,10 +1,11 @@
 """Stable Diffusion 1.x, 2.x and XL through diffusers: UNet with cross-attention, AutoencoderKL, CLIP text encoders."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from inspect import signature
 from typing import Any
 
+import numpy as np
 import torch
 from diffusers import LatentConsistencyModelPipeline
 from diffusers.models.attention_processor import AttnProcessor2_0
@@ -22,6 +23,14 @@ from tokenflow.models.capture import Capture, CaptureDone, check_points
 from tokenflow.models.checkpoints.file_kinds import CHANNELS
 from tokenflow.models.controlnet import UNetControl, load_controlnet
 from tokenflow.models.injection import ATTENTION, BLOCK, EMPTY, RESIDUAL, Injection, repeat_branches
+from tokenflow.models.ip_adapter import (
+    ImagePrompt,
+    IPAdapter,
+    added_images,
+    image_processors,
+    is_of_images,
+    load_adapter,
+)
 from tokenflow.models.patching import Forward, Hook, patched
 from tokenflow.models.pipeline_model import PipelineModel, check_parts
 from tokenflow.models.processors import attention_processors
@@ -71,6 +80,7 @@ class StableDiffusion(PipelineModel):
     ) -> None:
         check_parts(pipeline, PARTS, "Stable Diffusion")
         _check_channels(pipeline)
+        self._pipeline = pipeline
         self._unet = pipeline.unet
         vae = pipeline.vae
         self._text_encoders = _text_encoders(pipeline)
@@ -85,6 +95,7 @@ class StableDiffusion(PipelineModel):
         self._is_xl = self._unet.config.addition_embed_type == "text_time"
         self._zeros_for_empty = self._is_xl and bool(pipeline.config.get("force_zeros_for_empty_prompt"))
         self._vocabulary = vocabulary
+        self._adapters: dict[str, IPAdapter] = {}
         scheduler = pipeline.scheduler
         scheduler_class = type(scheduler).__name__
         self._diffusion = DiffusionSchedule(
@@ -218,6 +229,19 @@ class StableDiffusion(PipelineModel):
         network = load_controlnet(path, self._unet, self.pixels_per_latent, self.device)
         return UNetControl(path, network, self.device)
 
+    def load_ip_adapter(self, path: str) -> ImagePrompt:
+        """The IP-Adapter in a file, which may be on the Hub (models/ip_adapter.py); loaded once."""
+        with self._turn:
+            if path not in self._adapters:
+                self._adapters[path] = load_adapter(path, self._pipeline)
+            adapter = self._adapters[path]
+
+        def read(images: Sequence[np.ndarray], weights: Sequence[float]) -> Any:
+            with self._turn:
+                return added_images(path, adapter, images, weights)
+
+        return read
+
     def _call(self, latents: Tensor, level: Level, conditioning: Conditioning, residuals: Any) -> Tensor:
         """The UNet's raw output, b f c h w in float32."""
         branches, frames = conditioning.branches, len(latents)
@@ -227,12 +251,12 @@ class StableDiffusion(PipelineModel):
         if residuals is not None:
             down, middle = residuals
             added |= {"down_block_additional_residuals": down, "mid_block_additional_residual": middle}
-        with torch.no_grad():
+        with torch.no_grad(), patched(image_processors(per_frame, self._adapters)):
             output = self._ready(self._unet)(
                 latents.to(self.device, dtype).repeat(branches, 1, 1, 1),
                 int(level.time),
                 encoder_hidden_states=per_frame.tokens.to(dtype),
-                added_cond_kwargs={name: each for name, each in per_frame.added.items() if name != SCALE} or None,
+                added_cond_kwargs=_known_to_unet(per_frame.added) or None,
                 return_dict=False,
                 **added,
             )[0]
@@ -247,6 +271,11 @@ class StableDiffusion(PipelineModel):
         width = self._unet.config.time_cond_proj_dim
         # LCM is trained with the weight of the difference, which is the scale less one.
         return get_timestep_embedding(1000 * (scales - 1), width, downscale_freq_shift=1).to(self._unet.dtype)
+
+
+def _known_to_unet(added: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Of what a conditioning adds, what the UNet takes by name."""
+    return {name: each for name, each in added.items() if name != SCALE and not is_of_images(name)}
 
 
 def _constant_forward(features: Tensor) -> Forward:

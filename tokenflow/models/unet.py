@@ -63,15 +63,19 @@ class UNetAttention:
         """Keys and values themselves (… n c): softmax needs all of them."""
         return keys, values
 
-    def attend(self, queries: Tensor, memory: Memory) -> Tensor:
+    def attend(self, queries: Tensor, memory: Memory, counts: Tensor | None = None) -> Tensor:
         """Softmax attention of queries (m n c) over keys and values (m k n' c each), through the out-projection: m n c.
+        The logarithms of `counts` (m k) are added to the logits.
 
         The out-projection is affine, and the weights of a propagated feature add up to 1, so propagating behind it
         gives the same as in front of it and spares every propagated frame the product.
         """
+        bias = None
+        if counts is not None:  # m k → m 1 1 (k n')
+            bias = counts.log().to(queries).repeat_interleave(memory[0].shape[2], dim=1)[:, None, None]
         keys, values = (part.flatten(1, 2) for part in memory)  # m k n' c → m (k n') c
         q, k, v = (self.split_heads(part) for part in (queries, keys, values))  # m h n c/h
-        return self.project_out(F.scaled_dot_product_attention(q, k, v))
+        return self.project_out(F.scaled_dot_product_attention(q, k, v, attn_mask=bias))
 
     def split_heads(self, tokens: Tensor) -> Tensor:
         """Queries, keys or values m n c head by head: m h n c/h."""

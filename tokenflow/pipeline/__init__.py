@@ -5,6 +5,7 @@ from tokenflow.pipeline.generation import generate
 from tokenflow.pipeline.inversion import invert
 from tokenflow.pipeline.job import EditResult, PreprocessResult, open_result, preprocess, run
 from tokenflow.pipeline.keyframes import Keyframes
+from tokenflow.pipeline.references import Reference
 from tokenflow.pipeline.regions import Region
 from tokenflow.pipeline.seeds import seed_sheet
 from tokenflow.pipeline.trial import Trial, trial, trial_sheet
@@ -14,6 +15,7 @@ __all__ = [
     "Edited",
     "Keyframes",
     "PreprocessResult",
+    "Reference",
     "Region",
     "Trial",
     "edit",

@@ -17,7 +17,6 @@ from tokenflow.pipeline.clip import open_clip
 from tokenflow.pipeline.inversion import working_size
 from tokenflow.pipeline.output import comparison_name, edited_name
 from tokenflow.pipeline.reconstruction import LOSSLESS, RECONSTRUCTION
-from tokenflow.pipeline.stages import is_inverted
 from tokenflow.report import contact_sheet, side_by_side
 from tokenflow.report.sheet import MAX_COLUMNS
 from tokenflow.video import VideoWriter, resize, restore
@@ -65,7 +64,7 @@ def disk_space(config: Config) -> DiskSpace:
     working = [resize(image, width, height, clip.resize) for image in sample]
     edited = _grainy(working)
     # Without an inversion only clean latents are kept.
-    inverted = is_inverted(config.edit) and not is_few_step(config.model.path, config.model.few_step)
+    inverted = config.edit.needs_inversion and not is_few_step(config.model.path, config.model.few_step)
     checked = (
         _video_bytes(working, frames, RECONSTRUCTION) + _video_bytes(working, frames, LOSSLESS, codec="ffv1")
         if config.inversion.check and inverted

@@ -1,6 +1,6 @@
 """edit(): an inverted clip and a sentence become an edited video, in memory."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, wraps
 from typing import Any, Literal, ParamSpec
@@ -8,13 +8,14 @@ from typing import Any, Literal, ParamSpec
 import numpy as np
 
 from tokenflow import config
-from tokenflow.config import ControlNet, Edit, Instruct, PnP, SDEdit
+from tokenflow.config import ControlNet, Edit, FlowEdit, Instruct, PnP, SDEdit
 from tokenflow.errors import ConfigError
 from tokenflow.events import Cancel, Listener, listening
 from tokenflow.models.interruptible import interruptible
 from tokenflow.modes.source import InvertedClip
-from tokenflow.pipeline.checks import check_interval
+from tokenflow.pipeline.checks import check_interval, check_inverted
 from tokenflow.pipeline.keyframes import Keyframes
+from tokenflow.pipeline.references import Reference, checked_references
 from tokenflow.pipeline.regions import FoundRegion, Regions, checked_regions, regions_of
 from tokenflow.pipeline.sampling import edit_frames
 from tokenflow.pipeline.validation import check_count, check_type, validated
@@ -24,9 +25,15 @@ DEFAULTS = Edit(prompt="")
 
 Arguments = ParamSpec("Arguments")
 
-ModeSettings = PnP | SDEdit | ControlNet | Instruct | Keyframes
+ModeSettings = PnP | SDEdit | ControlNet | FlowEdit | Instruct | Keyframes
 
-MODE_NAMES: dict[type, str] = {PnP: "pnp", SDEdit: "sdedit", ControlNet: "controlnet", Instruct: "instruct"}
+MODE_NAMES: dict[type, str] = {
+    PnP: "pnp",
+    SDEdit: "sdedit",
+    ControlNet: "controlnet",
+    FlowEdit: "flowedit",
+    Instruct: "instruct",
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,6 +114,8 @@ def edit(
     propagated_layers: Literal["all", "half"] = DEFAULTS.propagated_layers,
     kept_features: Literal["auto", "device", "main_memory"] = DEFAULTS.kept_features,
     regions: Regions | None = None,
+    references: Sequence[Reference | Any] = (),
+    ip_adapter: str | None = DEFAULTS.ip_adapter,
     preview_every: int | None = None,
     on_event: Listener | None = None,
     cancel: Cancel | None = None,
@@ -116,8 +125,9 @@ def edit(
     Args:
         inverted: what `invert` returned.
         prompt: what the edited clip should show.
-        mode: `PnP()`, `SDEdit()` or `ControlNet()`, with their settings; `Instruct()`, where the prompt is an
-            instruction; or `Keyframes({0: image})`, frames that were edited elsewhere, which come back as they are.
+        mode: `PnP()`, `SDEdit()`, `ControlNet()` or `FlowEdit()`, with their settings; `Instruct()`, where the prompt
+            is an instruction; or `Keyframes({0: image})`, frames that were edited elsewhere, which come back as they
+            are.
         negative_prompt: what it should not show.
         steps: sampling steps; None for as many as the inversion took, or as a model of few steps was made for.
         guidance_scale: how strongly the prompt is enforced, at least 1.
@@ -137,6 +147,9 @@ def edit(
         kept_features: where these rest until they do: on the device, in main memory, or whichever suits.
         regions: the parts of the clip that may change; `auto` for one that is found where the prompt changes only a
             part of the frame; empty for the whole frame; None for the default.
+        references: images whose look the edit takes: `Reference(image, weight=…)`, or images alone.
+        ip_adapter: an IP-Adapter of Stable Diffusion or SDXL to read them with, a `.safetensors` file or one on the Hub
+            (see `edit.ip_adapter` in docs/settings.md); None to read them by attention, as every model can.
         preview_every: send a `Preview` every so many steps; None for none.
         on_event: called with each event (see `tokenflow.events`).
         cancel: asked before every network call; returning True raises `Cancelled`.
@@ -166,19 +179,28 @@ def edit(
         extended_attention=extended_attention,
         propagated_layers=propagated_layers,
         kept_features=kept_features,
+        ip_adapter=ip_adapter,
         **values,
     )
     if preview_every is not None:
         check_count("preview_every", preview_every)
     check_interval(settings, inverted.frame_count)
-    _check_inverted(inverted, settings)
+    check_inverted(settings, inverted)
     regions = regions_of(settings) if regions is None else regions
     regions = checked_regions(regions, inverted.prompt, settings.mode)
+    references = checked_references(references)
     with listening(on_event):
         source = replace(inverted, model=interruptible(inverted.model, cancel))
         keyframes = mode if isinstance(mode, Keyframes) else None
         made = edit_frames(
-            source, settings, keyframes, regions, preview_every=preview_every, on_event=on_event, cancel=cancel
+            source,
+            settings,
+            keyframes,
+            regions,
+            references=references,
+            preview_every=preview_every,
+            on_event=on_event,
+            cancel=cancel,
         )
         frames = list(made.frames)
     made_at_full_size = keyframes is not None or made.regions is not None
@@ -193,19 +215,6 @@ def edit(
     )
 
 
-def _check_inverted(inverted: InvertedClip, settings: Edit) -> None:
-    """Refuse an edit that needs the inversion of a clip that has none, though its model can be inverted.
-
-    Raises:
-        ConfigError: it does.
-    """
-    if not inverted.steps and inverted.model.schedule.few_step is None and settings.mode != "instruct":
-        raise ConfigError(
-            f"the clip was not inverted (steps=0), which mode {settings.mode} needs; call invert with steps above 0, "
-            "or pass mode=Instruct()"
-        )
-
-
 def default_steps(inverted: InvertedClip) -> int:
     """How many steps an edit takes unless told otherwise."""
     few_step = inverted.model.schedule.few_step
@@ -217,5 +226,7 @@ def _mode_values(mode: ModeSettings) -> dict[str, Any]:
     if isinstance(mode, Keyframes):  # its images may be in memory, where settings name files
         return {"mode": "keyframes", "keyframes": config.Keyframes(strength=mode.strength)}
     if type(mode) not in MODE_NAMES:
-        raise ConfigError(f"mode is {mode!r}; expected PnP(), SDEdit(), ControlNet(), Instruct() or Keyframes(images)")
+        raise ConfigError(
+            f"mode is {mode!r}; expected PnP(), SDEdit(), ControlNet(), FlowEdit(), Instruct() or Keyframes(images)"
+        )
     return {"mode": MODE_NAMES[type(mode)], MODE_NAMES[type(mode)]: mode}

@@ -4,17 +4,18 @@ import hashlib
 import json
 import re
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from torch import Tensor
 
 from tokenflow import config
+from tokenflow.correspondence.cuts import find_cuts
 from tokenflow.diffusion.batches import as_tensor, batches, image_batches
 from tokenflow.diffusion.conditioning import Conditioning
 from tokenflow.diffusion.inversion import LEVELS_READ, invert_latents, stored_dtype_after
@@ -30,6 +31,7 @@ from tokenflow.report.profiling import Stopwatch
 from tokenflow.store.inversions import StoredInversion, finished_inversions
 from tokenflow.store.memory import Inversion, MemoryInversion
 from tokenflow.video import Part, ResizeMode, Video, fit_area, fit_size, resize
+from tokenflow.video.shots import check_cuts
 
 MAX_PIXELS = 4096**2
 """Of a frame at the working size: far more than any Stable Diffusion was trained at."""
@@ -51,6 +53,8 @@ NOT_INVERTED = (
 
 DEFAULTS = config.Inversion()
 
+Cuts = Sequence[int] | Literal["auto"]
+
 
 @dataclass(frozen=True)
 class InversionOptions:
@@ -61,10 +65,11 @@ class InversionOptions:
         size: of the shorter side, or a box (width, height), in pixels; None for as many pixels as the model was
             trained at.
         resize: what happens where the aspect is not quite what the model takes.
-        steps: of sampling; 0 for clean latents only.
+        steps: of sampling; 0 to keep clean latents only.
         iterations: fixed-point iterations per step.
         batch_size: frames per network call.
         reuse: take a finer inversion that is stored instead.
+        cuts: where shots begin; what is inverted does not depend on it.
     """
 
     prompt: str
@@ -74,6 +79,7 @@ class InversionOptions:
     iterations: int
     batch_size: int
     reuse: bool = False
+    cuts: Cuts = ()
 
 
 def invert(
@@ -83,6 +89,7 @@ def invert(
     *,
     size: int | tuple[int, int] | None = None,
     resize: ResizeMode = "fit",
+    cuts: Cuts = "auto",
     steps: int = DEFAULTS.steps,
     iterations: int = DEFAULTS.iterations,
     batch_size: int = DEFAULTS.batch_size,
@@ -102,7 +109,9 @@ def invert(
         size: working size: pixels of the shorter side, or a box (width, height) to fit into; None for as many pixels
             as the model was trained at. Rounded to what the model takes.
         resize: where the aspect is not quite what the model takes: `fit` stretches, `fill` crops, `pad` repeats edges.
-        steps: sampling steps to invert; 0 to keep the clean latents only, which is all that `Instruct()` needs.
+        cuts: the frames at which shots begin, but for the first, counted from 0; `auto` finds them, with a notice. An
+            edit carries nothing from one shot to another.
+        steps: sampling steps to invert; 0 to keep clean latents only, which is all that FlowEdit and Instruct need.
         iterations: fixed-point iterations per step, a network call each.
         batch_size: frames per network call.
         store: a folder that keeps inversions. The same clip, model and settings are then not inverted again, and an
@@ -123,11 +132,12 @@ def invert(
     """
     check_type("invert", clip, Video, "Video.read(path) opens a file")
     check_model("invert", model)
-    wanted = DEFAULTS.steps if steps == 0 else steps
-    values = validated(config.Inversion, steps=wanted, iterations=iterations, batch_size=batch_size)
-    source = validated(config.Clip, path="in memory", prompt=prompt, size=size, resize=resize)
-    taken = steps and values.steps
-    options = InversionOptions(prompt, source.size, resize, taken, values.iterations, values.batch_size, reuse)
+    counts = {"iterations": iterations, "batch_size": batch_size}
+    values = validated(config.Inversion, **counts, **({} if steps == 0 else {"steps": steps}))
+    source = validated(config.Clip, path="in memory", prompt=prompt, size=size, resize=resize, cuts=cuts)
+    options = InversionOptions(
+        prompt, source.size, resize, steps and values.steps, values.iterations, values.batch_size, reuse, source.cuts
+    )
     with listening(on_event):
         inversion = open_inversion(clip, model, options, None if store is None else Path(store))
         inverted = complete_inversion(inversion, clip, model, options, on_event=on_event, cancel=cancel)
@@ -216,6 +226,7 @@ def complete_inversion(
     if options.steps:
         model.schedule.steps(options.steps, tokens=1)  # says what is wrong with them before the work
     conditioning: Conditioning | None = None
+    cuts: tuple[int, ...] | None = None
     if not inversion.complete:
         with inversion.locked(cancel):
             if not inversion.complete:  # another process may have finished it by now
@@ -223,6 +234,7 @@ def complete_inversion(
                     with watch.stage("read"):
                         inversion.write_frames(_working_frames(clip, model, options, on_event))
                 check_frame_count(len(inversion.times))
+                cuts = _cuts(inversion, options)
                 conditioning = _conditioning(inversion, model, options)
                 _encode(inversion, model, options, watch, on_event)
                 if model.schedule.few_step is not None:
@@ -233,9 +245,25 @@ def complete_inversion(
                 inversion.finish()
     else:
         check_frame_count(len(inversion.times))
+    cuts = _cuts(inversion, options) if cuts is None else cuts
     conditioning = conditioning or _conditioning(inversion, model, options)
     steps = len(inversion.levels) - 1  # of the inversion that is stored, which may have taken more than the options say
-    return InvertedClip(model, inversion, conditioning, options.prompt, clip, options.resize, steps)
+    return InvertedClip(model, inversion, conditioning, options.prompt, clip, options.resize, steps, cuts)
+
+
+def _cuts(inversion: Inversion, options: InversionOptions) -> tuple[int, ...]:
+    """The cuts that were given, or those that are found; of the latter with a notice."""
+    if options.cuts != "auto":
+        check_cuts(options.cuts, len(inversion.times))
+        return tuple(options.cuts)
+    frames = inversion.frames()
+    cuts = find_cuts(frames[index] for index in range(len(frames)))
+    if cuts:
+        notice(
+            f"found {'a cut' if len(cuts) == 1 else 'cuts'} at frame {', '.join(map(str, cuts))}; each shot is edited "
+            "by itself. If that is wrong, set clip.cuts to the frames at which shots begin, or to [] for one shot"
+        )
+    return cuts
 
 
 def _conditioning(inversion: Inversion, model: Model, options: InversionOptions) -> Conditioning:

@@ -38,9 +38,10 @@ from tokenflow.pipeline.reconstruction import (
     checked_reconstruction,
     notice_poor_reconstruction,
 )
+from tokenflow.pipeline.references import checked_references, load_ip_adapter, references_of
 from tokenflow.pipeline.regions import checked_regions, regions_of
 from tokenflow.pipeline.sampling import edit_frames
-from tokenflow.pipeline.stages import NumberedStages, is_inverted, stage_1, stage_2, work
+from tokenflow.pipeline.stages import NumberedStages, stage_1, stage_2, work
 from tokenflow.pipeline.validation import check_count, check_type
 from tokenflow.report.profiling import Stopwatch
 from tokenflow.store.arrays import on_disk
@@ -156,6 +157,7 @@ def run(
     with listening(on_event), results.open_output(config) as folder:
         keyframes_of(config.edit)  # says now which images are missing
         checked_regions(regions_of(config.edit), config.clip.prompt, config.edit.mode)
+        checked_references(references_of(config.edit))
         clip = open_clip(config.clip)
         results.check_encoding(config.output, clip, clip.size, folder)
         with watch.stage("load"):
@@ -236,16 +238,17 @@ def find_inversion(config: Config) -> StoredInversion:
 
 
 def inversion_options(config: Config) -> InversionOptions:
-    """How a configuration inverts its clip."""
+    """How a configuration inverts its clip; not at all in a mode that needs the clean latents only."""
     clip, inversion = config.clip, config.inversion
     return InversionOptions(
         clip.prompt,
         clip.size,
         clip.resize,
-        inversion.steps if is_inverted(config.edit) else 0,
+        inversion.steps if config.edit.needs_inversion else 0,
         inversion.iterations,
         inversion.batch_size,
         inversion.reuse,
+        clip.cuts,
     )
 
 
@@ -254,13 +257,15 @@ def check_edit(edit: Edit, model: Model) -> None:
 
     Raises:
         ConfigError: it has fewer noise levels than the edit has steps, or was not made for the mode.
-        ModelError, ModelNotFoundError: the ControlNet cannot be used.
+        ModelError, ModelNotFoundError: the ControlNet or the IP-Adapter cannot be used.
     """
     model.schedule.steps(edit.steps, tokens=1)
     if edit.mode == "instruct" and not model.instructs:
         raise ConfigError(NOT_MADE_FOR_IT)
     if edit.mode == "controlnet":
         model.load_control(edit.controlnet.path)
+    if edit.ip_adapter is not None and edit.references:
+        load_ip_adapter(model, edit.ip_adapter)
 
 
 def open_inversion_of(config: Config, clip: Video, model: Model) -> StoredInversion:
@@ -276,7 +281,7 @@ def _numbered(
     """The listener, with stages numbered: those that stage 1 still needs, and those after it."""
     if on_event is None:
         return None
-    inverted = model.schedule.few_step is None and is_inverted(config.edit)
+    inverted = config.edit.needs_inversion and model.schedule.few_step is None
     stages = stage_1(inversion, config.inversion.check, inverted=inverted) + after
     return NumberedStages(stages, work(config.inversion, config.edit), on_event)
 
@@ -302,7 +307,7 @@ def invert_stored(
         on_event=on_event,
         cancel=cancel,
     )
-    if not config.inversion.check or not source.steps:  # there is nothing to sample back
+    if not (config.inversion.check and source.steps):  # without steps there is nothing to sample back
         return source, None
     content = checked_reconstruction(source, inversion, options.batch_size, watch, on_event, cancel)
     notice_poor_reconstruction(content["reconstruction"], config.inversion.warn_below_psnr)
@@ -331,6 +336,7 @@ def _edit(
             config.edit,
             keyframes_of(config.edit),
             regions_of(config.edit),
+            references=references_of(config.edit),
             scratch=on_disk(folder),
             folder=folder,
             checkpoint=checkpoint,
@@ -373,6 +379,7 @@ def _report(
     return {
         "settings": config.model_dump(mode="json"),
         "frames": source.frame_count,
+        "cuts": list(source.cuts),
         "inversion": {
             "folder": stored.folder.name,
             "steps": source.steps,

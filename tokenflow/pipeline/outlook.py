@@ -9,7 +9,7 @@ from tokenflow.pipeline.clip import open_clip
 from tokenflow.pipeline.disk_space import DiskSpace, dimensions, disk_space
 from tokenflow.pipeline.job import find_inversion
 from tokenflow.pipeline.regions import checked_regions, regions_of
-from tokenflow.pipeline.stages import is_inverted, stage_1, stage_2, work
+from tokenflow.pipeline.stages import stage_1, stage_2, work
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def outlook(config: Config) -> Outlook:
     checked_regions(regions_of(config.edit), config.clip.prompt, config.edit.mode)
     frame_count_check(config, open_clip(config.clip))(frames)
     inversion = find_inversion(config)
-    inverted = is_inverted(config.edit) and not is_few_step(config.model.path, config.model.few_step)
+    inverted = config.edit.needs_inversion and not is_few_step(config.model.path, config.model.few_step)
     before, after = stage_1(inversion, config.inversion.check, inverted=inverted), stage_2(config.edit)
     space = disk_space(config)
     if inversion.complete:

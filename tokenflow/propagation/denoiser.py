@@ -13,6 +13,7 @@ from tokenflow.models.attention import AttentionOverride
 from tokenflow.models.injection import Injection
 from tokenflow.models.model import Model
 from tokenflow.modes.mode import Call, Mode
+from tokenflow.propagation.references import ReferenceFeatures, References
 
 PromptShares = Callable[[Sequence[int]], Tensor]
 """Frame indices -> how much of each latent every prompt has, p g 1 h w; they add up to 1."""
@@ -27,12 +28,14 @@ class EditDenoiser:
         mode: what it adds to a call.
         guidance: the prompts.
         prompt_shares: where each of several prompts holds; None for one prompt everywhere.
+        references: images whose tokens frames attend to; None for none.
     """
 
     model: Model
     mode: Mode
     guidance: Guidance
     prompt_shares: PromptShares | None = field(default=None, kw_only=True)
+    references: References | None = field(default=None, kw_only=True)
 
     def predict(
         self,
@@ -59,6 +62,12 @@ class EditDenoiser:
         """The same with attention features and injected features (f d h w) propagated from keyframes."""
         call = Call(indices, latents, step, conditioning)
         return self._predict(call, attention, Injection(features=features))
+
+    def references_at(self, step: Step) -> ReferenceFeatures | None:
+        """The references as calls with all branches attend to them at a step; None without any."""
+        if self.references is None:
+            return None
+        return self.references.at(step.at, self.guidance.branches, self.guidance.conditional.branches)
 
     def source_prediction(self, indices: Sequence[int], step: Step) -> Tensor:
         """The prediction (f c h w) with which a step leads from the source at one level to the source at the next.

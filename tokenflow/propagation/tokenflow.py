@@ -1,6 +1,6 @@
 """TokenFlow (Geyer et al., ICLR 2024, section 4): keyframes edited together, features propagated to all frames."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import torch
@@ -26,7 +26,7 @@ EDIT = "edit"
 """Name of the whole edit, the guided prediction minus the source's, in steps that propagate it."""
 
 DrawKeyframes = Callable[[int, int], list[int]]
-"""(number of frames, index of the step) -> indices of the keyframes, in order."""
+"""(number of frames of a shot, index of the step) -> which of them are keyframes, in order."""
 
 ExtendedAttention = Callable[..., AttentionOverride]
 """The signature of `extended_attention`."""
@@ -37,7 +37,8 @@ class Propagation:
     """What is propagated, and how.
 
     Attributes:
-        draw_keyframes: which frames are keyframes at a step.
+        shots: the frames of each shot of the clip. Nothing is carried from one to another.
+        draw_keyframes: which frames of a shot are keyframes at a step.
         window: how many keyframes attend to each other at most.
         extended: names of the sites where they do.
         is_edit_propagated: whether frames take the whole edit from the keyframes at a step, without a network call.
@@ -47,8 +48,10 @@ class Propagation:
         extended_attention: what keyframes do at extended sites.
         kept: at which sites attention features are propagated; at others every frame attends to itself. None for all.
         kept_on: where the keyframes' features rest until they are propagated; None for where they were computed.
+        always: frames that are keyframes at every step.
     """
 
+    shots: tuple[range, ...]
     draw_keyframes: DrawKeyframes
     window: int
     extended: frozenset[str]
@@ -58,11 +61,17 @@ class Propagation:
     extended_attention: ExtendedAttention = extended_attention
     kept: frozenset[str] | None = None
     kept_on: torch.device | None = None
+    always: tuple[int, ...] = ()
+
+    def keyframes(self, shot: range, step: int) -> list[int]:
+        """The keyframes of a shot at a step, in order."""
+        drawn = (shot[place] for place in self.draw_keyframes(len(shot), step))
+        return sorted({*drawn, *(frame for frame in self.always if frame in shot)})
 
 
-def keyframe_per_interval(interval: int, seed: int, always: Sequence[int] = ()) -> DrawKeyframes:
-    """One random keyframe out of each interval of frames, different ones at each step, and those that always are."""
-    return lambda frame_count, step: sorted({*draw_keyframes(frame_count, interval, seed, step), *always})
+def keyframe_per_interval(interval: int, seed: int) -> DrawKeyframes:
+    """One random keyframe out of each interval of frames, different ones at each step."""
+    return lambda frame_count, step: draw_keyframes(frame_count, interval, seed, step)
 
 
 class TokenFlow:
@@ -94,13 +103,21 @@ class TokenFlow:
     def __call__(self, latents: Latents, step: Step) -> Iterator[tuple[list[int], Tensor]]:
         """Keyframes and other frames, window by window, and the guided prediction (g c h w) for them.
 
-        Latents (f c h w) are all frames'. The feature bank holds the keyframes of one window, however long the clip is,
-        and each keyframe is computed once.
+        Latents (f c h w) are all frames'.
         """
-        keyframes = self._options.draw_keyframes(len(latents), step.index)
+        for shot in self._options.shots:
+            yield from self._predict_shot(shot, latents, step)
+
+    def _predict_shot(self, shot: range, latents: Latents, step: Step) -> Iterator[tuple[list[int], Tensor]]:
+        """The same for the frames of one shot.
+
+        The feature bank holds the keyframes of one window, however long the shot is, and each keyframe is computed
+        once.
+        """
+        keyframes = self._options.keyframes(shot, step.index)
         bank, attended = EMPTY_BANK, EMPTY_BANK
         frame_pass = self._propagate_edit if self._options.is_edit_propagated(step) else self._frame_pass
-        for window in windows(keyframes, len(latents), self._options.window):
+        for window in windows(keyframes, shot, self._options.window):
             own, memories, guided = self._keyframe_pass(latents, step, window, attended.select(window.context))
             yield list(window.keyframes), guided
             bank = bank.merge(own)
@@ -129,11 +146,14 @@ class TokenFlow:
         outputs = KeptFeatures(kept_at, self._frame_conditioning.branches, self._options.kept_on)
         stay = [keyframe for keyframe in window.keyframes if keyframe in window.kept]
         memories = KeptMemories([window.keyframes.index(keyframe) for keyframe in stay])
+        references = self._denoiser.references_at(step)
 
         def attention(injection: Injection) -> AttentionOverride:
             tensors.update((point, features[None]) for point, features in injection.features.items())
             extended = self._options.extended
-            return self._options.extended_attention(injection, len(keyframes), context, extended, outputs, memories)
+            return self._options.extended_attention(
+                injection, len(keyframes), context, extended, outputs, memories, references
+            )
 
         branches = self._denoiser.predict(keyframes, latents[keyframes], step, guidance.branches, attention)
         conditional, difference = guidance.split(branches)

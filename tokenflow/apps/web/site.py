@@ -8,7 +8,7 @@ from pathlib import Path
 import gradio as gr
 
 from tokenflow.apps.web.examples import Example, examples
-from tokenflow.apps.web.form import EDITED_FRAMES, Values, keys, masks, to_config
+from tokenflow.apps.web.form import EDITED_FRAMES, REFERENCES, Values, keys, masks, to_config
 from tokenflow.apps.web.jobs import Job, Jobs
 from tokenflow.apps.web.model_list import ModelEntry, downloaded_models, list_models
 from tokenflow.apps.web.region_fields import REGIONS
@@ -86,6 +86,7 @@ class Site:
         """
         self._check_files(EDITED_FRAMES, edit.keyframes.paths, "an edited frame")
         self._check_files(REGIONS, masks(edit), "a mask")
+        self._check_files(REFERENCES, [reference.path for reference in edit.references], "a reference")
 
     def _check_files(self, key: str, paths: Iterable[Path], what: str) -> None:
         offered = {path for example in self.examples for path in example.config.inputs}
