@@ -1,5 +1,6 @@
 """How the prompt is enforced: by two branches (classifier-free guidance), inside the network, or not at all."""
 
+from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -19,7 +20,7 @@ SCALE = "guidance"
 def embedded(conditioning: Conditioning, scale: float) -> Conditioning:
     """A conditioning that tells the network a scale of guidance."""
     scales = torch.full([conditioning.branches], float(scale), device=conditioning.tokens.device)  # b
-    return Conditioning(conditioning.tokens, {**conditioning.added, SCALE: scales})
+    return replace(conditioning, added={**conditioning.added, SCALE: scales})
 
 
 class Guidance:

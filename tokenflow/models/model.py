@@ -59,7 +59,10 @@ class Model(Protocol):
         ...
 
     def condition(self, prompt: str, *, size: tuple[int, int] | None = None, negative: bool = False) -> Conditioning:
-        """The conditioning (one branch) of a prompt. A prompt longer than the model reads gives a notice.
+        """The conditioning (one branch) of a prompt.
+
+        Stable Diffusion reads weights (models/prompt_weights.py) and prompts of any length; in other families weights,
+        and a prompt longer than the model reads, give a notice.
 
         Args:
             prompt: the text.

@@ -28,6 +28,7 @@ from tokenflow.models.model import Control
 from tokenflow.models.patching import Forward, Hook, patched
 from tokenflow.models.placement import Offloading, prepare
 from tokenflow.models.processors import attention_processors
+from tokenflow.models.prompt_weights import notice_unread_weights
 from tokenflow.models.sana_controlnet import SanaControl, load_sana_controlnet
 from tokenflow.models.text_change import TextChange
 from tokenflow.models.vocabulary import Vocabulary, notice_unknown_words
@@ -143,6 +144,7 @@ class Sana:
         A prompt that is not negative follows the long instruction, whose own states are then cut out.
         """
         notice_unknown_words(prompt, self._vocabulary)
+        notice_unread_weights(prompt)
         self._notice_long(prompt)
         # A pipeline with guidance by branches would encode an empty negative prompt as well.
         alone = {"do_classifier_free_guidance": False} if isinstance(self._pipeline, SanaPipeline) else {}

@@ -19,11 +19,11 @@ from tokenflow.diffusion.guidance import SCALE, GuidanceKind
 from tokenflow.diffusion.levels import Level
 from tokenflow.diffusion.schedules import DiffusionSchedule, Schedule
 from tokenflow.errors import ModelError
-from tokenflow.events import notice
 from tokenflow.models.attention import AttentionCall, AttentionOverride, per_frame_attention
 from tokenflow.models.autoencoder import Autoencoder
 from tokenflow.models.capture import Capture, CaptureDone, check_points
 from tokenflow.models.checkpoints.file_kinds import CHANNELS
+from tokenflow.models.clip_text import ClipTextEncoders
 from tokenflow.models.controlnet import UNetControl, load_controlnet
 from tokenflow.models.identity import weights_fingerprint
 from tokenflow.models.injection import ATTENTION, BLOCK, EMPTY, RESIDUAL, Injection, repeat_branches
@@ -31,6 +31,7 @@ from tokenflow.models.model import Control
 from tokenflow.models.patching import Forward, Hook, patched
 from tokenflow.models.placement import Offloading, prepare
 from tokenflow.models.processors import attention_processors
+from tokenflow.models.prompt_weights import plain_text
 from tokenflow.models.text_change import TextChange
 from tokenflow.models.unet import UNetAttention, coarsest_scale, find_injection_points, find_sites, text_grids
 from tokenflow.models.vocabulary import Vocabulary, notice_unknown_words
@@ -75,8 +76,8 @@ class StableDiffusion:
         _check_parts(pipeline)
         self._unet = pipeline.unet
         vae = pipeline.vae
-        self._text_encoders = _text_encoders(pipeline)
-        networks = [self._unet, vae, *(encoder for _, encoder in self._text_encoders)]
+        text_encoders = _text_encoders(pipeline)
+        networks = [self._unet, vae, *(encoder for _, encoder in text_encoders)]
         for network in networks:
             prepare(network)
         self._is_xl = self._unet.config.addition_embed_type == "text_time"
@@ -87,6 +88,8 @@ class StableDiffusion:
         self._control: UNetControl | None = None
         self.device: torch.device = device or self._unet.device
         self._ready = Offloading(self.device, enabled=offload)
+        convert = pipeline.maybe_convert_prompt
+        self._text = ClipTextEncoders(text_encoders, self._is_xl, self._ready, self.device, convert)
         scheduler = pipeline.scheduler
         scheduler_class = type(scheduler).__name__
         self._diffusion = DiffusionSchedule(
@@ -139,34 +142,21 @@ class StableDiffusion:
         """The text encoder's last states, 1 n c; of SDXL's two encoders the last but one, the pooled state, and sizes.
 
         SDXL is told the size of the frames as original and target size (Podell et al., ICLR 2024, section 2.2), and
-        takes zeros for an empty negative prompt if its configuration says so.
+        takes zeros for an empty negative prompt if its configuration says so. Weights and long prompts are in
+        models/clip_text.py.
         """
-        notice_unknown_words(prompt, self._vocabulary)
-        with self._turn, torch.no_grad():
-            outputs = [
-                self._ready(encoder)(self._tokenize(tokenizer, prompt), output_hidden_states=True)
-                for tokenizer, encoder in self._text_encoders
-            ]
-        if not self._is_xl:
-            return Conditioning(outputs[0].last_hidden_state)
-        states, pooled = torch.cat([output.hidden_states[-2] for output in outputs], dim=-1), outputs[-1].text_embeds
+        notice_unknown_words(plain_text(prompt), self._vocabulary)
+        with self._turn:
+            text = self._text(prompt)
+        states, pooled, padding = text.states, text.pooled, text.padding
+        if pooled is None:
+            return Conditioning(states, padding=padding)
         if negative and not prompt and self._zeros_for_empty:
             states, pooled = torch.zeros_like(states), torch.zeros_like(pooled)
+            padding = states
         width, height = size or (self.native_size, self.native_size)
         sizes = torch.tensor([[height, width, 0, 0, height, width]], device=self.device)  # original, crop, target
-        return Conditioning(states, {"text_embeds": pooled, "time_ids": sizes.to(pooled)})
-
-    def _tokenize(self, tokenizer: Any, prompt: str) -> Tensor:
-        """A prompt's token ids, 1 n; what does not fit is cut off with a notice."""
-        length = tokenizer.model_max_length
-        whole = tokenizer(prompt, truncation=False, verbose=False, return_tensors="pt").input_ids
-        if whole.shape[1] > length:
-            notice(
-                f"the prompt {prompt!r} is longer than the {length} tokens this model reads; it ignores "
-                f"{tokenizer.decode(whole[0, length - 1 : -1])!r}. Shorten the prompt"
-            )
-        padded = tokenizer(prompt, padding="max_length", max_length=length, truncation=True, return_tensors="pt")
-        return padded.input_ids.to(self.device)
+        return Conditioning(states, {"text_embeds": pooled, "time_ids": sizes.to(pooled)}, padding)
 
     def predict(
         self,
