@@ -10,11 +10,13 @@ from tokenflow.config.settings import (
     Edit,
     Inversion,
     Keyframes,
+    LoRA,
     Model,
     Output,
     PnP,
     Region,
     SDEdit,
+    TextualInversion,
 )
 
 __all__ = [
@@ -26,11 +28,13 @@ __all__ = [
     "Edit",
     "Inversion",
     "Keyframes",
+    "LoRA",
     "Model",
     "Output",
     "PnP",
     "Region",
     "SDEdit",
+    "TextualInversion",
     "load_config",
     "read_settings",
     "rename_layer",

@@ -139,6 +139,40 @@ class Clip(_Section):
         return value
 
 
+class LoRA(_Section):
+    """A LoRA (Hu et al., ICLR 2022): weights that add a subject, a style or few-step sampling to a model.
+
+    tokenflow.load_model(path, loras=[tokenflow.LoRA(path="tiger.safetensors", scale=0.8)])
+    """
+
+    path: PathOrHubId = Field(
+        description="A .safetensors file in the format of kohya, diffusers or peft; a folder with one; a Hub id; or a "
+        "Hub id and a file in it, such as ByteDance/Hyper-SD/Hyper-SD15-8steps-lora.safetensors."
+    )
+    scale: float = Field(
+        1.0,
+        ge=-10,
+        le=10,
+        allow_inf_nan=False,
+        description="Factor on what it adds, -10 to 10. Higher shows its subject or style more strongly; 0 switches it "
+        "off. A change of it needs no new inversion.",
+    )
+    triggers: tuple[str, ...] = Field(
+        (), description="Words that it was trained with. A notice tells if edit.prompt has none of them."
+    )
+
+
+class TextualInversion(_Section):
+    """A textual inversion (Gal et al., ICLR 2023): a word that the text encoder learnt."""
+
+    path: PathOrHubId = Field(
+        description="A .safetensors file in the format of A1111 or diffusers, a folder with one, or a Hub id."
+    )
+    token: str | None = Field(
+        None, min_length=1, description="The word in prompts; null for the one in the file, or else the file's name."
+    )
+
+
 class Model(_Section):
     """The diffusion model, and how it is loaded."""
 
@@ -174,6 +208,15 @@ class Model(_Section):
         None,
         description="Whether the model was distilled to sample in a few steps, and so cannot be inverted; null to go "
         "by its scheduler. Set it to true for checkpoints with Lightning or Hyper weights.",
+    )
+    loras: tuple[LoRA, ...] = Field(
+        (),
+        description="LoRAs, such as [{path: tiger.safetensors, scale: 0.8}]. They act on the edit; the model without "
+        "them inverts the clip. LCM, Lightning and Hyper LoRAs, known by these words in their paths, set few-step "
+        "mode.",
+    )
+    textual_inversions: tuple[TextualInversion, ...] = Field(
+        (), description="Textual inversions, such as [{path: cat-toy.safetensors, token: <cat-toy>}]."
     )
     device: str = Field(
         "auto",

@@ -27,6 +27,12 @@ class Interruptible:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._model, name)
 
+    @property
+    def base(self) -> Model:
+        """The model without its LoRAs, whose calls ask as well."""
+        base = self._model.base
+        return cast("Model", self if base is self._model else Interruptible(base, self._cancel))
+
     def encode(self, frames: Tensor) -> Tensor:
         """Encode one batch of frames."""
         self._ask()

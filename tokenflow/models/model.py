@@ -50,6 +50,11 @@ class Model(Protocol):
         """Sixteen hex digits."""
         ...
 
+    @property
+    def base(self) -> "Model":
+        """The model without its LoRAs, which reads and inverts the source; itself where it has none."""
+        ...
+
     def encode(self, frames: Tensor) -> Tensor:
         """Latents f c h w (float32, about unit variance) of frames f 3 H W in [0, 1]."""
         ...

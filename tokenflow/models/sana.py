@@ -24,7 +24,7 @@ from tokenflow.models.capture import Capture, CaptureDone, check_points
 from tokenflow.models.identity import weights_fingerprint
 from tokenflow.models.injection import ATTENTION, BLOCK, EMPTY, RESIDUAL, Injection, repeat_branches
 from tokenflow.models.linear_attention import LinearAttention
-from tokenflow.models.model import Control
+from tokenflow.models.model import Control, Model
 from tokenflow.models.patching import Forward, Hook, patched
 from tokenflow.models.placement import Offloading, prepare
 from tokenflow.models.processors import attention_processors
@@ -127,6 +127,11 @@ class Sana:
     def fingerprint(self) -> str:
         """Sixteen hex digits that change with weights, precision and revision."""
         return self._fingerprint()
+
+    @property
+    def base(self) -> Model:
+        """The model itself: LoRAs that can be switched off are in models/adapters/adapted.py."""
+        return self
 
     def encode(self, frames: Tensor) -> Tensor:
         """Latents f c h w of frames f 3 H W in [0, 1], scaled."""

@@ -116,6 +116,7 @@ def digest_of(edit: Edit, inversion: StoredInversion, model: Model) -> str:
         "control": control_fingerprint(edit.controlnet.path) if edit.mode == "controlnet" else None,
         "images": [sha256(file) for path in edit.paths for file in clip_files(path)],
         "inversion": inversion.digest,
+        "model": model.fingerprint,
         "device": str(model.device),
         "versions": report.versions(),
     }

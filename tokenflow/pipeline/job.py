@@ -20,7 +20,7 @@ from tokenflow.models.placement import choose_device
 from tokenflow.modes.source import InvertedClip
 from tokenflow.pipeline import output as results
 from tokenflow.pipeline.checkpoint import Checkpoint, digest_of
-from tokenflow.pipeline.checks import frame_count_check
+from tokenflow.pipeline.checks import frame_count_check, notice_missing_triggers
 from tokenflow.pipeline.clip import open_clip
 from tokenflow.pipeline.frames import EditedFrame
 from tokenflow.pipeline.inversion import (
@@ -153,6 +153,7 @@ def run(
         check_count("preview_every", preview_every)
     watch = Stopwatch(choose_device(config.model.device) if model is None else model.device)
     with listening(on_event), results.open_output(config) as folder:
+        notice_missing_triggers(config)
         keyframes_of(config.edit)  # says now which images are missing
         checked_regions(regions_of(config.edit), config.clip.prompt, config.edit.mode)
         clip = open_clip(config.clip)
@@ -210,6 +211,8 @@ def open_model(settings: ModelSettings, on_event: Listener | None = None) -> Mod
         vae=settings.vae,
         prediction_type=settings.prediction_type,
         few_step=settings.few_step,
+        loras=settings.loras,
+        textual_inversions=settings.textual_inversions,
         offload=settings.offload,
         tiling=settings.tiling,
         on_event=on_event,
@@ -229,6 +232,8 @@ def find_inversion(config: Config) -> StoredInversion:
         vae=model.vae,
         prediction_type=model.prediction_type,
         few_step=model.few_step,
+        loras=model.loras,
+        textual_inversions=model.textual_inversions,
         tiling=model.tiling,
     )
     return open_stored(open_clip(config.clip), fingerprint, inversion_options(config), config.trajectories.dir)
@@ -262,7 +267,7 @@ def check_edit(edit: Edit, model: Model) -> None:
 
 def open_inversion_of(config: Config, clip: Video, model: Model) -> StoredInversion:
     """The stored inversion of a clip, complete or not."""
-    inversion = open_stored(clip, model.fingerprint, inversion_options(config), config.trajectories.dir)
+    inversion = open_stored(clip, model.base.fingerprint, inversion_options(config), config.trajectories.dir)
     inversion.check_parts()
     return inversion
 
