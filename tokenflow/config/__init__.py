@@ -1,6 +1,6 @@
 """Settings: their types, defaults and descriptions, and reading them from files, environment and command line."""
 
-from tokenflow.config.reading import WORDS, load_config, read_settings, resolve
+from tokenflow.config.reading import WORDS, load_config, load_training, read_settings, resolve
 from tokenflow.config.renamed import rename_layer
 from tokenflow.config.settings import (
     PRESETS,
@@ -18,6 +18,7 @@ from tokenflow.config.settings import (
     SDEdit,
     TextualInversion,
 )
+from tokenflow.config.training_settings import LoRATraining
 
 __all__ = [
     "PRESETS",
@@ -29,6 +30,7 @@ __all__ = [
     "Inversion",
     "Keyframes",
     "LoRA",
+    "LoRATraining",
     "Model",
     "Output",
     "PnP",
@@ -36,6 +38,7 @@ __all__ = [
     "SDEdit",
     "TextualInversion",
     "load_config",
+    "load_training",
     "read_settings",
     "rename_layer",
     "resolve",

@@ -70,7 +70,9 @@ LocalPath = Annotated[Path, BeforeValidator(_expand_path)]
 PathOrHubId = Annotated[str, BeforeValidator(_expand_path)]
 
 
-class _Section(BaseModel):
+class Section(BaseModel):
+    """Settings that belong together: frozen, and without others."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
     @field_validator("*", mode="before")
@@ -83,7 +85,7 @@ class _Section(BaseModel):
         return value
 
 
-class Clip(_Section):
+class Clip(Section):
     """The source clip: where it is, what it shows, and which part of it to edit."""
 
     path: LocalPath = Field(
@@ -139,7 +141,7 @@ class Clip(_Section):
         return value
 
 
-class LoRA(_Section):
+class LoRA(Section):
     """A LoRA (Hu et al., ICLR 2022): weights that add a subject, a style or few-step sampling to a model.
 
     tokenflow.load_model(path, loras=[tokenflow.LoRA(path="tiger.safetensors", scale=0.8)])
@@ -162,7 +164,7 @@ class LoRA(_Section):
     )
 
 
-class TextualInversion(_Section):
+class TextualInversion(Section):
     """A textual inversion (Gal et al., ICLR 2023): a word that the text encoder learnt."""
 
     path: PathOrHubId = Field(
@@ -173,7 +175,7 @@ class TextualInversion(_Section):
     )
 
 
-class Model(_Section):
+class Model(Section):
     """The diffusion model, and how it is loaded."""
 
     path: PathOrHubId = Field(description="A folder in diffusers' layout, a .safetensors file, or a Hub id.")
@@ -239,7 +241,7 @@ class Model(_Section):
     )
 
 
-class Inversion(_Section):
+class Inversion(Section):
     """DDIM inversion of the clip, and the check of its reconstruction."""
 
     steps: PositiveCount = Field(
@@ -276,7 +278,7 @@ class Inversion(_Section):
     )
 
 
-class PnP(_Section):
+class PnP(Section):
     """Plug-and-Play (Tumanyan et al., CVPR 2023): inject the source's features and self-attention.
 
     For the first `features_until` of the steps (τ_f in section 4 of the paper), the features of decoder layer 4 are
@@ -304,7 +306,7 @@ class PnP(_Section):
     )
 
 
-class SDEdit(_Section):
+class SDEdit(Section):
     """SDEdit (Meng et al., ICLR 2022): noise the source part of the way, and denoise it under the new prompt.
 
     Sampling takes the last `strength` of all steps, starting from x_t = √ᾱ_t·x₀ + √(1−ᾱ_t)·ε. `noise` chooses ε: what
@@ -328,7 +330,7 @@ class SDEdit(_Section):
     )
 
 
-class ControlNet(_Section):
+class ControlNet(Section):
     """ControlNet (Zhang et al., ICCV 2023) on the Canny edges of the source: outlines stay, the rest may change.
 
     Between the fractions `start` and `end` of the steps, the ControlNet's residuals for the source frame's edges, times
@@ -373,7 +375,7 @@ class ControlNet(_Section):
         return self
 
 
-class Keyframes(_Section):
+class Keyframes(Section):
     """Edited keyframes: frames edited anywhere else, carried to all others along the motion of the clip.
 
     Places that no given frame shows are sampled like SDEdit's, from the last `strength` of the steps.
@@ -401,7 +403,7 @@ class Keyframes(_Section):
         return [] if self.frames is None else [self.frames]
 
 
-class Region(_Section):
+class Region(Section):
     """A part of the clip that an edit may change. Exactly one of `mask`, `words` and `auto` says where it is."""
 
     mask: LocalPath | None = Field(
@@ -471,7 +473,7 @@ _LIST_OF_REGIONS = TypeAdapter(tuple[Region, ...])
 Regions = Annotated[tuple[Region, ...] | Literal["auto"], WrapValidator(_validate_regions)]
 
 
-class Edit(_Section):
+class Edit(Section):
     """What the edit shows, and how it is made."""
 
     prompt: str = Field(description="What the edited clip shows.")
@@ -571,7 +573,7 @@ class Edit(_Section):
         return [*self.keyframes.paths, *(mask for mask in masks if mask is not None)]
 
 
-class Output(_Section):
+class Output(Section):
     """The result folder: where it is, what it holds, and how videos are encoded."""
 
     dir: LocalPath = Field(description="Folder for the results. An earlier result in it is replaced.")
@@ -603,7 +605,7 @@ class Output(_Section):
     page: bool = Field(True, description="Write report.html: videos, metrics and settings on one page.")
 
 
-class Metrics(_Section):
+class Metrics(Section):
     """What is measured on the edit."""
 
     enabled: bool = Field(
@@ -629,7 +631,7 @@ class Metrics(_Section):
     )
 
 
-class Trajectories(_Section):
+class Trajectories(Section):
     """Where inversions are stored, to be shared by all edits of a clip."""
 
     dir: LocalPath = Field(Path("trajectories"), description="Folder for stored inversions.")
@@ -642,7 +644,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 """Named groups of settings. Settings in the same file or command override those of its preset."""
 
 
-class Config(_Section):
+class Config(Section):
     """All settings of a clip and its edit, validated: what `load_config` returns."""
 
     preset: Literal["standard", "fast"] = Field(

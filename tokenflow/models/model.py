@@ -108,6 +108,24 @@ class Model(Protocol):
         """
         ...
 
+    @property
+    def network(self) -> Any:
+        """The network that predicts, a diffusers module, in which a LoRA can be trained."""
+        ...
+
+    def training_prediction(self, noisy: Tensor, times: Tensor, conditioning: Conditioning) -> Tensor:
+        """The network's prediction for different images, with gradients.
+
+        Args:
+            noisy: b c h w, each at its own level.
+            times: b, as the network is told them.
+            conditioning: b branches, one per image.
+
+        Returns:
+            b c h w, float32: the quantity of `schedule.training_batch`'s target.
+        """
+        ...
+
     def features(self, latents: Tensor, level: Level, conditioning: Conditioning) -> Tensor:
         """Features f d h w of these latents (f c h w), for matching places between frames."""
         ...

@@ -214,6 +214,16 @@ class Sana:
         self._run_until_done(latents, level, conditioning, capture.override, hooks)
         return capture.injection
 
+    @property
+    def network(self) -> Any:
+        """The network itself, a diffusers SanaTransformer2DModel."""
+        return self._transformer
+
+    def training_prediction(self, noisy: Tensor, times: Tensor, conditioning: Conditioning) -> Tensor:
+        """The transformer's output with gradients: b c h w."""
+        with self._turn:
+            return self._run(noisy, times.to(self.device), conditioning, None).float()
+
     def features(self, latents: Tensor, level: Level, conditioning: Conditioning) -> Tensor:
         """The modulated tokens that enter self-attention half-way through the network: f d h w."""
         middle = self.sites[len(self.sites) // 2]
@@ -278,23 +288,29 @@ class Sana:
     def _call(self, latents: Tensor, level: Level, conditioning: Conditioning, residuals: Any) -> Tensor:
         """The transformer's output, b f c h w in float32."""
         branches, frames = conditioning.branches, len(latents)
-        per_frame = conditioning.for_frames(frames)
+        times = torch.full([branches * frames], level.time, device=self.device)
+        with torch.no_grad():
+            repeated = latents.repeat(branches, 1, 1, 1)
+            output = self._run(repeated, times, conditioning.for_frames(frames), residuals)
+        return output.float().unflatten(0, (branches, frames))
+
+    def _run(self, latents: Tensor, times: Tensor, per_frame: Conditioning, residuals: Any) -> Tensor:
+        """The transformer's output for (b f) c h w at times (b f), each with its own conditioning."""
         dtype, config = self._transformer.dtype, self._transformer.config
         scale = None
         if self.guidance == "embedded":
-            default = torch.full([branches * frames], DEFAULT_SCALE, device=self.device)
+            default = torch.full([len(latents)], DEFAULT_SCALE, device=self.device)
             scale = per_frame.added.get(SCALE, default).to(dtype) * config.guidance_embeds_scale
-        with torch.no_grad():
-            output = self._ready(self._transformer)(
-                latents.to(self.device, dtype).repeat(branches, 1, 1, 1),
-                encoder_hidden_states=per_frame.tokens.to(dtype),
-                encoder_attention_mask=per_frame.added["mask"],
-                timestep=torch.full([branches * frames], level.time, device=self.device),
-                guidance=scale,
-                controlnet_block_samples=residuals,
-                return_dict=False,
-            )[0]
-        return output[:, : self.latent_channels].float().unflatten(0, (branches, frames))
+        output: Tensor = self._ready(self._transformer)(
+            latents.to(self.device, dtype),
+            encoder_hidden_states=per_frame.tokens.to(dtype),
+            encoder_attention_mask=per_frame.added["mask"],
+            timestep=times,
+            guidance=scale,
+            controlnet_block_samples=residuals,
+            return_dict=False,
+        )[0]
+        return output[:, : self.latent_channels]
 
 
 def _as_map(tokens: Tensor, rows: int, columns: int) -> Tensor:

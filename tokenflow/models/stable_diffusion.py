@@ -119,7 +119,7 @@ class StableDiffusion:
         return "none" if self.schedule.few_step and is_turbo(type(scheduler).__name__, scheduler.config) else "branches"
 
     @property
-    def unet(self) -> Any:
+    def network(self) -> Any:
         """The network itself, a diffusers UNet: `find_injection_points` (models/unet.py) names its parts."""
         return self._unet
 
@@ -201,6 +201,11 @@ class StableDiffusion:
         self._run_until_done(latents, level, conditioning, capture.override, hooks)
         return capture.injection
 
+    def training_prediction(self, noisy: Tensor, times: Tensor, conditioning: Conditioning) -> Tensor:
+        """The UNet's output with gradients: b c h w."""
+        with self._turn:
+            return self._run(noisy, times.to(self.device), conditioning, None).float()
+
     def features(self, latents: Tensor, level: Level, conditioning: Conditioning) -> Tensor:
         """The tokens that enter the decoder's self-attention at its finest level: f d h w."""
         finest = min((site for site in self.sites if site.name in self._points.attention), key=lambda site: site.scale)
@@ -256,22 +261,27 @@ class StableDiffusion:
     def _call(self, latents: Tensor, level: Level, conditioning: Conditioning, residuals: Any) -> Tensor:
         """The UNet's raw output, b f c h w in float32."""
         branches, frames = conditioning.branches, len(latents)
-        per_frame = conditioning.for_frames(frames)
+        with torch.no_grad():
+            repeated = latents.repeat(branches, 1, 1, 1)
+            output = self._run(repeated, int(level.time), conditioning.for_frames(frames), residuals)
+        return output.float().unflatten(0, (branches, frames))
+
+    def _run(self, latents: Tensor, time: int | Tensor, per_frame: Conditioning, residuals: Any) -> Tensor:
+        """The UNet's raw output for (b f) c h w, each with its own conditioning."""
         dtype = self._unet.dtype
         added: dict[str, Any] = {"timestep_cond": self._embedded_scale(per_frame)}
         if residuals is not None:
             down, middle = residuals
             added |= {"down_block_additional_residuals": down, "mid_block_additional_residual": middle}
-        with torch.no_grad():
-            output = self._ready(self._unet)(
-                latents.to(self.device, dtype).repeat(branches, 1, 1, 1),
-                int(level.time),
-                encoder_hidden_states=per_frame.tokens.to(dtype),
-                added_cond_kwargs={name: each for name, each in per_frame.added.items() if name != SCALE} or None,
-                return_dict=False,
-                **added,
-            )[0]
-        return output.float().unflatten(0, (branches, frames))
+        output: Tensor = self._ready(self._unet)(
+            latents.to(self.device, dtype),
+            time,
+            encoder_hidden_states=per_frame.tokens.to(dtype),
+            added_cond_kwargs={name: each for name, each in per_frame.added.items() if name != SCALE} or None,
+            return_dict=False,
+            **added,
+        )[0]
+        return output
 
     def _embedded_scale(self, conditioning: Conditioning) -> Tensor | None:
         """Sinusoids of the scale of guidance, (b f) w, for a network that is told it (Luo et al., 2023); else None."""

@@ -80,7 +80,7 @@ def test_a_controlnet_in_one_file_with_the_original_names_is_loaded(prefix: str,
 def test_a_controlnet_of_sdxl_in_one_file_is_loaded(tmp_path: Path) -> None:
     model = StableDiffusion(tiny_xl_pipeline())
     torch.manual_seed(3)
-    network = ControlNetModel.from_unet(model.unet, conditioning_embedding_out_channels=(8, 16))
+    network = ControlNetModel.from_unet(model.network, conditioning_embedding_out_channels=(8, 16))
     for parameter in network.parameters():
         torch.nn.init.normal_(parameter, std=0.05)
     network.save_pretrained(tmp_path / "folder")
