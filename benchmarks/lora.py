@@ -1,4 +1,4 @@
-"""`make lora`: what a LoRA from eight drawings of an object that the model never saw does to edits, and to other prompts.
+"""`make lora`: what a LoRA of an object that the model never saw does to edits, and to other prompts.
 
     python -m benchmarks.lora [--steps N]
 
@@ -9,6 +9,9 @@ prompts. Writes benchmarks/results/lora.json.
 """
 
 import argparse
+import time
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +29,7 @@ from tokenflow.diffusion.batches import as_tensor
 from tokenflow.metrics.scene_classifier import SceneClassifier, load_scene_classifier
 from tokenflow.models.model import Model
 from tokenflow.pipeline.lora_training import train_lora
+from tokenflow.report import versions
 from tools.mini_sd.autoencoder import HELD_OUT
 from tools.mini_sd.build_clips import CLIPS
 from tools.mini_sd.captions import caption
@@ -43,11 +47,12 @@ REFERENCES = 12
 """Held-out drawings of each object before each clip's background."""
 STYLE = "3d"
 EDITED = ("dog_walk", "cat_walk")
-MODES: dict[str, Any] = {"pnp": tokenflow.PnP(features_until=0.4, attention_until=0.3), "sdedit": tokenflow.SDEdit(strength=0.92)}
+MODES: dict[str, Any] = {
+    "pnp": tokenflow.PnP(features_until=0.4, attention_until=0.3),
+    "sdedit": tokenflow.SDEdit(strength=0.92),
+}
 KEPT = tuple(
-    caption(
-        Words(name, MATERIALS[index % 2 * (index // 2 % 4 + 1)], STYLES[index // 3 % 2], BACKGROUNDS[index % 8])
-    )
+    caption(Words(name, MATERIALS[index % 2 * (index // 2 % 4 + 1)], STYLES[index // 3 % 2], BACKGROUNDS[index % 8]))
     for index, name in enumerate(OBJECTS)
 )
 """A prompt of each known object, half of them plain, in both styles, before all backgrounds."""
@@ -85,7 +90,10 @@ def shown(network: SceneClassifier, clip: Clip, frames: np.ndarray) -> float:
     """The share of frames whose nearest drawing is one of the object."""
     names = (*OBJECTS, OBJECT)
     references = torch.stack(
-        [features(network, pictures(scenes(2, REFERENCES, object=name, background=clip.start.words.background))) for name in names]
+        [
+            features(network, pictures(scenes(2, REFERENCES, object=name, background=clip.start.words.background)))
+            for name in names
+        ]
     )  # o r d
     similarity = torch.einsum("fd,ord->for", features(network, frames), references).amax(dim=2)  # f o
     return float((similarity.argmax(dim=1) == len(names) - 1).float().mean())
@@ -105,9 +113,8 @@ def agreement(network: SceneClassifier, model: Model, count: int) -> float:
     return right / count
 
 
-def rows(network: SceneClassifier, models: dict[str, Model]) -> list[dict[str, Any]]:
+def rows(network: SceneClassifier, models: dict[str, Model], folder: Path) -> Iterator[dict[str, Any]]:
     """A row per clip, mode and model."""
-    found = []
     for name in EDITED:
         clip = CLIPS[name]
         source = tokenflow.Video((clip.pictures() * 255).round().astype(np.uint8), rate=RATE)
@@ -115,42 +122,57 @@ def rows(network: SceneClassifier, models: dict[str, Model]) -> list[dict[str, A
         inverted = tokenflow.invert(source, models["without"], caption(clip.start.words))
         for mode, settings in MODES.items():
             for label, model in models.items():
-                edited = tokenflow.edit(tokenflow.with_model(inverted, model), prompt, mode=settings)
-                Image.fromarray(np.hstack(edited.frames[::6])).save(FOLDER / f"{name}-{mode}-{label}.png")
-                found.append({"clip": name, "mode": mode, "LoRA": label, "shown": shown(network, clip, edited.frames)})
-    return found
+                edited = tokenflow.edit(replace(inverted, model=model), prompt, mode=settings)
+                Image.fromarray(np.hstack(edited.frames[::6])).save(folder / f"{name}-{mode}-{label}.png")
+                yield {"clip": name, "mode": mode, "LoRA": label, "shown": shown(network, clip, edited.frames)}
+
+
+def training(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
+    """The settings of the training."""
+    return {
+        "model": {"path": MODEL, "device": arguments.device, "dtype": "float32"},
+        "images": str(write_drawings(folder / "drawings")),
+        "caption": f"a {OBJECT}, {STYLE} style",
+        "output": str(folder / "trained"),
+        "steps": arguments.steps,
+        "learning_rate": arguments.rate,
+        "rank": arguments.rank,
+        "batch_size": 4,
+        "layers": arguments.layers,
+        "keep": [*KEPT],
+        "keep_images": 1,
+    }
 
 
 def main() -> None:
     """Trains, measures, prints and writes."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--rate", type=float, default=1e-3)
+    parser.add_argument("--rank", type=int, default=16)
+    parser.add_argument("--layers", default="all")
     parser.add_argument("--prompts", type=int, default=96, help="images of known prompts")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--folder", type=Path, default=FOLDER)
+    parser.add_argument("--results", type=Path, default=RESULTS)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    settings = {
-        "model": {"path": MODEL, "device": "cpu"},
-        "images": str(write_drawings(FOLDER / "drawings")),
-        "caption": f"a {OBJECT}, {STYLE} style",
-        "output": str(FOLDER / "trained"),
-        "steps": arguments.steps,
-        "learning_rate": 1e-3,
-        "batch_size": 4,
-        "layers": "all",
-        "keep": [*KEPT],
-        "keep_images": 1,
-    }
-    trained = train_lora(load_training(settings, [], name="benchmark"), on_event=print)
+    settings = training(arguments.folder, arguments)
+    start = time.perf_counter()
+    trained = train_lora(load_training(settings, [], name="benchmark"))
+    seconds = time.perf_counter() - start
     lora = tokenflow.LoRA(path=str(trained.file), triggers=(OBJECT,))
     models = {
-        label: tokenflow.load_model(MODEL, device="cpu", dtype="float32", loras=loras)
+        label: tokenflow.load_model(MODEL, device=arguments.device, dtype="float32", loras=loras)
         for label, loras in {"without": [], "with": [lora]}.items()
     }
     network = load_scene_classifier(CLASSIFIER)
+    measured = list(rows(network, models, arguments.folder))
+    print(rows_table(measured), flush=True)
     known = {label: agreement(network, model, arguments.prompts) for label, model in models.items()}
-    measured = rows(network, models)
-    write_json(RESULTS, {"settings": settings, "agreement on known prompts": known, "edits": measured})
-    print(rows_table(measured), known)
+    print(known, f"{seconds:.0f} s of training")
+    content = {"training": settings, "seconds": seconds, "known prompts": known, "edits": measured}
+    write_json(arguments.results, content | {"versions": versions()})
 
 
 if __name__ == "__main__":

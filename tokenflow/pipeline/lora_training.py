@@ -296,7 +296,11 @@ def _kept_examples(settings: LoRATraining, model: Model, on_event: Listener | No
 
 
 def _lora_config(network: Any, settings: LoRATraining) -> LoraConfig:
-    every = [name for name, module in network.named_modules() if isinstance(module, nn.Linear | nn.Conv2d)]
+    every = [
+        name
+        for name, module in network.named_modules()
+        if isinstance(module, nn.Linear) or (isinstance(module, nn.Conv2d) and module.groups == 1)
+    ]
     targets = every if settings.layers == "all" else list(ATTENTION)
     return LoraConfig(r=settings.rank, lora_alpha=settings.rank, target_modules=targets, init_lora_weights="gaussian")
 
