@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tokenflow.batch import Record, edit_many, read_configs
-    from tokenflow.config import Config, ControlNet, LoRA, PnP, SDEdit, TextualInversion, load_config
+    from tokenflow.config import Config, ControlNet, ControlUnit, LoRA, PnP, SDEdit, TextualInversion, load_config
     from tokenflow.errors import Cancelled, TokenflowError, TokenflowWarning
     from tokenflow.events import Notice, Preview, Progress, TerminalBars
     from tokenflow.models.loading import load_model
@@ -40,6 +40,7 @@ __all__ = [
     "Cancelled",
     "Config",
     "ControlNet",
+    "ControlUnit",
     "EditResult",
     "Edited",
     "InvertedClip",
@@ -77,7 +78,9 @@ __all__ = [
 ]
 
 _MODULES = {
-    **dict.fromkeys(("Config", "ControlNet", "LoRA", "PnP", "SDEdit", "TextualInversion", "load_config"), "config"),
+    **dict.fromkeys(
+        ("Config", "ControlNet", "ControlUnit", "LoRA", "PnP", "SDEdit", "TextualInversion", "load_config"), "config"
+    ),
     **dict.fromkeys(("Cancelled", "TokenflowError", "TokenflowWarning"), "errors"),
     **dict.fromkeys(("Notice", "Preview", "Progress", "TerminalBars"), "events"),
     **dict.fromkeys(("Record", "edit_many", "read_configs"), "batch"),

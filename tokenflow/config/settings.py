@@ -4,7 +4,7 @@ import errno
 import os
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 
 from omegaconf import OmegaConf
 from PIL import ImageColor
@@ -330,26 +330,30 @@ class SDEdit(Section):
     )
 
 
-class ControlNet(Section):
-    """ControlNet (Zhang et al., ICCV 2023) on the Canny edges of the source: outlines stay, the rest may change.
-
-    Between the fractions `start` and `end` of the steps, the ControlNet's residuals for the source frame's edges, times
-    `scale`, are added to the UNet's skip connections and middle block.
-
-        tokenflow.ControlNet(path="lllyasviel/control_v11p_sd15_canny", scale=0.8)
-    """
+class ControlUnit(Section):
+    """One ControlNet, union ControlNet or T2I-Adapter, what it is shown of the source, and when it acts."""
 
     path: PathOrHubId = Field(
         "data/models/mini-controlnet-canny",
-        description="A Canny ControlNet made for the model: a folder, a .safetensors file, or a Hub id, such as "
-        "lllyasviel/control_v11p_sd15_canny for Stable Diffusion 1.5.",
+        description="A ControlNet, union ControlNet or T2I-Adapter made for the model: a folder, a .safetensors file, "
+        "or a Hub id, such as lllyasviel/control_v11p_sd15_canny for Stable Diffusion 1.5.",
+    )
+    detector: Literal["canny", "softedge", "lineart", "mlsd", "depth", "normal", "openpose", "scribble"] = Field(
+        "canny",
+        description="What the ControlNet is shown of each frame, which is what it was trained on. All but canny need "
+        "weights of lllyasviel/Annotators, which are downloaded from the Hub on first use.",
+    )
+    canny_thresholds: tuple[float, float] = Field(
+        (100.0, 200.0),
+        description="Lower and upper hysteresis threshold of canny, on the gradient of 8-bit grey images. Higher finds "
+        "fewer edges.",
     )
     scale: float = Field(
         1.0,
         ge=0,
         le=100,
         allow_inf_nan=False,
-        description="Factor on the ControlNet's residuals, 0 to 100. Higher follows the source's outlines more "
+        description="Factor on what it adds, 0 to 100. Higher follows the source's outlines, depth or poses more "
         "strictly; 0 ignores them.",
     )
     start: FractionOfSteps = Field(
@@ -360,19 +364,43 @@ class ControlNet(Section):
     end: FractionOfSteps = Field(
         1.0,
         description="Fraction of the steps, 0 to 1, after which it stops acting. Lower lets details depart from the "
-        "outlines.",
+        "source.",
     )
+
+    @model_validator(mode="after")
+    def _start_before_end(self) -> Self:
+        if self.start > self.end:
+            raise ValueError(f"expected start ({self.start}) no later than end ({self.end})")
+        low, high = self.canny_thresholds
+        if not 0 <= low <= high:
+            raise ValueError(f"expected canny_thresholds from 0, the lower first, got [{low}, {high}]")
+        return self
+
+
+class ControlNet(ControlUnit):
+    """ControlNet (Zhang et al., ICCV 2023) on what a detector sees in the source: it stays, the rest may change.
+
+    Between the fractions `start` and `end` of the steps, the ControlNet's residuals for the source frame's edges, depth
+    or pose, times `scale`, are added to the network's own.
+
+        tokenflow.ControlNet(path="lllyasviel/control_v11p_sd15_canny", scale=0.8)
+    """
+
     noise: Literal["inversion", "shared"] = Field(
         "inversion",
         description="Initial noise: inversion, each frame's own, which keeps more of the source; or shared, one "
         "Gaussian sample for all frames, which is freer.",
     )
+    also: tuple[ControlUnit, ...] = Field(
+        (),
+        description="Further ControlNets whose residuals are added, such as [{path: "
+        "lllyasviel/control_v11f1p_sd15_depth, detector: depth, scale: 0.5}].",
+    )
 
-    @model_validator(mode="after")
-    def _start_before_end(self) -> "ControlNet":
-        if self.start > self.end:
-            raise ValueError(f"expected start ({self.start}) no later than end ({self.end})")
-        return self
+    @property
+    def units(self) -> tuple[ControlUnit, ...]:
+        """All ControlNets, this one first."""
+        return (self, *self.also)
 
 
 class Keyframes(Section):

@@ -63,9 +63,9 @@ class Interruptible:
         self._ask()
         return self._model.text_change(latents, level, conditioning, other)
 
-    def load_control(self, path: str) -> Control:
+    def load_control(self, path: str, detector: str = "canny", beside: Collection[str] = ()) -> Control:
         """The ControlNet, whose calls ask as well."""
-        control = self._model.load_control(path)
+        control = self._model.load_control(path, detector, beside)
 
         def asked(*arguments: Any) -> Any:
             self._ask()

@@ -144,8 +144,13 @@ class Model(Protocol):
         """
         ...
 
-    def load_control(self, path: str) -> Control:
+    def load_control(self, path: str, detector: str = "canny", beside: Collection[str] = ()) -> Control:
         """The ControlNet at a folder or Hub id.
+
+        Args:
+            path: where it is.
+            detector: makes the images that it is given; a union ControlNet is told.
+            beside: paths of others that stay loaded; all else is dropped.
 
         Raises:
             ModelNotFoundError, ModelError: there is none, or it is not one for this model.

@@ -103,7 +103,7 @@ class Sana:
         self._max_tokens = min(MAX_TOKENS, pipeline.tokenizer.model_max_length)
         self._fingerprint = fingerprint or (lambda: weights_fingerprint(networks))
         self._turn = RLock()
-        self._control: SanaControl | None = None
+        self._controls: dict[str, SanaControl] = {}
         self.device: torch.device = device or self._transformer.device
         self._ready = Offloading(self.device, enabled=offload)
         self.guidance: GuidanceKind = "embedded" if config.guidance_embeds else "branches"
@@ -270,14 +270,14 @@ class Sana:
         with self._turn, patched(processors, {block: all_hooks}), suppress(CaptureDone):
             self._call(latents, level, conditioning, None)
 
-    def load_control(self, path: str) -> Control:
-        """The ControlNet at a folder or Hub id, on this model's device and in its precision; the last one is kept."""
+    def load_control(self, path: str, detector: str = "canny", beside: Collection[str] = ()) -> Control:
+        """The ControlNet at a folder or Hub id, on this model's device and in its precision."""
         with self._turn:
-            if self._control is None or self._control.path != path:
-                self._control = None  # so that two are never in memory at once
-                network = load_sana_controlnet(path, self._transformer, self.device)
-                self._control = SanaControl(path, network, self.device, self.encode)
-            network_control = self._control
+            self._controls = {each: kept for each, kept in self._controls.items() if each in (path, *beside)}
+            if path not in self._controls:
+                network = load_sana_controlnet(path, detector, self._transformer, self.device)
+                self._controls[path] = SanaControl(network, self.device, self.encode)
+            network_control = self._controls[path]
 
         def control(*arguments: Any) -> Any:
             with self._turn:

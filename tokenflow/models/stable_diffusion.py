@@ -24,7 +24,7 @@ from tokenflow.models.autoencoder import Autoencoder
 from tokenflow.models.capture import Capture, CaptureDone, check_points
 from tokenflow.models.checkpoints.file_kinds import CHANNELS
 from tokenflow.models.clip_text import ClipTextEncoders
-from tokenflow.models.controlnet import UNetControl, load_controlnet
+from tokenflow.models.controlnet import load_controlnet, unet_control
 from tokenflow.models.identity import weights_fingerprint
 from tokenflow.models.injection import ATTENTION, BLOCK, EMPTY, RESIDUAL, Injection, repeat_branches
 from tokenflow.models.model import Control, Model
@@ -85,7 +85,7 @@ class StableDiffusion:
         self._vocabulary = vocabulary
         self._fingerprint = fingerprint or (lambda: weights_fingerprint(networks))
         self._turn = RLock()
-        self._control: UNetControl | None = None
+        self._controls: dict[str, Any] = {}
         self.device: torch.device = device or self._unet.device
         self._ready = Offloading(self.device, enabled=offload)
         convert = pipeline.maybe_convert_prompt
@@ -243,14 +243,13 @@ class StableDiffusion:
         with self._turn, patched(processors, hooks), suppress(CaptureDone):
             self._call(latents, level, conditioning, None)
 
-    def load_control(self, path: str) -> Control:
-        """The ControlNet at a folder or Hub id, on this model's device and in its precision; the last one is kept."""
+    def load_control(self, path: str, detector: str = "canny", beside: Collection[str] = ()) -> Control:
+        """The ControlNet at a folder or Hub id, on this model's device and in its precision."""
         with self._turn:
-            if self._control is None or self._control.path != path:
-                self._control = None  # so that two are never in memory at once
-                network = load_controlnet(path, self._unet, self.pixels_per_latent, self.device)
-                self._control = UNetControl(path, network, self.device)
-            network_control = self._control
+            self._controls = {each: kept for each, kept in self._controls.items() if each in (path, *beside)}
+            if path not in self._controls:
+                self._controls[path] = load_controlnet(path, detector, self._unet, self.pixels_per_latent, self.device)
+            network_control = unet_control(self._controls[path], detector, self.device)
 
         def control(*arguments: Any) -> Any:
             with self._turn:
@@ -271,8 +270,11 @@ class StableDiffusion:
         dtype = self._unet.dtype
         added: dict[str, Any] = {"timestep_cond": self._embedded_scale(per_frame)}
         if residuals is not None:
-            down, middle = residuals
-            added |= {"down_block_additional_residuals": down, "mid_block_additional_residual": middle}
+            if residuals.skips:
+                added["down_block_additional_residuals"] = residuals.skips
+                added["mid_block_additional_residual"] = residuals.middle
+            if residuals.features:  # a list, which the UNet empties
+                added["down_intrablock_additional_residuals"] = [*residuals.features]
         output: Tensor = self._ready(self._unet)(
             latents.to(self.device, dtype),
             time,

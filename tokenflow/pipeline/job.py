@@ -17,6 +17,7 @@ from tokenflow.metrics import EditMetrics, judge
 from tokenflow.models.loading import load_model, stored_fingerprint
 from tokenflow.models.model import Model
 from tokenflow.models.placement import choose_device
+from tokenflow.modes.control_images import detector_of
 from tokenflow.modes.source import InvertedClip
 from tokenflow.pipeline import output as results
 from tokenflow.pipeline.checkpoint import Checkpoint, digest_of
@@ -258,11 +259,14 @@ def check_edit(edit: Edit, model: Model) -> None:
 
     Raises:
         ConfigError: it has fewer noise levels than the edit has steps.
-        ModelError, ModelNotFoundError: the ControlNet cannot be used.
+        ModelError, ModelNotFoundError: a ControlNet or its detector cannot be used.
     """
     model.schedule.steps(edit.steps, tokens=1)
     if edit.mode == "controlnet":
-        model.load_control(edit.controlnet.path)
+        paths = [unit.path for unit in edit.controlnet.units]
+        for unit in edit.controlnet.units:
+            model.load_control(unit.path, unit.detector, paths)
+            detector_of(unit, model.device)
 
 
 def open_inversion_of(config: Config, clip: Video, model: Model) -> StoredInversion:
