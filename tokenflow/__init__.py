@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         run,
         seed_sheet,
     )
+    from tokenflow.pipeline.diffusers_pipeline import TokenFlowPipeline
     from tokenflow.pipeline.trial import Trial, trial, trial_sheet
     from tokenflow.video import Video
 
@@ -56,6 +57,7 @@ __all__ = [
     "SDEdit",
     "TerminalBars",
     "TextualInversion",
+    "TokenFlowPipeline",
     "TokenflowError",
     "TokenflowWarning",
     "Trial",
@@ -85,6 +87,7 @@ _MODULES = {
     **dict.fromkeys(("Notice", "Preview", "Progress", "TerminalBars"), "events"),
     **dict.fromkeys(("Record", "edit_many", "read_configs"), "batch"),
     "InvertedClip": "modes.source",
+    "TokenFlowPipeline": "pipeline.diffusers_pipeline",
     "Video": "video",
     "load_model": "models.loading",
 }

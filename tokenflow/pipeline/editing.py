@@ -16,7 +16,7 @@ from tokenflow.modes.source import InvertedClip
 from tokenflow.pipeline.checks import check_interval
 from tokenflow.pipeline.keyframes import Keyframes
 from tokenflow.pipeline.regions import FoundRegion, Regions, checked_regions, regions_of
-from tokenflow.pipeline.sampling import edit_frames
+from tokenflow.pipeline.sampling import OnStep, edit_frames
 from tokenflow.pipeline.validation import check_count, check_type, validated
 from tokenflow.video import Video, crop_like, restore
 
@@ -106,6 +106,7 @@ def edit(
     extended_attention: Literal["coarse", "all"] = DEFAULTS.extended_attention,
     regions: Regions | None = None,
     preview_every: int | None = None,
+    on_step: OnStep | None = None,
     on_event: Listener | None = None,
     cancel: Cancel | None = None,
 ) -> Edited:
@@ -134,6 +135,7 @@ def edit(
         regions: the parts of the clip that may change; `auto` for one that is found where the prompt changes only a
             part of the frame; empty for the whole frame; None for the default.
         preview_every: send a `Preview` every so many steps; None for none.
+        on_step: called after each sampling step with the step and the latents f c h w, which it may change in place.
         on_event: called with each event (see `tokenflow.events`).
         cancel: asked before every network call; returning True raises `Cancelled`.
 
@@ -171,7 +173,14 @@ def edit(
         source = replace(inverted, model=interruptible(inverted.model, cancel))
         keyframes = mode if isinstance(mode, Keyframes) else None
         made = edit_frames(
-            source, settings, keyframes, regions, preview_every=preview_every, on_event=on_event, cancel=cancel
+            source,
+            settings,
+            keyframes,
+            regions,
+            preview_every=preview_every,
+            on_step=on_step,
+            on_event=on_event,
+            cancel=cancel,
         )
         frames = list(made.frames)
     made_at_full_size = keyframes is not None or made.regions is not None
