@@ -107,7 +107,7 @@ def _values(setting: dict[str, Any]) -> str:
         case "boolean":
             return "`true`, `false`"
         case "array" if "items" in setting:
-            return "a list of sections"
+            return "a list of sections" if setting["items"].get("type") in (None, "object") else "a list of texts"
         case "array":
             return f"[{', '.join(_values(each) for each in setting['prefixItems'])}]"
         case "string":

@@ -314,7 +314,7 @@ def _square(file: Path, side: int) -> np.ndarray:
     """The middle of an image as side × side pixels: H W 3 uint8.
 
     Raises:
-        ClipError: the file is no image.
+        ClipError: the file cannot be read as an image.
     """
     try:
         with Image.open(file) as opened:
