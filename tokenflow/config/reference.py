@@ -79,7 +79,7 @@ def _sections(schema: dict[str, Any], section: dict[str, Any], key: str) -> Iter
         below = f"{key}.{name}".lstrip(".")
         if "$ref" in each:
             yield from _sections(schema, _definition(schema, each), below)
-        for item in (kind["items"] for kind in each.get("anyOf", ()) if "$ref" in kind.get("items", ())):
+        for item in (kind["items"] for kind in (each, *each.get("anyOf", ())) if "$ref" in kind.get("items", ())):
             yield from _sections(schema, _definition(schema, item), f"{below}{ITEM}")
 
 

@@ -214,8 +214,8 @@ class Model(Section):
     loras: tuple[LoRA, ...] = Field(
         (),
         description="LoRAs, such as [{path: tiger.safetensors, scale: 0.8}]. They act on the edit; the model without "
-        "them inverts the clip. LCM, Lightning and Hyper LoRAs, known by these words in their paths, set few-step "
-        "mode.",
+        "them inverts the clip. LCM, Lightning and Hyper-SD LoRAs, known by their published names, set "
+        "few-step mode.",
     )
     textual_inversions: tuple[TextualInversion, ...] = Field(
         (), description="Textual inversions, such as [{path: cat-toy.safetensors, token: <cat-toy>}]."

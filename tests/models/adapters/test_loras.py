@@ -12,6 +12,7 @@ from tests.tiny import tiny_pipeline, tiny_xl_pipeline
 from tests.tiny_sana import tiny_sana_pipeline
 from tokenflow.config import LoRA
 from tokenflow.errors import ModelError, ModelNotFoundError, TokenflowWarning
+from tokenflow.models.adapters.few_step_loras import few_step_kind
 from tokenflow.models.families import FAMILIES
 from tokenflow.models.loading import load_model, stored_fingerprint
 from tokenflow.models.model import Model
@@ -172,3 +173,19 @@ def test_a_few_step_lora_sets_few_step_mode_unless_told_otherwise(
     assert (few_step.steps, few_step.renoises, model.guidance) == (steps, scheduler == "renoises", guidance)
     assert model.base.fingerprint != loaded(saved["sd"]).fingerprint
     assert loaded(saved["sd"], LoRA(path=str(file)), few_step=False).schedule.few_step is None
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [
+        ("latent-consistency/lcm-lora-sdv1-5", "lcm"),
+        ("ByteDance/SDXL-Lightning/sdxl_lightning_4step_lora.safetensors", "lightning"),
+        ("ByteDance/Hyper-SD/Hyper-SDXL-8steps-lora.safetensors", "hyper"),
+        ("h1t/TCD-SDXL-LoRA", "tcd"),
+        ("loras/hyper_realism.safetensors", None),
+        ("loras/lightning_storm_v2.safetensors", None),
+        ("loras/calcmap.safetensors", None),
+    ],
+)
+def test_few_step_loras_are_known_by_their_published_names(path: str, kind: str | None) -> None:
+    assert few_step_kind([LoRA(path="style.safetensors"), LoRA(path=path)]) == kind

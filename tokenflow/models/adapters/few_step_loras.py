@@ -1,4 +1,4 @@
-"""LoRAs that distil a model to few steps (LCM, Lightning, Hyper): known by their names, each with its scheduler."""
+"""LoRAs that distil a model to few steps (LCM, Lightning, Hyper, TCD): known by their published names."""
 
 import re
 from collections.abc import Sequence
@@ -8,22 +8,30 @@ from diffusers import EulerDiscreteScheduler, LCMScheduler, TCDScheduler
 
 from tokenflow.config import LoRA
 
-KINDS: dict[str, tuple[Any, dict[str, Any]]] = {
+NAMES = {
+    "lcm": r"(?<![a-z])lcm(?![a-z])",
+    "lightning": r"lightning[-_/]?\w*\d-?step",
+    "hyper": r"hyper-?sd",
+    "tcd": r"(?<![a-z])tcd(?![a-z])",
+}
+"""Patterns of their paths, in lower case."""
+
+SCHEDULERS: dict[str, tuple[Any, dict[str, Any]]] = {
     "lcm": (LCMScheduler, {}),
     "lightning": (EulerDiscreteScheduler, {"timestep_spacing": "trailing"}),
     "hyper": (TCDScheduler, {}),
     "tcd": (TCDScheduler, {}),
 }
-"""By a word of the LoRA's path: the scheduler that it was distilled for, as its authors' own examples set it up."""
+"""What each was distilled for, as its authors' own examples set it up."""
 
 
 def few_step_kind(loras: Sequence[LoRA]) -> str | None:
     """The kind of the first LoRA that distils a model to few steps; None if there is none."""
-    words = [word for lora in loras for word in re.findall(r"[a-z]+", lora.path.lower())]
-    return next((word for word in words if word in KINDS), None)
+    paths = [lora.path.lower() for lora in loras]
+    return next((kind for path in paths for kind, name in NAMES.items() if re.search(name, path)), None)
 
 
 def set_scheduler(pipeline: Any, kind: str) -> None:
     """Give a pipeline the scheduler that a few-step LoRA was distilled for."""
-    scheduler_class, changes = KINDS[kind]
+    scheduler_class, changes = SCHEDULERS[kind]
     pipeline.scheduler = scheduler_class.from_config(pipeline.scheduler.config, **changes)
