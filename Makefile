@@ -82,6 +82,10 @@ references: $(INSTALLED)  ## whether an edit takes the look of a reference, and 
 regions: $(INSTALLED)  ## what regions keep of the source, beside edits of the whole frame
 	$(BIN)/python -m benchmarks.regions
 
+.PHONY: lora
+lora: $(INSTALLED)  ## what a LoRA of an object that the bundled model never saw does to edits, and to other prompts
+	$(BIN)/python -m benchmarks.lora
+
 sweep: $(INSTALLED)  ## what each setting of the modes does, on tuning clips; defaults are chosen from its tables
 	$(BIN)/python -m benchmarks.sweep
 

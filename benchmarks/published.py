@@ -52,7 +52,7 @@ class PublishedTokenFlow:
     def __init__(self, source: InvertedClip, settings: PnP, guidance: Guidance, batch_size: int, seed: int) -> None:
         if not isinstance(source.model, StableDiffusion):
             raise TypeError(f"expected a Stable Diffusion model, got {type(source.model).__name__}")
-        points = find_injection_points(source.model.unet, source.model.sites)
+        points = find_injection_points(source.model.network, source.model.sites)
         block: nn.Module = points.block
         self._injected_module = block.conv2 if settings.features == "residual" else block
         self._attention_sites = points.attention

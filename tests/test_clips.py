@@ -44,6 +44,10 @@ class Negative:
     fingerprint = "negative"
     guidance = "branches"
 
+    @property
+    def base(self) -> "Negative":
+        return self
+
     def encode(self, frames: Tensor) -> Tensor:
         return frames * 2 - 1
 

@@ -14,7 +14,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tokenflow.batch import Record, edit_many, read_configs
-    from tokenflow.config import Config, ControlNet, FlowEdit, Instruct, PnP, SDEdit, load_config
+    from tokenflow.config import (
+        Config,
+        ControlNet,
+        ControlUnit,
+        FlowEdit,
+        Instruct,
+        LoRA,
+        PnP,
+        SDEdit,
+        TextualInversion,
+        load_config,
+    )
     from tokenflow.errors import Cancelled, TokenflowError, TokenflowWarning
     from tokenflow.events import Notice, Preview, Progress, TerminalBars
     from tokenflow.models.loading import load_model
@@ -34,6 +45,7 @@ if TYPE_CHECKING:
         run,
         seed_sheet,
     )
+    from tokenflow.pipeline.diffusers_pipeline import TokenFlowPipeline
     from tokenflow.pipeline.trial import Trial, trial, trial_sheet
     from tokenflow.video import Video
 
@@ -41,12 +53,14 @@ __all__ = [
     "Cancelled",
     "Config",
     "ControlNet",
+    "ControlUnit",
     "EditResult",
     "Edited",
     "FlowEdit",
     "Instruct",
     "InvertedClip",
     "Keyframes",
+    "LoRA",
     "Notice",
     "PnP",
     "PreprocessResult",
@@ -57,6 +71,8 @@ __all__ = [
     "Region",
     "SDEdit",
     "TerminalBars",
+    "TextualInversion",
+    "TokenFlowPipeline",
     "TokenflowError",
     "TokenflowWarning",
     "Trial",
@@ -79,11 +95,26 @@ __all__ = [
 ]
 
 _MODULES = {
-    **dict.fromkeys(("Config", "ControlNet", "FlowEdit", "Instruct", "PnP", "SDEdit", "load_config"), "config"),
+    **dict.fromkeys(
+        (
+            "Config",
+            "ControlNet",
+            "ControlUnit",
+            "FlowEdit",
+            "Instruct",
+            "LoRA",
+            "PnP",
+            "SDEdit",
+            "TextualInversion",
+            "load_config",
+        ),
+        "config",
+    ),
     **dict.fromkeys(("Cancelled", "TokenflowError", "TokenflowWarning"), "errors"),
     **dict.fromkeys(("Notice", "Preview", "Progress", "TerminalBars"), "events"),
     **dict.fromkeys(("Record", "edit_many", "read_configs"), "batch"),
     "InvertedClip": "modes.source",
+    "TokenFlowPipeline": "pipeline.diffusers_pipeline",
     "Video": "video",
     "load_model": "models.loading",
 }

@@ -5,9 +5,10 @@
 `make docs` runs this. A test checks that the committed file is up to date.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
-from tokenflow.config import Config
+from tokenflow.config import Config, LoRATraining
 from tokenflow.config.reference import SectionReference, SettingReference, all_sections
 from tokenflow.config.renamed import RENAMED_KEYS, RENAMED_VALUES
 
@@ -32,7 +33,13 @@ This page is generated from `tokenflow/config/settings.py` by `make docs`.
 
 def document() -> str:
     """The whole page, in Markdown."""
-    return "\n".join([INTRODUCTION, *map(_section, all_sections(Config)), _former_names()])
+    return "\n".join([INTRODUCTION, *map(_section, all_sections(Config)), _training(), _former_names()])
+
+
+def _training() -> str:
+    """The settings of `tokenflow train-lora`; those of its model are the same as above."""
+    own = replace(next(iter(all_sections(LoRATraining))), key="")
+    return _section(own).replace("## Top level", "## Training a LoRA", 1)
 
 
 def _section(section: SectionReference) -> str:

@@ -7,26 +7,29 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from diffusers import (
     ControlNetModel,
+    ControlNetUnionModel,
     DDIMScheduler,
+    StableDiffusionAdapterPipeline,
     StableDiffusionControlNetPipeline,
     StableDiffusionImg2ImgPipeline,
     StableDiffusionPipeline,
     StableDiffusionXLControlNetPipeline,
+    StableDiffusionXLControlNetUnionPipeline,
     StableDiffusionXLImg2ImgPipeline,
     StableDiffusionXLPipeline,
+    T2IAdapter,
 )
 from torch import Tensor
 
 from tests.tiny import inverted_clip, moving_square, tiny_pipeline, tiny_xl_pipeline, whole
-from tokenflow.config import Edit
+from tokenflow.config import ControlNet, Edit
 from tokenflow.diffusion.latents import Latents
 from tokenflow.models.loading import load_model
-from tokenflow.modes.controlnet import canny_edges
+from tokenflow.modes.control_images import control_images
 from tokenflow.modes.source import InvertedClip
 from tokenflow.pipeline.inversion import sampling_steps
 from tokenflow.pipeline.sampling import sample_edit
@@ -159,8 +162,94 @@ def test_controlnet_is_the_controlnet_pipeline(
     span = {"control_guidance_start": start, "control_guidance_end": end, "controlnet_conditioning_scale": 0.8}
 
     def call(index: int) -> Any:
-        edges = canny_edges(np.asarray(source.frames[index]))[None].float()
-        return pipeline(**common(steps), **span, image=edges, latents=initial[[index]])
+        return pipeline(**common(steps), **span, image=edges_of(source, index), latents=initial[[index]])
+
+    assert_same(edited(source, edit), frame_by_frame(source, call))
+
+
+def edges_of(source: InvertedClip, index: int) -> Tensor:
+    """A frame's edges, 1 3 H W in [0, 1]."""
+    return control_images(source, ControlNet())([index])
+
+
+@each_family
+def test_two_controlnets_are_the_controlnet_pipeline_with_both(
+    family: str, folders: dict[str, Path], sources: dict[str, InvertedClip], tmp_path: Path
+) -> None:
+    source, steps, path = sources[family], 4, folders[family] / "controlnet"
+    torch.manual_seed(7)
+    other = ControlNetModel.from_pretrained(path)
+    for parameter in other.parameters():
+        torch.nn.init.normal_(parameter, std=0.05)
+    other.save_pretrained(tmp_path)
+    controlnet = {"path": str(path), "scale": 0.8, "noise": "shared", "also": [{"path": str(tmp_path), "scale": 0.5}]}
+    edit = settings(steps, mode="controlnet", controlnet=controlnet)
+    initial = start_of(source, edit)
+    both = [ControlNetModel.from_pretrained(each) for each in (path, tmp_path)]
+    pipeline = reference(FAMILIES[family][3], folders[family], controlnet=both)
+
+    def call(index: int) -> Any:
+        edges = edges_of(source, index)
+        return pipeline(
+            **common(steps),
+            image=[edges, edges],
+            controlnet_conditioning_scale=[0.8, 0.5],
+            latents=initial[[index]],
+        )
+
+    assert_same(edited(source, edit), frame_by_frame(source, call))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_t2i_adapter_is_the_adapter_pipeline(
+    channels: int, folders: dict[str, Path], sources: dict[str, InvertedClip], tmp_path: Path
+) -> None:
+    source, steps = sources["SD"], 4
+    torch.manual_seed(5)
+    T2IAdapter(channels, [16, 32, 32], num_res_blocks=1, downscale_factor=2).save_pretrained(tmp_path)
+    edit = settings(steps, mode="controlnet", controlnet={"path": str(tmp_path), "scale": 0.8, "noise": "shared"})
+    initial = start_of(source, edit)
+    pipeline = reference(StableDiffusionAdapterPipeline, folders["SD"], adapter=T2IAdapter.from_pretrained(tmp_path))
+
+    def call(index: int) -> Any:
+        edges = edges_of(source, index)[:, :channels]
+        return pipeline(**common(steps), image=edges, adapter_conditioning_scale=0.8, latents=initial[[index]])
+
+    assert_same(edited(source, edit), frame_by_frame(source, call))
+
+
+def test_a_union_controlnet_is_the_union_pipeline(
+    folders: dict[str, Path], sources: dict[str, InvertedClip], tmp_path: Path
+) -> None:
+    source, steps = sources["SDXL"], 4
+    torch.manual_seed(6)
+    unet = load_model(folders["SDXL"], device="cpu", dtype="float32").network
+    shared = ("in_channels", "down_block_types", "block_out_channels", "layers_per_block", "cross_attention_dim")
+    more = ("norm_num_groups", "attention_head_dim", "use_linear_projection", "transformer_layers_per_block")
+    added = ("addition_embed_type", "addition_time_embed_dim", "projection_class_embeddings_input_dim")
+    network = ControlNetUnionModel(
+        **{name: unet.config[name] for name in (*shared, *more, *added)},
+        conditioning_embedding_out_channels=(8, 16),
+        num_control_type=6,
+        num_trans_head=2,
+        num_trans_channel=16,
+        num_proj_channel=16,
+    )
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.05)
+    network.save_pretrained(tmp_path)
+    edit = settings(steps, mode="controlnet", controlnet={"path": str(tmp_path), "scale": 0.8, "noise": "shared"})
+    initial = start_of(source, edit)
+    pipeline = reference(StableDiffusionXLControlNetUnionPipeline, folders["SDXL"], controlnet=network)
+
+    def call(index: int) -> Any:
+        return pipeline(
+            **common(steps),
+            control_image=edges_of(source, index),
+            control_mode=3,
+            controlnet_conditioning_scale=0.8,
+            latents=initial[[index]],
+        )
 
     assert_same(edited(source, edit), frame_by_frame(source, call))
 

@@ -1,25 +1,29 @@
 """Settings: their types, defaults and descriptions, and reading them from files, environment and command line."""
 
-from tokenflow.config.reading import WORDS, load_config, read_settings, resolve
+from tokenflow.config.reading import WORDS, load_config, load_training, read_settings, resolve
 from tokenflow.config.renamed import rename_layer
 from tokenflow.config.settings import (
     PRESETS,
     Clip,
     Config,
     ControlNet,
+    ControlUnit,
     Edit,
     FlowEdit,
     Instruct,
     Inversion,
     Keyframes,
+    LoRA,
     Model,
     Output,
     PnP,
     Reference,
     Region,
     SDEdit,
+    TextualInversion,
     Trajectories,
 )
+from tokenflow.config.training_settings import LoRATraining
 
 __all__ = [
     "PRESETS",
@@ -27,19 +31,24 @@ __all__ = [
     "Clip",
     "Config",
     "ControlNet",
+    "ControlUnit",
     "Edit",
     "FlowEdit",
     "Instruct",
     "Inversion",
     "Keyframes",
+    "LoRA",
+    "LoRATraining",
     "Model",
     "Output",
     "PnP",
     "Reference",
     "Region",
     "SDEdit",
+    "TextualInversion",
     "Trajectories",
     "load_config",
+    "load_training",
     "read_settings",
     "rename_layer",
     "resolve",

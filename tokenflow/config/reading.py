@@ -20,6 +20,7 @@ from yaml import MarkedYAMLError, YAMLError
 from tokenflow.config.renamed import RENAMED_KEYS, rename_dotted, rename_layer, rename_nested
 from tokenflow.config.settings import PRESETS, Config
 from tokenflow.config.suggestions import all_keys, annotation, explain, is_section, key_of, one_line, origin
+from tokenflow.config.training_settings import LoRATraining
 from tokenflow.config.yaml_errors import explain_yaml
 from tokenflow.errors import ConfigError, looked_in
 
@@ -89,6 +90,31 @@ def resolve(
     if errors:
         raise ConfigError(f"{name}: {'; '.join(errors)}", errors)
     return config
+
+
+def load_training(settings: Mapping[str, Any] | DictConfig, overrides: Iterable[str], *, name: str) -> LoRATraining:
+    """Settings of a training as a validated `LoRATraining`.
+
+    Args:
+        settings: from `read_settings`, or given in Python.
+        overrides: `key=value` strings with dotted keys, such as `model.path=…`.
+        name: what to call them in errors.
+
+    Raises:
+        ConfigError: listing every mistake, each with its key and what to write instead.
+    """
+    mistakes: dict[str, str] = {}
+    with _as_config_errors(name):
+        layers = _layers(dict(map(_split_override, overrides)), {}, mistakes)
+        values = _resolved(OmegaConf.merge(settings, *layers), {}, mistakes)
+    errors = [*mistakes.values()]
+    try:
+        training = LoRATraining.model_validate(values)
+    except ValidationError as error:
+        errors += [explain(each, LoRATraining, {}) for each in error.errors() if key_of(each) not in mistakes]
+    if errors:
+        raise ConfigError(f"{name}: {'; '.join(errors)}", errors)
+    return training
 
 
 def _layers(texts: Mapping[str, str], origins: Mapping[str, str], mistakes: dict[str, str]) -> list[DictConfig]:

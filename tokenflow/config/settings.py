@@ -4,7 +4,7 @@ import errno
 import os
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 
 from omegaconf import OmegaConf
 from PIL import ImageColor
@@ -85,7 +85,9 @@ Cuts = Annotated[tuple[PositiveCount, ...] | Literal["auto"], WrapValidator(_exp
 """The frames at which shots begin, but for the first."""
 
 
-class _Section(BaseModel):
+class Section(BaseModel):
+    """Settings that belong together: frozen, and without others."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
     @field_validator("*", mode="before")
@@ -98,7 +100,7 @@ class _Section(BaseModel):
         return value
 
 
-class Clip(_Section):
+class Clip(Section):
     """The source clip: where it is, what it shows, and which part of it to edit."""
 
     path: LocalPath = Field(
@@ -159,7 +161,41 @@ class Clip(_Section):
         return value
 
 
-class Model(_Section):
+class LoRA(Section):
+    """A LoRA (Hu et al., ICLR 2022): weights that add a subject, a style or few-step sampling to a model.
+
+    tokenflow.load_model(path, loras=[tokenflow.LoRA(path="tiger.safetensors", scale=0.8)])
+    """
+
+    path: PathOrHubId = Field(
+        description="A .safetensors file in the format of kohya, diffusers or peft; a folder with one; a Hub id; or a "
+        "Hub id and a file in it, such as ByteDance/Hyper-SD/Hyper-SD15-8steps-lora.safetensors."
+    )
+    scale: float = Field(
+        1.0,
+        ge=-10,
+        le=10,
+        allow_inf_nan=False,
+        description="Factor on what it adds, -10 to 10. Higher shows its subject or style more strongly; 0 switches it "
+        "off. A change of it needs no new inversion.",
+    )
+    triggers: tuple[str, ...] = Field(
+        (), description="Words that it was trained with. A notice tells if edit.prompt has none of them."
+    )
+
+
+class TextualInversion(Section):
+    """A textual inversion (Gal et al., ICLR 2023): a word that the text encoder learnt."""
+
+    path: PathOrHubId = Field(
+        description="A .safetensors file in the format of A1111 or diffusers, a folder with one, or a Hub id."
+    )
+    token: str | None = Field(
+        None, min_length=1, description="The word in prompts; null for the one in the file, or else the file's name."
+    )
+
+
+class Model(Section):
     """The diffusion model, and how it is loaded."""
 
     path: PathOrHubId = Field(
@@ -198,6 +234,15 @@ class Model(_Section):
         description="Whether the model was distilled to sample in a few steps, and so cannot be inverted; null to go "
         "by its scheduler. Set it to true for checkpoints with Lightning or Hyper weights.",
     )
+    loras: tuple[LoRA, ...] = Field(
+        (),
+        description="LoRAs, such as [{path: tiger.safetensors, scale: 0.8}]. They act on the edit; the model without "
+        "them inverts the clip. LCM, Lightning and Hyper-SD LoRAs, known by their published names, set "
+        "few-step mode.",
+    )
+    textual_inversions: tuple[TextualInversion, ...] = Field(
+        (), description="Textual inversions, such as [{path: cat-toy.safetensors, token: <cat-toy>}]."
+    )
     device: str = Field(
         "auto",
         description="Where to compute: cpu, cuda, cuda:N or mps; auto takes CUDA, then MPS, then the CPU.",
@@ -219,7 +264,7 @@ class Model(_Section):
     )
 
 
-class Inversion(_Section):
+class Inversion(Section):
     """DDIM inversion of the clip, and the check of its reconstruction."""
 
     steps: PositiveCount = Field(
@@ -256,7 +301,7 @@ class Inversion(_Section):
     )
 
 
-class PnP(_Section):
+class PnP(Section):
     """Plug-and-Play (Tumanyan et al., CVPR 2023): inject the source's features and self-attention.
 
     For the first `features_until` of the steps (τ_f in section 4 of the paper), the features of decoder layer 4 are
@@ -285,7 +330,7 @@ class PnP(_Section):
     )
 
 
-class SDEdit(_Section):
+class SDEdit(Section):
     """SDEdit (Meng et al., ICLR 2022): noise the source part of the way, and denoise it under the new prompt.
 
     Sampling takes the last `strength` of all steps, starting from x_t = √ᾱ_t·x₀ + √(1−ᾱ_t)·ε. `noise` chooses ε: what
@@ -309,26 +354,30 @@ class SDEdit(_Section):
     )
 
 
-class ControlNet(_Section):
-    """ControlNet (Zhang et al., ICCV 2023) on the Canny edges of the source: outlines stay, the rest may change.
-
-    Between the fractions `start` and `end` of the steps, the ControlNet's residuals for the source frame's edges, times
-    `scale`, are added to the UNet's skip connections and middle block.
-
-        tokenflow.ControlNet(path="lllyasviel/control_v11p_sd15_canny", scale=0.8)
-    """
+class ControlUnit(Section):
+    """One ControlNet, union ControlNet or T2I-Adapter, what it is shown of the source, and when it acts."""
 
     path: PathOrHubId = Field(
         "data/models/mini-controlnet-canny",
-        description="A Canny ControlNet made for the model: a folder, a .safetensors file, or a Hub id, such as "
-        "lllyasviel/control_v11p_sd15_canny for Stable Diffusion 1.5.",
+        description="A ControlNet, union ControlNet or T2I-Adapter made for the model: a folder, a .safetensors file, "
+        "or a Hub id, such as lllyasviel/control_v11p_sd15_canny for Stable Diffusion 1.5.",
+    )
+    detector: Literal["canny", "softedge", "lineart", "mlsd", "depth", "normal", "openpose", "scribble"] = Field(
+        "canny",
+        description="What the ControlNet is shown of each frame, which is what it was trained on. All but canny need "
+        "weights of lllyasviel/Annotators, which are downloaded from the Hub on first use.",
+    )
+    canny_thresholds: tuple[float, float] = Field(
+        (100.0, 200.0),
+        description="Lower and upper hysteresis threshold of canny, on the gradient of 8-bit grey images. Higher finds "
+        "fewer edges.",
     )
     scale: float = Field(
         1.0,
         ge=0,
         le=100,
         allow_inf_nan=False,
-        description="Factor on the ControlNet's residuals, 0 to 100. Higher follows the source's outlines more "
+        description="Factor on what it adds, 0 to 100. Higher follows the source's outlines, depth or poses more "
         "strictly; 0 ignores them.",
     )
     start: FractionOfSteps = Field(
@@ -339,22 +388,46 @@ class ControlNet(_Section):
     end: FractionOfSteps = Field(
         1.0,
         description="Fraction of the steps, 0 to 1, after which it stops acting. Lower lets details depart from the "
-        "outlines.",
+        "source.",
     )
+
+    @model_validator(mode="after")
+    def _start_before_end(self) -> Self:
+        if self.start > self.end:
+            raise ValueError(f"expected start ({self.start}) no later than end ({self.end})")
+        low, high = self.canny_thresholds
+        if not 0 <= low <= high:
+            raise ValueError(f"expected canny_thresholds from 0, the lower first, got [{low}, {high}]")
+        return self
+
+
+class ControlNet(ControlUnit):
+    """ControlNet (Zhang et al., ICCV 2023) on what a detector sees in the source: it stays, the rest may change.
+
+    Between the fractions `start` and `end` of the steps, the ControlNet's residuals for the source frame's edges, depth
+    or pose, times `scale`, are added to the network's own.
+
+        tokenflow.ControlNet(path="lllyasviel/control_v11p_sd15_canny", scale=0.8)
+    """
+
     noise: Literal["inversion", "shared"] = Field(
         "inversion",
         description="Initial noise: inversion, each frame's own, which keeps more of the source; or shared, one "
         "Gaussian sample for all frames, which is freer.",
     )
+    also: tuple[ControlUnit, ...] = Field(
+        (),
+        description="Further ControlNets whose residuals are added, such as [{path: "
+        "lllyasviel/control_v11f1p_sd15_depth, detector: depth, scale: 0.5}].",
+    )
 
-    @model_validator(mode="after")
-    def _start_before_end(self) -> "ControlNet":
-        if self.start > self.end:
-            raise ValueError(f"expected start ({self.start}) no later than end ({self.end})")
-        return self
+    @property
+    def units(self) -> tuple[ControlUnit, ...]:
+        """All ControlNets, this one first."""
+        return (self, *self.also)
 
 
-class FlowEdit(_Section):
+class FlowEdit(Section):
     """FlowEdit (Kulikov et al., ICCV 2025): no inversion; the source moves by the difference that the prompts make.
 
     Each of the last `strength` of all steps adds fresh noise, the same for all frames, to source and edit, and moves
@@ -381,7 +454,7 @@ class FlowEdit(_Section):
     )
 
 
-class Instruct(_Section):
+class Instruct(Section):
     """Editing by an instruction: the model is shown each source frame, and edit.prompt says what to make of it.
 
     For models that were made for it: FLUX.1 Kontext and FLUX.2 [klein]. The clip is not inverted, so this is the
@@ -400,7 +473,7 @@ class Instruct(_Section):
     )
 
 
-class Keyframes(_Section):
+class Keyframes(Section):
     """Edited keyframes: frames edited anywhere else, carried to all others along the motion of the clip.
 
     Places that no given frame shows are sampled like SDEdit's, from the last `strength` of the steps.
@@ -428,7 +501,7 @@ class Keyframes(_Section):
         return [] if self.frames is None else [self.frames]
 
 
-class Region(_Section):
+class Region(Section):
     """A part of the clip that an edit may change. Exactly one of `mask`, `words` and `auto` says where it is."""
 
     mask: LocalPath | None = Field(
@@ -481,7 +554,7 @@ class Region(_Section):
         return self
 
 
-class Reference(_Section):
+class Reference(Section):
     """An image whose look an edit takes."""
 
     path: LocalPath = Field(description="An image. Its middle is taken where its aspect ratio is another.")
@@ -528,7 +601,7 @@ _LIST_OF_REGIONS = TypeAdapter(tuple[Region, ...])
 Regions = Annotated[tuple[Region, ...] | Literal["auto"], WrapValidator(_validate_regions)]
 
 
-class Edit(_Section):
+class Edit(Section):
     """What the edit shows, and how it is made."""
 
     prompt: str = Field(description="What the edited clip shows.")
@@ -658,7 +731,7 @@ class Edit(_Section):
         return [*given, *(reference.path for reference in self.references)]
 
 
-class Output(_Section):
+class Output(Section):
     """The result folder: where it is, what it holds, and how videos are encoded."""
 
     dir: LocalPath = Field(description="Folder for the results. An earlier result in it is replaced.")
@@ -690,7 +763,7 @@ class Output(_Section):
     page: bool = Field(True, description="Write report.html: videos, metrics and settings on one page.")
 
 
-class Metrics(_Section):
+class Metrics(Section):
     """What is measured on the edit."""
 
     enabled: bool = Field(
@@ -716,7 +789,7 @@ class Metrics(_Section):
     )
 
 
-class Trajectories(_Section):
+class Trajectories(Section):
     """Where inversions are stored, to be shared by all edits of a clip."""
 
     dir: LocalPath = Field(Path("trajectories"), description="Folder for stored inversions.")
@@ -729,7 +802,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 """Named groups of settings. Settings in the same file or command override those of its preset."""
 
 
-class Config(_Section):
+class Config(Section):
     """All settings of a clip and its edit, validated: what `load_config` returns."""
 
     preset: Literal["standard", "fast"] = Field(

@@ -16,11 +16,13 @@ class Conditioning:
         tokens: b n c, the text encoder's states.
         added: b …, whatever else the family conditions on, by name: pooled states, image sizes, embedded guidance.
         references: what the family computed of reference images, the same for all branches; None for none.
+        padding: 1 n' c, what fills up a shorter prompt that is stacked with others; None if a longer one brings it.
     """
 
     tokens: Tensor
     added: Mapping[str, Tensor] = field(default_factory=dict)
     references: Any = None
+    padding: Tensor | None = None
 
     @property
     def branches(self) -> int:
@@ -42,9 +44,21 @@ class Conditioning:
 
 
 def stack(conditionings: Sequence[Conditioning]) -> Conditioning:
-    """Several prompts as the branches of one conditioning, in the order given."""
+    """Several prompts as the branches of one conditioning, in the order given; shorter ones are filled up."""
+    longest = max(conditionings, key=lambda each: each.tokens.shape[1])
     return Conditioning(
-        torch.cat([each.tokens for each in conditionings]),
+        torch.cat([_filled_up(each, longest) for each in conditionings]),
         {name: torch.cat([each.added[name] for each in conditionings]) for name in conditionings[0].added},
         conditionings[0].references,
+        longest.padding,
     )
+
+
+def _filled_up(conditioning: Conditioning, longest: Conditioning) -> Tensor:
+    """A prompt's tokens at the length of the longest: its own padding, or else the longest's, is repeated."""
+    missing = longest.tokens.shape[1] - conditioning.tokens.shape[1]
+    padding = longest.padding if conditioning.padding is None else conditioning.padding
+    if not missing or padding is None:
+        return conditioning.tokens
+    repeated = padding.repeat(conditioning.branches, -(-missing // padding.shape[1]), 1)[:, :missing]  # b missing c
+    return torch.cat([conditioning.tokens, repeated], dim=1)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from torch import Tensor
 
-from tokenflow.diffusion.latents import Latents, Scratch, in_memory
+from tokenflow.diffusion.latents import Latents, Scratch, WritableLatents, in_memory
 from tokenflow.diffusion.levels import Level, at_level
 from tokenflow.diffusion.parametrisation import Parametrisation, step
 from tokenflow.diffusion.schedules import Step
@@ -33,7 +33,7 @@ def sample(
     scratch: Scratch = in_memory,
     compose: Compose = unchanged,
     renoise: Renoise | None = None,
-) -> Iterator[Latents]:
+) -> Iterator[WritableLatents]:
     """Sample from noisy latents to clean ones, yielding the latents (f c h w) after each step.
 
     Only the frames of one group are in memory and on the model's device at a time.

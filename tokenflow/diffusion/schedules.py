@@ -7,7 +7,9 @@ from itertools import pairwise
 from typing import Any, Protocol
 
 import numpy as np
+import torch
 from diffusers import DDIMScheduler, LCMScheduler
+from torch import Tensor
 
 from tokenflow.diffusion.few_step import SPRINT, FewStep
 from tokenflow.diffusion.levels import CLEAN_TIME, Level
@@ -22,6 +24,11 @@ NOISIEST_OF_STABLE_DIFFUSION = 0.936
 
 MAX_FITTED_TOKENS = 4300
 """Of FLUX.2: beyond, its shift does not depend on the number of steps."""
+USUAL_STEPS = 50
+"""Of FLUX.2 [klein] base: the shift at so many steps is that of levels in training."""
+
+TOKEN_AREA = 4
+"""Latents per token of FLUX, whose tokens are patches of 2 × 2."""
 
 PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")
 
@@ -45,6 +52,21 @@ class Step:
     def starts_from(self, fraction: float) -> bool:
         """Whether this step starts at or after the first `fraction` (in [0, 1]) of all steps."""
         return self.index / self.count >= fraction
+
+
+@dataclass(frozen=True)
+class TrainingBatch:
+    """What a network learns from: latents of different images, each at a level of its own.
+
+    Attributes:
+        noisy: b c h w, a·x₀ + b·n.
+        times: b, the levels as the network is told them.
+        target: b c h w, what it should predict.
+    """
+
+    noisy: Tensor
+    times: Tensor
+    target: Tensor
 
 
 def last_steps(steps: Sequence[Step], share: float) -> Sequence[Step]:
@@ -71,6 +93,18 @@ class Schedule(Protocol):
     clean: Level
     few_step: FewStep | None
     edits_start_at: float
+
+    def training_batch(self, latents: Tensor, generator: torch.Generator) -> TrainingBatch:
+        """Noisy latents at random levels, as the model was trained on them.
+
+        Args:
+            latents: b c h w, clean, on the CPU.
+            generator: draws levels and noise.
+
+        Raises:
+            ModelError: the model was distilled to few steps, and was not trained so.
+        """
+        ...
 
     def steps(self, count: int, tokens: int | None = None) -> tuple[Step, ...]:
         """The steps of sampling, noisiest first.
@@ -124,6 +158,20 @@ class DiffusionSchedule:
         self.parametrisation: Parametrisation = VelocityPrediction() if is_velocity else NoisePrediction()
         self._alpha_bars = [float(alpha_bar) for alpha_bar in scheduler.alphas_cumprod.double()]
         self.clean = _level(float(scheduler.final_alpha_cumprod), CLEAN_TIME)
+
+    def training_batch(self, latents: Tensor, generator: torch.Generator) -> TrainingBatch:
+        """Time steps evenly (Ho et al., NeurIPS 2020, algorithm 1), and noise, velocity or clean latents as targets."""
+        _refuse_distilled(self.few_step)
+        times = torch.randint(len(self._alpha_bars), (len(latents),), generator=generator)
+        alpha_bars = torch.tensor(self._alpha_bars)[times].reshape(-1, 1, 1, 1)  # b 1 1 1
+        signal, share = alpha_bars.sqrt().float(), (1 - alpha_bars).sqrt().float()
+        noise = torch.randn(latents.shape, generator=generator)
+        targets = {
+            "epsilon": noise,
+            "v_prediction": signal * noise - share * latents,
+            "sample": latents,
+        }
+        return TrainingBatch(signal * latents + share * noise, times, targets[self.prediction_type])
 
     def level(self, timestep: int) -> Level:
         """The level at an integer time step of training."""
@@ -180,6 +228,10 @@ class SanaSchedule:
         self._shift: float = config.get("flow_shift", config.get("shift", 1.0))
         self._time_scale = time_scale
 
+    def training_batch(self, latents: Tensor, generator: torch.Generator) -> TrainingBatch:
+        """Levels whose logit is normal, shifted as in sampling (Esser et al., ICML 2024); the target is n − x₀."""
+        return _flow_batch(latents, self._shift, self._trained * self._time_scale, generator)
+
     def steps(self, count: int, tokens: int | None = None) -> tuple[Step, ...]:
         """The steps of sampling, noisiest first: u evenly from 1 − 1/T to 0, shifted; `tokens` has no effect.
 
@@ -210,6 +262,14 @@ class SprintSchedule:
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         self._trained: int = config.get("num_train_timesteps", 1000)
+
+    def training_batch(self, latents: Tensor, generator: torch.Generator) -> TrainingBatch:
+        """Nothing: it was distilled.
+
+        Raises:
+            ModelError: always.
+        """
+        raise _distilled()
 
     def steps(self, count: int, tokens: int | None = None) -> tuple[Step, ...]:
         """The steps of sampling, noisiest first: angles from 1.5708, evenly but for two steps; `tokens` has no effect.
@@ -242,6 +302,13 @@ class FlowSchedule:
         self._config = config
         self.few_step = few_step
         self.edits_start_at = NOISIEST_OF_STABLE_DIFFUSION if few_step is None else 1.0
+
+    def training_batch(self, latents: Tensor, generator: torch.Generator) -> TrainingBatch:
+        """Levels whose logit is normal, shifted as in sampling (Esser et al., ICML 2024); the target is n − x₀."""
+        _refuse_distilled(self.few_step)
+        tokens = latents.shape[-2] * latents.shape[-1] // TOKEN_AREA
+        trained = self._config.get("num_train_timesteps", 1000)
+        return _flow_batch(latents, self._shift(tokens, USUAL_STEPS), trained, generator)
 
     def steps(self, count: int, tokens: int | None = None) -> tuple[Step, ...]:
         """The steps of sampling, noisiest first: s from 1 to 1/count, shifted, then 0.
@@ -281,6 +348,31 @@ class Flux2Schedule(FlowSchedule):
             return at_200_steps
         at_10_steps = 8.73809524e-05 * tokens + 1.89833333
         return at_200_steps + (at_200_steps - at_10_steps) / 190 * (count - 200)
+
+
+def _flow_batch(latents: Tensor, shift: float, time_scale: float, generator: torch.Generator) -> TrainingBatch:
+    shares = torch.sigmoid(torch.randn(len(latents), generator=generator))  # b
+    shares = shift * shares / (1 + (shift - 1) * shares)
+    noise = torch.randn(latents.shape, generator=generator)
+    s = shares.reshape(-1, 1, 1, 1)
+    return TrainingBatch((1 - s) * latents + s * noise, shares * time_scale, noise - latents)
+
+
+def _refuse_distilled(few_step: FewStep | None) -> None:
+    """Refuse to train a model of few steps.
+
+    Raises:
+        ModelError: it is one.
+    """
+    if few_step is not None:
+        raise _distilled()
+
+
+def _distilled() -> ModelError:
+    return ModelError(
+        "the model was distilled to few steps, and the loss it was trained with needs its teacher; train the LoRA on "
+        "the model that it descends from"
+    )
 
 
 def _check_count(count: int, trained: int) -> None:

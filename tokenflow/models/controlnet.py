@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import ControlNetModel
+from diffusers import ControlNetModel, ControlNetUnionModel, T2IAdapter
 from torch import Tensor
 
 from tokenflow.diffusion.conditioning import Conditioning
@@ -18,14 +18,13 @@ from tokenflow.models.checkpoints.controlnet_file import SETTING, load_controlne
 from tokenflow.models.checkpoints.file_kinds import is_file_name
 from tokenflow.models.checkpoints.network import find_network
 from tokenflow.models.checkpoints.weights import load_weights
+from tokenflow.models.detectors import KINDS, OTHER_WORDS
 from tokenflow.models.placement import prepare
+from tokenflow.models.residuals import UNetResiduals
 
-EDGES = {"canny", "edge", "edges"}
-OTHER_IMAGES = {
-    *("blur", "brightness", "depth", "hed", "inpaint", "lineart", "mlsd", "normal", "normalbae", "openpose", "pose"),
-    *("qrcode", "scribble", "seg", "segmentation", "shuffle", "sketch", "softedge", "tile"),
-}
-"""Words in the names of ControlNets, by what images they were trained on."""
+UNION, ADAPTER = "ControlNetUnionModel", "T2IAdapter"
+CLASSES = {"ControlNetModel": ControlNetModel, UNION: ControlNetUnionModel, ADAPTER: T2IAdapter}
+"""By `_class_name` of their config.json."""
 
 
 MAX_ENCODED = 512
@@ -60,19 +59,19 @@ class UNetControl:
     """A `Control`: the residuals of a ControlNet for the UNet's skip connections and its middle.
 
     Args:
-        path: where it was loaded from.
         network: the ControlNet.
         device: where it is.
+        union_type: the number of the images that it is given, for a union ControlNet.
     """
 
-    def __init__(self, path: str, network: Any, device: torch.device) -> None:
-        self.path = path
+    def __init__(self, network: Any, device: torch.device, union_type: int | None = None) -> None:
         self._network = network
         self._device = device
+        self._union_type = union_type
 
     def __call__(
         self, latents: Tensor, level: Level, conditioning: Conditioning, images: Tensor, scale: float
-    ) -> tuple[tuple[Tensor, ...], Tensor]:
+    ) -> UNetResiduals:
         """Residuals (b f) d h w of each skip connection and of the middle, times `scale`.
 
         Args:
@@ -83,6 +82,7 @@ class UNetControl:
             scale: factor on all residuals.
         """
         branches, dtype = conditioning.branches, self._network.dtype
+        shown = images.to(self._device, dtype).repeat(branches, 1, 1, 1)
         with torch.no_grad():
             per_frame = conditioning.for_frames(len(latents))
             down, middle = self._network(
@@ -90,14 +90,52 @@ class UNetControl:
                 int(level.time),
                 encoder_hidden_states=per_frame.tokens.to(dtype),
                 added_cond_kwargs=dict(per_frame.added) or None,
-                controlnet_cond=images.to(self._device, dtype).repeat(branches, 1, 1, 1),
                 return_dict=False,
+                **self._images(shown),
             )
-        return tuple(each * scale for each in down), middle * scale
+        return UNetResiduals(tuple(each * scale for each in down), middle * scale)
+
+    def _images(self, shown: Tensor) -> dict[str, Any]:
+        """The images, (b f) 3 H W, as the network takes them."""
+        if self._union_type is None:
+            return {"controlnet_cond": shown}
+        kinds = torch.zeros(len(shown), self._network.config.num_control_type).to(shown)  # (b f) kinds
+        kinds[:, self._union_type] = 1
+        return {"controlnet_cond": [shown], "control_type": kinds, "control_type_idx": [self._union_type]}
 
 
-def load_controlnet(path: str, unet: Any, pixels_per_latent: int, device: torch.device) -> Any:
-    """The ControlNet at a folder, `.safetensors` file or Hub id, in the UNet's precision.
+class AdapterControl:
+    """A `Control`: what a T2I-Adapter (Mou et al., AAAI 2024) adds to the UNet's encoder, which depends on images only.
+
+    Args:
+        network: the adapter.
+        device: where it is.
+    """
+
+    def __init__(self, network: Any, device: torch.device) -> None:
+        self._network = network
+        self._device = device
+
+    def __call__(
+        self, latents: Tensor, level: Level, conditioning: Conditioning, images: Tensor, scale: float
+    ) -> UNetResiduals:
+        """Features (b f) d h w behind each block of the encoder, times `scale`; arguments as `UNetControl`."""
+        shown = images if self._network.config.in_channels == 3 else images.mean(dim=1, keepdim=True)
+        with torch.no_grad():
+            features = self._network(shown.to(self._device, self._network.dtype))
+        return UNetResiduals(features=tuple((each * scale).repeat(conditioning.branches, 1, 1, 1) for each in features))
+
+
+def unet_control(network: Any, detector: str, device: torch.device) -> UNetControl | AdapterControl:
+    """The `Control` of a loaded network, for images of a detector."""
+    name = type(network).__name__
+    if name == ADAPTER:
+        return AdapterControl(network, device)
+    return UNetControl(network, device, KINDS[detector].union_type if name == UNION else None)
+
+
+def load_controlnet(path: str, detector: str, unet: Any, pixels_per_latent: int, device: torch.device) -> Any:
+    """The ControlNet, union ControlNet or T2I-Adapter at a path or Hub id, in the UNet's precision.
 
     Raises:
         ModelNotFoundError: there is none.
@@ -105,6 +143,10 @@ def load_controlnet(path: str, unet: Any, pixels_per_latent: int, device: torch.
     """
 
     def check(config: Mapping[str, Any]) -> None:
+        if config.get("_class_name") == ADAPTER:
+            widths = tuple(unet.config.block_out_channels)
+            refuse_other_model(path, [("list of block widths", tuple(config["channels"])[: len(widths)], widths)])
+            return
         scale = 2 ** (len(config["conditioning_embedding_out_channels"]) - 1)
         model = unet.config
         compared = [
@@ -117,8 +159,8 @@ def load_controlnet(path: str, unet: Any, pixels_per_latent: int, device: torch.
         refuse_other_model(path, compared)
 
     if not is_file_name(path):
-        return open_controlnet(path, ControlNetModel, check, unet.dtype, device)
-    _notice_other_images(path)
+        return open_controlnet(path, detector, CLASSES, check, unet.dtype, device)
+    _notice_other_images(path, detector)
     network = load_controlnet_file(path, unet)
     check(network.config)
     prepare(network.to(device))
@@ -126,13 +168,19 @@ def load_controlnet(path: str, unet: Any, pixels_per_latent: int, device: torch.
 
 
 def open_controlnet(
-    path: str, network_class: Any, check: Callable[[Mapping[str, Any]], None], dtype: torch.dtype, device: torch.device
+    path: str,
+    detector: str,
+    classes: Mapping[str, Any],
+    check: Callable[[Mapping[str, Any]], None],
+    dtype: torch.dtype,
+    device: torch.device,
 ) -> Any:
     """The ControlNet at a folder or Hub id, of a class of diffusers, on a device.
 
     Args:
         path: where it is.
-        network_class: its class.
+        detector: makes the images that it is given.
+        classes: those it may have, by name.
         check: called with its configuration before any weight is read; may raise.
         dtype: of its weights.
         device: where it will work.
@@ -142,9 +190,10 @@ def open_controlnet(
         ModelError: it is of another class, or cannot be loaded.
     """
     found = find_network("ControlNet", SETTING, path, ("",), dtype)
-    refuse_other_class(path, found.config, network_class)
+    refuse_other_class(path, found.config, classes)
     check(found.config)
-    _notice_other_images(path)
+    network_class = classes[found.config["_class_name"]]
+    _notice_other_images(path, detector)
     what = f"the ControlNet at {path!r}"
     network, surplus = load_weights(what, SETTING, network_class, found.folder, found.variant, dtype)
     refuse_surplus(path, surplus)
@@ -152,15 +201,15 @@ def open_controlnet(
     return network
 
 
-def refuse_other_class(path: str, config: Mapping[str, Any], network_class: Any) -> None:
+def refuse_other_class(path: str, config: Mapping[str, Any], classes: Iterable[str]) -> None:
     """Check a ControlNet's class.
 
     Raises:
         ModelError: it is another one.
     """
-    found, expected = config.get("_class_name", "model without a class name"), network_class.__name__
-    if found != expected:
-        raise ModelError(f"{path!r} is a {found}; expected a {expected}: set {SETTING}")
+    found = config.get("_class_name", "model without a class name")
+    if found not in classes:
+        raise ModelError(f"{path!r} is a {found}; expected a {' or '.join(classes)}: set {SETTING}")
 
 
 def refuse_other_model(path: str, compared: Iterable[tuple[str, Any, Any]]) -> None:
@@ -181,12 +230,17 @@ def refuse_other_model(path: str, compared: Iterable[tuple[str, Any, Any]]) -> N
             )
 
 
-def _notice_other_images(path: str) -> None:
+def _notice_other_images(path: str, detector: str) -> None:
     """Weights do not tell what images a ControlNet was trained on; its name usually does."""
     words = re.findall(r"[a-z]+", Path(path).name.lower())
-    others = [word for word in words if word in OTHER_IMAGES]
-    if others and not EDGES & {*words}:
-        notice(
-            f"the ControlNet {path!r} is named after {others[0]} and will be given Canny edges; expected one that was "
-            f"trained on them: set {SETTING}"
-        )
+    if "union" in words or KINDS[detector].words & {*words}:
+        return
+    named = next((name for name, kind in KINDS.items() if kind.words & {*words}), None)
+    other = next((word for word in words if word in OTHER_WORDS), None)
+    if named is not None:
+        remedy = f"set edit.controlnet.detector to {named}"
+    elif other is not None:
+        remedy = f"set {SETTING} to one that was trained on what the detector makes"
+    else:
+        return
+    notice(f"the ControlNet {path!r} is named after {named or other} and will be given {detector} images; {remedy}")

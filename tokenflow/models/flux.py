@@ -17,6 +17,7 @@ from tokenflow.models.flux_controlnet import FluxControl, load_flux_controlnet
 from tokenflow.models.injection import Injection
 from tokenflow.models.joint_attention import JointAttention
 from tokenflow.models.joint_transformer import LATENTS_PER_TOKEN, JointTransformer
+from tokenflow.models.model import Control
 from tokenflow.models.pipeline_model import check_parts
 from tokenflow.models.tokens import token_ids
 from tokenflow.models.vocabulary import Vocabulary, notice_unknown_words
@@ -101,9 +102,11 @@ class Flux(JointTransformer):
             states = self._ready(self._text_encoder_2)(pieces)[0]
         return Conditioning(states, {"pooled": pooled})
 
-    def _open_control(self, path: str) -> FluxControl:
-        network = load_flux_controlnet(path, self._transformer, self.device)
-        return FluxControl(path, network, self, self.encode)
+    def _open_control_network(self, path: str, detector: str) -> Any:
+        return load_flux_controlnet(path, detector, self._transformer, self.device)
+
+    def _as_control(self, network: Any, detector: str) -> Control:
+        return FluxControl(network, self, self.encode, detector)
 
     def packed(self, latents: Tensor) -> Tensor:
         """Latents f c h w as the tokens f n c that the transformer and its ControlNets take."""

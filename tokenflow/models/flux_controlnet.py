@@ -9,7 +9,8 @@ from torch import Tensor
 
 from tokenflow.diffusion.conditioning import Conditioning
 from tokenflow.diffusion.levels import Level
-from tokenflow.models.controlnet import EncodedImages, open_controlnet, refuse_other_class, refuse_other_model
+from tokenflow.errors import ModelError
+from tokenflow.models.controlnet import EncodedImages, open_controlnet, refuse_other_model
 from tokenflow.models.joint_transformer import TIMES
 
 MATCHING = {
@@ -21,8 +22,10 @@ MATCHING = {
 }
 """What a ControlNet's configuration shares with its model's."""
 
-EDGES = 0
-"""The mode of Canny edges in ControlNets for several kinds of images."""
+CLASSES = {"FluxControlNetModel": FluxControlNetModel}
+
+UNION_MODES = {"canny": 0, "depth": 2, "openpose": 4}
+"""The modes of ControlNets for several kinds of images (FLUX.1-dev-Controlnet-Union), by detector."""
 
 
 class Tokens(Protocol):
@@ -47,15 +50,23 @@ class FluxControl:
     """A `Control`: what a ControlNet adds to the image tokens behind the transformer's blocks.
 
     Args:
-        path: where it was loaded from.
         network: the ControlNet.
         model: gives tokens and their positions.
         encode: the model's `encode`; most networks take control images as latents.
+        detector: what makes the control images.
+
+    Raises:
+        ModelError: it is a union that was not trained on what the detector makes.
     """
 
-    def __init__(self, path: str, network: Any, model: Tokens, encode: Callable[[Tensor], Tensor]) -> None:
-        self.path = path
+    def __init__(self, network: Any, model: Tokens, encode: Callable[[Tensor], Tensor], detector: str) -> None:
+        if network.union and detector not in UNION_MODES:
+            raise ModelError(
+                f"FLUX's union ControlNets take images of {', '.join(UNION_MODES)}, not of {detector}; set "
+                "edit.controlnet.detector to one of these"
+            )
         self._network = network
+        self._mode = UNION_MODES[detector] if network.union else None
         self._model = model
         self._latents = EncodedImages(encode)
 
@@ -76,7 +87,7 @@ class FluxControl:
         per_frame = conditioning.for_frames(len(latents))
         takes_images = network.input_hint_block is not None
         shown = images.to(model.device) * 2 - 1 if takes_images else model.packed(self._latents(images))
-        mode = torch.full([count, 1], EDGES, device=model.device) if network.union else None
+        mode = None if self._mode is None else torch.full([count, 1], self._mode, device=model.device)
         with torch.no_grad():
             double, single = network(
                 hidden_states=model.packed(latents).to(dtype).repeat(branches, 1, 1),
@@ -96,7 +107,7 @@ class FluxControl:
         }
 
 
-def load_flux_controlnet(path: str, transformer: Any, device: torch.device) -> Any:
+def load_flux_controlnet(path: str, detector: str, transformer: Any, device: torch.device) -> Any:
     """The ControlNet at a folder or Hub id, in the transformer's precision.
 
     Raises:
@@ -105,7 +116,6 @@ def load_flux_controlnet(path: str, transformer: Any, device: torch.device) -> A
     """
 
     def check(config: Mapping[str, Any]) -> None:
-        refuse_other_class(path, config, FluxControlNetModel)
         refuse_other_model(path, [(MATCHING[key], config[key], transformer.config[key]) for key in MATCHING])
 
-    return open_controlnet(path, FluxControlNetModel, check, transformer.dtype, device)
+    return open_controlnet(path, detector, CLASSES, check, transformer.dtype, device)

@@ -27,6 +27,12 @@ class Interruptible:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._model, name)
 
+    @property
+    def base(self) -> Model:
+        """The model without its LoRAs, whose calls ask as well."""
+        base = self._model.base
+        return cast("Model", self if base is self._model else Interruptible(base, self._cancel))
+
     def encode(self, frames: Tensor) -> Tensor:
         """Encode one batch of frames."""
         self._ask()
@@ -57,9 +63,9 @@ class Interruptible:
         self._ask()
         return self._model.text_change(latents, level, conditioning, other)
 
-    def load_control(self, path: str) -> Control:
+    def load_control(self, path: str, detector: str = "canny", beside: Collection[str] = ()) -> Control:
         """The ControlNet, whose calls ask as well."""
-        control = self._model.load_control(path)
+        control = self._model.load_control(path, detector, beside)
 
         def asked(*arguments: Any) -> Any:
             self._ask()

@@ -222,27 +222,41 @@ class JointTransformer(PipelineModel):
             processors[self._transformer.get_submodule(site.name)] = processor(site, wrap, beside, attention)
         return processors
 
+    @property
+    def network(self) -> Any:
+        """The transformer."""
+        return self._transformer
+
+    def training_prediction(self, noisy: Tensor, times: Tensor, conditioning: Conditioning) -> Tensor:
+        """The transformer's output with gradients: b c h w."""
+        with self._turn:
+            return self._run(noisy, times.to(self.device), conditioning, EMPTY, branches=1)
+
     def _call(self, latents: Tensor, level: Level, conditioning: Conditioning, inject: Injection) -> Tensor:
         """The transformer's output, b f c h w in float32."""
         branches, frames = conditioning.branches, len(latents)
-        per_frame = conditioning.for_frames(frames)
+        times = torch.full([branches * frames], level.time, device=self.device)
+        with torch.no_grad():
+            output = self._run(latents, times, conditioning.for_frames(frames), inject, branches)
+        return output.unflatten(0, (branches, frames))
+
+    def _run(self, latents: Tensor, times: Tensor, per_frame: Conditioning, inject: Injection, branches: int) -> Tensor:
+        """The transformer's output for latents f c h w, repeated per branch: (b f) c h w in float32."""
         dtype = self._transformer.dtype
         rows, columns = self.sites[0].grid(*latents.shape[-2:])
         images = [latents] if inject.sources is None else [latents, inject.sources.to(latents)]
         tokens = torch.cat([self._pack(each.to(self.device)) for each in images], 1)  # f n c, or f 2n c
         ids = torch.cat([self._image_ids(rows, columns, place) for place in range(len(images))])
-        with torch.no_grad():
-            output = self._ready(self._transformer)(
-                hidden_states=tokens.to(dtype).repeat(branches, 1, 1),
-                encoder_hidden_states=per_frame.tokens.to(dtype),
-                timestep=torch.full([branches * frames], level.time / TIMES, device=self.device),
-                img_ids=ids,
-                txt_ids=self._text_ids(conditioning.tokens.shape[1]),
-                return_dict=False,
-                **self._more_inputs(per_frame, inject),
-            )[0]
-        image = output[:, : rows * columns].float()  # (b f) n c
-        return self._unpack(image, (rows, columns)).unflatten(0, (branches, frames))
+        output = self._ready(self._transformer)(
+            hidden_states=tokens.to(dtype).repeat(branches, 1, 1),
+            encoder_hidden_states=per_frame.tokens.to(dtype),
+            timestep=times / TIMES,
+            img_ids=ids,
+            txt_ids=self._text_ids(per_frame.tokens.shape[1]),
+            return_dict=False,
+            **self._more_inputs(per_frame, inject),
+        )[0]
+        return self._unpack(output[:, : rows * columns].float(), (rows, columns))
 
     def _pack(self, latents: Tensor) -> Tensor:
         """Latents f c h w as tokens f (h/2 w/2) (c 2 2)."""

@@ -1,13 +1,20 @@
 """From a name to a model, and to what tells it from others."""
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
+from tokenflow.config import LoRA, TextualInversion
 from tokenflow.errors import ModelError
 from tokenflow.events import Listener, progress
+from tokenflow.models.adapters.adapted import Adapted, Switch
+from tokenflow.models.adapters.few_step_loras import few_step_kind, set_scheduler
+from tokenflow.models.adapters.files import cached_file
+from tokenflow.models.adapters.loras import load_loras
+from tokenflow.models.adapters.textual_inversions import load_textual_inversions
 from tokenflow.models.checkpoints import hub
 from tokenflow.models.checkpoints.file_kinds import is_file_name
 from tokenflow.models.checkpoints.folder import INDEX
@@ -32,6 +39,8 @@ def load_model(
     vae: str | None = None,
     prediction_type: str | None = None,
     few_step: bool | None = None,
+    loras: Sequence[LoRA] = (),
+    textual_inversions: Sequence[TextualInversion] = (),
     offload: bool = False,
     tiling: bool = False,
     on_event: Listener | None = None,
@@ -51,7 +60,10 @@ def load_model(
         vae: folder, `.safetensors` file or Hub id of an autoencoder to use in place of the model's own.
         prediction_type: what the network predicts (`epsilon`, `v_prediction` or `sample`), if its scheduler is wrong
             about it.
-        few_step: whether the model was distilled to few steps; None to go by its scheduler.
+        few_step: whether the model was distilled to few steps; None to go by its scheduler, or by its LoRAs.
+        loras: act on edits, while the model without them inverts. LCM, Lightning and Hyper LoRAs, known by their
+            names, set few-step mode unless `few_step` is False.
+        textual_inversions: words to add to its text encoders.
         offload: keep idle parts in main memory.
         tiling: encode and decode large images in overlapping tiles, which bounds the autoencoder's memory.
         on_event: called with `Progress` of the stage `load`, whose label says what is loaded, where and in which
@@ -76,20 +88,35 @@ def load_model(
             path = hub.current_name(path, "model.path")
             folder, commit = find_folder(path, revision)
             family, pipeline = open_model_folder(path, folder, commit, variant, vae, prediction_type, precision)
+        load_textual_inversions(pipeline, textual_inversions)
+        if loras:
+            load_loras(pipeline, family, loras)
+        kind = few_step_kind(loras)
+        if kind is not None and few_step is not False:
+            set_scheduler(pipeline, kind)
         if not offload:
             pipeline.to(where)
         if tiling:
             _enable_tiling(pipeline.vae)
         advance(1)
-    identifying = partial(_identifying, precision, base, tiling, variant, vae, prediction_type, few_step)
-    return family.model(
+    identifying = partial(
+        _identifying, precision, base, tiling, variant, vae, prediction_type, few_step, loras, textual_inversions
+    )
+    vocabulary = read_vocabulary(folder)
+    added = [word for lora in loras for word in lora.triggers]
+    added += [each.token or Path(each.path).stem for each in textual_inversions]
+    model = family.model(
         pipeline,
-        read_vocabulary(folder),
+        None if vocabulary is None else vocabulary.with_words(added),
         device=where,
         few_step=few_step,
         offload=offload,
         fingerprint=lambda: path_fingerprint(path, commit, **identifying()),
     )
+    if not loras:
+        return model
+    identities = [f"{_adapter_fingerprint(lora.path)} {lora.scale}" for lora in loras]
+    return cast("Model", Adapted(model, Switch(pipeline), " ".join(identities)))
 
 
 def stored_fingerprint(
@@ -103,11 +130,14 @@ def stored_fingerprint(
     vae: str | None = None,
     prediction_type: str | None = None,
     few_step: bool | None = None,
+    loras: Sequence[LoRA] = (),
+    textual_inversions: Sequence[TextualInversion] = (),
     tiling: bool = False,
 ) -> str:
     """The fingerprint of the model that `load_model` would load from the same arguments, without loading it.
 
-    Of a Hub id it is that of the commit in the local cache.
+    It is that of the model's `base`: of its LoRAs only the kind that sets few-step mode counts. Of a Hub id it is that
+    of the commit in the local cache.
 
     Raises:
         ConfigError: `device` does not exist on this machine, or `dtype` is unknown.
@@ -116,7 +146,9 @@ def stored_fingerprint(
     name = hub.WITHDRAWN.get(path, path) if not Path(path).exists() else path
     commit = hub.cached_commit(name, INDEX, revision)
     precision = Precision(choose_dtype(dtype, choose_device(device)), is_automatic=dtype == "auto")
-    identifying = _identifying(precision, base, tiling, variant, vae, prediction_type, few_step)
+    identifying = _identifying(
+        precision, base, tiling, variant, vae, prediction_type, few_step, loras, textual_inversions
+    )
     return path_fingerprint(name, commit, **identifying)
 
 
@@ -142,13 +174,18 @@ def _identifying(
     vae: str | None,
     prediction_type: str | None,
     few_step: bool | None,
+    loras: Sequence[LoRA],
+    textual_inversions: Sequence[TextualInversion],
 ) -> dict[str, str]:
-    """The settings that change what a model computes."""
+    """The settings that change what a model without its LoRAs computes."""
+    words = [f"{_adapter_fingerprint(each.path)} {each.token}" for each in textual_inversions]
     chosen = {
         "variant": variant,
         "vae": None if vae is None else path_fingerprint(vae, _vae_commit(vae)),
         "prediction_type": prediction_type,
         "few_step": None if few_step is None else str(few_step),
+        "few_step_lora": None if few_step is False else few_step_kind(loras),
+        "textual_inversions": " ".join(words) or None,
         "half": "automatic" if precision.is_automatic_half else None,  # which of the two depends on the family
     }
     return {
@@ -157,6 +194,10 @@ def _identifying(
         "tiling": str(tiling),
         **{name: value for name, value in chosen.items() if value is not None},
     }
+
+
+def _adapter_fingerprint(path: str) -> str:
+    return path_fingerprint(cached_file(path))
 
 
 def _vae_commit(path: str) -> str | None:

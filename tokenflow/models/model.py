@@ -56,6 +56,11 @@ class Model(Protocol):
         """Sixteen hex digits."""
         ...
 
+    @property
+    def base(self) -> "Model":
+        """The model without its LoRAs, which reads and inverts the source; itself where it has none."""
+        ...
+
     def encode(self, frames: Tensor) -> Tensor:
         """Latents f c h w (float32, about unit variance) of frames f 3 H W in [0, 1]."""
         ...
@@ -65,7 +70,10 @@ class Model(Protocol):
         ...
 
     def condition(self, prompt: str, *, size: tuple[int, int] | None = None, negative: bool = False) -> Conditioning:
-        """The conditioning (one branch) of a prompt. A prompt longer than the model reads gives a notice.
+        """The conditioning (one branch) of a prompt.
+
+        Stable Diffusion reads weights (models/prompt_weights.py) and prompts of any length; in other families weights,
+        and a prompt longer than the model reads, give a notice.
 
         Args:
             prompt: the text.
@@ -106,6 +114,24 @@ class Model(Protocol):
         """
         ...
 
+    @property
+    def network(self) -> Any:
+        """The network that predicts, a diffusers module, in which a LoRA can be trained."""
+        ...
+
+    def training_prediction(self, noisy: Tensor, times: Tensor, conditioning: Conditioning) -> Tensor:
+        """The network's prediction for different images, with gradients.
+
+        Args:
+            noisy: b c h w, each at its own level.
+            times: b, as the network is told them.
+            conditioning: b branches, one per image.
+
+        Returns:
+            b c h w, float32: the quantity of `schedule.training_batch`'s target.
+        """
+        ...
+
     def features(self, latents: Tensor, level: Level, conditioning: Conditioning) -> Tensor:
         """Features f d h w of these latents (f c h w), for matching places between frames."""
         ...
@@ -128,8 +154,13 @@ class Model(Protocol):
         """Gaussian noise f c h w for `count` images of (width, height) pixels, drawn as the family's pipeline does."""
         ...
 
-    def load_control(self, path: str) -> Control:
+    def load_control(self, path: str, detector: str = "canny", beside: Collection[str] = ()) -> Control:
         """The ControlNet at a folder or Hub id.
+
+        Args:
+            path: where it is.
+            detector: makes the images that it is given; a union ControlNet is told.
+            beside: paths of others that stay loaded; all else is dropped.
 
         Raises:
             ModelNotFoundError, ModelError: there is none, or it is not one for this model.

@@ -1,6 +1,6 @@
 """What models that are pipelines of diffusers share: autoencoder, fingerprint, device, turns, ControlNet."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import cached_property
 from threading import RLock
 from typing import Any
@@ -12,7 +12,7 @@ from tokenflow.errors import ModelError
 from tokenflow.models.autoencoder import Autoencoder
 from tokenflow.models.identity import weights_fingerprint
 from tokenflow.models.injection import BLOCK
-from tokenflow.models.model import Control
+from tokenflow.models.model import Control, Model
 from tokenflow.models.placement import Offloading, prepare
 
 
@@ -55,7 +55,7 @@ class PipelineModel:
         self._fingerprint = fingerprint or (lambda: weights_fingerprint(networks))
         self._autoencoder = autoencoder(vae, self.device, self._ready)
         self.pixels_per_latent = self._autoencoder.pixels_per_latent
-        self._control: Any = None
+        self._controls: dict[str, Any] = {}
 
     @cached_property
     def fingerprint(self) -> str:
@@ -77,13 +77,18 @@ class PipelineModel:
         width, height = (side // self.pixels_per_latent for side in size)
         return torch.randn(count, self.latent_channels, height, width, generator=generator)
 
-    def load_control(self, path: str) -> Control:
-        """The ControlNet at a folder or Hub id, on this model's device and in its precision; the last one is kept."""
+    @property
+    def base(self) -> Model:
+        """The model itself: LoRAs that can be switched off are in models/adapters/adapted.py."""
+        return self  # type: ignore[return-value]  # families add what is missing
+
+    def load_control(self, path: str, detector: str = "canny", beside: Collection[str] = ()) -> Control:
+        """The ControlNet at a folder or Hub id, on this model's device and in its precision."""
         with self._turn:
-            if self._control is None or self._control.path != path:
-                self._control = None  # so that two are never in memory at once
-                self._control = self._open_control(path)
-            network_control = self._control
+            self._controls = {each: kept for each, kept in self._controls.items() if each in (path, *beside)}
+            if path not in self._controls:
+                self._controls[path] = self._open_control_network(path, detector)
+            network_control = self._as_control(self._controls[path], detector)
 
         def control(*arguments: Any) -> Any:
             with self._turn:
@@ -91,8 +96,8 @@ class PipelineModel:
 
         return control
 
-    def _open_control(self, path: str) -> Any:
-        """A `Control` of the family, with the `path` it was loaded from.
+    def _open_control_network(self, path: str, detector: str) -> Any:
+        """A ControlNet of the family.
 
         Raises:
             ModelError: the family has no ControlNets.
@@ -100,6 +105,10 @@ class PipelineModel:
         raise ModelError(
             "this model's family has no ControlNet; set edit.mode to another, or model.path to a model that has one"
         )
+
+    def _as_control(self, network: Any, detector: str) -> Control:
+        """A ControlNet as a `Control`, for the images of a detector."""
+        raise NotImplementedError
 
 
 def check_parts(pipeline: Any, parts: Sequence[str], family: str) -> None:

@@ -19,9 +19,11 @@ from tokenflow.models.attention import AttentionCall, AttentionOverride, Site, p
 from tokenflow.models.capture import Capture, CaptureDone, check_points
 from tokenflow.models.injection import ATTENTION, BLOCK, EMPTY, RESIDUAL, Injection, repeat_branches
 from tokenflow.models.linear_attention import LinearAttention
+from tokenflow.models.model import Control
 from tokenflow.models.patching import Forward, Hook, patched
 from tokenflow.models.pipeline_model import PipelineModel, check_parts
 from tokenflow.models.processors import attention_processors
+from tokenflow.models.prompt_weights import notice_unread_weights
 from tokenflow.models.sana_controlnet import SanaControl, load_sana_controlnet
 from tokenflow.models.text_change import TextChange
 from tokenflow.models.tokens import notice_long_prompt
@@ -123,6 +125,7 @@ class Sana(PipelineModel):
         A prompt that is not negative follows the long instruction, whose own states are then cut out.
         """
         notice_unknown_words(prompt, self._vocabulary)
+        notice_unread_weights(prompt)
         notice_long_prompt(self._pipeline.tokenizer, prompt, self._max_tokens)
         # A pipeline with guidance by branches would encode an empty negative prompt as well.
         alone = {"do_classifier_free_guidance": False} if isinstance(self._pipeline, SanaPipeline) else {}
@@ -178,6 +181,16 @@ class Sana(PipelineModel):
         self._run_until_done(latents, level, conditioning, capture.override, hooks)
         return capture.injection
 
+    @property
+    def network(self) -> Any:
+        """The network itself, a diffusers SanaTransformer2DModel."""
+        return self._transformer
+
+    def training_prediction(self, noisy: Tensor, times: Tensor, conditioning: Conditioning) -> Tensor:
+        """The transformer's output with gradients: b c h w."""
+        with self._turn:
+            return self._run(noisy, times.to(self.device), conditioning, None).float()
+
     def features(self, latents: Tensor, level: Level, conditioning: Conditioning) -> Tensor:
         """The modulated tokens that enter self-attention half-way through the network: f d h w."""
         middle = self.sites[len(self.sites) // 2]
@@ -224,30 +237,38 @@ class Sana(PipelineModel):
         with self._turn, patched(processors, {block: all_hooks}), suppress(CaptureDone):
             self._call(latents, level, conditioning, None)
 
-    def _open_control(self, path: str) -> SanaControl:
-        network = load_sana_controlnet(path, self._transformer, self.device)
-        return SanaControl(path, network, self.device, self.encode)
+    def _open_control_network(self, path: str, detector: str) -> Any:
+        return load_sana_controlnet(path, detector, self._transformer, self.device)
+
+    def _as_control(self, network: Any, detector: str) -> Control:
+        return SanaControl(network, self.device, self.encode)
 
     def _call(self, latents: Tensor, level: Level, conditioning: Conditioning, residuals: Any) -> Tensor:
         """The transformer's output, b f c h w in float32."""
         branches, frames = conditioning.branches, len(latents)
-        per_frame = conditioning.for_frames(frames)
+        times = torch.full([branches * frames], level.time, device=self.device)
+        with torch.no_grad():
+            repeated = latents.repeat(branches, 1, 1, 1)
+            output = self._run(repeated, times, conditioning.for_frames(frames), residuals)
+        return output.float().unflatten(0, (branches, frames))
+
+    def _run(self, latents: Tensor, times: Tensor, per_frame: Conditioning, residuals: Any) -> Tensor:
+        """The transformer's output for (b f) c h w at times (b f), each with its own conditioning."""
         dtype, config = self._transformer.dtype, self._transformer.config
         scale = None
         if self.guidance == "embedded":
-            default = torch.full([branches * frames], DEFAULT_SCALE, device=self.device)
+            default = torch.full([len(latents)], DEFAULT_SCALE, device=self.device)
             scale = per_frame.added.get(SCALE, default).to(dtype) * config.guidance_embeds_scale
-        with torch.no_grad():
-            output = self._ready(self._transformer)(
-                latents.to(self.device, dtype).repeat(branches, 1, 1, 1),
-                encoder_hidden_states=per_frame.tokens.to(dtype),
-                encoder_attention_mask=per_frame.added["mask"],
-                timestep=torch.full([branches * frames], level.time, device=self.device),
-                guidance=scale,
-                controlnet_block_samples=residuals,
-                return_dict=False,
-            )[0]
-        return output[:, : self.latent_channels].float().unflatten(0, (branches, frames))
+        output: Tensor = self._ready(self._transformer)(
+            latents.to(self.device, dtype),
+            encoder_hidden_states=per_frame.tokens.to(dtype),
+            encoder_attention_mask=per_frame.added["mask"],
+            timestep=times,
+            guidance=scale,
+            controlnet_block_samples=residuals,
+            return_dict=False,
+        )[0]
+        return output[:, : self.latent_channels]
 
 
 def _as_map(tokens: Tensor, rows: int, columns: int) -> Tensor:

@@ -10,7 +10,9 @@ from torch import Tensor
 from tokenflow.diffusion.conditioning import Conditioning
 from tokenflow.diffusion.levels import Level
 from tokenflow.errors import ModelError
-from tokenflow.models.controlnet import EncodedImages, open_controlnet, refuse_other_class, refuse_other_model
+from tokenflow.models.controlnet import EncodedImages, open_controlnet, refuse_other_model
+
+CLASSES = {"SanaControlNetModel": SanaControlNetModel}
 
 MATCHING = {
     "in_channels": "number of latent channels",
@@ -26,14 +28,12 @@ class SanaControl:
     """A `Control`: what a ControlNet adds to the image tokens behind each of the transformer's first blocks.
 
     Args:
-        path: where it was loaded from.
         network: the ControlNet.
         device: where it is.
         encode: the model's `encode`; the network takes control images as latents.
     """
 
-    def __init__(self, path: str, network: Any, device: torch.device, encode: Callable[[Tensor], Tensor]) -> None:
-        self.path = path
+    def __init__(self, network: Any, device: torch.device, encode: Callable[[Tensor], Tensor]) -> None:
         self._network = network
         self._device = device
         self._latents = EncodedImages(encode)
@@ -65,7 +65,7 @@ class SanaControl:
         return tuple(residuals)
 
 
-def load_sana_controlnet(path: str, transformer: Any, device: torch.device) -> Any:
+def load_sana_controlnet(path: str, detector: str, transformer: Any, device: torch.device) -> Any:
     """The ControlNet at a folder or Hub id, in the transformer's precision.
 
     Raises:
@@ -74,7 +74,6 @@ def load_sana_controlnet(path: str, transformer: Any, device: torch.device) -> A
     """
 
     def check(config: Mapping[str, Any]) -> None:
-        refuse_other_class(path, config, SanaControlNetModel)
         refuse_other_model(path, [(MATCHING[key], config[key], transformer.config[key]) for key in MATCHING])
         blocks = len(transformer.transformer_blocks)
         if config["num_layers"] >= blocks:
@@ -83,4 +82,4 @@ def load_sana_controlnet(path: str, transformer: Any, device: torch.device) -> A
                 f"{blocks}: set edit.controlnet.path to one trained for this model"
             )
 
-    return open_controlnet(path, SanaControlNetModel, check, transformer.dtype, device)
+    return open_controlnet(path, detector, CLASSES, check, transformer.dtype, device)

@@ -21,7 +21,8 @@ from tokenflow.errors import ModelError
 from tokenflow.models.attention import AttentionCall, AttentionOverride, per_frame_attention
 from tokenflow.models.capture import Capture, CaptureDone, check_points
 from tokenflow.models.checkpoints.file_kinds import CHANNELS
-from tokenflow.models.controlnet import UNetControl, load_controlnet
+from tokenflow.models.clip_text import ClipTextEncoders
+from tokenflow.models.controlnet import load_controlnet, unet_control
 from tokenflow.models.injection import ATTENTION, BLOCK, EMPTY, RESIDUAL, Injection, repeat_branches
 from tokenflow.models.ip_adapter import (
     ImagePrompt,
@@ -31,11 +32,12 @@ from tokenflow.models.ip_adapter import (
     is_of_images,
     load_adapter,
 )
+from tokenflow.models.model import Control
 from tokenflow.models.patching import Forward, Hook, patched
 from tokenflow.models.pipeline_model import PipelineModel, check_parts
 from tokenflow.models.processors import attention_processors
+from tokenflow.models.prompt_weights import plain_text
 from tokenflow.models.text_change import TextChange
-from tokenflow.models.tokens import token_ids
 from tokenflow.models.unet import UNetAttention, coarsest_scale, find_injection_points, find_sites, text_grids
 from tokenflow.models.vocabulary import Vocabulary, notice_unknown_words
 
@@ -83,11 +85,11 @@ class StableDiffusion(PipelineModel):
         self._pipeline = pipeline
         self._unet = pipeline.unet
         vae = pipeline.vae
-        self._text_encoders = _text_encoders(pipeline)
+        text_encoders = _text_encoders(pipeline)
         super().__init__(
             self._unet,
             vae,
-            [encoder for _, encoder in self._text_encoders],
+            [encoder for _, encoder in text_encoders],
             device=device,
             offload=offload,
             fingerprint=fingerprint,
@@ -96,6 +98,8 @@ class StableDiffusion(PipelineModel):
         self._zeros_for_empty = self._is_xl and bool(pipeline.config.get("force_zeros_for_empty_prompt"))
         self._vocabulary = vocabulary
         self._adapters: dict[str, IPAdapter] = {}
+        convert = pipeline.maybe_convert_prompt
+        self._text = ClipTextEncoders(text_encoders, self._is_xl, self._ready, self.device, convert)
         scheduler = pipeline.scheduler
         scheduler_class = type(scheduler).__name__
         self._diffusion = DiffusionSchedule(
@@ -123,7 +127,7 @@ class StableDiffusion(PipelineModel):
         return "none" if self.schedule.few_step and is_turbo(type(scheduler).__name__, scheduler.config) else "branches"
 
     @property
-    def unet(self) -> Any:
+    def network(self) -> Any:
         """The network itself, a diffusers UNet: `find_injection_points` (models/unet.py) names its parts."""
         return self._unet
 
@@ -131,24 +135,21 @@ class StableDiffusion(PipelineModel):
         """The text encoder's last states, 1 n c; of SDXL's two encoders the last but one, the pooled state, and sizes.
 
         SDXL is told the size of the frames as original and target size (Podell et al., ICLR 2024, section 2.2), and
-        takes zeros for an empty negative prompt if its configuration says so.
+        takes zeros for an empty negative prompt if its configuration says so. Weights and long prompts are in
+        models/clip_text.py.
         """
-        notice_unknown_words(prompt, self._vocabulary)
-        with self._turn, torch.no_grad():
-            outputs = [
-                self._ready(encoder)(
-                    token_ids(tokenizer, prompt, tokenizer.model_max_length).to(self.device), output_hidden_states=True
-                )
-                for tokenizer, encoder in self._text_encoders
-            ]
-        if not self._is_xl:
-            return Conditioning(outputs[0].last_hidden_state)
-        states, pooled = torch.cat([output.hidden_states[-2] for output in outputs], dim=-1), outputs[-1].text_embeds
+        notice_unknown_words(plain_text(prompt), self._vocabulary)
+        with self._turn:
+            text = self._text(prompt)
+        states, pooled, padding = text.states, text.pooled, text.padding
+        if pooled is None:
+            return Conditioning(states, padding=padding)
         if negative and not prompt and self._zeros_for_empty:
             states, pooled = torch.zeros_like(states), torch.zeros_like(pooled)
+            padding = states
         width, height = size or (self.native_size, self.native_size)
         sizes = torch.tensor([[height, width, 0, 0, height, width]], device=self.device)  # original, crop, target
-        return Conditioning(states, {"text_embeds": pooled, "time_ids": sizes.to(pooled)})
+        return Conditioning(states, {"text_embeds": pooled, "time_ids": sizes.to(pooled)}, padding=padding)
 
     def predict(
         self,
@@ -188,6 +189,11 @@ class StableDiffusion(PipelineModel):
         self._run_until_done(latents, level, conditioning, capture.override, hooks)
         return capture.injection
 
+    def training_prediction(self, noisy: Tensor, times: Tensor, conditioning: Conditioning) -> Tensor:
+        """The UNet's output with gradients: b c h w."""
+        with self._turn:
+            return self._run(noisy, times.to(self.device), conditioning, None).float()
+
     def features(self, latents: Tensor, level: Level, conditioning: Conditioning) -> Tensor:
         """The tokens that enter the decoder's self-attention at its finest level: f d h w."""
         finest = min((site for site in self.sites if site.name in self._points.attention), key=lambda site: site.scale)
@@ -225,9 +231,11 @@ class StableDiffusion(PipelineModel):
         with self._turn, patched(processors, hooks), suppress(CaptureDone):
             self._call(latents, level, conditioning, None)
 
-    def _open_control(self, path: str) -> UNetControl:
-        network = load_controlnet(path, self._unet, self.pixels_per_latent, self.device)
-        return UNetControl(path, network, self.device)
+    def _open_control_network(self, path: str, detector: str) -> Any:
+        return load_controlnet(path, detector, self._unet, self.pixels_per_latent, self.device)
+
+    def _as_control(self, network: Any, detector: str) -> Control:
+        return unet_control(network, detector, self.device)
 
     def load_ip_adapter(self, path: str) -> ImagePrompt:
         """The IP-Adapter in a file, which may be on the Hub (models/ip_adapter.py); loaded once."""
@@ -245,22 +253,31 @@ class StableDiffusion(PipelineModel):
     def _call(self, latents: Tensor, level: Level, conditioning: Conditioning, residuals: Any) -> Tensor:
         """The UNet's raw output, b f c h w in float32."""
         branches, frames = conditioning.branches, len(latents)
-        per_frame = conditioning.for_frames(frames)
+        with torch.no_grad():
+            repeated = latents.repeat(branches, 1, 1, 1)
+            output = self._run(repeated, int(level.time), conditioning.for_frames(frames), residuals)
+        return output.float().unflatten(0, (branches, frames))
+
+    def _run(self, latents: Tensor, time: int | Tensor, per_frame: Conditioning, residuals: Any) -> Tensor:
+        """The UNet's raw output for (b f) c h w, each with its own conditioning."""
         dtype = self._unet.dtype
         added: dict[str, Any] = {"timestep_cond": self._embedded_scale(per_frame)}
         if residuals is not None:
-            down, middle = residuals
-            added |= {"down_block_additional_residuals": down, "mid_block_additional_residual": middle}
-        with torch.no_grad(), patched(image_processors(per_frame, self._adapters)):
-            output = self._ready(self._unet)(
-                latents.to(self.device, dtype).repeat(branches, 1, 1, 1),
-                int(level.time),
+            if residuals.skips:
+                added["down_block_additional_residuals"] = residuals.skips
+                added["mid_block_additional_residual"] = residuals.middle
+            if residuals.features:  # a list, which the UNet empties
+                added["down_intrablock_additional_residuals"] = [*residuals.features]
+        with patched(image_processors(per_frame, self._adapters)):
+            output: Tensor = self._ready(self._unet)(
+                latents.to(self.device, dtype),
+                time,
                 encoder_hidden_states=per_frame.tokens.to(dtype),
                 added_cond_kwargs=_known_to_unet(per_frame.added) or None,
                 return_dict=False,
                 **added,
             )[0]
-        return output.float().unflatten(0, (branches, frames))
+        return output
 
     def _embedded_scale(self, conditioning: Conditioning) -> Tensor | None:
         """Sinusoids of the scale of guidance, (b f) w, for a network that is told it (Luo et al., 2023); else None."""

@@ -2,7 +2,8 @@
 
 import json
 import re
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tokenflow.errors import ModelError
@@ -27,6 +28,10 @@ class Vocabulary:
         """The words of a prompt that the model has never seen, in order, each once."""
         words = re.findall(r"\w+", prompt.lower())
         return [word for word in dict.fromkeys(words) if word not in self.words]
+
+    def with_words(self, words: Iterable[str]) -> "Vocabulary":
+        """The same with words that an adapter adds."""
+        return replace(self, words=self.words | {each for word in words for each in re.findall(r"\w+", word.lower())})
 
     def __str__(self) -> str:
         return "; ".join(f"{kind}: {', '.join(known)}" for kind, known in self.kinds.items())

@@ -1,33 +1,24 @@
-"""ControlNet (Zhang et al., ICCV 2023) on the edges of the source: outlines stay, everything else may change."""
+"""ControlNets (Zhang et al., ICCV 2023) on what detectors see in the source: that stays, all else may change."""
 
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Any
-
-import cv2
-import numpy as np
-import torch
-from torch import Tensor
 
 from tokenflow.config import ControlNet
 from tokenflow.diffusion.latents import Latents
 from tokenflow.diffusion.levels import Level
 from tokenflow.diffusion.schedules import Step, steps_below
+from tokenflow.models.residuals import added
+from tokenflow.modes.control_images import control_images
 from tokenflow.modes.mode import Call, NothingInjected
 from tokenflow.modes.source import InvertedClip
 
-CANNY_THRESHOLDS = 100, 200
-"""Hysteresis thresholds on the gradient of 8-bit grey images, as the Canny ControlNets were trained with."""
-
-CACHED_FRAMES = 256
-
 
 class ControlNetMode(NothingInjected):
-    """Adds a ControlNet's residuals for the source frames' edges to the network's skip connections.
+    """Adds the residuals of ControlNets for the source frames' edges, depth or poses to the network's.
 
     Args:
         source: the clip.
-        settings: which ControlNet, its scale, and between which fractions of the steps it acts.
+        settings: which ControlNets, their detectors and scales, and between which fractions of the steps they act.
         seed: of the shared noise.
     """
 
@@ -35,9 +26,11 @@ class ControlNetMode(NothingInjected):
         self._source = source
         self._settings = settings
         self._seed = seed
-        self._control = source.model.load_control(settings.path)
-        frames = source.frames
-        self._edges = lru_cache(maxsize=CACHED_FRAMES)(lambda index: canny_edges(frames[index]))
+        paths = [unit.path for unit in settings.units]
+        self._units = [
+            (unit, source.model.load_control(unit.path, unit.detector, paths), control_images(source, unit))
+            for unit in settings.units
+        ]
 
     def source_latents_at(self, level: Level) -> Latents:
         """The source at a level, with the chosen noise."""
@@ -50,14 +43,10 @@ class ControlNetMode(NothingInjected):
         return self.source_latents_at(taken[0].at), taken
 
     def residuals(self, call: Call) -> Any:
-        """The ControlNet's residuals for these frames and latents, scaled."""
-        if not (call.step.starts_from(self._settings.start) and call.step.ends_by(self._settings.end)):
-            return None
-        edges = torch.stack([self._edges(index) for index in call.indices]).float()  # f 3 H W
-        return self._control(call.latents, call.step.at, call.conditioning, edges, self._settings.scale)
-
-
-def canny_edges(image: np.ndarray) -> Tensor:
-    """The edges of an image (H W 3 uint8), 3 H W bool; a ControlNet takes them white (1) on black (0)."""
-    edges = cv2.Canny(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), *CANNY_THRESHOLDS)
-    return torch.from_numpy(edges).bool().expand(3, -1, -1)
+        """The sum of the ControlNets' residuals for these frames and latents, each scaled; None outside their steps."""
+        total = None
+        for unit, control, images in self._units:
+            if call.step.starts_from(unit.start) and call.step.ends_by(unit.end):
+                shown = images(call.indices)  # f 3 H W
+                total = added(total, control(call.latents, call.step.at, call.conditioning, shown, unit.scale))
+        return total

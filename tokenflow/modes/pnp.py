@@ -42,4 +42,4 @@ class PnPMode(NothingInjected):
         if not wanted:
             return EMPTY
         latents = self._source.latents(call.step.at, call.indices)
-        return self._source.model.capture(latents, call.step.at, self._source.conditioning, wanted)
+        return self._source.model.base.capture(latents, call.step.at, self._source.conditioning, wanted)

@@ -112,12 +112,14 @@ class Checkpoint:
 
 def digest_of(edit: Edit, inversion: StoredInversion, model: Model) -> str:
     """SHA-256 of everything that the latents of an edit depend on, down to their last bits."""
+    controls = edit.controlnet.units if edit.mode == "controlnet" else ()
     made_from = {
         "edit": edit.model_dump(mode="json"),
-        "control": control_fingerprint(edit.controlnet.path) if edit.mode == "controlnet" else None,
+        "control": [control_fingerprint(unit.path) for unit in controls],
         "ip_adapter": None if edit.ip_adapter is None else path_fingerprint(edit.ip_adapter),
         "images": [sha256(file) for path in edit.paths for file in clip_files(path)],
         "inversion": inversion.digest,
+        "model": model.fingerprint,
         "device": str(model.device),
         "versions": report.versions(),
     }

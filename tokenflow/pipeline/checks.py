@@ -5,6 +5,7 @@ from pathlib import Path
 
 from tokenflow.config import Clip, Config, Edit
 from tokenflow.errors import ConfigError
+from tokenflow.events import notice
 from tokenflow.modes.source import InvertedClip
 from tokenflow.pipeline.keyframes import given_images, keyframes_of
 from tokenflow.pipeline.masks import count_masks
@@ -65,6 +66,17 @@ def check_sampled(edit: Edit, what: str) -> None:
             f"edit.mode keyframes has no {what}: it carries the given frames through the whole clip, mostly without "
             "sampling; run the edit itself"
         )
+
+
+def notice_missing_triggers(config: Config) -> None:
+    """A notice for each LoRA none of whose trigger words is in the prompt."""
+    prompt = config.edit.prompt.lower()
+    for lora in config.model.loras:
+        if lora.triggers and not any(word.lower() in prompt for word in lora.triggers):
+            notice(
+                f"edit.prompt has none of the words that the LoRA {lora.path!r} was trained with; add one of "
+                f"{', '.join(lora.triggers)}"
+            )
 
 
 def frame_count_check(config: Config, clip: Video) -> Callable[[int], None]:

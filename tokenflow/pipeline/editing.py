@@ -17,7 +17,7 @@ from tokenflow.pipeline.checks import check_interval, check_inverted
 from tokenflow.pipeline.keyframes import Keyframes
 from tokenflow.pipeline.references import Reference, checked_references
 from tokenflow.pipeline.regions import FoundRegion, Regions, checked_regions, regions_of
-from tokenflow.pipeline.sampling import edit_frames
+from tokenflow.pipeline.sampling import OnStep, edit_frames
 from tokenflow.pipeline.validation import check_count, check_type, validated
 from tokenflow.video import Video, crop_like, restore
 
@@ -117,6 +117,7 @@ def edit(
     references: Sequence[Reference | Any] = (),
     ip_adapter: str | None = DEFAULTS.ip_adapter,
     preview_every: int | None = None,
+    on_step: OnStep | None = None,
     on_event: Listener | None = None,
     cancel: Cancel | None = None,
 ) -> Edited:
@@ -151,6 +152,7 @@ def edit(
         ip_adapter: an IP-Adapter of Stable Diffusion or SDXL to read them with, a `.safetensors` file or one on the Hub
             (see `edit.ip_adapter` in docs/settings.md); None to read them by attention, as every model can.
         preview_every: send a `Preview` every so many steps; None for none.
+        on_step: called after each sampling step with the step and the latents f c h w, which it may change in place.
         on_event: called with each event (see `tokenflow.events`).
         cancel: asked before every network call; returning True raises `Cancelled`.
 
@@ -199,6 +201,7 @@ def edit(
             regions,
             references=references,
             preview_every=preview_every,
+            on_step=on_step,
             on_event=on_event,
             cancel=cancel,
         )

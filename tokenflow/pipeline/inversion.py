@@ -148,7 +148,7 @@ def open_inversion(clip: Video, model: Model, options: InversionOptions, store: 
     """The inversion of this clip with this model and these options: in memory, or in a folder named after them all."""
     if store is None:
         return MemoryInversion()
-    return open_stored(clip, model.fingerprint, options, store)
+    return open_stored(clip, model.base.fingerprint, options, store)
 
 
 def open_stored(clip: Video, fingerprint: str, options: InversionOptions, store: Path) -> StoredInversion:
@@ -241,7 +241,7 @@ def complete_inversion(
                     notice(NOT_INVERTED)
                 elif options.steps:
                     with watch.stage("invert"):
-                        _invert_missing(inversion, model, conditioning, options, on_event)
+                        _invert_missing(inversion, model.base, conditioning, options, on_event)
                 inversion.finish()
     else:
         check_frame_count(len(inversion.times))
@@ -267,8 +267,11 @@ def _cuts(inversion: Inversion, options: InversionOptions) -> tuple[int, ...]:
 
 
 def _conditioning(inversion: Inversion, model: Model, options: InversionOptions) -> Conditioning:
+    """The source's prompt for the model that inverts; or, where nothing is inverted, for the one that edits, beside
+    whose own error on the source the edit is made."""
     height, width = inversion.frames().shape[1:3]
-    return model.condition(options.prompt, size=(width, height))
+    reads = model if model.schedule.few_step else model.base
+    return reads.condition(options.prompt, size=(width, height))
 
 
 def _working_frames(

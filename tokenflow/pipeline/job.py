@@ -17,11 +17,12 @@ from tokenflow.metrics import EditMetrics, judge
 from tokenflow.models.loading import load_model, stored_fingerprint
 from tokenflow.models.model import Model
 from tokenflow.models.placement import choose_device
+from tokenflow.modes.control_images import detector_of
 from tokenflow.modes.instruct import NOT_MADE_FOR_IT
 from tokenflow.modes.source import InvertedClip
 from tokenflow.pipeline import output as results
 from tokenflow.pipeline.checkpoint import Checkpoint, digest_of
-from tokenflow.pipeline.checks import frame_count_check
+from tokenflow.pipeline.checks import frame_count_check, notice_missing_triggers
 from tokenflow.pipeline.clip import open_clip
 from tokenflow.pipeline.frames import EditedFrame
 from tokenflow.pipeline.inversion import (
@@ -155,6 +156,7 @@ def run(
         check_count("preview_every", preview_every)
     watch = Stopwatch(choose_device(config.model.device) if model is None else model.device)
     with listening(on_event), results.open_output(config) as folder:
+        notice_missing_triggers(config)
         keyframes_of(config.edit)  # says now which images are missing
         checked_regions(regions_of(config.edit), config.clip.prompt, config.edit.mode)
         checked_references(references_of(config.edit))
@@ -213,6 +215,8 @@ def open_model(settings: ModelSettings, on_event: Listener | None = None) -> Mod
         vae=settings.vae,
         prediction_type=settings.prediction_type,
         few_step=settings.few_step,
+        loras=settings.loras,
+        textual_inversions=settings.textual_inversions,
         offload=settings.offload,
         tiling=settings.tiling,
         on_event=on_event,
@@ -232,6 +236,8 @@ def find_inversion(config: Config) -> StoredInversion:
         vae=model.vae,
         prediction_type=model.prediction_type,
         few_step=model.few_step,
+        loras=model.loras,
+        textual_inversions=model.textual_inversions,
         tiling=model.tiling,
     )
     return open_stored(open_clip(config.clip), fingerprint, inversion_options(config), config.trajectories.dir)
@@ -257,20 +263,23 @@ def check_edit(edit: Edit, model: Model) -> None:
 
     Raises:
         ConfigError: it has fewer noise levels than the edit has steps, or was not made for the mode.
-        ModelError, ModelNotFoundError: the ControlNet or the IP-Adapter cannot be used.
+        ModelError, ModelNotFoundError: a ControlNet, its detector or the IP-Adapter cannot be used.
     """
     model.schedule.steps(edit.steps, tokens=1)
     if edit.mode == "instruct" and not model.instructs:
         raise ConfigError(NOT_MADE_FOR_IT)
     if edit.mode == "controlnet":
-        model.load_control(edit.controlnet.path)
+        paths = [unit.path for unit in edit.controlnet.units]
+        for unit in edit.controlnet.units:
+            model.load_control(unit.path, unit.detector, paths)
+            detector_of(unit, model.device)
     if edit.ip_adapter is not None and edit.references:
         load_ip_adapter(model, edit.ip_adapter)
 
 
 def open_inversion_of(config: Config, clip: Video, model: Model) -> StoredInversion:
     """The stored inversion of a clip, complete or not."""
-    inversion = open_stored(clip, model.fingerprint, inversion_options(config), config.trajectories.dir)
+    inversion = open_stored(clip, model.base.fingerprint, inversion_options(config), config.trajectories.dir)
     inversion.check_parts()
     return inversion
 

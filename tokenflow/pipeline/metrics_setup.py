@@ -7,6 +7,7 @@ import torch
 
 from tokenflow.config import Config
 from tokenflow.metrics import ClipScore, EditMetrics, WordsSeen, find_classifier
+from tokenflow.models.prompt_weights import plain_text
 from tokenflow.models.vocabulary import read_vocabulary
 from tokenflow.modes.source import InvertedClip
 from tokenflow.pipeline.masks import read_masks
@@ -24,7 +25,9 @@ def open_score(config: Config, device: torch.device) -> ClipScore | None:
         return None
     if config.metrics.mask is not None:
         next(read_frames(config.metrics.mask, background="black"))
-    return None if config.metrics.clip is None else ClipScore(config.metrics.clip, config.edit.prompt, device)
+    return (
+        None if config.metrics.clip is None else ClipScore(config.metrics.clip, plain_text(config.edit.prompt), device)
+    )
 
 
 def classifier_of(config: Config) -> str | None:
@@ -47,7 +50,7 @@ def open_words_seen(config: Config) -> WordsSeen | None:
         ModelError, ModelNotFoundError: the classifier cannot be used.
     """
     folder = classifier_of(config)
-    return None if folder is None else WordsSeen(folder, config.clip.prompt, config.edit.prompt)
+    return None if folder is None else WordsSeen(folder, plain_text(config.clip.prompt), plain_text(config.edit.prompt))
 
 
 def open_metrics(

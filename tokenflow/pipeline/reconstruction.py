@@ -139,7 +139,7 @@ def notice_poor_reconstruction(figures: dict[str, float], threshold: float) -> N
 
 
 def _sample_back(source: InvertedClip, batch_size: int, on_event: Listener | None) -> Latents:
-    model, conditioning = source.model, source.conditioning
+    model, conditioning = source.model.base, source.conditioning
     steps = sampling_steps(model, source.inversion, source.steps)
 
     def predict(latents: Latents, step: Step) -> Iterator[tuple[list[int], Tensor]]:

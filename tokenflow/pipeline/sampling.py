@@ -1,6 +1,6 @@
 """From an inverted clip and settings to edited frames: regions, sampling, and decoding."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,8 +10,9 @@ from tokenflow.correspondence.pairwise import Pairwise
 from tokenflow.diffusion.conditioning import stack
 from tokenflow.diffusion.few_step import MAX_SCALE, MAX_STEPS
 from tokenflow.diffusion.guidance import Guidance
-from tokenflow.diffusion.latents import Latents, LazyLatents, Scratch, in_memory
+from tokenflow.diffusion.latents import Latents, LazyLatents, Scratch, WritableLatents, in_memory
 from tokenflow.diffusion.sampling import Compose, sample, unchanged
+from tokenflow.diffusion.schedules import Step
 from tokenflow.events import Cancel, Listener, notice, track
 from tokenflow.models.model import Model
 from tokenflow.modes.carried import CarriedMode
@@ -32,6 +33,9 @@ from tokenflow.pipeline.wiring import (
     kept_features,
 )
 from tokenflow.propagation import EditDenoiser
+
+OnStep = Callable[[Step, WritableLatents], object]
+"""Called with a step and the latents (f c h w) after it, from which the next one starts: it may change them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,6 +66,7 @@ def edit_frames(
     folder: Path | None = None,
     checkpoint: Checkpoint | None = None,
     preview_every: int | None = None,
+    on_step: OnStep | None = None,
     on_event: Listener | None = None,
     cancel: Cancel | None = None,
 ) -> SampledEdit:
@@ -79,6 +84,7 @@ def edit_frames(
         folder: where temporary files are; by default the system's folder for them.
         checkpoint: keeps the latents of each step, and has those from which to continue.
         preview_every: steps between previews; None for none.
+        on_step: called after each step.
         on_event: called with each event.
         cancel: asked before every frame that is carried.
     """
@@ -108,6 +114,7 @@ def edit_frames(
         "scratch": scratch,
         "checkpoint": checkpoint,
         "preview_every": preview_every,
+        "on_step": on_step,
         "on_event": on_event,
     }
     if keyframes is None:
@@ -142,6 +149,7 @@ def sample_edit(
     scratch: Scratch = in_memory,
     checkpoint: Checkpoint | None = None,
     preview_every: int | None = None,
+    on_step: OnStep | None = None,
     on_event: Listener | None = None,
 ) -> Latents:
     """The edited latents, f c h w.
@@ -155,7 +163,7 @@ def sample_edit(
         regions: outside of which the source's latents are put back after each step.
         references: images whose look it takes.
         always: frames that are keyframes at every step.
-        scratch, checkpoint, preview_every, on_event: see `edit_frames`.
+        scratch, checkpoint, preview_every, on_step, on_event: see `edit_frames`.
     """
     schedule = source.model.schedule
     notice_few_steps(source.model, settings)
@@ -180,6 +188,8 @@ def sample_edit(
     label = "" if settings.propagation == "none" else kept_features(source, settings).worth_saying
     for latents in track(loop, "edit", on_event, total=len(taken), initial=done, label=label):
         done += 1
+        if on_step is not None:
+            on_step(taken[done - 1], latents)
         if checkpoint is not None:
             checkpoint.save(done, latents)
     return latents

@@ -168,6 +168,6 @@ def source_features(source: InvertedClip) -> Features:
     level = steps[round((1 - FEATURE_LEVEL) * (len(steps) - 1))].at
 
     def features(indices: Sequence[int]) -> Tensor:
-        return source.model.features(source.latents(level, indices), level, source.conditioning)
+        return source.model.base.features(source.latents(level, indices), level, source.conditioning)
 
     return features

@@ -4,6 +4,7 @@ from tokenflow.video.clip_file import ClipInfo, check_sound, clip_files, probe
 from tokenflow.video.encoders import holds, holds_alpha
 from tokenflow.video.formats import ANIMATIONS, default_codec
 from tokenflow.video.geometry import ResizeMode, crop_like, fit_area, fit_size, resize, restore
+from tokenflow.video.images.files import IMAGE_SUFFIXES
 from tokenflow.video.reader import Frame, read_frames
 from tokenflow.video.sound.muxer import SoundMode
 from tokenflow.video.transparency import parse_colour, uncomposite
@@ -12,6 +13,7 @@ from tokenflow.video.writer import VideoWriter
 
 __all__ = [
     "ANIMATIONS",
+    "IMAGE_SUFFIXES",
     "ClipInfo",
     "Frame",
     "Part",

@@ -22,8 +22,8 @@ def residuals(model: Any, path: Path) -> list[torch.Tensor]:
     """What a ControlNet gives for some images."""
     side = 8 * model.pixels_per_latent
     images = torch.rand(2, 3, side, side * 3 // 2, generator=torch.Generator().manual_seed(1))
-    down, middle = model.load_control(str(path))(LATENTS, level(500), model.condition("a dog"), images, 1.0)
-    return [*down, middle]
+    found = model.load_control(str(path))(LATENTS, level(500), model.condition("a dog"), images, 1.0)
+    return [*found.skips, found.middle]
 
 
 def assert_equal(one: list[torch.Tensor], other: list[torch.Tensor]) -> None:
@@ -80,7 +80,7 @@ def test_a_controlnet_in_one_file_with_the_original_names_is_loaded(prefix: str,
 def test_a_controlnet_of_sdxl_in_one_file_is_loaded(tmp_path: Path) -> None:
     model = StableDiffusion(tiny_xl_pipeline())
     torch.manual_seed(3)
-    network = ControlNetModel.from_unet(model.unet, conditioning_embedding_out_channels=(8, 16))
+    network = ControlNetModel.from_unet(model.network, conditioning_embedding_out_channels=(8, 16))
     for parameter in network.parameters():
         torch.nn.init.normal_(parameter, std=0.05)
     network.save_pretrained(tmp_path / "folder")
@@ -110,7 +110,7 @@ def test_a_union_under_another_class_name_is_refused_by_its_surplus_weights(as_f
         tiny_model().load_control(str(weights_of(folder) if as_file else folder))
 
 
-@pytest.mark.parametrize("class_name", ["ControlNetUnionModel", "T2IAdapter", "MultiAdapter"])
+@pytest.mark.parametrize("class_name", ["FluxControlNetModel", "MultiAdapter"])
 def test_networks_of_another_class_are_named(class_name: str, folder: Path) -> None:
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"_class_name": class_name}))
@@ -142,13 +142,25 @@ def test_a_file_for_another_model_is_refused_in_one_line(folder: Path) -> None:
         assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["control_v11f1p_sd15_depth", "controlnet-openpose-sdxl-1.0", "control_v11p_sd15_seg"])
-def test_a_controlnet_named_after_other_images_than_edges_is_said_to_get_edges(
-    name: str, folder: Path, tmp_path: Path
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [
+        ("control_v11f1p_sd15_depth", "set edit.controlnet.detector to depth"),
+        ("controlnet-openpose-sdxl-1.0", "set edit.controlnet.detector to openpose"),
+        ("control_v11p_sd15_seg", "set edit.controlnet.path to one"),
+    ],
+)
+def test_a_controlnet_named_after_other_images_than_it_gets_is_told(
+    name: str, remedy: str, folder: Path, tmp_path: Path
 ) -> None:
     folder.rename(tmp_path / name)
-    with pytest.warns(TokenflowWarning, match=r"is named after .* and will be given Canny edges; expected one"):
+    with pytest.warns(TokenflowWarning, match=rf"is named after .* and will be given canny images; {remedy}"):
         tiny_model().load_control(str(tmp_path / name))
+
+
+def test_a_controlnet_named_after_its_detector_is_taken_without_a_word(folder: Path, tmp_path: Path) -> None:
+    folder.rename(tmp_path / "control_v11f1p_sd15_depth")
+    tiny_model().load_control(str(tmp_path / "control_v11f1p_sd15_depth"), "depth")
 
 
 @pytest.mark.parametrize("name", ["control_v11p_sd15_canny", "controlnet-canny-sdxl-1.0", "depth-and-canny"])

@@ -31,6 +31,8 @@ ADAPTERS = {
     "a T2I-Adapter, which only adds to a model": ("adapter.body.", "adapter.conv_in.", "body.0."),
     "a text encoder alone": ("text_model.", "embeddings.", "transformer.text_model.", "shared.", "encoder.block."),
 }
+AS_LORA = "set model.loras to [{path: this file}], and model.path to the model"
+AS_WORD = "set model.textual_inversions to [{path: this file}], and model.path to the model"
 CONTROLNET = ("control_model.", "controlnet_cond_embedding.", "input_hint_block.", "lora_controlnet", "zero_convs.")
 BARE_VAE = ("encoder.", "decoder.", "quant_conv.", "post_quant_conv.", "loss.", "model_ema.")
 BARE_UNET = ("input_blocks.", "down_blocks.", "time_embed.", "time_embedding.")
@@ -132,9 +134,9 @@ def _other_kind(header: Header) -> str | None:
     if _any_starts(header, f"{UNET}input_blocks."):
         return None
     if any(LORA.search(name) for name in header):
-        return "a LoRA, which only adds to a model" if not is_controlnet(header) else "a Control-LoRA"
+        return "a Control-LoRA" if is_controlnet(header) else f"a LoRA, which only adds to a model: {AS_LORA}"
     if 0 < len(header) <= 3 and all(len(weight.shape) <= 2 for weight in header.values()):
-        return "a textual inversion, which only adds a word to a model"
+        return f"a textual inversion, which only adds a word to a model: {AS_WORD}"
     if is_controlnet(header):
         return "a ControlNet: set edit.controlnet.path to it, and model.path to the model"
     for kind, names in ADAPTERS.items():

@@ -1,0 +1,120 @@
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+import tokenflow
+from tests.models.adapters.making import network_of
+from tests.tiny import tiny_lcm_pipeline, tiny_pipeline, tiny_xl_pipeline
+from tests.tiny_sana import tiny_sana_pipeline
+from tokenflow.config import LoRATraining, load_training
+from tokenflow.errors import Cancelled, ClipError, ConfigError, ModelError
+from tokenflow.pipeline.lora_training import STATE, train_lora
+
+PIPELINES = {"sd": tiny_pipeline, "xl": tiny_xl_pipeline, "sana": tiny_sana_pipeline}
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("models")
+    for name, make in {**PIPELINES, "lcm": tiny_lcm_pipeline}.items():
+        make().save_pretrained(folder / name)
+    return {name: folder / name for name in (*PIPELINES, "lcm")}
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("images")
+    for index in range(2):
+        noise = np.random.default_rng(index).integers(0, 255, (20, 24, 3), dtype=np.uint8)
+        Image.fromarray(noise).save(folder / f"{index}.png")
+    (folder / "1.txt").write_text("a cat")
+    return folder
+
+
+def settings(model: Path, images: Path, output: Path, **changes: Any) -> LoRATraining:
+    values = {
+        "model": {"path": str(model), "device": "cpu"},
+        "images": str(images),
+        "caption": "a dog",
+        "output": str(output),
+        "steps": 4,
+        "learning_rate": 0.01,
+        "rank": 2,
+        "sample_every": 2,
+    }
+    return load_training(values | changes, [], name="test")
+
+
+@pytest.mark.parametrize("family", PIPELINES)
+def test_the_lora_changes_the_model_and_diffusers_reads_it(
+    family: str, saved: dict[str, Path], images: Path, tmp_path: Path
+) -> None:
+    trained = train_lora(settings(saved[family], images, tmp_path / "out", layers="all"))
+    pipeline = PIPELINES[family]()
+    pipeline.load_lora_weights(tmp_path / "out")
+    model = tokenflow.load_model(
+        saved[family], device="cpu", dtype="float32", loras=[tokenflow.LoRA(path=str(trained.file))]
+    )
+    latents = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    prompt, at = model.condition("a dog", negative=True), model.schedule.steps(4)[1].at
+    ours = model.predict(latents, at, prompt)
+    assert (ours - model.base.predict(latents, at, prompt)).abs().max() > 1e-4
+    names = {name.split(".")[0] for name in load_file(trained.file)}
+    assert names == {network_of(pipeline)}
+    assert "a dog" in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_loss_falls_on_the_images(saved: dict[str, Path], images: Path, tmp_path: Path) -> None:
+    changes = {"layers": "all", "rank": 8, "batch_size": 8, "empty_captions": 0.0}
+    first = train_lora(settings(saved["sd"], images, tmp_path / "a", steps=2, **changes)).loss
+    train_lora(settings(saved["sd"], images, tmp_path / "a", steps=18, sample_every=40, **changes))
+    last = train_lora(settings(saved["sd"], images, tmp_path / "a", steps=20, **changes)).loss
+    assert first is not None
+    assert last is not None
+    assert last < 0.9 * first
+
+
+def test_an_interrupted_training_continues_to_the_same_weights(
+    saved: dict[str, Path], images: Path, tmp_path: Path
+) -> None:
+    whole = train_lora(settings(saved["sd"], images, tmp_path / "whole", keep=["a cat"], keep_images=1))
+    asked = iter([False] * 40)
+
+    def cancel() -> bool:
+        done = (tmp_path / "parts" / STATE).exists()
+        return done or next(asked, True)
+
+    with pytest.raises(Cancelled):
+        train_lora(settings(saved["sd"], images, tmp_path / "parts", keep=["a cat"], keep_images=1), cancel=cancel)
+    parts = train_lora(settings(saved["sd"], images, tmp_path / "parts", keep=["a cat"], keep_images=1))
+    first, second = load_file(whole.file), load_file(parts.file)
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_samples_are_made_on_the_way(saved: dict[str, Path], images: Path, tmp_path: Path) -> None:
+    train_lora(settings(saved["sd"], images, tmp_path, samples=["a dog", "a cat"], steps=2, sample_every=1))
+    files = sorted((tmp_path / "samples").iterdir())
+    assert [file.name for file in files] == ["000001.png", "000002.png"]
+    with Image.open(files[0]) as image:
+        assert image.size == (2 * 16, 16)
+
+
+def test_other_settings_do_not_continue_a_training(saved: dict[str, Path], images: Path, tmp_path: Path) -> None:
+    train_lora(settings(saved["sd"], images, tmp_path))
+    with pytest.raises(ConfigError, match=r"holds the training of other settings"):
+        train_lora(settings(saved["sd"], images, tmp_path, learning_rate=0.02))
+
+
+def test_what_cannot_be_trained_is_refused(saved: dict[str, Path], images: Path, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="distilled to few steps"):
+        train_lora(settings(saved["lcm"], images, tmp_path / "out"))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ClipError, match="has no images"):
+        train_lora(settings(saved["sd"], tmp_path / "empty", tmp_path / "out"))
+    with pytest.raises(ConfigError, match="rank"):
+        settings(saved["sd"], images, tmp_path, rank=0)

@@ -1,0 +1,1 @@
+"""What adds to a loaded model: LoRAs and textual inversions, through diffusers' own loaders and peft."""

@@ -1,0 +1,349 @@
+"""train_lora(): images and a caption become a LoRA, by the loss that the model itself was trained with."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from peft import LoraConfig
+from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
+from PIL import Image, ImageOps
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from tokenflow.config import LoRATraining
+from tokenflow.diffusion.batches import as_tensor
+from tokenflow.diffusion.conditioning import Conditioning, stack
+from tokenflow.errors import ClipError, ClipNotFoundError, ConfigError
+from tokenflow.events import Cancel, Listener, listening, progress, raise_if_cancelled
+from tokenflow.models.loading import load_model
+from tokenflow.models.model import Model
+from tokenflow.models.placement import choose_device
+from tokenflow.pipeline.generation import generate
+from tokenflow.pipeline.lora_card import model_card
+from tokenflow.store.files import write_atomically, write_text
+from tokenflow.video import IMAGE_SUFFIXES
+
+WEIGHTS = "pytorch_lora_weights.safetensors"
+"""What diffusers calls a LoRA's file."""
+
+STATE = "training_state.safetensors"
+CARD = "README.md"
+SAMPLES = "samples"
+ADAPTER = "trained"
+
+ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
+CLIP_GRADIENT = 1.0
+
+
+@dataclass(frozen=True)
+class Example:
+    """An image to learn: its latents 1 c h w, its caption's conditioning, and that of an empty one, if it may be used
+    instead."""
+
+    latents: Tensor
+    conditioning: Conditioning
+    empty: Conditioning | None = None
+
+
+@dataclass(frozen=True)
+class TrainedLoRA:
+    """What training left in its folder.
+
+    Attributes:
+        file: the LoRA, in diffusers' format.
+        steps: how many were taken in all.
+        loss: the mean over this call's steps; None if there was nothing left to do.
+    """
+
+    file: Path
+    steps: int
+    loss: float | None
+
+
+def train_lora(
+    settings: LoRATraining, *, on_event: Listener | None = None, cancel: Cancel | None = None
+) -> TrainedLoRA:
+    """Train a LoRA on a folder of images; continue if the folder of the result has an unfinished one.
+
+    Args:
+        settings: of the training.
+        on_event: called with each event (see `tokenflow.events`).
+        cancel: asked before every step; returning True keeps the state and raises `Cancelled`.
+
+    Raises:
+        ClipError, ClipNotFoundError: the images cannot be read.
+        ModelError, ModelNotFoundError: the model cannot be used, or was distilled to few steps.
+        ConfigError: the folder holds the training of other settings.
+        OutputError: nothing can be written there.
+    """
+    pictures = _read_images(settings.images, settings.caption)
+    with listening(on_event):
+        model = _load(settings, on_event)
+        model.schedule.training_batch(torch.zeros(1, 1, 2, 2), torch.Generator())  # refuses what cannot be trained
+        run = _Run(settings, model, pictures)
+        run.resume()
+        kept = _kept_examples(settings, model, on_event)
+        examples = _examples(settings, model, pictures)
+        losses = run.train(examples, kept, on_event, cancel)
+    return TrainedLoRA(settings.output / WEIGHTS, settings.steps, float(np.mean(losses)) if losses else None)
+
+
+class _Run:
+    """A LoRA in training: its weights and optimiser, saved and restored together."""
+
+    def __init__(self, settings: LoRATraining, model: Model, pictures: Sequence[tuple[Path, str]]) -> None:
+        self._settings = settings
+        self._model = model
+        self._digest = _digest(settings, model, pictures)
+        network = model.network
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(settings.seed)  # of the LoRA's first weights
+            network.add_adapter(_lora_config(network, settings), ADAPTER)
+        for parameter in self._parameters():
+            parameter.data = parameter.data.float()
+        if settings.gradient_checkpointing:
+            network.enable_gradient_checkpointing()
+        self._optimiser = torch.optim.AdamW(self._parameters(), settings.learning_rate)
+        self._done = 0
+
+    def train(
+        self, examples: list[Example], kept: list[Example], on_event: Listener | None, cancel: Cancel | None
+    ) -> list[float]:
+        """Take the steps that are left; the loss of each."""
+        settings, losses = self._settings, []
+        with progress("train", settings.steps, on_event, initial=self._done) as advance:
+            while self._done < settings.steps:
+                try:
+                    raise_if_cancelled(cancel)
+                except BaseException:
+                    self._save()
+                    raise
+                losses.append(self._step(examples, kept))
+                self._done += 1
+                advance(1)
+                if self._done % settings.sample_every == 0 or self._done == settings.steps:
+                    self._save()
+                    self._write_samples()
+        return losses
+
+    def _step(self, examples: list[Example], kept: list[Example]) -> float:
+        """One step of the optimiser, which depends on the seed and the number of the step alone."""
+        settings = self._settings
+        generator = torch.Generator().manual_seed(settings.seed + 1 + self._done)
+        drawn = [
+            each
+            for source in (examples, kept)
+            for each in _draw(source, settings.batch_size, settings.empty_captions, generator)
+        ]
+        latents = torch.cat([each.latents for each in drawn])
+        batch = self._model.schedule.training_batch(latents, generator)
+        prediction = self._model.training_prediction(
+            batch.noisy, batch.times, stack([each.conditioning for each in drawn])
+        )
+        loss = F.mse_loss(prediction, batch.target.to(prediction))
+        self._optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self._parameters(), CLIP_GRADIENT)
+        self._optimiser.step()
+        return float(loss.detach())
+
+    def resume(self) -> None:
+        """Go on from the saved state, if there is one.
+
+        Raises:
+            ConfigError: it is of other settings, images or another model.
+        """
+        file = self._settings.output / STATE
+        if not file.exists():
+            return
+        with safe_open(file, "pt") as opened:
+            header = opened.metadata() or {}
+        if header.get("digest") != self._digest:
+            raise ConfigError(
+                f"{self._settings.output} holds the training of other settings, images or another model; set output to "
+                "another folder, or remove it"
+            )
+        tensors = load_file(file)
+        set_peft_model_state_dict(self._model.network, _under(tensors, "lora."), ADAPTER)
+        state = self._optimiser.state_dict()
+        slots: dict[int, dict[str, Tensor]] = {}
+        for name, value in _under(tensors, "optimiser.").items():
+            index, slot = name.split(".")
+            slots.setdefault(int(index), {})[slot] = value
+        self._optimiser.load_state_dict({"state": slots, "param_groups": state["param_groups"]})
+        self._done = int(header["done"])
+
+    def _save(self) -> None:
+        """The LoRA for use, its card, and the state to go on from."""
+        settings = self._settings
+        settings.output.mkdir(parents=True, exist_ok=True)
+        lora = self._weights()
+        tensors = {f"lora.{name}": value for name, value in lora.items()}
+        for index, slots in self._optimiser.state_dict()["state"].items():
+            tensors |= {f"optimiser.{index}.{slot}": value for slot, value in slots.items()}
+        _write(tensors, settings.output / STATE, {"digest": self._digest, "done": str(self._done)})
+        part = _part(self._model.network)
+        named = {f"{part}.{name}": value for name, value in lora.items()}
+        _write(named, settings.output / WEIGHTS, {"format": "pt"})
+        write_text(settings.output / CARD, model_card(settings, self._done))
+
+    def _weights(self) -> dict[str, Tensor]:
+        return dict(get_peft_model_state_dict(self._model.network, adapter_name=ADAPTER))
+
+    def _write_samples(self) -> None:
+        """One row of images of the sample prompts."""
+        prompts = self._settings.samples
+        if not prompts:
+            return
+        images = [generate(self._model, prompt, seed=self._settings.seed)[0] for prompt in prompts]
+        folder = self._settings.output / SAMPLES
+        folder.mkdir(exist_ok=True)
+        Image.fromarray(np.hstack(images)).save(folder / f"{self._done:06d}.png")
+
+    def _parameters(self) -> list[nn.Parameter]:
+        return [each for each in self._model.network.parameters() if each.requires_grad]
+
+
+def _load(settings: LoRATraining, on_event: Listener | None) -> Model:
+    """The model, by default in a precision in which small gradients do not vanish."""
+    model = settings.model
+    on_cuda = choose_device(model.device).type == "cuda"
+    dtype = ("bfloat16" if on_cuda else "float32") if model.dtype == "auto" else model.dtype
+    if model.loras:
+        raise ConfigError("model.loras is set, and a LoRA is trained on a model without others; leave it empty")
+    return load_model(
+        model.path,
+        device=model.device,
+        dtype=dtype,
+        base=model.base,
+        revision=model.revision,
+        variant=model.variant,
+        vae=model.vae,
+        prediction_type=model.prediction_type,
+        textual_inversions=model.textual_inversions,
+        on_event=on_event,
+    )
+
+
+def _read_images(folder: Path, caption: str) -> list[tuple[Path, str]]:
+    """The images of a folder with their captions.
+
+    Raises:
+        ClipNotFoundError: there is no such folder.
+        ClipError: it has no image.
+    """
+    if not folder.is_dir():
+        raise ClipNotFoundError(f"there is no folder {str(folder)!r}; set images to a folder of images")
+    files = sorted(file for file in folder.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES)
+    if not files:
+        raise ClipError(f"{str(folder)!r} has no images; expected files such as .png or .jpg: set images to another")
+    captions = (file.with_suffix(".txt") for file in files)
+    return [
+        (file, text.read_text(encoding="utf-8").strip() if text.is_file() else caption)
+        for file, text in zip(files, captions, strict=True)
+    ]
+
+
+def _examples(settings: LoRATraining, model: Model, pictures: Sequence[tuple[Path, str]]) -> list[Example]:
+    """The images to learn, each with its caption; and, for the share of empty captions, with an empty one."""
+    side = _side(settings, model)
+    size = side, side
+    condition = partial(model.condition, size=size)
+    examples = []
+    for file, caption in pictures:
+        image = _square(file, side)
+        views = [image, np.ascontiguousarray(image[:, ::-1])] if settings.flip else [image]
+        for view in views:
+            latents = model.encode(as_tensor(view[None])).cpu()
+            examples.append(Example(latents, condition(caption), condition("")))
+    return examples
+
+
+def _draw(
+    examples: Sequence[Example], count: int, empty_captions: float, generator: torch.Generator
+) -> Iterator[Example]:
+    """So many of them at random, a share with an empty caption; none if there are none."""
+    if not examples:
+        return
+    for index in torch.randint(len(examples), (count,), generator=generator).tolist():
+        example = examples[index]
+        is_empty = example.empty is not None and float(torch.rand((), generator=generator)) < empty_captions
+        yield Example(example.latents, example.empty) if is_empty and example.empty is not None else example
+
+
+def _kept_examples(settings: LoRATraining, model: Model, on_event: Listener | None) -> list[Example]:
+    """Images of the prompts that should stay as they are, made by the model without the LoRA."""
+    if not settings.keep:
+        return []
+    side, examples = _side(settings, model), []
+    model.network.disable_adapters()
+    for prompt in settings.keep:
+        images = generate(
+            model, prompt, size=(side, side), seed=settings.seed, count=settings.keep_images, on_event=on_event
+        )
+        conditioning = model.condition(prompt, size=(side, side))
+        examples += [Example(each[None], conditioning) for each in model.encode(as_tensor(images)).cpu()]
+    model.network.enable_adapters()
+    return examples
+
+
+def _lora_config(network: Any, settings: LoRATraining) -> LoraConfig:
+    every = [
+        name
+        for name, module in network.named_modules()
+        if isinstance(module, nn.Linear) or (isinstance(module, nn.Conv2d) and module.groups == 1)
+    ]
+    targets = every if settings.layers == "all" else list(ATTENTION)
+    return LoraConfig(r=settings.rank, lora_alpha=settings.rank, target_modules=targets, init_lora_weights="gaussian")
+
+
+def _side(settings: LoRATraining, model: Model) -> int:
+    side = settings.size or model.native_size
+    return max(model.size_multiple, side // model.size_multiple * model.size_multiple)
+
+
+def _square(file: Path, side: int) -> np.ndarray:
+    """The middle of an image as side × side pixels: H W 3 uint8.
+
+    Raises:
+        ClipError: the file cannot be read as an image.
+    """
+    try:
+        with Image.open(file) as opened:
+            image = ImageOps.exif_transpose(opened).convert("RGB")
+    except OSError as error:
+        raise ClipError(f"the image {str(file)!r} cannot be read ({error}); replace or remove it") from error
+    return np.asarray(ImageOps.fit(image, (side, side), Image.Resampling.LANCZOS))
+
+
+def _digest(settings: LoRATraining, model: Model, pictures: Sequence[tuple[Path, str]]) -> str:
+    """Of everything the LoRA after a number of steps depends on."""
+    changes_nothing = {"steps", "samples", "sample_every", "output", "images", "gradient_checkpointing"}
+    content = {
+        "settings": settings.model_dump(mode="json", exclude=changes_nothing),
+        "model": model.fingerprint,
+        "images": [(hashlib.sha256(file.read_bytes()).hexdigest(), caption) for file, caption in pictures],
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _part(network: Any) -> str:
+    """What diffusers calls the network among a pipeline's parts."""
+    return "unet" if type(network).__name__.startswith("UNet") else "transformer"
+
+
+def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+
+def _write(tensors: dict[str, Tensor], file: Path, metadata: dict[str, str]) -> None:
+    with write_atomically(file) as temporary:
+        save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, temporary, metadata)
