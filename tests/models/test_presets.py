@@ -69,6 +69,7 @@ def test_short_names_stand_for_hub_ids_unless_a_folder_is_of_that_name(
     (tmp_path / "sdxl").mkdir()
     assert full_name("sdxl") == "sdxl"
     assert similar_names("flux2-klein-4b")[0] == "flux.2-klein-4b"
+    assert not similar_names(full_name("flux.1-schnell"))
     assert len(BY_NAME) == len(PRESETS)
 
 

@@ -271,7 +271,11 @@ def _table(records: "list[Record]") -> list[str]:
 )
 def generate(
     model: Annotated[
-        str, typer.Argument(help="A folder in diffusers' layout, a .safetensors file, or a Hub id.", metavar="MODEL")
+        str,
+        typer.Argument(
+            help="A folder in diffusers' layout, a .safetensors file, a Hub id, or a short name (see `models`).",
+            metavar="MODEL",
+        ),
     ],
     prompt: Annotated[str, typer.Argument(help="What the image shows.", metavar="PROMPT")],
     output: Annotated[

@@ -151,5 +151,5 @@ def full_name(name: str) -> str:
 
 
 def similar_names(name: str) -> list[str]:
-    """Short names that were probably meant."""
-    return get_close_matches(name.lower(), _BY_NAME, n=3)
+    """Short names that were probably meant; none for a Hub id that one of them stands for."""
+    return [] if name in _BY_NAME.values() else get_close_matches(name.lower(), _BY_NAME, n=3)
