@@ -28,8 +28,8 @@ def test_a_flash_and_grain_are_no_cuts() -> None:
     assert find_cuts((dog + noise).clip(0, 255).astype(np.uint8)) == ()
 
 
-def test_clips_of_one_and_of_two_frames_may_have_cuts() -> None:
+def test_between_two_frames_no_cut_is_found_and_among_three_there_may_be_one() -> None:
     one, other = texture(40, 60), texture(60, 40).transpose(1, 0, 2)
     assert find_cuts([one]) == ()
-    assert find_cuts([one, one]) == ()
-    assert find_cuts([one, 255 - other]) == (1,)
+    assert find_cuts([one, 255 - other]) == ()
+    assert find_cuts([one, 255 - other, 255 - other]) == (1,)

@@ -43,12 +43,14 @@ def unexplained(frames: Iterable[np.ndarray]) -> list[float]:
 
 
 def _peaks(left: Sequence[float]) -> tuple[int, ...]:
-    """The frames that stand out, where the first of the values belongs to frame 1; but no flash of a single frame."""
+    """The frames that stand out, where the first of the values belongs to frame 1; but no flash of a single frame.
+
+    With two frames there is nothing to stand out from.
+    """
     cuts: list[int] = []
     for place, value in enumerate(left):
         around = [*left[max(0, place - AROUND) : place], *left[place + 1 : place + 1 + AROUND]]
-        usual = float(np.median(around)) if around else 0.0
-        if value > MIN_LEFT and value > TIMES_AROUND * usual:
+        if around and value > MIN_LEFT and value > TIMES_AROUND * float(np.median(around)):
             cuts.append(place + 1)
     return tuple(cut for cut in cuts if not {cut - 1, cut + 1} & set(cuts))
 

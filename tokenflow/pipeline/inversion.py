@@ -133,10 +133,18 @@ def invert(
     check_type("invert", clip, Video, "Video.read(path) opens a file")
     check_model("invert", model)
     counts = {"iterations": iterations, "batch_size": batch_size}
-    values = validated(config.Inversion, **counts, **({} if steps == 0 else {"steps": steps}))
+    is_none = steps == 0 and not isinstance(steps, bool)
+    values = validated(config.Inversion, **counts, **({} if is_none else {"steps": steps}))
     source = validated(config.Clip, path="in memory", prompt=prompt, size=size, resize=resize, cuts=cuts)
     options = InversionOptions(
-        prompt, source.size, resize, steps and values.steps, values.iterations, values.batch_size, reuse, source.cuts
+        prompt,
+        source.size,
+        resize,
+        0 if is_none else values.steps,
+        values.iterations,
+        values.batch_size,
+        reuse,
+        source.cuts,
     )
     with listening(on_event):
         inversion = open_inversion(clip, model, options, None if store is None else Path(store))
