@@ -60,7 +60,9 @@ def processes() -> LastingEngine:
 
 
 @pytest.mark.parametrize("open_engine", [processes, ray_engine])
-def test_jobs_are_taken_as_they_come_and_one_is_stopped_alone(open_engine, configure: Configure, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_jobs_are_taken_as_they_come_and_one_is_stopped_alone(
+    open_engine, configure: Configure, tmp_path: Path
+) -> None:
     long = configure(1, 1, "edit.steps=900", "inversion.steps=900", f"output.dir={tmp_path / 'long'}")
     jobs = [Job(config) for config in (*configure(2, 1), *long, *configure(3, 1)[2:])]
     visitor = Visitor(jobs, [jobs[2]])

@@ -1,0 +1,133 @@
+"""`tokenflow serve`: what can be checked is checked before anything starts; then the server, and its workers."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import uvicorn
+
+from tokenflow.apps.server.app import create_app
+from tokenflow.apps.server.database import Database
+from tokenflow.apps.server.edits import Asked, configuration
+from tokenflow.apps.server.folders import Folders
+from tokenflow.apps.server.keys import has_keys
+from tokenflow.apps.server.pool_options import EngineName, PoolOptions
+from tokenflow.apps.server.problems import Problem
+from tokenflow.apps.server.settings import ServerSettings, read_settings
+from tokenflow.apps.server.supervisor import Supervisor
+from tokenflow.apps.web.access import LOCAL
+from tokenflow.apps.web.availability import check_port
+from tokenflow.errors import BatchError, ConfigError
+
+Part = Literal["all", "server", "workers"]
+
+SHUTDOWN_SECONDS = 5
+"""That open requests get when the server ends."""
+
+
+@dataclass(frozen=True)
+class ServeOptions:
+    """The options of the command.
+
+    Attributes:
+        config: the server's YAML; None for the bundled model.
+        data: the folder of the service.
+        database: its URL; None for SQLite in that folder.
+        host: the network interface to listen at.
+        port: the port.
+        part: what to run: the server, workers, or all.
+        workers: how many; None for one per GPU, or one.
+        engine: processes of this machine, or Ray.
+        address: of a Ray cluster.
+        gpus: per worker on Ray.
+    """
+
+    config: Path | None
+    data: Path
+    database: str | None
+    host: str
+    port: int
+    part: Part
+    workers: int | None
+    engine: EngineName
+    address: str | None
+    gpus: float | None
+
+
+def serve(options: ServeOptions, on_start: Callable[[str], Any]) -> None:
+    """Run the service until SIGTERM or Ctrl-C.
+
+    Args:
+        options: of the command.
+        on_start: called with the address of the service.
+
+    Raises:
+        ConfigError: settings are wrong, or others could reach the server and there is no key.
+        EngineError: the port is taken, or there is no database.
+        OutputError: the folder cannot be written to.
+    """
+    settings = read_settings(options.config)
+    _check_variants(settings)
+    if options.engine != "ray" and (options.address is not None or options.gpus is not None):
+        raise BatchError("address and gpus apply to the ray engine only; leave them out, or choose --engine ray")
+    folders = Folders(options.data)
+    url = options.database or folders.database
+    pool = PoolOptions(
+        str(folders.root),
+        url,
+        options.workers,
+        options.engine,
+        options.address,
+        options.gpus,
+        settings.keep_hours * 3600,
+    )
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    if options.part == "workers":
+        from tokenflow.apps.server.pool import run_pool
+
+        run_pool(pool)
+        return
+    database = Database(url)
+    _check_reachable(options, settings, database)
+    supervisor = Supervisor("tokenflow.apps.server.pool", pool.to_line()) if options.part == "all" else None
+    try:
+        if supervisor is not None:
+            supervisor.start()
+        on_start(f"http://{options.host}:{options.port}")
+        uvicorn.run(
+            create_app(settings, database, folders),
+            host=options.host,
+            port=options.port,
+            log_level="warning",
+            proxy_headers=False,
+            server_header=False,
+            timeout_graceful_shutdown=SHUTDOWN_SECONDS,
+        )
+    finally:
+        if supervisor is not None:
+            supervisor.stop()
+        database.close()
+
+
+def _check_reachable(options: ServeOptions, settings: ServerSettings, database: Database) -> None:
+    """Refuse to be reached by others before there is a key."""
+    if options.host not in LOCAL and settings.free is None and not has_keys(database):
+        raise ConfigError(
+            f"others can reach the server at {options.host}, and there is no key that lets them in; create one: "
+            "tokenflow keys create NAME --credits 1000"
+        )
+    check_port(options.host, options.port)
+
+
+def _check_variants(settings: ServerSettings) -> None:
+    """Check that the settings of each variant make a configuration."""
+    for name, variant in settings.variants.items():
+        asked = Asked(
+            "", "", None, variant.modes[0], None, None, None, {}, Path("clip"), None, {0: Path("frame_0.png")}
+        )
+        try:
+            configuration(asked, variant, Path("inversions"), Path("result"))
+        except Problem as problem:
+            raise ConfigError(f"variants.{name}: {problem.detail}") from problem
