@@ -14,14 +14,14 @@ from tokenflow.apps.server.tables import IN_PROGRESS, QUEUED, Video
 def next_video(session: Session) -> str | None:
     """The id of the video to start next; None if none waits."""
     waiting = select(Video.owner, func.min(Video.created_at)).where(Video.state == QUEUED).group_by(Video.owner)
-    oldest: dict[str, float] = dict(session.execute(waiting).tuples().all())
+    oldest: dict[str, float] = {row[0]: row[1] for row in session.execute(waiting)}
     if not oldest:
         return None
     owners = list(oldest)
     counts = select(Video.owner, func.count()).where(Video.state == IN_PROGRESS, Video.owner.in_(owners))
-    running: dict[str, int] = dict(session.execute(counts.group_by(Video.owner)).tuples().all())
+    running: dict[str, int] = {row[0]: row[1] for row in session.execute(counts.group_by(Video.owner))}
     starts = select(Video.owner, func.max(Video.started_at)).where(Video.owner.in_(owners)).group_by(Video.owner)
-    started: dict[str, float | None] = dict(session.execute(starts).tuples().all())
+    started: dict[str, float | None] = {row[0]: row[1] for row in session.execute(starts)}
     first = min(owners, key=lambda owner: (running.get(owner, 0), started.get(owner) or 0.0, oldest[owner]))
     of_first = select(Video.id).where(Video.state == QUEUED, Video.owner == first)
     return session.scalar(of_first.order_by(Video.created_at, Video.id).limit(1))

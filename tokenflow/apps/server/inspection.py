@@ -19,6 +19,9 @@ from tokenflow.pipeline.regions import checked_regions, regions_of
 MEMORY_BYTES = 4 * 2**30
 """That decoding may take beyond what the process has at its start, where the system has such limits."""
 
+ROUNDING = 1e-6
+"""Seconds by which a time may be off that was written with decimals."""
+
 
 def inspect(config: Config, limits: Limits, seconds: float | None) -> Inspected | Refused:
     """What a clip is, or why it is not taken."""
@@ -53,7 +56,7 @@ def _decode(config: Config, limits: Limits, seconds: float | None) -> tuple[int,
     clip = open_clip(config.clip)
     first, count = clip.times[0], 0
     for time, frame in zip(clip.times, clip, strict=False):
-        if seconds is not None and time - first >= seconds:
+        if seconds is not None and float(time - first) >= seconds - ROUNDING:
             return max(1, count), float(time - first)
         count += 1
         if count > limits.frames:

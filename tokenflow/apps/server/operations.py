@@ -35,7 +35,7 @@ def get_usage(service: ServiceOf, caller: CallerOf) -> Usage:
     with service.database.read() as session:
         found = balance(session, caller.key_id)
         states = select(Video.state, func.count()).where(Video.owner == caller.owner).group_by(Video.state)
-        videos = dict(session.execute(states).tuples().all())
+        videos = {row[0]: row[1] for row in session.execute(states)}
         key = session.get_one(Key, caller.key_id)
     return Usage(
         name=key.name,
