@@ -231,7 +231,7 @@ def test_a_failure_has_a_type_and_gives_the_credits_back(
         ({"settings": '{"edit": {"guidance_scale": "much"}}'}, 422, "settings", "edit.guidance_scale"),
         ({"settings": '{"edit": {"keyframe_interval": 99}}'}, 422, None, "keyframe_interval is 99 but the clip has 4"),
         ({"settings": '{"edit": {"regions": [{"words": "cat"}]}}'}, 422, None, "cat"),
-        ({"webhook_url": "file:///etc/passwd"}, 422, "webhook_url", "expected an address"),
+        ({"webhook_url": "file:///etc/passwd"}, 422, "webhook_url", "should match pattern"),
         ({"colour": "red"}, 422, "colour", "expected only the fields"),
         ({"model": "small"}, 413, None, "the clip has more than 3 frames"),
     ],

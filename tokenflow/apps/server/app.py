@@ -96,7 +96,7 @@ def _expiring(service: Service) -> Any:
 
 
 def _describe_exactly(app: FastAPI) -> None:
-    """Make the OpenAPI document say that forms take no other fields, and which headers errors have."""
+    """Make the OpenAPI document say that the form takes no other fields, and a clip in one of two."""
     describe = app.openapi
 
     def described() -> dict[str, Any]:
@@ -106,6 +106,7 @@ def _describe_exactly(app: FastAPI) -> None:
             for name, schema in schemas.items():
                 if name.startswith("Body_"):
                     schema["additionalProperties"] = False
+                    schema["anyOf"] = [{"required": ["video"]}, {"required": ["input_reference"]}]
             for name in ("HTTPValidationError", "ValidationError"):
                 with suppress(KeyError):
                     del schemas[name]

@@ -6,6 +6,14 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from tokenflow.apps.server.tables import COMPLETED, QUEUED, Video
 
+NO_ZERO = r"^[^\x00]*$"
+"""PostgreSQL holds no zero byte."""
+
+VIDEO_ID = r"^[a-zA-Z0-9_-]{1,60}$"
+
+WEBHOOK = r"^https?://[^\s/?#@]+([/?]\S*)?$"
+"""An address without a user."""
+
 Status = Literal["queued", "in_progress", "completed", "failed", "cancelled"]
 
 
@@ -129,14 +137,24 @@ class Health(BaseModel):
     status: Literal["ok"] = "ok"
 
 
+class PageRequest(BaseModel):
+    """Which videos to list."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    after: str | None = Field(None, pattern=VIDEO_ID, description="the last id of the page before")
+    limit: int = Field(20, ge=1, le=100)
+    order: Literal["asc", "desc"] = "desc"
+
+
 class RemixRequest(BaseModel):
     """Another edit of the same clip."""
 
     model_config = ConfigDict(extra="forbid")
 
-    prompt: str = Field(min_length=1, max_length=2000)
+    prompt: str = Field(min_length=1, max_length=2000, pattern=NO_ZERO)
     seed: int | None = Field(None, ge=0, le=2**63 - 1)
-    webhook_url: str | None = Field(None, max_length=2000)
+    webhook_url: str | None = Field(None, max_length=2000, pattern=WEBHOOK)
 
 
 def video_object(video: Video, position: int | None) -> VideoObject:

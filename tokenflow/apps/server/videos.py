@@ -16,13 +16,24 @@ from tokenflow.apps.server.expiry import delete_files
 from tokenflow.apps.server.fairness import positions
 from tokenflow.apps.server.lifecycle import ask_to_cancel
 from tokenflow.apps.server.problems import Problem, documented, not_found
-from tokenflow.apps.server.schemas import DeletedVideo, Quote, RemixRequest, VideoList, VideoObject, video_object
+from tokenflow.apps.server.schemas import (
+    NO_ZERO,
+    VIDEO_ID,
+    WEBHOOK,
+    DeletedVideo,
+    PageRequest,
+    Quote,
+    RemixRequest,
+    VideoList,
+    VideoObject,
+    video_object,
+)
 from tokenflow.apps.server.service import CallerOf, Service, ServiceOf
 from tokenflow.apps.server.settings import Mode, Preset
 from tokenflow.apps.server.submission import Wish, find
 from tokenflow.apps.server.tables import COMPLETED, QUEUED, UNFINISHED, Video
 
-router = APIRouter(prefix="/v1/videos", tags=["videos"], responses=documented(401, 422))
+router = APIRouter(prefix="/v1/videos", tags=["videos"], responses=documented(400, 401, 422))
 
 MAX_PROMPT = 2000
 
@@ -31,10 +42,7 @@ FIELDS = {
     *("mask", "keyframes[]", "settings", "webhook_url"),
 }
 
-NO_ZERO = r"^[^\x00]*$"
-"""PostgreSQL holds no zero byte."""
-
-VideoId = Annotated[str, Path(min_length=1, max_length=60, pattern=r"^[a-zA-Z0-9_-]+$")]
+VideoId = Annotated[str, Path(pattern=VIDEO_ID)]
 IdempotencyKey = Annotated[str | None, Header(min_length=1, max_length=255, pattern=r"^[\x21-\x7e]+$")]
 Text = Annotated[str, Form(max_length=MAX_PROMPT, pattern=NO_ZERO)]
 Name = Annotated[str | None, Form(max_length=100, pattern=NO_ZERO)]
@@ -63,7 +71,7 @@ async def create_video(
     mask: Annotated[UploadFile | None, File(description="white where the clip may change")] = None,
     keyframes: Annotated[Sequence[UploadFile] | None, File(alias="keyframes[]", description="edited frames")] = None,
     settings: Annotated[str | None, Form(max_length=20_000, description="JSON")] = None,
-    webhook_url: Annotated[str | None, Form(max_length=2000, pattern=NO_ZERO)] = None,
+    webhook_url: Annotated[str | None, Form(max_length=2000, pattern=WEBHOOK)] = None,
     dry_run: Annotated[bool, Query(description="only say what it would take")] = False,
     idempotency_key: IdempotencyKey = None,
 ) -> Any:
@@ -91,16 +99,15 @@ async def create_video(
     return await to_thread.run_sync(_shown, service, made)
 
 
-@router.get("", response_model=VideoList)
+@router.get("", response_model=VideoList, responses=documented(404))
 def list_videos(
     service: ServiceOf,
     caller: CallerOf,
-    after: Annotated[str | None, Query(max_length=60, description="the last id of the page before")] = None,
-    limit: Annotated[int, Query(ge=1, le=100)] = 20,
-    order: Literal["asc", "desc"] = "desc",
+    page: Annotated[PageRequest, Query()],
 ) -> VideoList:
     """The videos of a key."""
     _needs_key(caller)
+    after, limit, order = page.after, page.limit, page.order
     column = Video.created_at.asc() if order == "asc" else Video.created_at.desc()
     tie = Video.id.asc() if order == "asc" else Video.id.desc()
     chosen = select(Video).where(Video.owner == caller.owner, Video.deleted_at.is_(None)).order_by(column, tie)
@@ -225,6 +232,10 @@ def delete_video(service: ServiceOf, caller: CallerOf, video_id: VideoId) -> Del
 
 
 async def _refuse_other_fields(request: Request) -> None:
+    """Refuse a form with other fields, and an address with another query: what is misspelt would cost credits."""
+    asked = sorted(set(request.query_params) - {"dry_run"})
+    if asked:
+        raise Problem(422, f"{asked[0][:60]}: expected no query but dry_run", asked[0][:60])
     other = sorted(set((await request.form()).keys()) - FIELDS)
     if other:
         raise Problem(422, f"{other[0][:60]}: expected only the fields {', '.join(sorted(FIELDS))}", other[0][:60])
