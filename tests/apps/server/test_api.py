@@ -336,12 +336,12 @@ def test_a_key_may_have_so_many_unfinished_videos(client: TestClient, submit: Su
 def test_results_expire(client: TestClient, submit: Submit, drain: Drain, database: Database, folders: Folders) -> None:
     video = submit().json()
     drain()
-    expire(database, folders)
+    expire(database, folders, 3600)
     address = f"/v1/videos/{video['id']}"
     assert client.get(f"{address}/content").status_code == 200
     with database.write() as session:
         session.get_one(Video, video["id"]).expires_at = 1.0
-    expire(database, folders)
+    expire(database, folders, 3600)
     assert client.get(address).json()["status"] == "completed"
     assert refused(client.get(f"{address}/content"))[:2] == (404, "the result has expired and was deleted")
     assert refused(client.post(f"{address}/remix", json={"prompt": "x"}))[0] == 409

@@ -9,6 +9,7 @@ from typing import Any
 from anyio import CapacityLimiter
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
+from fastapi.responses import RedirectResponse
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
@@ -23,6 +24,7 @@ from tokenflow.apps.server.folders import Folders
 from tokenflow.apps.server.gate import Gate
 from tokenflow.apps.server.metrics import Requests, new_registry
 from tokenflow.apps.server.problems import answer_invalid, answer_problem
+from tokenflow.apps.server.proxy import PageProxy
 from tokenflow.apps.server.rates import Rates
 from tokenflow.apps.server.service import Service
 from tokenflow.apps.server.settings import ServerSettings
@@ -38,8 +40,15 @@ EXPIRY_INTERVAL = 60.0
 log = logging.getLogger(__name__)
 
 
-def create_app(settings: ServerSettings, database: Database, folders: Folders) -> FastAPI:
-    """The service as an ASGI application. Workers run elsewhere (`pool.py`)."""
+def create_app(settings: ServerSettings, database: Database, folders: Folders, page_port: int | None = None) -> FastAPI:
+    """The service as an ASGI application. Workers run elsewhere (`pool.py`).
+
+    Args:
+        settings: of the operator.
+        database: with keys and videos.
+        folders: with their files.
+        page_port: where the web page is (`page.py`); None for no page.
+    """
     inspector = Inspector(settings.decode_seconds, folders)
     submissions = Submissions(settings, database, folders, inspector)
     uploads = CapacityLimiter(UPLOADS_AT_ONCE)
@@ -50,6 +59,9 @@ def create_app(settings: ServerSettings, database: Database, folders: Folders) -
     app.state.registry, histogram = new_registry(database)
     app.include_router(videos.router)
     app.include_router(operations.router)
+    if page_port is not None:
+        app.add_route("/ui", lambda _: RedirectResponse("/ui/"), include_in_schema=False)
+        app.mount("/ui", PageProxy(page_port))
     app.add_exception_handler(HTTPException, answer_problem)
     app.add_exception_handler(RequestValidationError, answer_invalid)
     app.add_middleware(Gate, settings=settings, database=database, rates=Rates())
@@ -89,7 +101,7 @@ async def _lasting(run: Any) -> None:
 def _expiring(service: Service) -> Any:
     async def run() -> None:
         while True:
-            await run_in_threadpool(expire, service.database, service.folders)
+            await run_in_threadpool(expire, service.database, service.folders, service.settings.keep_hours * 3600)
             await asyncio.sleep(EXPIRY_INTERVAL)
 
     return run

@@ -131,7 +131,7 @@ def configuration(asked: Asked, variant: Variant, inversions: Path, result: Path
         raise Problem(422, str(error), "settings") from error
     except Exception as error:  # OmegaConf has many for content that is none of its own
         raise Problem(422, f"settings: {' '.join(str(error).split())[:300]}", "settings") from error
-    _check(config, variant)
+    check_against_limits(config, variant)
     return config
 
 
@@ -149,8 +149,12 @@ def _names_file(name: str, value: Any) -> bool:
     return any((name, key) in NAMES_FILES for key in keys)
 
 
-def _check(config: Config, variant: Variant) -> None:
-    """Check what costs most against the limits; sizes and frames are checked where the clip is read."""
+def check_against_limits(config: Config, variant: Variant) -> None:
+    """Check what costs most; sizes and frames are checked where the clip is read.
+
+    Raises:
+        Problem: it is more than the variant allows.
+    """
     if config.edit.mode not in variant.modes:
         raise Problem(422, f"mode: expected one of {', '.join(variant.modes)}, got {config.edit.mode!r}", "mode")
     if config.edit.steps > variant.limits.steps:

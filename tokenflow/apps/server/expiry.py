@@ -18,8 +18,14 @@ ABANDONED = 3600.0
 log = logging.getLogger(__name__)
 
 
-def expire(database: Database, folders: Folders) -> None:
-    """Delete all that has expired by now."""
+def expire(database: Database, folders: Folders, keep: float) -> None:
+    """Delete all that has expired by now.
+
+    Args:
+        database: with the videos.
+        folders: of the service.
+        keep: seconds for which files of the web page are kept.
+    """
     now = time.time()
     with database.read() as session:
         due = select(Video.id).where(Video.expires_at < now, Video.deleted_at.is_(None))
@@ -31,6 +37,9 @@ def expire(database: Database, folders: Folders) -> None:
     for folder, known in _left_over(database, folders, now - ABANDONED):
         if not known:
             folders.delete(folder)
+    for path in folders.page.rglob("*"):
+        if path.is_file() and path.stat().st_mtime < now - keep:
+            path.unlink(missing_ok=True)
 
 
 def delete_files(session: Session, folders: Folders, video: Video, *, forget: bool = False) -> None:

@@ -22,7 +22,7 @@ class Folders:
     def __init__(self, root: Path) -> None:
         self.root = root.absolute()
         with output_errors(root, "set --data to a folder that can be written to"):
-            for folder in (self.root, self.incoming, self.families, self.results, self.pools):
+            for folder in (self.root, self.incoming, self.families, self.results, self.pools, self.page):
                 folder.mkdir(parents=True, exist_ok=True, mode=0o700)
 
     @property
@@ -49,6 +49,11 @@ class Folders:
     def pools(self) -> Path:
         """A lock per pool of workers."""
         return self.root / "pools"
+
+    @property
+    def page(self) -> Path:
+        """Uploads and results of the web page, a folder per visitor."""
+        return self.root / "page"
 
     def family(self, family: str) -> Path:
         """The clip of a video and all its remixes, with their masks and the inversion."""

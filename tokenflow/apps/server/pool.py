@@ -9,7 +9,6 @@ import logging
 import os
 import signal
 import sys
-import threading
 import time
 from io import BytesIO
 from pathlib import Path
@@ -31,6 +30,7 @@ from tokenflow.apps.server.lifecycle import (
 )
 from tokenflow.apps.server.pool_options import PoolOptions
 from tokenflow.apps.server.pools import is_alive, living, new_pool
+from tokenflow.apps.server.supervisor import end_with_parent
 from tokenflow.batch.engine import LastingEngine
 from tokenflow.batch.jobs import Job
 from tokenflow.batch.local import Processes
@@ -240,18 +240,11 @@ def _preview(event: Preview) -> dict[str, object]:
     return {"frames": [event.indices[index] for index in chosen], "image": f"data:image/jpeg;base64,{encoded}"}
 
 
-def _end_with_parent() -> None:
-    """End this process, as SIGTERM does, once standard input is closed."""
-    sys.stdin.buffer.read()
-    os.kill(os.getpid(), signal.SIGTERM)
-
-
 def main() -> None:
     """The process of a pool that is a server's child."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s workers: %(message)s")
     options = PoolOptions.from_line(sys.stdin.buffer.readline())
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of a terminal; the server decides
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     run_pool(options)
 
 

@@ -1,8 +1,10 @@
 """`tokenflow serve`: what can be checked is checked before anything starts; then the server, and its workers."""
 
 import logging
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,6 +15,7 @@ from tokenflow.apps.server.database import Database
 from tokenflow.apps.server.edits import Asked, configuration
 from tokenflow.apps.server.folders import Folders
 from tokenflow.apps.server.keys import has_keys
+from tokenflow.apps.server.page_options import PageOptions
 from tokenflow.apps.server.pool_options import EngineName, PoolOptions
 from tokenflow.apps.server.problems import Problem
 from tokenflow.apps.server.settings import ServerSettings, read_settings
@@ -91,13 +94,16 @@ def serve(options: ServeOptions, on_start: Callable[[str], Any]) -> None:
         return
     database = Database(url)
     _check_reachable(options, settings, database)
-    supervisor = Supervisor("tokenflow.apps.server.pool", pool.to_line()) if options.part == "all" else None
+    page = _page(options, settings, folders, url)
+    children = [] if page is None else [Supervisor("tokenflow.apps.server.page", page.to_line())]
+    if options.part == "all":
+        children.append(Supervisor("tokenflow.apps.server.pool", pool.to_line()))
     try:
-        if supervisor is not None:
-            supervisor.start()
+        for child in children:
+            child.start()
         on_start(f"http://{options.host}:{options.port}")
         uvicorn.run(
-            create_app(settings, database, folders),
+            create_app(settings, database, folders, None if page is None else page.port),
             host=options.host,
             port=options.port,
             log_level="warning",
@@ -106,9 +112,19 @@ def serve(options: ServeOptions, on_start: Callable[[str], Any]) -> None:
             timeout_graceful_shutdown=SHUTDOWN_SECONDS,
         )
     finally:
-        if supervisor is not None:
-            supervisor.stop()
+        for child in children:
+            child.stop()
         database.close()
+
+
+def _page(options: ServeOptions, settings: ServerSettings, folders: Folders, url: str) -> PageOptions | None:
+    """What the page needs, with a port that is free; None where it is switched off, or Gradio is not installed."""
+    if not settings.page or find_spec("gradio") is None:
+        return None
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    return PageOptions(data=str(folders.root), database=url, port=port, settings=settings)
 
 
 def _check_reachable(options: ServeOptions, settings: ServerSettings, database: Database) -> None:

@@ -111,6 +111,17 @@ class Submissions:
         finally:
             self._folders.delete(folder)
 
+    def queue(self, caller: Caller, video_id: str, family: str, model: str, config: Config) -> None:
+        """Accept a video whose configuration and files are there.
+
+        Raises:
+            Problem: it is not accepted.
+        """
+        variant = self._settings.variants[model]
+        inspected = self._inspector.inspect(config, variant.limits)
+        cost = price(variant.credits, inspected.frames, inspected.width, inspected.height)
+        self._accept(caller, _row(video_id, caller, family, None, model, config, inspected, cost, digest=""))
+
     def remix(self, caller: Caller, video_id: str, wish: RemixRequest, idempotency_key: str | None) -> Video:
         """Accept another edit of the same clip, on the same inversion.
 

@@ -1,6 +1,8 @@
 """Keeps a child process running: starts it again when it ends, later each time, and ends it with the server."""
 
 import logging
+import os
+import signal
 import subprocess
 import sys
 import threading
@@ -17,6 +19,17 @@ PATIENCE = 20.0
 """Seconds that a child gets to end by itself."""
 
 log = logging.getLogger(__name__)
+
+
+def end_with_parent() -> None:
+    """In a child: end this process, as SIGTERM does, once the server has ended, however it did."""
+
+    def wait() -> None:
+        sys.stdin.buffer.read()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of a terminal; the server decides
+    threading.Thread(target=wait, daemon=True).start()
 
 
 class Supervisor:
