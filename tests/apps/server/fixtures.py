@@ -92,7 +92,7 @@ def content(model: str) -> dict[str, Any]:
     }
     variant = {"model": {"path": model, "device": "cpu"}, "settings": few, "credits": 5000}
     other = variant | {"credits": 0, "limits": {"frames": 3, "megabytes": 0.01}}
-    return {"variants": {"standard": variant, "small": other}}
+    return {"variants": {"standard": variant, "small": other}, "page": False}
 
 
 @pytest.fixture

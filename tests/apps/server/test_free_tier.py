@@ -1,13 +1,15 @@
 """Clients without a key: only where the operator lets them, each address within its limits."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from fastapi.testclient import TestClient
 
 from tests.apps.server.fixtures import Submit
 from tokenflow.apps.server.callers import network
-from tokenflow.apps.server.settings import ServerSettings, read_settings
+from tokenflow.apps.server.settings import FreeTier, Limits, ServerSettings, read_settings
 from tokenflow.errors import ConfigError
 
 pytestmark = pytest.mark.serve
@@ -95,11 +97,21 @@ def test_a_subscriber_is_one_address(address: str | None, expected: str) -> None
 def test_mistakes_in_the_servers_yaml_are_named(
     change: dict[str, Any], message: str, content: dict[str, Any], tmp_path: Any
 ) -> None:
-    import yaml
-
     path = tmp_path / "server.yaml"
     path.write_text(yaml.safe_dump(content | change))
     with pytest.raises(ConfigError, match=message):
         read_settings(path)
     path.write_text(yaml.safe_dump(content))
     assert isinstance(read_settings(path), ServerSettings)
+
+
+def test_the_yaml_of_the_documentation_is_read(tmp_path: Path) -> None:
+    text = (Path(__file__).parents[3] / "docs" / "service.md").read_text(encoding="utf-8")
+    path = tmp_path / "server.yaml"
+    path.write_text(text.split("```yml\n")[1].split("```")[0], encoding="utf-8")
+    settings = read_settings(path)
+    assert settings.default == "standard"
+    assert settings.free == FreeTier(rate="3/hour", models=("fast",))
+    written = settings.model_dump(exclude={"variants", "free", "proxies"})
+    assert written == ServerSettings(variants=settings.variants).model_dump(exclude={"variants", "free", "proxies"})
+    assert settings.variants["standard"].limits == Limits()

@@ -1,6 +1,9 @@
 """The official client of the form that this interface follows."""
 
+import subprocess
+import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -46,3 +49,20 @@ def test_the_openai_client_creates_retrieves_and_downloads(
         assert refused.value.type == "invalid_request"
         with pytest.raises(AuthenticationError):
             OpenAI(api_key="tf_a_b", base_url=f"{address}/v1").videos.list()
+
+
+def test_the_client_of_the_documentation_edits_a_clip(
+    app: FastAPI, key: str, clip: Path, drain: Drain, tmp_path: Path
+) -> None:
+    text = (Path(__file__).parents[3] / "docs" / "service.md").read_text(encoding="utf-8")
+    code = text.split("```python\n")[1].split("```")[0]
+    assert len(code.splitlines()) <= 22
+    (tmp_path / "client.py").write_text(code)
+    with listening(app) as address:
+        command = [sys.executable, tmp_path / "client.py", address, key, clip, "a tiger", tmp_path / "tiger.mp4"]
+        client = subprocess.Popen(command)
+        while client.poll() is None:
+            drain()
+            time.sleep(0.1)
+    assert client.returncode == 0
+    assert (tmp_path / "tiger.mp4").read_bytes()[4:8] == b"ftyp"

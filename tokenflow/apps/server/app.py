@@ -14,7 +14,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
-from tokenflow import __version__
+import tokenflow
 from tokenflow.apps.server import operations, videos
 from tokenflow.apps.server.database import Database
 from tokenflow.apps.server.decoding import Inspector
@@ -53,7 +53,7 @@ def create_app(settings: ServerSettings, database: Database, folders: Folders, p
     submissions = Submissions(settings, database, folders, inspector)
     uploads = CapacityLimiter(UPLOADS_AT_ONCE)
     service = Service(settings, database, folders, submissions, Feed(database), uploads)
-    app = FastAPI(title="tokenflow", version=__version__, lifespan=_beside, redirect_slashes=False)
+    app = FastAPI(title="tokenflow", version=tokenflow.__version__, lifespan=_beside, redirect_slashes=False)
     app.state.service = service
     app.state.inspector = inspector
     app.state.registry, histogram = new_registry(database)

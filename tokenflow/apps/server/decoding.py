@@ -4,10 +4,10 @@ import multiprocessing
 import sys
 import threading
 from contextlib import suppress
-from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any
 
+from tokenflow.apps.server.findings import Inspected, Refused
 from tokenflow.apps.server.folders import Folders
 from tokenflow.apps.server.problems import Problem
 from tokenflow.apps.server.settings import Limits
@@ -17,31 +17,6 @@ INSPECTION = "tokenflow.apps.server.inspection"
 """What the processes do, which takes seconds to import: the server itself never does."""
 
 START = "spawn" if sys.platform == "win32" else "forkserver"
-
-
-@dataclass(frozen=True)
-class Inspected:
-    """What a clip is.
-
-    Attributes:
-        frames: that would be edited.
-        width: at the working size, in pixels.
-        height: at the working size, in pixels.
-        duration: of the edited part, in seconds.
-    """
-
-    frames: int
-    width: int
-    height: int
-    duration: float
-
-
-@dataclass(frozen=True)
-class Refused:
-    """Why an upload is not taken: a status of HTTP and a line."""
-
-    status: int
-    message: str
 
 
 class Inspector:

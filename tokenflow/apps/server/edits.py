@@ -73,7 +73,7 @@ def read_client_settings(text: str | None) -> dict[str, Any]:
     """Settings in JSON, such as `{"edit": {"steps": 12}, "clip": {"frames": 24}}`.
 
     Raises:
-        Problem: they are no JSON, or have settings that a client may not give.
+        Problem: they are not JSON, or have settings that a client may not give.
     """
     if not text:
         return {}

@@ -4,7 +4,7 @@ import importlib
 import warnings
 from pathlib import Path
 
-from tokenflow.apps.server.decoding import Inspected, Refused
+from tokenflow.apps.server.findings import Inspected, Refused
 from tokenflow.apps.server.settings import Limits
 from tokenflow.apps.uploads import Limits as FileLimits
 from tokenflow.apps.uploads import TooLargeError, check_upload, refuse_playlist

@@ -1,11 +1,14 @@
 """`tokenflow serve`: what can be checked is checked before anything starts; then the server, and its workers."""
 
 import logging
+import signal
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from types import FrameType
 from typing import Any, Literal
 
 import uvicorn
@@ -102,19 +105,25 @@ def serve(options: ServeOptions, on_start: Callable[[str], Any]) -> None:
         for child in children:
             child.start()
         on_start(f"http://{options.host}:{options.port}")
-        uvicorn.run(
-            create_app(settings, database, folders, None if page is None else page.port),
-            host=options.host,
-            port=options.port,
-            log_level="warning",
-            proxy_headers=False,
-            server_header=False,
-            timeout_graceful_shutdown=SHUTDOWN_SECONDS,
-        )
+        signal.signal(signal.SIGTERM, _interrupt)  # uvicorn raises it again, which would end us before the children
+        with suppress(KeyboardInterrupt):
+            uvicorn.run(
+                create_app(settings, database, folders, None if page is None else page.port),
+                host=options.host,
+                port=options.port,
+                log_level="warning",
+                proxy_headers=False,
+                server_header=False,
+                timeout_graceful_shutdown=SHUTDOWN_SECONDS,
+            )
     finally:
         for child in children:
             child.stop()
         database.close()
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
 
 
 def _page(options: ServeOptions, settings: ServerSettings, folders: Folders, url: str) -> PageOptions | None:

@@ -18,8 +18,9 @@ from tokenflow.apps.server import uploads
 from tokenflow.apps.server.callers import Caller
 from tokenflow.apps.server.credits import price
 from tokenflow.apps.server.database import Database
-from tokenflow.apps.server.decoding import Inspected, Inspector
+from tokenflow.apps.server.decoding import Inspector
 from tokenflow.apps.server.edits import Asked, configuration, read_client_settings, reprompted
+from tokenflow.apps.server.findings import Inspected
 from tokenflow.apps.server.folders import Folders, new_id
 from tokenflow.apps.server.lifecycle import accept, unfinished
 from tokenflow.apps.server.problems import Problem, not_found, retry_later

@@ -60,6 +60,7 @@ class Supervisor:
                 process.wait(PATIENCE)
             except subprocess.TimeoutExpired:
                 process.kill()
+                process.wait()
         self._thread.join(PATIENCE)
 
     def _run(self) -> None:
