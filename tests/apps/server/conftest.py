@@ -5,7 +5,17 @@ Where the extra `serve` is missing, nothing of this folder is collected.
 
 from importlib.util import find_spec
 
-NEEDED = ("fastapi", "sqlalchemy", "psycopg", "sse_starlette", "prometheus_client", "limits", "openai", "schemathesis")
+NEEDED = (
+    "fastapi",
+    "sqlalchemy",
+    "psycopg",
+    "sse_starlette",
+    "prometheus_client",
+    "limits",
+    "openai",
+    "schemathesis",
+    "psutil",
+)
 
 if any(find_spec(name) is None for name in NEEDED):
     collect_ignore_glob = ["test_*.py"]

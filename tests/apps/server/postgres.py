@@ -1,7 +1,6 @@
 """A PostgreSQL of the tests' own: Debian's, in a temporary folder, reached by a socket in it, run by no root."""
 
 import os
-import pwd
 import shutil
 import subprocess
 import tempfile
@@ -29,8 +28,7 @@ def cluster() -> Iterator[str]:
     folder = Path(tempfile.mkdtemp(prefix="pg"))  # not pytest's, whose paths are too long for sockets
     data = folder / "data"
     if os.geteuid() == 0:
-        account = pwd.getpwnam(USER)
-        os.chown(folder, account.pw_uid, account.pw_gid)
+        shutil.chown(folder, USER, USER)
     try:
         _run([str(binaries / "initdb"), "-D", str(data), "-A", "trust", "-U", USER, "-N", "--no-instructions"])
         options = f"-k {folder} -c listen_addresses='' -c fsync=off -c max_connections=200"

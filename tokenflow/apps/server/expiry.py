@@ -28,8 +28,7 @@ def expire(database: Database, folders: Folders, keep: float) -> None:
     """
     now = time.time()
     with database.read() as session:
-        due = select(Video.id).where(Video.expires_at < now, Video.deleted_at.is_(None))
-        ids = [each for each in session.scalars(due) if folders.result(each).exists() or _has_events(session, each)]
+        ids = session.scalars(select(Video.id).where(Video.expires_at < now)).all()
     for video_id in ids:
         with database.write() as session:
             delete_files(session, folders, session.get_one(Video, video_id))
@@ -54,16 +53,13 @@ def delete_files(session: Session, folders: Folders, video: Video, *, forget: bo
     if forget:
         video.deleted_at = time.time()
         video.prompt, video.config, video.webhook_url = "", {}, None
+    video.expires_at = None
     session.execute(delete(Event).where(Event.video_id == video.id))
     folders.delete(folders.result(video.id))
     of_family = Video.family == video.family, Video.id != video.id, Video.deleted_at.is_(None)
     alive = Video.state.in_(UNFINISHED) | (Video.expires_at > time.time())
     if not session.scalar(select(func.count()).where(*of_family, alive)):
         folders.delete(folders.family(video.family))
-
-
-def _has_events(session: Session, video_id: str) -> bool:
-    return session.scalar(select(Event.id).where(Event.video_id == video_id).limit(1)) is not None
 
 
 def _left_over(database: Database, folders: Folders, before: float) -> Iterator[tuple[Path, bool]]:

@@ -49,7 +49,7 @@ class VideoObject(BaseModel):
     created_at: int = Field(description="seconds since 1970, UTC; so are the other times")
     started_at: int | None
     completed_at: int | None = Field(description="when it ended, however it did")
-    expires_at: int | None = Field(description="when the result is deleted")
+    expires_at: int | None = Field(description="when the result is deleted; null once it is")
     remixed_from_video_id: str | None
     error: VideoError | None
 

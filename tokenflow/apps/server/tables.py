@@ -48,6 +48,7 @@ class Video(Base):
         config: the whole configuration, so that it stays the same edit whatever becomes of the variant.
         price: in credits; held from acceptance on.
         pool: the process whose worker runs it.
+        expires_at: when its files are deleted; None before it has ended, and once they are.
         seconds, memory_mb: what it took.
     """
 
