@@ -10,14 +10,17 @@ from fastapi.testclient import TestClient
 from httpx import Response
 from sqlalchemy import select
 
-from tests.apps.server.fixtures import Drain, Submit, with_key
+from tests.apps.server.fixtures import POOL, Drain, Submit, with_key
 from tokenflow.apps.server.database import Database
 from tokenflow.apps.server.expiry import expire
 from tokenflow.apps.server.folders import Folders
 from tokenflow.apps.server.keys import create_key
 from tokenflow.apps.server.lifecycle import claim
+from tokenflow.apps.server.pool import Queue
 from tokenflow.apps.server.pools import living
 from tokenflow.apps.server.tables import Event, Video
+from tokenflow.batch.worker import Worker
+from tokenflow.events import Progress
 from tokenflow.video import probe
 
 pytestmark = pytest.mark.serve
@@ -425,3 +428,29 @@ def test_a_video_in_the_making_shows_its_stage(client: TestClient, submit: Submi
     shown = client.get(f"/v1/videos/{video['id']}").json()
     assert (shown["status"], shown["queue_position"]) == ("in_progress", None)
     assert shown["started_at"] >= shown["created_at"]
+
+
+def test_a_video_that_is_started_again_goes_on_from_its_last_step(
+    client: TestClient, submit: Submit, queue: Queue, database: Database
+) -> None:
+    video = submit(settings='{"edit": {"steps": 8}}').json()
+
+    def die_half_way(event: object) -> None:
+        if isinstance(event, Progress) and (event.stage, event.done) == ("edit", 5):
+            raise RuntimeError("killed")
+
+    worker = Worker()
+    first = queue.take()
+    assert first is not None
+    with pytest.raises(RuntimeError, match="killed"):
+        worker.run(first.config, die_half_way)
+    queue.put_back(POOL)
+    assert client.get(f"/v1/videos/{video['id']}").json()["status"] == "queued"
+    again = queue.take()
+    assert again == first
+    progress: list[Progress] = []
+    worker.run(first.config, lambda event: progress.append(event) if isinstance(event, Progress) else None)
+    steps = [event.done for event in progress if event.stage == "edit"]
+    assert steps[0] >= 4
+    assert steps[-1] == 8
+    assert not {event.stage for event in progress} & {"read", "encode", "invert"}
