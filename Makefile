@@ -6,7 +6,7 @@ INSTALLED := .venv/.installed
 CONFIG ?= configs/dog_to_tiger.yaml
 COMMIT ?= HEAD
 
-.PHONY: demo install-demo test test-web lint type docs install bench bench-compare bench-length bench-full-size gpu levers quality quality-quick keyframes regions sweep mini-sd mini-sd-eval clean
+.PHONY: demo install-demo test test-ray test-web lint type docs install bench bench-compare bench-length bench-full-size gpu levers quality quality-quick keyframes regions sweep mini-sd mini-sd-eval clean
 
 install: $(INSTALLED)  ## all that the targets below need: linters, tests, Ray, the web page and the service, too
 
@@ -27,6 +27,9 @@ demo: $(DEMO_INSTALLED)  ## a clip in, an edited clip out, on the model that shi
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist worksteal
+
+test-ray: $(INSTALLED)  ## batches on real Ray clusters on this machine, each of which takes seconds to start
+	$(BIN)/python -m pytest -m ray tests/batch
 
 test-web: $(INSTALLED)  ## the web page in a real browser, the Chromium that is installed
 	$(BIN)/python -m pytest -m browser tests/apps/web

@@ -87,16 +87,6 @@ class Service:
         self.process.send_signal(signal.SIGINT)
         self.process.wait(60)
 
-    def workers(self) -> list[psutil.Process]:
-        """The processes that edit."""
-        found = []
-        with suppress(psutil.Error):
-            for child in psutil.Process(self.process.pid).children(recursive=True):
-                with suppress(psutil.Error):
-                    if "spawn_main" in " ".join(child.cmdline()):
-                        found.append(child)
-        return found
-
     def client(self) -> httpx.AsyncClient:
         """A client with a key."""
         headers = {"authorization": f"Bearer {self.key}"}
@@ -104,6 +94,17 @@ class Service:
         return httpx.AsyncClient(
             base_url=f"http://127.0.0.1:{self.port}", headers=headers, timeout=120, limits=limits, trust_env=False
         )
+
+
+def workers_of(server: int) -> list[psutil.Process]:
+    """The processes that edit for a server, which is given by its number."""
+    found: list[psutil.Process] = []
+    with suppress(psutil.Error):  # some of them are ending
+        for child in psutil.Process(server).children():
+            if "tokenflow.apps.server.pool" in child.cmdline():
+                for helper in child.children():  # on Linux they are forked from one, see batch/local.py
+                    found += helper.children() or ([helper] if "spawn_main" in " ".join(helper.cmdline()) else [])
+    return found
 
 
 class Log:
@@ -218,7 +219,7 @@ async def faults(service: Service, kills: int, clip: bytes) -> dict[str, Any]:
                 service.process.wait()
                 killed["server"] += 1
                 service.start()
-            elif workers := service.workers():
+            elif workers := workers_of(service.process.pid):
                 with suppress(psutil.Error):
                     random.choice(workers).kill()
                     killed["worker"] += 1

@@ -64,7 +64,7 @@ class Observed:
 @pytest.fixture(autouse=True)
 def processes(monkeypatch: pytest.MonkeyPatch) -> type[FakeProcess]:
     started.clear()
-    monkeypatch.setattr(local, "SPAWN", Context)
+    monkeypatch.setattr(local, "PROCESSES", Context)
     return FakeProcess
 
 

@@ -23,6 +23,7 @@ from tokenflow.errors import EngineError
 from tokenflow.events import Event, Notice, Progress
 
 ray = pytest.importorskip("ray")
+pytestmark = pytest.mark.ray
 
 
 @pytest.fixture(autouse=True)

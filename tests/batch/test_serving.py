@@ -59,7 +59,7 @@ def processes() -> LastingEngine:
     return Processes(workers=1, retries=1, preview_every=1)
 
 
-@pytest.mark.parametrize("open_engine", [processes, ray_engine])
+@pytest.mark.parametrize("open_engine", [processes, pytest.param(ray_engine, marks=pytest.mark.ray)])
 def test_jobs_are_taken_as_they_come_and_one_is_stopped_alone(
     open_engine, configure: Configure, tmp_path: Path
 ) -> None:

@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
 from collections import Counter, deque
@@ -26,8 +27,13 @@ from tokenflow.events import Listener, Notice, Preview, Progress
 MAX_FAILED_STARTS = 10
 """How many workers in a row may die before they are ready; after that it is not chance."""
 
-SPAWN = multiprocessing.get_context("spawn")
-"""New processes from scratch: CUDA does not survive a fork."""
+PROCESSES = (
+    multiprocessing.get_context("forkserver")
+    if sys.platform == "linux" and hasattr(os, "fork")
+    else multiprocessing.get_context("spawn")
+)
+"""New processes never fork this one, as CUDA would not survive it. On Linux, they fork a server that has imported what
+workers need, so that they start in a fraction of a second instead of several."""
 
 READY = "ready"
 """A worker's first message: it waits for jobs."""
@@ -83,6 +89,7 @@ class Processes:
         failed_starts = 0
         threads = max(1, torch.get_num_threads() // count)
         workers: list[_Process] = []
+        multiprocessing.set_forkserver_preload([__name__])
         try:
             workers += (_Process(index, threads, self._preview_every) for index in range(count))
             while supply.is_open or again or any(worker.job for worker in workers):
@@ -122,8 +129,8 @@ class _Process:
         self.index = index
         self.ready = False
         self.job: Job | None = None
-        self.connection, theirs = SPAWN.Pipe()
-        self.process = SPAWN.Process(target=_serve, args=(theirs, index, threads, preview_every), daemon=True)
+        self.connection, theirs = PROCESSES.Pipe()
+        self.process = PROCESSES.Process(target=_serve, args=(theirs, index, threads, preview_every), daemon=True)
         self.process.start()
         theirs.close()  # else the connection would outlive the process
 

@@ -1,7 +1,5 @@
 """The whole service as processes: its server and its workers are killed, and nothing is lost or done twice."""
 
-import os
-import signal
 import socket
 import subprocess
 import sys
@@ -16,6 +14,7 @@ import pytest
 import yaml
 from sqlalchemy import func, select
 
+from benchmarks.serve import workers_of
 from tests.apps.conftest import status
 from tokenflow.apps.server.credits import HELD, RETURNED, balance
 from tokenflow.apps.server.database import Database
@@ -58,16 +57,6 @@ class Running:
 
     def children(self) -> list[psutil.Process]:
         return psutil.Process(self.process.pid).children(recursive=True)
-
-    def worker(self) -> psutil.Process | None:
-        """The process that edits: the child of the pool that multiprocessing spawned for it."""
-        for child in self.children():
-            try:
-                if "spawn_main" in " ".join(child.cmdline()):
-                    return child
-            except psutil.Error:
-                continue
-        return None
 
     def kill(self) -> None:
         self.process.kill()
@@ -123,9 +112,8 @@ def test_no_accepted_video_is_lost_or_done_twice_when_processes_are_killed(
         ids.append(answer.json()["id"])
 
     until(lambda: show(ids[0])["stage"] == "edit")
-    worker = running.worker()
-    assert worker is not None
-    os.kill(worker.pid, signal.SIGKILL)
+    (worker,) = workers_of(running.process.pid)
+    worker.kill()
     until(lambda: show(ids[1])["stage"] == "edit" or show(ids[0])["stage"] == "edit")
     running.kill()
     assert not list((tmp_path / "service" / "incoming").iterdir())
