@@ -42,6 +42,11 @@ KILL_SECONDS = 0.5, 4.0
 SHARE_OF_SERVER = 0.2
 """Of the kills; all others are of workers."""
 
+SHARE_OF_REMIXES = 0.8
+"""Of what is sent while processes are killed; all else is uploads, which take longer to accept."""
+
+SEND_SECONDS = 1.5
+
 ENDED = ("completed", "failed", "cancelled")
 
 
@@ -202,15 +207,21 @@ async def faults(service: Service, kills: int, clip: bytes) -> dict[str, Any]:
     async def send() -> None:
         while not stopped.is_set():
             with suppress(httpx.HTTPError):
-                data = {"prompt": "a tiger on grass", "seed": str(len(accepted))}
-                answer = await client.post("/v1/videos", files={"video": ("clip.mp4", clip)}, data=data, timeout=30)
+                if accepted and random.random() < SHARE_OF_REMIXES:
+                    asked = {"prompt": "a cat on grass", "seed": len(accepted)}
+                    answer = await client.post(f"/v1/videos/{accepted[0]}/remix", json=asked)
+                else:
+                    data = {"prompt": "a tiger on grass"}
+                    answer = await client.post("/v1/videos", files={"video": ("clip.mp4", clip)}, data=data)
                 if answer.status_code == 202:
                     accepted.append(answer.json()["id"])
-            await asyncio.sleep(4)
+            await asyncio.sleep(SEND_SECONDS)
 
     begin = time.perf_counter()
     async with service.client() as client:
         await ready(client)
+        first = await client.post("/v1/videos", files={"video": ("clip.mp4", clip)}, data={"prompt": "a tiger"})
+        accepted.append(first.json()["id"])
         sender = asyncio.create_task(send())
         while killed.total() < kills:
             await asyncio.sleep(random.uniform(*KILL_SECONDS))
