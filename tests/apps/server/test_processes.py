@@ -66,7 +66,7 @@ class Running:
         children = self.children()
         self.process.terminate()
         self.process.wait(60)
-        psutil.wait_procs(children, 10)
+        psutil.wait_procs(children, 60)
         assert not [each for each in children if each.is_running() and each.status() != psutil.STATUS_ZOMBIE]
         self._log.close()
 

@@ -29,6 +29,9 @@ from tokenflow.errors import BatchError, ConfigError
 
 Part = Literal["all", "server", "workers"]
 
+KEEP_ALIVE_SECONDS = 75
+"""That connections stay open between requests: longer than clients poll, who otherwise send into a closing one."""
+
 SHUTDOWN_SECONDS = 5
 """That open requests get when the server ends."""
 
@@ -114,6 +117,7 @@ def serve(options: ServeOptions, on_start: Callable[[str], Any]) -> None:
                 log_level="warning",
                 proxy_headers=False,
                 server_header=False,
+                timeout_keep_alive=KEEP_ALIVE_SECONDS,
                 timeout_graceful_shutdown=SHUTDOWN_SECONDS,
             )
     finally:
