@@ -8,7 +8,7 @@ COMMIT ?= HEAD
 
 .PHONY: demo install-demo test test-ray test-web lint type docs install bench bench-compare bench-length bench-full-size gpu levers quality quality-quick keyframes references regions sweep mini-sd mini-sd-eval clean
 
-install: $(INSTALLED)  ## all that the targets below need: linters, tests, Ray and the web page, too
+install: $(INSTALLED)  ## all that the targets below need: linters, tests, Ray, the web page and the service, too
 
 install-demo: $(DEMO_INSTALLED)  ## tokenflow and what it needs to run
 
@@ -18,7 +18,7 @@ $(DEMO_INSTALLED): pyproject.toml constraints.txt
 	touch $@
 
 $(INSTALLED): $(DEMO_INSTALLED)
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dev,ray,ui]"
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dev,ray,ui,serve]"
 	touch $@
 
 demo: $(DEMO_INSTALLED)  ## a clip in, an edited clip out, on the model that ships
@@ -33,6 +33,13 @@ test-ray: $(INSTALLED)  ## batches on real Ray clusters on this machine, each of
 
 test-web: $(INSTALLED)  ## the web page in a real browser, the Chromium that is installed
 	$(BIN)/python -m pytest -m browser tests/apps/web
+
+.PHONY: test-serve bench-serve
+test-serve: $(INSTALLED)  ## the service on SQLite and on PostgreSQL, of which a cluster is started and removed
+	$(BIN)/python -m pytest -m serve tests/apps/server --numprocesses 2 --dist loadfile
+
+bench-serve: $(INSTALLED)  ## the service under load, and with its processes killed at random; ten minutes
+	$(BIN)/python -m benchmarks.serve
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -8,10 +8,11 @@ import pytest
 from PIL import Image
 
 from tests.apps.web.conftest import FRAMES
+from tokenflow.apps.uploads import Limits
 from tokenflow.apps.web import edited_frames
 from tokenflow.apps.web.edited_frames import keep_images, keep_references, take_out, thumbnails
 from tokenflow.apps.web.form import EDITED_FRAMES, to_clip, to_edit
-from tokenflow.apps.web.space import Limits, Space
+from tokenflow.apps.web.space import Space
 from tokenflow.errors import ClipError, ConfigError
 from tokenflow.video import Video
 

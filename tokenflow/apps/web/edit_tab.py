@@ -7,8 +7,9 @@ from typing import Any
 
 import gradio as gr
 
+from tokenflow.apps.uploads import check_limits
 from tokenflow.apps.web import keyframes_panel, references_panel, region_panel
-from tokenflow.apps.web.clips import check_limits, describe, keep_upload, playable, thumbnail
+from tokenflow.apps.web.clips import describe, keep_upload, playable, thumbnail
 from tokenflow.apps.web.fields import choice, element, field, hint, sentence, shown
 from tokenflow.apps.web.form import EDITED_FRAMES, PART, REFERENCES, to_values
 from tokenflow.apps.web.keyframes_panel import KeyframesPanel

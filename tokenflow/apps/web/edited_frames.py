@@ -8,7 +8,8 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from tokenflow.apps.frame_numbers import frame_numbers
-from tokenflow.apps.web.clips import DIGITS, check_upload, small
+from tokenflow.apps.uploads import check_upload
+from tokenflow.apps.web.clips import DIGITS, small
 from tokenflow.apps.web.form import EDITED_FRAMES, REFERENCES
 from tokenflow.apps.web.imports import importing
 from tokenflow.apps.web.quirks import shown_file

@@ -15,6 +15,7 @@ from tokenflow.apps.web.region_fields import REGIONS
 from tokenflow.apps.web.shelf import Shelf
 from tokenflow.apps.web.space import Space
 from tokenflow.apps.web.visitors import visitor
+from tokenflow.apps.web.work import Editor, OwnEditor
 from tokenflow.config import Config, Edit
 from tokenflow.config import Model as ModelSettings
 from tokenflow.errors import ConfigError
@@ -27,6 +28,13 @@ class Site:
     space: Space
     jobs: Jobs = field(default_factory=Jobs)
     shelf: Shelf = field(default_factory=Shelf)
+    hired: Editor | None = None
+    """Who edits in place of this process."""
+
+    @property
+    def editor(self) -> Editor:
+        """Who edits."""
+        return self.hired or OwnEditor(self.shelf)
 
     def of(self, request: gr.Request) -> "Site":
         """What the user who made a request sees of it: their own results, the same queue and model."""
@@ -103,11 +111,11 @@ class Site:
     @property
     def is_model_settled(self) -> bool:
         """Whether the status of the shelf will not change until a job asks for a model."""
-        return self.shelf.is_settled or not self.space.models
+        return self.shelf.is_settled or not self.space.models or self.hired is not None
 
     def warm_up(self) -> None:
         """Load the first model in the background."""
-        if self.space.models:
+        if self.space.models and self.hired is None:
             self.shelf.warm_up(ModelSettings(path=self.space.models[0]))
 
     def _taken(self) -> set[Path]:
