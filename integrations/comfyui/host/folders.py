@@ -28,7 +28,10 @@ def chooser(name: str, kind: str, what: str, path: str, *, folders: bool = False
     names = [*model_files(kind), *(pipeline_folders() if folders else {})]
     return [
         io.Combo.Input(
-            name, options=[ELSEWHERE, *names], tooltip=f"{what} in ComfyUI's folders, or by its path below."
+            name,
+            options=[ELSEWHERE, *names],
+            default=ELSEWHERE,
+            tooltip=f"{what} in ComfyUI's folders, or by its path below.",
         ),
         io.String.Input(
             "path",

@@ -22,7 +22,7 @@ class Report(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """From an edit to text and an image, both also shown on the node."""
+        """From an edit to text and an image, which is also shown on the node."""
         return schema(
             "Report",
             "Report",
