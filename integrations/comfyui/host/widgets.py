@@ -17,7 +17,7 @@ MAX_SEED = 2**63 - 1
 MAX_FLOAT = 1e6
 
 SECTION = re.compile(r"\b(model|inversion|edit)\.(?=\w)")
-"""Of the name of a setting, as descriptions give it: widgets have the name alone."""
+"""Of the name of a setting, as texts of the library give it."""
 
 FLOAT_STEP = 0.01
 """By which the arrows of a widget change it."""
@@ -35,9 +35,14 @@ def widget(section: type[BaseModel], name: str, **changes: Any) -> io.Input:
     kinds = described.get("anyOf", [described])
     kind = next(each for each in kinds if each.get("type") != "null")
     nullable = len(kinds) > 1
-    tooltip = SECTION.sub("", described["description"])
+    tooltip = without_sections(described["description"])
     options = {"default": described.get("default"), "tooltip": tooltip} | changes
     return _BUILDERS[_kind(kind)](name, kind, nullable, options)
+
+
+def without_sections(text: str) -> str:
+    """A text of the library that names settings, with the names of widgets instead: `edit.seed` becomes `seed`."""
+    return SECTION.sub("", text)
 
 
 def settings(section: type[BaseModel], given: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from comfy_api.latest import io, ui
 from ..host.schema import schema
 from ..host.tensors import as_image
 from ..host.types import EDIT, Edit
+from ..host.widgets import without_sections
 
 FIGURES = {
     "warp_error_e3": "warp error × 10⁻³",
@@ -55,7 +56,9 @@ def figures_text(edit: Edit) -> str:
         for name_of, title in FIGURES.items()
         if name_of in figures
     ]
-    return "\n".join([str(judge(figures, edit.mode)), *lines])
+    verdict = judge(figures, edit.mode)
+    remedy = [] if verdict.name == "good" else [f"try: {without_sections(verdict.remedy)}"]
+    return "\n".join([f"{verdict.name}: {verdict.finding}", *remedy, *lines])
 
 
 def sheet_of(edit: Edit) -> np.ndarray:

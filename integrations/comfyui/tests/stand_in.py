@@ -94,9 +94,7 @@ class _Namespace:
 
 
 # `from comfy_api import latest` gives another module of that name.
-latest: Any = importlib.import_module(
-    "comfy_api.latest"
-)
+latest: Any = importlib.import_module("comfy_api.latest")
 latest.Types = _Namespace(VideoComponents=VideoComponents)
 latest.InputImpl = _Namespace(VideoFromComponents=VideoFromComponents)
 latest.ui = _Namespace(PreviewImage=PreviewImage, PreviewText=PreviewText)

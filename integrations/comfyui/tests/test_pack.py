@@ -35,7 +35,11 @@ CORE = {
 GRAPHS = [*EXAMPLES, *BLUEPRINTS]
 
 
-def infos(nodes: Nodes) -> dict[str, dict[str, Any]]:
+Infos = Mapping[str, dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def infos(nodes: Nodes) -> Infos:
     """The nodes as `/object_info` tells them."""
     return {name: node.GET_NODE_INFO_V1() for name, node in nodes.items()}
 
@@ -49,33 +53,33 @@ def graphs(path: Path) -> Iterator[tuple[list[dict[str, Any]], list[tuple[int, i
 
 
 @pytest.mark.parametrize("path", GRAPHS, ids=lambda path: path.stem)
-def test_links_join_outputs_and_inputs_of_one_type(path: Path, nodes: Nodes) -> None:
+def test_links_join_outputs_and_inputs_of_one_type(path: Path, infos: Infos) -> None:
     for members, links in graphs(path):
         kinds = {node["id"]: node["type"] for node in members}
         inputs = {node["id"]: [each["name"] for each in node["inputs"]] for node in members}
         for origin, slot, target, place, kind in links:
             if origin >= 0:
-                assert outputs_of(kinds[origin], nodes)[slot] == kind
+                assert outputs_of(kinds[origin], infos)[slot] == kind
             if target >= 0:
-                assert inputs_of(kinds[target], nodes)[inputs[target][place]] in (kind, "*")
+                assert inputs_of(kinds[target], infos)[inputs[target][place]] in (kind, "*")
 
 
-def outputs_of(kind: str, nodes: Nodes) -> list[str]:
-    return list(infos(nodes)[kind]["output"]) if kind in nodes else CORE[kind][0]
+def outputs_of(kind: str, infos: Infos) -> list[str]:
+    return list(infos[kind]["output"]) if kind in infos else CORE[kind][0]
 
 
-def inputs_of(kind: str, nodes: Nodes) -> Mapping[str, str]:
-    if kind not in nodes:
+def inputs_of(kind: str, infos: Infos) -> Mapping[str, str]:
+    if kind not in infos:
         return CORE[kind][1]
-    groups = infos(nodes)[kind]["input"]
+    groups = infos[kind]["input"]
     return {name: spec[0] for group in ("required", "optional") for name, spec in groups.get(group, {}).items()}
 
 
 @pytest.mark.parametrize("path", GRAPHS, ids=lambda path: path.stem)
-def test_widgets_have_as_many_values_as_there_are_each_within_its_bounds(path: Path, nodes: Nodes) -> None:
+def test_widgets_have_as_many_values_as_there_are_each_within_its_bounds(path: Path, infos: Infos) -> None:
     for members, _ in graphs(path):
-        for node in (each for each in members if each["type"] in nodes):
-            info = infos(nodes)[node["type"]]
+        for node in (each for each in members if each["type"] in infos):
+            info = infos[node["type"]]
             options = dict(workflows.widgets(info))
             values = workflows.widget_values(node, info)
             seeds = sum(bool(each.get("control_after_generate")) for each in options.values())
@@ -96,15 +100,15 @@ def test_every_node_has_a_help_page_that_names_its_inputs_and_outputs(nodes: Nod
         assert [each for each in named if f"`{each}`" not in text] == []
 
 
-def test_every_widget_has_a_tooltip_and_every_node_search_words(nodes: Nodes) -> None:
-    for name, info in infos(nodes).items():
+def test_every_widget_has_a_tooltip_and_every_node_search_words(nodes: Nodes, infos: Infos) -> None:
+    for name, info in infos.items():
         assert [widget for widget, options in workflows.widgets(info) if not options.get("tooltip")] == []
         assert "vid2vid" in nodes[name].GET_SCHEMA().search_aliases
         assert nodes[name].GET_SCHEMA().description
 
 
-def test_rare_widgets_are_folded(nodes: Nodes) -> None:
-    options = dict(workflows.widgets(infos(nodes)["TokenflowEdit"]))
+def test_rare_widgets_are_folded(infos: Infos) -> None:
+    options = dict(workflows.widgets(infos["TokenflowEdit"]))
     assert options["keyframe_window"]["advanced"]
     assert not options["guidance_scale"].get("advanced")
 
