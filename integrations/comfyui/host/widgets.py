@@ -5,6 +5,7 @@ A setting that may be null has a widget whose zero, empty text or `auto` stands 
 
 import re
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 from comfy_api.latest import io
@@ -52,8 +53,14 @@ def settings(section: type[BaseModel], given: Mapping[str, Any]) -> dict[str, An
 
 def _described(section: type[BaseModel], name: str) -> dict[str, Any]:
     """A setting's JSON Schema."""
-    described: dict[str, Any] = section.model_json_schema()["properties"][name]
+    described: dict[str, Any] = _json_schema(section)["properties"][name]
     return described
+
+
+@cache
+def _json_schema(section: type[BaseModel]) -> dict[str, Any]:
+    """Asked for by every widget whenever ComfyUI looks at a node."""
+    return section.model_json_schema()
 
 
 def _kind(kind: Mapping[str, Any]) -> str:
