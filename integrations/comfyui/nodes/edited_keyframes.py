@@ -1,11 +1,10 @@
 """Edited Keyframes: the mode that carries frames edited elsewhere through the clip."""
 
-import re
-
 from comfy_api.latest import io
 from torch import Tensor
 
 import tokenflow
+from tokenflow.apps.frame_numbers import frame_numbers
 from tokenflow.config import Keyframes as Settings
 
 from ..host.schema import schema
@@ -39,9 +38,7 @@ class EditedKeyframes(io.ComfyNode):
     @classmethod
     def execute(cls, images: Tensor, frames: str, strength: float) -> io.NodeOutput:
         """The mode with these images."""
-        if re.fullmatch(r"\s*\d+\s*(,\s*\d+\s*)*", frames, re.ASCII) is None:
-            raise ValueError(f"expected frame numbers, such as 0, 12, 23, got {frames!r}")
-        numbers = [int(number) for number in frames.split(",")]
+        numbers = frame_numbers(frames)
         if len(set(numbers)) != len(images) or len(numbers) != len(images):
             raise ValueError(f"expected one frame number for each of {len(images)} images, got {frames!r}")
         return io.NodeOutput(tokenflow.Keyframes(dict(zip(numbers, images, strict=True)), strength))
