@@ -58,12 +58,16 @@ def _not_interrupted() -> Iterator[None]:
     model_management.interrupt_current_processing(False)
 
 
+def defaults(node: type[io.ComfyNode]) -> dict[str, Any]:
+    """The values of a node's widgets as it is put into a workflow."""
+    values = {each.id: getattr(each, "default", None) for each in node.GET_SCHEMA().inputs}
+    return {name: value for name, value in values.items() if value is not None}
+
+
 def run(node: type[io.ComfyNode], **inputs: Any) -> Any:
     """What a node gives: its widgets have their defaults unless they are named."""
-    defaults = {each.id: each.default for each in node.GET_SCHEMA().inputs if hasattr(each, "default")}
-    given = {name: value for name, value in defaults.items() if value is not None} | inputs
     with stand_in.running("7"):
-        return node.execute(**given)
+        return node.execute(**defaults(node) | inputs)
 
 
 def clip(frames: int = FRAMES) -> Any:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from comfy import model_management
-from conftest import AUDIO, FRAMES, HEIGHT, RATE, WIDTH, Nodes, clip, run
+from conftest import AUDIO, FRAMES, HEIGHT, RATE, WIDTH, Nodes, clip, defaults, run
 
 import tokenflow
 from tokenflow.errors import ConfigError
@@ -132,7 +132,7 @@ def test_a_clip_of_one_frame_is_edited(nodes: Nodes, model: Any) -> None:
 
 def test_a_model_that_was_replaced_is_loaded_again(nodes: Nodes, models: Path) -> None:
     node = nodes["TokenflowLoadModel"]
-    given = {each.id: each.default for each in node.GET_SCHEMA().inputs} | {"model": "ein Modell"}
+    given = defaults(node) | {"model": "ein Modell"}
     before = node.fingerprint_inputs(**given)
     assert node.fingerprint_inputs(**given) == before
     assert node.fingerprint_inputs(**given | {"dtype": "float16"}) != before

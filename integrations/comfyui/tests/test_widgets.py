@@ -22,7 +22,7 @@ NAMES = {
     Edit: ("negative_prompt", "guidance_scale", "seed", "keyframe_interval", "keyframe_window", "guidance"),
     PnP: tuple(PnP.model_fields),
     SDEdit: tuple(SDEdit.model_fields),
-    ControlNet: tuple(ControlNet.model_fields),
+    ControlNet: ("path", "scale", "start", "end", "noise"),
     Region: ("words", "auto", "prompt", "grow", "feather", "invert"),
 }
 
