@@ -41,6 +41,11 @@ def widget(section: type[BaseModel], name: str, **changes: Any) -> io.Input:
     return _BUILDERS[_kind(kind)](name, kind, nullable, options)
 
 
+def names_with_widget(section: type[BaseModel]) -> list[str]:
+    """The settings of a section that a widget can hold: neither lists nor sections of their own."""
+    return [name for name, each in _json_schema(section)["properties"].items() if _kinds(each) <= set(_BUILDERS)]
+
+
 def without_sections(text: str) -> str:
     """A text of the library that names settings, with the names of widgets instead: `edit.seed` becomes `seed`."""
     return SECTION.sub("", text)
@@ -64,7 +69,12 @@ def _json_schema(section: type[BaseModel]) -> dict[str, Any]:
 
 
 def _kind(kind: Mapping[str, Any]) -> str:
-    return "enum" if "enum" in kind else str(kind["type"])
+    return "enum" if "enum" in kind else str(kind.get("type"))
+
+
+def _kinds(described: Mapping[str, Any]) -> set[str]:
+    """All kinds of values that a setting takes, null left out."""
+    return {_kind(each) for each in described.get("anyOf", [described])} - {"null"}
 
 
 def _setting(described: Mapping[str, Any], value: Any) -> Any:

@@ -14,21 +14,12 @@ from ..host.running import run
 from ..host.schema import advanced, schema
 from ..host.tensors import as_image, as_mask, write_video
 from ..host.types import INVERSION, MODE, REGIONS, Inversion
-from ..host.widgets import settings, widget
+from ..host.widgets import names_with_widget, settings, widget
 
 EMPTY_PROMPT = "the prompt is empty; say in one sentence what the edited clip should show"
 
-ADVANCED = (
-    "variation",
-    "propagation",
-    "correspondence",
-    "keyframe_interval",
-    "keyframe_window",
-    "extended_attention",
-    "propagate_edit_until",
-    "guidance",
-    "batch_size",
-)
+SHOWN = "prompt", "mode", "negative_prompt", "guidance_scale", "steps", "seed"
+"""Settings of an edit that are not folded away."""
 
 NOT_LINKED = "not linked"
 """The mode that `validate_inputs` sees where none is linked; a linked one is None there."""
@@ -72,7 +63,6 @@ class Edit(io.ComfyNode):
                 ),
                 widget(Settings, "seed", control_after_generate=True),
                 *advanced(
-                    *(widget(Settings, name) for name in ADVANCED),
                     io.Int.Input(
                         "preview_every",
                         default=1,
@@ -80,6 +70,7 @@ class Edit(io.ComfyNode):
                         max=1000,
                         tooltip="Show how the edit stands every so many steps; 0 for never.",
                     ),
+                    *(widget(Settings, name) for name in names_with_widget(Settings) if name not in SHOWN),
                 ),
             ],
             outputs=[

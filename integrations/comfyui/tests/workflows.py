@@ -31,13 +31,16 @@ def widgets(info: NodeInfo) -> Iterator[tuple[str, Mapping[str, Any]]]:
 
 
 def widget_values(node: Mapping[str, Any], info: NodeInfo) -> dict[str, Any]:
-    """The values of a node's widgets by name. After a seed the page saves what happens to it next."""
+    """The values of a node's widgets by name; widgets that were added to the node since have their defaults.
+
+    After a seed the page saves what happens to it next.
+    """
     values = iter(node.get("widgets_values", ()))
     named = {}
     for name, options in widgets(info):
-        named[name] = next(values)
+        named[name] = next(values, options.get("default"))
         if options.get("control_after_generate"):
-            next(values)
+            next(values, None)
     return named
 
 
