@@ -58,6 +58,18 @@ def test_a_reference_changes_the_edit(how: str, source: InvertedClip) -> None:
     assert not np.array_equal(edited.frames, plain.frames)  # the same edit twice gives the same bits
 
 
+def test_an_instruction_takes_references_where_the_model_has_tokens_of_its_own_for_them() -> None:
+    kontext = tokenflow.invert(CLIP, tiny_flux(kontext=True), "a dog on grass", steps=0)
+    with pytest.raises(ConfigError, match=r"instruct takes references with FLUX\.2 \[klein\] only"):
+        tokenflow.edit(kontext, "make it a tiger", mode=tokenflow.Instruct(), references=[IMAGE])
+    klein = tokenflow.invert(CLIP, tiny_flux2(), "a dog on grass", steps=0)
+    frames = [
+        tokenflow.edit(klein, "make it a tiger", mode=tokenflow.Instruct(), steps=2, references=given).frames
+        for given in ([], [IMAGE])
+    ]
+    assert not np.array_equal(*frames)
+
+
 def test_without_weight_nothing_changes(one_family: InvertedClip) -> None:
     plain = tokenflow.edit(one_family, "a tiger")
     edited = tokenflow.edit(one_family, "a tiger", references=[Reference(IMAGE, weight=0)])

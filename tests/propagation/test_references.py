@@ -1,5 +1,6 @@
 """What references add to attention, for softmax and for linear attention."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -84,10 +85,11 @@ def test_references_add_up_by_their_counts(source: InvertedClip) -> None:
 def test_styles_lend_the_statistics_of_their_queries_and_keys(source: InvertedClip) -> None:
     level, guidance = source.inversion.levels[-1], build_guidance(source.model, "a tiger", "", 4.0, source.size)
     features = references(source, latents(source, [1]), 1.0, styles=(0,)).at(level, guidance.branches, 1)
-    site = source.model.sites[0].name
-    (mean, deviation), _ = features.moments[site]  # 2 1 c each
+    site = source.model.sites[0]
+    (mean, deviation), _ = features.moments[site.name]  # 2 1 c each
     tokens = torch.randn(4, 30, mean.shape[-1], generator=torch.Generator().manual_seed(0))  # (b f) n c
-    queries, _ = features.restyled(site, tokens, tokens)
+    call = SimpleNamespace(site=site, text_tokens=0)
+    queries, _ = features.restyled(call, tokens, tokens)
     assert torch.equal(queries[:2], tokens[:2])
     torch.testing.assert_close(queries[2:].mean(1), mean[1].expand(2, -1), rtol=0, atol=1e-4)
     torch.testing.assert_close(queries[2:].std(1, unbiased=False), deviation[1].expand(2, -1), rtol=0, atol=1e-4)

@@ -39,7 +39,7 @@ from tokenflow.pipeline.reconstruction import (
     checked_reconstruction,
     notice_poor_reconstruction,
 )
-from tokenflow.pipeline.references import checked_references, load_ip_adapter, references_of
+from tokenflow.pipeline.references import checked_references, load_ip_adapter, reader_of, references_of
 from tokenflow.pipeline.regions import checked_regions, regions_of
 from tokenflow.pipeline.sampling import edit_frames
 from tokenflow.pipeline.stages import NumberedStages, stage_1, stage_2, work
@@ -273,6 +273,8 @@ def check_edit(edit: Edit, model: Model) -> None:
         for unit in edit.controlnet.units:
             model.load_control(unit.path, unit.detector, paths)
             detector_of(unit, model.device)
+    if edit.references:
+        reader_of(model, edit.mode)
     if edit.ip_adapter is not None and edit.references:
         load_ip_adapter(model, edit.ip_adapter)
 

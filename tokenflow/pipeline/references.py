@@ -98,6 +98,21 @@ def load_ip_adapter(model: Model, path: str) -> ImagePrompt:
     return load(path)
 
 
+def reader_of(model: Model, mode: str) -> Callable[..., Any] | None:
+    """What reads references as tokens of the model's own; None for a model to which they are shown by attention.
+
+    Raises:
+        ConfigError: the model is shown source frames, beside which attention cannot show it others.
+    """
+    reader: Callable[..., Any] | None = getattr(model, "read_references", None)
+    if reader is None and mode == "instruct":
+        raise ConfigError(
+            "edit.mode instruct takes references with FLUX.2 [klein] only; leave edit.references out, or set "
+            "model.path to such a model"
+        )
+    return reader
+
+
 def guided_by_images(guidance: Guidance, model: Model, path: str, references: Sequence[Reference]) -> Guidance:
     """Guidance by prompts and references, which an IP-Adapter reads.
 

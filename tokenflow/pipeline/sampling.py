@@ -22,7 +22,13 @@ from tokenflow.pipeline.frames import EditedFrame, decode, restored
 from tokenflow.pipeline.inversion import sampling_steps
 from tokenflow.pipeline.keyframes import Keyframes, carry_keyframes, filled, filling_mode
 from tokenflow.pipeline.preview import Previewed
-from tokenflow.pipeline.references import Reference, build_references, guided_by_images, reference_latents
+from tokenflow.pipeline.references import (
+    Reference,
+    build_references,
+    guided_by_images,
+    reader_of,
+    reference_latents,
+)
 from tokenflow.pipeline.regions import ClipRegions, Excerpt, FoundRegion, RegionFinder, Regions, pasted
 from tokenflow.pipeline.wiring import (
     build_correspondence,
@@ -219,7 +225,7 @@ def _referring(
     attention."""
     if not references:
         return denoiser
-    read_references = getattr(source.model, "read_references", None)  # of models that were trained with references
+    read_references = reader_of(source.model, settings.mode)
     if settings.ip_adapter is None and read_references is not None:
         latents = reference_latents(source, references)
         shown = read_references(latents, beside_source=settings.mode == "instruct") if latents else None

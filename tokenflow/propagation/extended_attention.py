@@ -50,7 +50,7 @@ def extended_attention(
     def together(call: AttentionCall) -> Tensor:
         queries, keys, values = project_qkv(call, injection)  # (b f) n c each
         if references is not None:
-            queries, keys = references.restyled(call.site.name, queries, keys)
+            queries, keys = references.restyled(call, queries, keys)
         joined: list[Tensor] = []
         for number, own in enumerate(call.memory(keys, values)):
             name = f"memory {number} of {call.site.name}"

@@ -45,12 +45,17 @@ class ReferenceFeatures:
     moments: Mapping[str, tuple[Moments, Moments]]
     counts: Tensor
 
-    def restyled(self, site: str, queries: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
-        """Queries and keys ((b f) n c each) with the statistics of style references, where a branch sees these."""
+    def restyled(self, call: AttentionCall, queries: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
+        """Queries and keys ((b f) n c each) with the statistics of style references, where a branch sees these.
+
+        Those of text, in joint attention, stay as they are.
+        """
         if not self.moments:
             return queries, keys
-        of_queries, of_keys = self.moments[site]
-        return self._restyled(queries, of_queries), self._restyled(keys, of_keys)
+        text = call.text_tokens
+        both = zip((queries, keys), self.moments[call.site.name], strict=True)
+        restyled = [torch.cat([each[:, :text], self._restyled(each[:, text:], moments)], 1) for each, moments in both]
+        return restyled[0], restyled[1]
 
     def _restyled(self, tokens: Tensor, moments: Moments) -> Tensor:
         frames = len(tokens) // len(self.counts)
@@ -74,7 +79,7 @@ class ReferenceFeatures:
 
         def attend(call: AttentionCall) -> Tensor:
             queries, keys, values = project_qkv(call, injection)  # (b f) n c each
-            queries, keys = self.restyled(call.site.name, queries, keys)
+            queries, keys = self.restyled(call, queries, keys)
             own = tuple(each[:, None] for each in call.memory(keys, values))  # (b f) 1 …
             return call.attend(queries, *self.joined(call.site.name, own))
 
@@ -128,7 +133,8 @@ class References:
             memory = call.memory(*(each.take_along_dim(places, 1) for each in (keys, values)))
             memories[call.site.name] = tuple(each.unflatten(0, (branches, count)) for each in memory)
             if self.styles:
-                styled = (each.unflatten(0, (branches, count))[:, list(self.styles)] for each in (queries, keys))
+                image = (each[:, call.text_tokens :] for each in (queries, keys))
+                styled = (each.unflatten(0, (branches, count))[:, list(self.styles)] for each in image)
                 of_queries, of_keys = (_moments(each.flatten(1, 2)) for each in styled)  # b (s n) c
                 moments[call.site.name] = of_queries, of_keys
             return attend_within_frames(call, queries, keys, values)
