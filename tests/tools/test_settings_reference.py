@@ -3,8 +3,17 @@
 import re
 
 from tests.config.test_settings import settings
-from tokenflow.config import Region
+from tokenflow.config import ControlUnit, LoRA, LoRATraining, Region, TextualInversion
 from tools.settings_reference import DOCUMENT, document
+
+
+ITEMS = {
+    "edit.regions": Region,
+    "edit.controlnet.also": ControlUnit,
+    "model.loras": LoRA,
+    "model.textual_inversions": TextualInversion,
+}
+"""Sections that are items of lists."""
 
 
 def rows() -> dict[str, list[str]]:
@@ -19,8 +28,11 @@ def test_the_committed_page_is_up_to_date() -> None:
 
 def test_every_setting_has_a_row_with_its_description() -> None:
     listed = {key: cells[-1] for key, cells in rows().items()}
-    of_items = {f"edit.regions[].{name}": field.description for name, field in Region.model_fields.items()}
-    assert listed == {key: field.description for key, field in settings()} | of_items
+    expected = {key: field.description for key, field in settings()}
+    for key, section in ITEMS.items():
+        expected |= {f"{key}[].{name}": field.description for name, field in section.model_fields.items()}
+    expected |= {name: field.description for name, field in LoRATraining.model_fields.items() if name != "model"}
+    assert listed == expected
 
 
 def test_values_and_defaults_are_those_of_the_setting() -> None:
