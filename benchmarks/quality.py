@@ -1,13 +1,14 @@
 """`make quality`: how good edits are, measured against the perfect edit of drawn clips.
 
 The full cross product would take hours, so this is the design: twelve clips of twelve frames (clips.py), sixteen edits,
-one inversion per clip. Plug-and-Play does every edit, SDEdit and ControlNet the first of each kind; each per frame and
+one inversion per clip. Plug-and-Play does every edit, the other modes the first of each kind; each per frame and
 by TokenFlow with flow. TokenFlow with nearest features: the first edit of each kind by Plug-and-Play, and the first
 material edit by the other modes. Settings are tokenflow's defaults. Each edit is listed beside its floor, the perfect
 edit through the autoencoder, and the unedited source.
 
 Resumes (cells.py). Writes benchmarks/results/quality.json, and docs/quality.md (quality_document.py). With --quick: two
-edits, printed only.
+edits, printed only. With --modes or --propagations: those only, printed and put into
+the JSON.
 """
 
 import argparse
@@ -31,6 +32,7 @@ from benchmarks.quality_document import (
     missing,
     rows_table,
     write_document,
+    write_rows,
 )
 
 PROPAGATIONS: dict[str, tuple[tuple[str, Any], ...]] = {
@@ -98,15 +100,21 @@ def beside(values: Figures, of_floor: Figures) -> Figures:
 
 
 def main() -> None:
-    """Make what is missing, print the tables, and without --quick write the document and JSON."""
+    """Make what is missing, print the tables, and write the document and JSON, or less if less is asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="two edits; nothing is written to docs/")
-    quick = parser.parse_args().quick
-    rows, references = measure([each for each in design(quick) if can_run(each[1])])
+    parser.add_argument("--modes", nargs="+", choices=MODES, default=MODES, help="only these; no document is written")
+    parser.add_argument("--propagations", nargs="+", choices=PROPAGATIONS, default=list(PROPAGATIONS), help="likewise")
+    arguments = parser.parse_args()
+    quick, modes, propagations = arguments.quick, arguments.modes, arguments.propagations
+    planned = [each for each in design(quick) if each[1] in modes and each[2] in propagations]
+    rows, references = measure([each for each in planned if can_run(each[1])])
     print("\n\n".join([*missing(), means_table(rows, references), goals_table(rows)]))
     print(f"\nAll edits together took {minutes(rows):.1f} minutes.")
     if quick:
         print(rows_table(rows, references))
+    elif set(modes) != set(MODES) or set(propagations) != set(PROPAGATIONS):
+        write_rows(rows, references)
     else:
         write_document(rows, references)
         print(f"\nWrote {DOCUMENT} and {RESULTS / 'quality.json'}.")

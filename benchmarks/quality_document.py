@@ -3,6 +3,7 @@
 Everything in docs/quality.md from `## Notes` on is written by hand, and kept.
 """
 
+import json
 import platform
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
@@ -17,7 +18,7 @@ from benchmarks.clips import Case
 from benchmarks.output import table, write_json
 from tokenflow.report import contact_sheet, versions
 
-MODES = ("pnp", "sdedit", "controlnet")
+MODES = ("pnp", "sdedit", "controlnet", "flowedit")
 DOCUMENT, RESULTS = Path("docs/quality.md"), Path("benchmarks/results")
 NOTES = "## Notes"
 STRIP_FRAMES = 6
@@ -83,9 +84,10 @@ def mean(rows: Sequence[Figures], key: str) -> float | None:
 
 
 def pairs(rows: Sequence[Row], mode: str, propagation: str = "flow") -> list[tuple[Row, Row]]:
-    """Each edit of a mode by some propagation, with the same edit per frame."""
+    """Each edit of a mode by some propagation, with the same edit per frame, where there is one."""
     alone = {row.case.name: row for row in rows if (row.mode, row.propagation) == (mode, "per frame")}
-    return [(row, alone[row.case.name]) for row in rows if (row.mode, row.propagation) == (mode, propagation)]
+    of_it = [row for row in rows if (row.mode, row.propagation) == (mode, propagation)]
+    return [(row, alone[row.case.name]) for row in of_it if row.case.name in alone]
 
 
 @dataclass(frozen=True)
@@ -273,6 +275,17 @@ def write_document(rows: Sequence[Row], references: References) -> None:
     notes = before[before.index(NOTES) :] if NOTES in before else ""
     DOCUMENT.write_text(page(rows, references, strips) + (f"\n{notes}" if notes else ""))
     write_json(RESULTS / "quality.json", as_json(rows, references))
+
+
+def write_rows(rows: Sequence[Row], references: References) -> None:
+    """Put the rows of some modes and propagations into the JSON, in place of those that are there of these."""
+    path, content = RESULTS / "quality.json", as_json(rows, references)
+    before = json.loads(path.read_text(encoding="utf-8"))
+    measured = {(row.mode, row.propagation) for row in rows}
+    kept = [row for row in before["rows"] if (row["mode"], row["propagation"]) not in measured]
+    content["rows"] = kept + content["rows"]
+    content["references"] = {name: before["references"][name] | of_edits for name, of_edits in references.items()}
+    write_json(path, content)
 
 
 def as_json(rows: Sequence[Row], references: References) -> dict[str, Any]:

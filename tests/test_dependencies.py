@@ -21,9 +21,11 @@ def distribution(requirement: str) -> str:
 
 
 REQUIRED = set(map(distribution, PROJECT["dependencies"]))
-WEB = ROOT / "tokenflow" / "apps" / "web"
-"""A folder of an extra: nothing imports it but the command that needs it."""
-EXTRA_OF_WEB = set(map(distribution, PROJECT["optional-dependencies"]["ui"]))
+EXTRAS = {
+    ROOT / "tokenflow" / "apps" / folder: set(map(distribution, PROJECT["optional-dependencies"][extra]))
+    for folder, extra in (("web", "ui"), ("server", "serve"))
+}
+"""Folders of an extra: nothing imports them but the command that needs them."""
 OPTIONAL = {distribution(each) for group in PROJECT["optional-dependencies"].values() for each in group}
 
 
@@ -55,7 +57,7 @@ def undeclared(code: str, extras: Set[str] = frozenset()) -> set[str]:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT / "tokenflow")))
 def test_every_import_is_declared(path: Path) -> None:
-    extras = EXTRA_OF_WEB if WEB in path.parents else frozenset()
+    extras = frozenset[str]().union(*(extra for folder, extra in EXTRAS.items() if folder in path.parents))
     assert not undeclared(path.read_text(encoding="utf-8"), extras)
 
 

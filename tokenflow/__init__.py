@@ -14,7 +14,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tokenflow.batch import Record, edit_many, read_configs
-    from tokenflow.config import Config, ControlNet, ControlUnit, LoRA, PnP, SDEdit, TextualInversion, load_config
+    from tokenflow.config import (
+        Config,
+        ControlNet,
+        ControlUnit,
+        FlowEdit,
+        Instruct,
+        LoRA,
+        PnP,
+        SDEdit,
+        TextualInversion,
+        load_config,
+    )
     from tokenflow.errors import Cancelled, TokenflowError, TokenflowWarning
     from tokenflow.events import Notice, Preview, Progress, TerminalBars
     from tokenflow.models.loading import load_model
@@ -24,12 +35,16 @@ if TYPE_CHECKING:
         EditResult,
         Keyframes,
         PreprocessResult,
+        Reconstruction,
+        Reference,
         Region,
         edit,
+        find_regions,
         generate,
         invert,
         open_result,
         preprocess,
+        reconstruct,
         run,
         seed_sheet,
     )
@@ -44,6 +59,8 @@ __all__ = [
     "ControlUnit",
     "EditResult",
     "Edited",
+    "FlowEdit",
+    "Instruct",
     "InvertedClip",
     "Keyframes",
     "LoRA",
@@ -52,7 +69,9 @@ __all__ = [
     "PreprocessResult",
     "Preview",
     "Progress",
+    "Reconstruction",
     "Record",
+    "Reference",
     "Region",
     "SDEdit",
     "TerminalBars",
@@ -66,6 +85,7 @@ __all__ = [
     "edit_many",
     "errors",
     "events",
+    "find_regions",
     "generate",
     "invert",
     "load_config",
@@ -73,6 +93,7 @@ __all__ = [
     "open_result",
     "preprocess",
     "read_configs",
+    "reconstruct",
     "run",
     "seed_sheet",
     "trial",
@@ -81,7 +102,19 @@ __all__ = [
 
 _MODULES = {
     **dict.fromkeys(
-        ("Config", "ControlNet", "ControlUnit", "LoRA", "PnP", "SDEdit", "TextualInversion", "load_config"), "config"
+        (
+            "Config",
+            "ControlNet",
+            "ControlUnit",
+            "FlowEdit",
+            "Instruct",
+            "LoRA",
+            "PnP",
+            "SDEdit",
+            "TextualInversion",
+            "load_config",
+        ),
+        "config",
     ),
     **dict.fromkeys(("Cancelled", "TokenflowError", "TokenflowWarning"), "errors"),
     **dict.fromkeys(("Notice", "Preview", "Progress", "TerminalBars"), "events"),

@@ -144,10 +144,16 @@ def _seconds_left(elapsed: float, finished: int, done: int, total: int | None) -
 
 
 def track(
-    items: Iterable[Item], stage: str, on_event: Listener | None, *, total: int | None = None, initial: int = 0
+    items: Iterable[Item],
+    stage: str,
+    on_event: Listener | None,
+    *,
+    total: int | None = None,
+    initial: int = 0,
+    label: str = "",
 ) -> Iterator[Item]:
     """Yield the items and report each as one unit, once the next is asked for."""
-    with progress(stage, total, on_event, initial=initial) as advance:
+    with progress(stage, total, on_event, initial=initial, label=label) as advance:
         for item in items:
             yield item
             advance(1)

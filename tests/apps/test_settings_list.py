@@ -14,7 +14,7 @@ def test_every_setting_is_listed_with_values_default_and_description(capsys: pyt
     for setting in all_settings(Config):
         assert f"\n{setting.key}: " in f"\n{shown}"
         assert setting.description in words
-    assert "edit.mode: pnp, sdedit, controlnet, keyframes; default pnp\n" in shown
+    assert "edit.mode: pnp, sdedit, controlnet, flowedit, keyframes, instruct; default pnp\n" in shown
     assert "clip.path: path; required\n" in shown
     assert max(map(len, shown.splitlines())) <= 130
 

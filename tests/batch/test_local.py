@@ -21,8 +21,8 @@ class FakeProcess:
     replies: tuple[object, ...] = (local.READY, JobResult())
     exitcode: int | None = 0
 
-    def __init__(self, target: object, args: tuple[Any, int, int], daemon: bool) -> None:
-        self._theirs, self.index, self.threads = args
+    def __init__(self, target: object, args: tuple[Any, int, int, int | None], daemon: bool) -> None:
+        self._theirs, self.index, self.threads, _ = args
         started.append(self)
 
     def start(self) -> None:

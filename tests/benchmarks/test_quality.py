@@ -124,7 +124,7 @@ def test_goals_are_judged_on_pairs() -> None:
     assert all("missed" in goal.word([(worse, alone)]) for goal in GOALS)
     table = goals_table([alone, better])
     assert Counter(table.split())["reached"] == len(GOALS)
-    assert table.count("not measured") == 2 * len(GOALS)
+    assert table.count("not measured") == (len(MODES) - 1) * len(GOALS)
 
 
 def test_missing_figures_are_dashes() -> None:
@@ -171,7 +171,7 @@ def test_the_document_has_its_images_and_keeps_its_notes(tmp_path: Path, monkeyp
     assert text.endswith("## Notes\n\nThe goal was missed, since.\n")
     assert "Agreement with the prompt is not measured: none is missing." in text
     words = " ".join(text.split())
-    assert "1 by pnp, 0 by sdedit, 0 by controlnet" in words
+    assert "1 by pnp, 0 by sdedit, 0 by controlnet, 0 by flowedit" in words
     assert "All edits together took 3 minutes" in words  # an averaged edit takes none
     written = json.loads((tmp_path / "quality.json").read_text())
     assert written["references"] == REFERENCES

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from tests.tiny import tiny_model
-from tokenflow.diffusion.inversion import LatentsAt, PredictAt, invert_latents
+from tokenflow.diffusion.inversion import LatentsAt, PredictAt, invert_latents, stored_dtype_after
 from tokenflow.diffusion.levels import Level
 from tokenflow.diffusion.sampling import sample
 from tokenflow.diffusion.schedules import DiffusionSchedule, Schedule, Step
@@ -66,6 +66,17 @@ def test_with_a_prediction_that_does_not_depend_on_the_latents_sampling_is_the_e
     )
     # Double precision, 50 steps.
     torch.testing.assert_close(restored, clean, rtol=1e-12, atol=1e-12)
+
+
+def test_levels_behind_the_first_are_what_float16_stores_and_hardly_differ() -> None:
+    predict, schedule = tiny_predict()
+    exact = inverted(predict, schedule, 10)
+    rounded = inverted(predict, schedule, 10, dtype_after=stored_dtype_after)
+    assert torch.equal(exact[1][1], rounded[1][1])  # the first noisy level
+    for (_, latents), (_, before) in zip(rounded[2:], exact[2:], strict=True):
+        assert torch.equal(latents, latents.half().float())
+        # Half a unit in the last of 11 binary digits per level, of latents up to 4.
+        torch.testing.assert_close(latents, before, rtol=0, atol=10 * 4 * 2**-12)
 
 
 def test_every_level_is_yielded_from_the_cleanest_on() -> None:

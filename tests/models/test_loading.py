@@ -130,8 +130,8 @@ def overwritten(name: str, content: str) -> Callable[[Path], None]:
             r"has no vocabulary in tokenizer/; download it again",
         ),
         (
-            overwritten("model_index.json", '{"_class_name": "FluxPipeline"}'),
-            r"is a FluxPipeline, which is not supported; expected Stable Diffusion 1\.x, 2\.x or XL",
+            overwritten("model_index.json", '{"_class_name": "PixArtAlphaPipeline"}'),
+            r"is a PixArtAlphaPipeline, which is not supported; expected Stable Diffusion 1\.x, 2\.x or XL",
         ),
     ],
 )

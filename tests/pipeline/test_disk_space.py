@@ -10,9 +10,10 @@ from tokenflow.diffusion.batches import as_images, as_tensor, batches
 from tokenflow.metrics import EditMetrics
 from tokenflow.models.loading import load_model
 from tokenflow.models.model import Model
-from tokenflow.pipeline.disk_space import dimensions, disk_space, format_bytes
+from tokenflow.pipeline.disk_space import dimensions, disk_space
 from tokenflow.pipeline.frames import EditedFrame
 from tokenflow.pipeline.output import ResultWriter, write_reports
+from tokenflow.report.units import format_bytes
 from tokenflow.video import Video, resize, restore
 
 DATA = Path(__file__).parents[2] / "data"

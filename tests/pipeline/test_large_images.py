@@ -1,11 +1,13 @@
 """The largest images that Sana makes, through the real classes with next to no channels."""
 
 import numpy as np
+import pytest
 import torch
 from diffusers import AutoencoderDC, DPMSolverMultistepScheduler, SanaPipeline, SanaTransformer2DModel
 
 import tokenflow
 from tests.tiny_sana import SIZES, WORDS, tiny_gemma
+from tokenflow.errors import TokenflowWarning
 from tokenflow.models.sana import Sana
 from tokenflow.video import Video
 
@@ -39,7 +41,8 @@ def test_a_frame_of_4096_pixels_is_edited_at_its_size() -> None:
     model = large_sana()
     assert (model.native_size, model.size_multiple) == (SIDE, 32)
     frames = np.random.default_rng(0).integers(0, 256, (1, SIDE, SIDE, 3), dtype=np.uint8)
-    inverted = tokenflow.invert(Video(frames, rate=1), model, "a dog", steps=2)
+    with pytest.warns(TokenflowWarning, match="frames of 4096×4096 .* in overlapping tiles"):
+        inverted = tokenflow.invert(Video(frames, rate=1), model, "a dog", steps=2)
     assert inverted.latents(model.schedule.clean).shape == (1, 4, SIDE // 32, SIDE // 32)
     edited = tokenflow.edit(inverted, "a tiger")
     assert edited.decoded.shape == (1, SIDE, SIDE, 3)

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import tokenflow
-from tests.tiny import moving_square, save_tiny_controlnet, tiny_model, tiny_pipeline
+from tests.tiny import moving_square, save_tiny_controlnet, tiny_lcm_pipeline, tiny_model, tiny_pipeline
 from tokenflow import Cancelled, ControlNet, PnP, Preview, Progress, SDEdit, Video
 from tokenflow.errors import ClipError, ConfigError, TokenflowWarning
 from tokenflow.models.stable_diffusion import StableDiffusion
@@ -113,7 +113,7 @@ def test_each_function_names_the_one_that_makes_what_it_takes(model: StableDiffu
         {"size": (1, 2, 3)},
         {"resize": "zoom"},
         {"prompt": None},
-        {"steps": 0},
+        {"steps": -1},
     ],
     ids=repr,
 )
@@ -344,3 +344,23 @@ def test_a_seed_changes_more_with_variation_and_nothing_changes_without(
     assert 0 < differences[1] < differences[2]
     with pytest.raises(ConfigError, match="variation"):
         edited(variation=1.5)
+
+
+def test_an_inversion_is_sampled_back_in_memory(inverted: tokenflow.InvertedClip) -> None:
+    made = tokenflow.reconstruct(inverted, batch_size=2)
+    assert made.frames.shape == inverted.frames.shape
+    assert made.psnr == pytest.approx(made.autoencoder_psnr, abs=1.0)  # of an autoencoder that was never trained
+    error = np.mean((made.frames / 255 - inverted.frames[range(FRAMES)] / 255) ** 2, axis=(1, 2, 3))
+    assert made.psnr == pytest.approx(np.mean(-10 * np.log10(error)), abs=0.2)  # frames are rounded, figures are not
+
+
+def test_sampling_back_can_be_cancelled(inverted: tokenflow.InvertedClip) -> None:
+    with pytest.raises(Cancelled):
+        tokenflow.reconstruct(inverted, cancel=lambda: True)
+
+
+def test_what_was_not_inverted_cannot_be_sampled_back() -> None:
+    with pytest.warns(TokenflowWarning, match="cannot be inverted"):
+        clean = tokenflow.invert(CLIP, StableDiffusion(tiny_lcm_pipeline()), "a dog", batch_size=2)
+    with pytest.raises(ConfigError, match="was not inverted"):
+        tokenflow.reconstruct(clean)

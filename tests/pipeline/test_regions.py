@@ -205,3 +205,16 @@ def test_a_trial_takes_the_masks_of_its_frames(tmp_path: Path) -> None:
     assert tried.indices == (1, 3)
     assert np.array_equal(tried.edited[0], tried.source[0])
     assert not np.array_equal(tried.edited[1], tried.source[1])
+
+
+def test_regions_are_found_without_an_edit_as_the_edit_finds_them(inverted: tokenflow.InvertedClip) -> None:
+    region = Region(words="dog", grow=1)
+    masks = tokenflow.find_regions(inverted, "a tiger", [region])
+    assert masks is not None
+    assert np.array_equal(masks, edit(inverted, region).masks)
+    assert tokenflow.find_regions(inverted, "a tiger", []) is None
+
+
+def test_finding_regions_can_be_cancelled(inverted: tokenflow.InvertedClip) -> None:
+    with pytest.raises(tokenflow.Cancelled):
+        tokenflow.find_regions(inverted, "a tiger", [Region(auto=True)], cancel=lambda: True)

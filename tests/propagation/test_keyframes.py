@@ -35,7 +35,7 @@ def test_windows_hold_every_frame_once_and_never_more_keyframes_than_allowed(
     count: int, interval: int, size: int
 ) -> None:
     keyframes = draw_keyframes(count, interval, 0, 0)
-    cut = list(windows(keyframes, count, size))
+    cut = list(windows(keyframes, range(count), size))
     assert sorted(keyframe for window in cut for keyframe in window.keyframes) == keyframes
     assert sorted(frame for window in cut for frame in (*window.keyframes, *window.between)) == list(range(count))
     assert all(len(window.keyframes) + len(window.context) <= size for window in cut)
@@ -52,7 +52,7 @@ def test_frames_of_a_window_have_their_keyframes_in_it_or_among_those_kept_befor
 ) -> None:
     keyframes = draw_keyframes(count, interval, 0, 0)
     kept: tuple[int, ...] = ()
-    for window in windows(keyframes, count, size):
+    for window in windows(keyframes, range(count), size):
         known = sorted({*kept, *window.keyframes})
         for frame in window.between:
             here = [known[place] for place in neighbours(frame, known)]
@@ -64,7 +64,7 @@ def test_frames_of_a_window_have_their_keyframes_in_it_or_among_those_kept_befor
 
 def test_all_windows_of_a_long_clip_share_anchors_and_touch_the_keyframe_before() -> None:
     keyframes = list(range(0, 400, 10))
-    anchors, *cut = windows(keyframes, 400, 8)
+    anchors, *cut = windows(keyframes, range(400), 8)
     assert len(cut) == -(-(40 - 2) // 5)  # of 8 keyframes 2 are anchors and 1 is the one before
     assert anchors.keyframes == (100, 300)  # the middles of both halves
     assert all(set(anchors.keyframes) <= set(window.context) for window in cut)
@@ -74,14 +74,14 @@ def test_all_windows_of_a_long_clip_share_anchors_and_touch_the_keyframe_before(
 
 def test_a_window_without_room_for_it_does_not_see_the_keyframe_before() -> None:
     for size, context in ((2, 1), (3, 2)):
-        anchors, *cut = windows(range(0, 400, 10), 400, size)
+        anchors, *cut = windows(range(0, 400, 10), range(400), size)
         assert all(window.context == anchors.keyframes for window in cut)
         assert len(anchors.keyframes) == context
 
 
 def test_every_keyframe_is_computed_once_however_long_the_clip_is() -> None:
     keyframes = list(range(0, 4000, 10))
-    assert sum(len(window.keyframes) for window in windows(keyframes, 4000, 8)) == len(keyframes)
+    assert sum(len(window.keyframes) for window in windows(keyframes, range(4000), 8)) == len(keyframes)
 
 
 def test_the_nearest_keyframes_lie_around_a_frame() -> None:
@@ -93,7 +93,7 @@ def test_the_nearest_keyframes_lie_around_a_frame() -> None:
 
 
 def test_pairs_are_those_of_each_frame_with_its_nearest_keyframes() -> None:
-    assert frame_pairs(5, [[1, 3]]) == [(0, 1), (1, 2), (2, 3), (3, 4)]
-    assert frame_pairs(4, [[0], [3], [0]]) == [(0, 1), (0, 2), (0, 3), (1, 3), (2, 3)]
-    assert frame_pairs(3, [[0, 1, 2]]) == []
-    assert frame_pairs(3, []) == []
+    assert frame_pairs(range(5), [[1, 3]]) == [(0, 1), (1, 2), (2, 3), (3, 4)]
+    assert frame_pairs(range(4), [[0], [3], [0]]) == [(0, 1), (0, 2), (0, 3), (1, 3), (2, 3)]
+    assert frame_pairs(range(3), [[0, 1, 2]]) == []
+    assert frame_pairs(range(3), []) == []

@@ -65,8 +65,10 @@ def tokenflow(
     extended: Levels = "coarse",
     propagate_guidance: bool = True,
     propagate_edit_until: float = 0.0,
+    shots: tuple[range, ...] | None = None,
 ) -> TokenFlow:
     options = Propagation(
+        shots=shots or source.shots,
         draw_keyframes=keyframe_per_interval(interval, seed=0),
         window=window,
         extended=extended_sites(extended, source.model.sites),
@@ -211,7 +213,7 @@ def test_a_keyframe_gets_its_own_tokens_back(moving: InvertedClip) -> None:
     start, steps = mode.initial_latents(moving.model.schedule.steps(STEPS))
     twins = start[[0]].repeat(4, 1, 1, 1)
     predict = tokenflow(
-        moving, mode, guidance(moving), correspondence=IdentityMaps(), interval=4, propagate_guidance=False
+        moving, mode, guidance(moving), correspondence=IdentityMaps(), propagate_guidance=False, shots=(range(4),)
     )
     keyframe = draw_keyframes(4, 4, 0, 0)[0]
     noise = prediction_of_all(predict, twins, steps[0])
@@ -243,7 +245,7 @@ def test_keyframes_see_each_other_the_anchors_and_the_keyframe_before(
     predict = tokenflow(moving, mode, guidance(moving), interval=1, window=window, extended=levels)
     before = whole(start)
     noise = prediction_of_all(predict, before, steps[0])
-    parts = list(windows(range(11), 11, window))
+    parts = list(windows(range(11), range(11), window))
     for changed in (0, 2, 5, 10):
         latents = before.clone()
         latents[changed] += 1
@@ -333,7 +335,8 @@ def test_lost_tokens_of_frames_that_go_together_are_what_they_are_alone(
 def test_every_frame_comes_out_whatever_the_count_divides_by(frames: int, moving: InvertedClip) -> None:
     mode = SDEditMode(moving, settings.SDEdit(strength=1.0), 0)
     start, steps = mode.initial_latents(moving.model.schedule.steps(STEPS))
-    groups = list(tokenflow(moving, mode, guidance(moving), interval=5)(whole(start)[:frames], steps[0]))
+    predict = tokenflow(moving, mode, guidance(moving), interval=5, shots=(range(frames),))
+    groups = list(predict(whole(start)[:frames], steps[0]))
     assert sorted(frame for group, _ in groups for frame in group) == list(range(frames))
     for group, noise in groups:
         assert noise.shape == start[group].shape
@@ -409,16 +412,11 @@ def test_injected_features_are_propagated_to_the_frames_between(features: str, m
     mode = PnPMode(moving, settings.PnP(features=features, attention_until=0.0))
     start, steps = mode.initial_latents(moving.model.schedule.steps(STEPS))
     twins = start[[0]].repeat(4, 1, 1, 1)
-    predict = tokenflow(moving, mode, guidance(moving), correspondence=IdentityMaps(), propagate_guidance=False)
+    how = {"correspondence": IdentityMaps(), "propagate_guidance": False, "shots": (range(4),)}
+    predict = tokenflow(moving, mode, guidance(moving), **how)
     keyframe = draw_keyframes(4, 4, 0, 0)[0]
     noise = prediction_of_all(predict, twins, steps[0])
-    without = prediction_of_all(
-        tokenflow(
-            moving, pnp(moving, 0.0, 0.0), guidance(moving), correspondence=IdentityMaps(), propagate_guidance=False
-        ),
-        twins,
-        steps[0],
-    )
+    without = prediction_of_all(tokenflow(moving, pnp(moving, 0.0, 0.0), guidance(moving), **how), twins, steps[0])
     assert (noise - without).abs().max() > 1e-2
     for frame in range(4):
         torch.testing.assert_close(noise[frame], noise[keyframe], rtol=0, atol=1e-4)

@@ -55,11 +55,18 @@ def test_a_flat_map_has_no_inside(value: float) -> None:
 
 def test_keyframes_keep_their_maps_and_others_get_them_where_things_moved_to(source: InvertedClip) -> None:
     maps = torch.rand(2, 3, 8, 12, generator=torch.Generator().manual_seed(0))
-    all_maps = carried(maps, [0, 4], FRAMES, flow(source), 2)
+    all_maps = carried(maps, [0, 4], [range(FRAMES)], flow(source), 2)
     assert torch.equal(all_maps[[0, 4]], maps)
     assert len(all_maps) == FRAMES
-    still = carried(torch.ones(2, 1, 8, 12), [0, 4], FRAMES, flow(source), 2)
+    still = carried(torch.ones(2, 1, 8, 12), [0, 4], [range(FRAMES)], flow(source), 2)
     torch.testing.assert_close(still, torch.ones(FRAMES, 1, 8, 12))
+
+
+def test_maps_stay_within_their_shot(source: InvertedClip) -> None:
+    maps = torch.stack([torch.zeros(1, 8, 12), torch.ones(1, 8, 12)])
+    within = carried(maps, [0, 4], [range(2), range(2, FRAMES)], flow(source), 2)  # f 1 8 12
+    assert not within[:2].any()
+    torch.testing.assert_close(within[2:], torch.ones(FRAMES - 2, 1, 8, 12), rtol=0, atol=1e-5)
 
 
 def test_a_found_region_has_a_mask_of_the_working_size_per_frame(source: InvertedClip) -> None:

@@ -75,7 +75,7 @@ def test_a_mask_is_carried_with_what_it_covers() -> None:
     discs = np.stack([np.abs(frame.astype(int) - clip[0, 0, 0]).max(-1) > 40 for frame in clip])
     flow = DenseFlow(clip)
     middle = FRAMES // 2
-    carried = dict(carry_mask(discs[middle].astype(np.uint8) * 255, middle, FRAMES, flow))
+    carried = dict(carry_mask(discs[middle].astype(np.uint8) * 255, middle, range(FRAMES), flow))
     assert sorted(carried) == list(range(FRAMES))
     for frame, mask in carried.items():
         inside = mask > 127
@@ -87,7 +87,7 @@ def test_a_mask_at_the_border_does_not_smear_into_what_comes_into_view() -> None
     clip = np.stack([texture[:, 40 - 4 * frame : 104 - 4 * frame] for frame in range(6)])  # a pan to the left
     mask = np.zeros((48, 64), np.uint8)
     mask[:, :16] = 255
-    carried = dict(carry_mask(mask, 0, 6, DenseFlow(clip)))
+    carried = dict(carry_mask(mask, 0, range(6), DenseFlow(clip)))
     assert (carried[5] > 127).mean() == pytest.approx((mask > 127).mean(), rel=0.15)
 
 

@@ -30,6 +30,17 @@ def filled(folder: Path) -> StoredInversion:
     return inversion
 
 
+def test_latents_in_half_precision_take_half_the_space_and_are_read_in_single(tmp_path: Path) -> None:
+    inversion = filled(tmp_path)
+    inversion.write_latents(NOISIER, [LATENTS.half()])
+    files = [(tmp_path / f"{level.name}.safetensors").stat().st_size for level in (NOISY, NOISIER)]
+    assert files[0] - files[1] == 2 * LATENTS.numel()
+    for indices in (None, [3, 1]):
+        read = StoredInversion(tmp_path, MADE_FROM).latents(NOISIER, indices)
+        assert read.dtype == torch.float32
+        assert torch.equal(read, (LATENTS if indices is None else LATENTS[indices]).half().float())
+
+
 def test_what_was_written_is_read_back_by_another_process(tmp_path: Path) -> None:
     filled(tmp_path)
     inversion = StoredInversion(tmp_path, MADE_FROM)

@@ -3,12 +3,12 @@
 import re
 
 from tests.config.test_settings import settings
-from tokenflow.config import ControlUnit, LoRA, LoRATraining, Region, TextualInversion
+from tokenflow.config import ControlUnit, LoRA, LoRATraining, Reference, Region, TextualInversion
 from tools.settings_reference import DOCUMENT, document
-
 
 ITEMS = {
     "edit.regions": Region,
+    "edit.references": Reference,
     "edit.controlnet.also": ControlUnit,
     "model.loras": LoRA,
     "model.textual_inversions": TextualInversion,
@@ -36,9 +36,11 @@ def test_every_setting_has_a_row_with_its_description() -> None:
 
 
 def test_values_and_defaults_are_those_of_the_setting() -> None:
-    assert rows()["edit.mode"][:2] == ["`pnp`, `sdedit`, `controlnet`, `keyframes`", "`pnp`"]
+    assert rows()["edit.mode"][:2] == ["`pnp`, `sdedit`, `controlnet`, `flowedit`, `keyframes`, `instruct`", "`pnp`"]
     assert rows()["edit.sdedit.strength"][:2] == ["number > 0, ≤ 1", "`0.76`"]
     assert rows()["inversion.iterations"][:2] == ["integer from 1 to 10", "`1`"]
+    assert rows()["edit.references"][:2] == ["a list of sections or text", "`[]`"]
+    assert rows()["clip.cuts"][:2] == ["a list of integer ≥ 1 or `auto`", "`auto`"]
     assert rows()["clip.path"][:2] == ["path", "required"]
     assert rows()["clip.frames"][:2] == ["integer ≥ 1 or `null`", "`null`"]
     assert rows()["edit.negative_prompt"][1] == '`""`'

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tokenflow.video import fit_size, resize, restore
+from tokenflow.video import fit_area, fit_size, resize, restore
 
 MODES = ("fit", "fill", "pad")
 
@@ -36,6 +36,27 @@ def test_sizes(clip, size, multiple, expected):
 def test_invalid_sizes(arguments):
     with pytest.raises(ValueError, match="expected sizes above 0"):
         fit_size(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("clip", "side", "expected"),
+    [
+        ((1920, 1080), 1024, (1344, 768)),
+        ((1080, 1920), 1024, (768, 1344)),
+        ((1920, 1080), 512, (704, 384)),
+        ((720, 720), 512, (512, 512)),
+        ((5000, 20), 512, (8064, 64)),
+    ],
+)
+def test_a_clip_gets_about_the_area_of_a_square(clip: tuple[int, int], side: int, expected: tuple[int, int]) -> None:
+    assert fit_area(*clip, side, 64) == expected
+
+
+@given(st.integers(200, 5000), st.integers(200, 5000), st.integers(64, 1024))
+def test_the_area_is_that_of_the_square_but_for_rounding(width: int, height: int, side: int) -> None:
+    fitted = fit_area(width, height, side, 8)
+    exact = [length * side / (width * height) ** 0.5 for length in (width, height)]
+    assert all(abs(got - wanted) <= 4 or got == 8 for got, wanted in zip(fitted, exact, strict=True))
 
 
 @given(

@@ -2,8 +2,9 @@
 
 from tokenflow.apps.result_lines import aligned
 from tokenflow.config import Config
-from tokenflow.pipeline.disk_space import format_bytes, free_bytes
+from tokenflow.pipeline.disk_space import free_bytes
 from tokenflow.pipeline.outlook import outlook
+from tokenflow.report.units import format_bytes
 
 UNKNOWN = "unknown until the clip is inverted and checked"
 

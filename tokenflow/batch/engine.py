@@ -1,5 +1,6 @@
-"""The protocols between `edit_many` and what runs its jobs: engines, and the observers they report to."""
+"""The protocols between what has jobs and what runs them: engines, the supplies they take jobs from, and observers."""
 
+from collections import deque
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -27,6 +28,43 @@ class Observer(Protocol):
         ...
 
 
+class Supply(Protocol):
+    """Where an engine takes its jobs from. Called in the thread that called the engine, several times per second."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there are jobs to take, or may be later."""
+        ...
+
+    def take(self) -> Job | None:
+        """The next job, for a worker that is free; None if none waits now."""
+        ...
+
+    def is_cancelled(self, job: Job) -> bool:
+        """Whether a job that runs is to be stopped before its next network call."""
+        ...
+
+
+class Listed:
+    """The supply of a batch: jobs that are all known from the start."""
+
+    def __init__(self, jobs: Sequence[Job]) -> None:
+        self._waiting = deque(jobs)
+
+    @property
+    def is_open(self) -> bool:
+        """See `Supply`."""
+        return bool(self._waiting)
+
+    def take(self) -> Job | None:
+        """See `Supply`."""
+        return self._waiting.popleft() if self._waiting else None
+
+    def is_cancelled(self, job: Job) -> bool:
+        """A batch is stopped as a whole."""
+        return False
+
+
 class Engine(Protocol):
     """Where jobs run."""
 
@@ -37,5 +75,16 @@ class Engine(Protocol):
 
         Raises:
             EngineError: jobs cannot run this way; before any has started, unless workers stop working later.
+        """
+        ...
+
+
+class LastingEngine(Engine, Protocol):
+    """An engine that can wait for jobs to come."""
+
+    def serve(self, supply: Supply, observer: Observer) -> None:
+        """Run jobs for as long as the supply is open; as `run` in all else.
+
+        The result of a job that the supply cancelled has `cancelled` set.
         """
         ...

@@ -16,13 +16,13 @@ from queue import SimpleQueue
 
 import torch
 
-from tokenflow.batch.engine import PATIENCE, Observer
+from tokenflow.batch.engine import PATIENCE, Listed, Observer, Supply
 from tokenflow.batch.jobs import Job
 from tokenflow.batch.throttle import throttled
-from tokenflow.batch.worker import JobResult, Worker, limit_threads
+from tokenflow.batch.worker import CANCELLED, JobResult, Worker, limit_threads
 from tokenflow.config import Config
 from tokenflow.errors import Cancelled, EngineError
-from tokenflow.events import Notice, Preview, Progress
+from tokenflow.events import Listener, Notice, Preview, Progress
 
 MAX_FAILED_STARTS = 10
 """How many workers in a row may die before they are ready; after that it is not chance."""
@@ -40,6 +40,12 @@ READY = "ready"
 
 STOP = "stop"
 """Sent to a worker: stop the current job before its next network call, and exit."""
+
+CANCEL = "cancel"
+"""Sent to a worker: stop the current job before its next network call, and wait for another."""
+
+POLL_INTERVAL = 0.2
+"""Seconds between two looks at a supply."""
 
 
 class InProcess:
@@ -61,27 +67,39 @@ class Processes:
         workers: maximum number of processes; each takes the next of the machine's GPUs, and an equal share of the
             threads.
         retries: how often a job starts over after its process died (killed, or out of memory).
+        preview_every: send a `Preview` every so many steps; None for none.
     """
 
-    def __init__(self, workers: int, retries: int) -> None:
+    def __init__(self, workers: int, retries: int, preview_every: int | None = None) -> None:
         self._count = workers
         self._retries = retries
+        self._preview_every = preview_every
 
     def run(self, jobs: Sequence[Job], observer: Observer) -> None:
         """Run every job (see `Engine.run`)."""
-        waiting = deque(jobs)
+        self._serve(Listed(jobs), observer, min(self._count, len(jobs)))
+
+    def serve(self, supply: Supply, observer: Observer) -> None:
+        """Run jobs as they come (see `LastingEngine.serve`)."""
+        self._serve(supply, observer, self._count)
+
+    def _serve(self, supply: Supply, observer: Observer, count: int) -> None:
+        again: deque[Job] = deque()
         deaths: Counter[Path] = Counter()
         failed_starts = 0
-        count = min(self._count, len(jobs))
         threads = max(1, torch.get_num_threads() // count)
         workers: list[_Process] = []
         multiprocessing.set_forkserver_preload([__name__])
         try:
-            workers += (_Process(index, threads) for index in range(count))
-            while waiting or any(worker.job for worker in workers):
+            workers += (_Process(index, threads, self._preview_every) for index in range(count))
+            while supply.is_open or again or any(worker.job for worker in workers):
                 for worker in workers:
-                    if worker.ready and worker.job is None and waiting:
-                        worker.give(waiting.popleft(), observer)
+                    if worker.job is not None and supply.is_cancelled(worker.job):
+                        worker.cancel()
+                    if worker.ready and worker.job is None:
+                        job = again.popleft() if again else supply.take()
+                        if job is not None:
+                            worker.give(job, observer)
                 for worker in _wait_for_messages(workers):
                     if worker.receive(observer):
                         continue
@@ -90,10 +108,10 @@ class Processes:
                     if worker.job:
                         deaths[worker.job.output] += 1
                         if deaths[worker.job.output] <= self._retries:
-                            waiting.appendleft(worker.job)
+                            again.append(worker.job)
                         else:
                             observer.on_finish(worker.job, worker.index, JobResult(reason=reason))
-                    workers[worker.index] = _Process(worker.index, threads)
+                    workers[worker.index] = _Process(worker.index, threads, self._preview_every)
         finally:
             _stop(workers)
 
@@ -107,12 +125,12 @@ class _Process:
         job: the current one.
     """
 
-    def __init__(self, index: int, threads: int) -> None:
+    def __init__(self, index: int, threads: int, preview_every: int | None) -> None:
         self.index = index
         self.ready = False
         self.job: Job | None = None
         self.connection, theirs = PROCESSES.Pipe()
-        self.process = PROCESSES.Process(target=_serve, args=(theirs, index, threads), daemon=True)
+        self.process = PROCESSES.Process(target=_serve, args=(theirs, index, threads, preview_every), daemon=True)
         self.process.start()
         theirs.close()  # else the connection would outlive the process
 
@@ -122,6 +140,11 @@ class _Process:
         observer.on_start(job, self.index)
         with suppress(OSError):  # it has died, which the next `receive` finds out
             self.connection.send(job.config)
+
+    def cancel(self) -> None:
+        """Ask the process to stop its job; harmless if the job has just ended."""
+        with suppress(OSError):  # it has died
+            self.connection.send(CANCEL)
 
     def receive(self, observer: Observer) -> bool:
         """Take the next message and report it; False if the process has died."""
@@ -168,8 +191,8 @@ def _describe(status: int) -> str:
 
 
 def _wait_for_messages(workers: Sequence[_Process]) -> list[_Process]:
-    """The workers that have sent something or died; waits until there is one."""
-    readable = wait([worker.connection for worker in workers])
+    """The workers that have sent something or died; waits a moment for one."""
+    readable = wait([worker.connection for worker in workers], POLL_INTERVAL)
     return [worker for worker in workers if worker.connection in readable]
 
 
@@ -189,30 +212,48 @@ def _stop(workers: Sequence[_Process]) -> None:
         worker.connection.close()
 
 
-def _serve(connection: Connection, index: int, threads: int) -> None:
+def _serve(connection: Connection, index: int, threads: int, preview_every: int | None) -> None:
     """The main loop of a worker process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of a terminal; the parent decides
     limit_threads(threads)
     if torch.cuda.is_available():
         torch.cuda.set_device(index % torch.cuda.device_count())
     jobs: SimpleQueue[Config | None] = SimpleQueue()
-    stopped = threading.Event()
-    threading.Thread(target=_receive, args=(connection, jobs, stopped), daemon=True).start()
-    worker = Worker()
+    stopped, cancelled = threading.Event(), threading.Event()
+    threading.Thread(target=_receive, args=(connection, jobs, stopped, cancelled), daemon=True).start()
+    worker = Worker(preview_every)
     with suppress(OSError, Cancelled):
         connection.send(READY)
         for config in iter(jobs.get, None):
-            connection.send(worker.run(config, throttled(connection.send), cancel=stopped.is_set))
+            cancelled.clear()  # of the job before: that of this one comes after its configuration
+            connection.send(_run(worker, config, throttled(connection.send), stopped, cancelled))
 
 
-def _receive(connection: Connection, jobs: "SimpleQueue[Config | None]", stopped: threading.Event) -> None:
+def _run(
+    worker: Worker, config: Config, on_event: Listener, stopped: threading.Event, cancelled: threading.Event
+) -> JobResult:
+    """Run a job, which ends with `CANCELLED` if it alone is to stop, and with the error if all is."""
+    try:
+        return worker.run(config, on_event, cancel=lambda: stopped.is_set() or cancelled.is_set())
+    except Cancelled:
+        if stopped.is_set():
+            raise
+        return CANCELLED
+
+
+def _receive(
+    connection: Connection, jobs: "SimpleQueue[Config | None]", stopped: threading.Event, cancelled: threading.Event
+) -> None:
     """Queue the jobs that arrive until told to stop.
 
     The process ends at once if its parent has died: the next run must not find another process at the same result.
     """
     try:
         while (message := connection.recv()) != STOP:
-            jobs.put(message)
+            if message == CANCEL:
+                cancelled.set()
+            else:
+                jobs.put(message)
     except (EOFError, OSError):
         os._exit(1)
     stopped.set()

@@ -51,6 +51,7 @@ class BatchLog:
     def on_finish(self, job: Job, worker: int, result: JobResult) -> None:
         """Record how it ended."""
         changes: dict[str, Any] = asdict(result)
+        del changes["cancelled"]  # a batch stops as a whole, and its jobs then wait
         if result.failed:
             changes["state"] = "failed"
         else:

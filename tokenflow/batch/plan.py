@@ -9,8 +9,9 @@ from tokenflow.batch.jobs import Job, as_jobs, check, in_order
 from tokenflow.batch.record import RunFolder, is_done
 from tokenflow.config import Config
 from tokenflow.errors import TokenflowError
-from tokenflow.pipeline.disk_space import disk_space, format_bytes, free_bytes
+from tokenflow.pipeline.disk_space import disk_space, free_bytes
 from tokenflow.pipeline.job import find_inversion
+from tokenflow.report.units import format_bytes
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections import deque
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -18,10 +18,10 @@ from queue import SimpleQueue
 from typing import Any
 from urllib.parse import urlsplit
 
-from tokenflow.batch.engine import PATIENCE, Observer
+from tokenflow.batch.engine import PATIENCE, Listed, Observer, Supply
 from tokenflow.batch.jobs import Job
 from tokenflow.batch.throttle import throttled
-from tokenflow.batch.worker import JobResult, Worker, limit_threads
+from tokenflow.batch.worker import CANCELLED, JobResult, Worker, limit_threads
 from tokenflow.config import Config
 from tokenflow.errors import Cancelled, EngineError
 from tokenflow.events import Event
@@ -48,13 +48,22 @@ class Ray:
         address: of a cluster (`host:port`, `ray://host:port`, or `auto` for the one this machine belongs to); None
             starts a local Ray, or uses the one that this process has already started.
         gpus: GPUs per actor, which may be a fraction; None for one where there are GPUs.
+        preview_every: send a `Preview` every so many steps; None for none.
 
     Raises:
         EngineError: Ray is not installed.
     """
 
-    def __init__(self, workers: int | None, retries: int, address: str | None, gpus: float | None) -> None:
+    def __init__(
+        self,
+        workers: int | None,
+        retries: int,
+        address: str | None,
+        gpus: float | None,
+        preview_every: int | None = None,
+    ) -> None:
         self._workers, self._retries, self._address, self._gpus = workers, retries, address, gpus
+        self._preview_every = preview_every
         try:
             import ray
         except ImportError as error:
@@ -66,10 +75,17 @@ class Ray:
 
     def run(self, jobs: Sequence[Job], observer: Observer) -> None:
         """Run every job (see `Engine.run`)."""
+        self._serve(Listed(jobs), observer, len(jobs))
+
+    def serve(self, supply: Supply, observer: Observer) -> None:
+        """Run jobs as they come (see `LastingEngine.serve`)."""
+        self._serve(supply, observer, None)
+
+    def _serve(self, supply: Supply, observer: Observer, job_count: int | None) -> None:
         with self._connected():
-            actors = self._create_actors(len(jobs))
+            actors = self._create_actors(job_count)
             try:
-                _Calls(self._ray, actors, observer).run(jobs)
+                _Calls(self._ray, actors, observer).run(supply)
             finally:
                 for actor in actors:
                     self._ray.kill(actor)
@@ -100,8 +116,11 @@ class Ray:
         finally:
             self._ray.shutdown()
 
-    def _create_actors(self, job_count: int) -> list[Any]:
-        """Workers for the jobs, each with its share of the cluster; Ray starts those that do not fit yet later."""
+    def _create_actors(self, job_count: int | None) -> list[Any]:
+        """Workers for the jobs, whose number may be unknown, each with its share of the cluster.
+
+        Ray starts those that do not fit yet later.
+        """
         nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
         if not nodes:
             raise EngineError("the Ray cluster has no machine with a CPU for workers; add one with `ray start`")
@@ -109,11 +128,12 @@ class Ray:
         gpus = self._gpus if self._gpus is not None else float(available > 0)
         if gpus > max(node.get("GPU", 0.0) for node in nodes):
             raise EngineError(f"no machine of the Ray cluster has {gpus:g} GPUs for a worker; ask for fewer")
-        count = min(job_count, self._workers or (int(available / gpus) if gpus else len(nodes)))
+        most = self._workers or (int(available / gpus) if gpus else len(nodes))
+        count = most if job_count is None else min(job_count, most)
         cpus = max(1, int(min(node["CPU"] for node in nodes)) // -(-count // len(nodes)))
         options = {"num_cpus": cpus, "num_gpus": gpus, "max_restarts": -1, "max_task_retries": self._retries}
         actor_class = self._ray.remote(**options, max_concurrency=2)(_Actor)
-        return [actor_class.remote(Path.cwd(), cpus) for _ in range(count)]
+        return [actor_class.remote(Path.cwd(), cpus, self._preview_every) for _ in range(count)]
 
 
 class _Calls:
@@ -122,18 +142,21 @@ class _Calls:
     def __init__(self, ray: Any, actors: Sequence[Any], observer: Observer) -> None:
         self._ray, self._actors, self._observer = ray, actors, observer
         self._starting = {actor.ready.remote(): index for index, actor in enumerate(actors)}
+        self._free: list[int] = []
         self._running: dict[Any, tuple[int, Job]] = {}
         self._requests: dict[int, Any] = {}
         """Pending requests for events, by actor."""
 
-    def run(self, jobs: Sequence[Job]) -> None:
-        """Give each actor that is ready the next job, until all are done."""
-        waiting = deque(jobs)
+    def run(self, supply: Supply) -> None:
+        """Give each actor that is ready the next job, until the supply is closed and all are done."""
         try:
-            while waiting or self._running:
-                for index in self._wait_for_free():
-                    if waiting:
-                        self._start(waiting.popleft(), index)
+            while supply.is_open or self._running:
+                self._free += self._wait_for_free()
+                while self._free and (job := supply.take()) is not None:
+                    self._start(job, self._free.pop(0))
+                for index, job in self._running.values():
+                    if supply.is_cancelled(job):
+                        self._actors[index].cancel.remote()
                 self._poll()
         finally:
             self._stop()
@@ -145,6 +168,9 @@ class _Calls:
     def _wait_for_free(self) -> list[int]:
         """Wait for a moment, and return the actors that have since started up or finished a job."""
         calls = [*self._starting, *self._running]
+        if not calls:
+            time.sleep(POLL_INTERVAL)
+            return []
         returned, _ = self._ray.wait(calls, num_returns=1, timeout=POLL_INTERVAL)
         free = []
         for call in returned:
@@ -210,12 +236,12 @@ class _Calls:
 class _Actor:
     """A worker in a process of Ray's. While one call runs a job, others fetch its events or stop it."""
 
-    def __init__(self, directory: Path, threads: int) -> None:
+    def __init__(self, directory: Path, threads: int, preview_every: int | None) -> None:
         os.chdir(directory)  # paths in configurations are relative to it
         self._threads = threads
-        self._worker = Worker()
+        self._worker = Worker(preview_every)
         self._events: SimpleQueue[Event] = SimpleQueue()
-        self._stopped = threading.Event()
+        self._stopped, self._cancelled = threading.Event(), threading.Event()
 
     def ready(self) -> None:
         """Returns once the actor is there."""
@@ -223,18 +249,26 @@ class _Actor:
     def run(self, config: Config) -> tuple[JobResult, list[Event]]:
         """Run a job; also returns the events that `events` has not returned yet."""
         limit_threads(self._threads)  # of this call's thread, one of several that Ray keeps
+        self._cancelled.clear()
         try:
-            result = self._worker.run(config, throttled(self._events.put), cancel=self._stopped.is_set)
-        except Cancelled:  # by `stop`, whose caller ignores the result
-            result = JobResult(reason="interrupted")
+            result = self._worker.run(config, throttled(self._events.put), cancel=self._is_asked_to_end)
+        except Cancelled:  # by `cancel`, or by `stop`, whose caller ignores the result
+            result = CANCELLED
         return result, self.events()
+
+    def _is_asked_to_end(self) -> bool:
+        return self._stopped.is_set() or self._cancelled.is_set()
 
     def events(self) -> list[Event]:
         """The events since the last call."""
         return [self._events.get() for _ in range(self._events.qsize())]
 
+    def cancel(self) -> None:
+        """Stop the job before its next network call; others may follow."""
+        self._cancelled.set()
+
     def stop(self) -> None:
-        """Stop the job before its next network call."""
+        """Stop the job before its next network call, and take no more."""
         self._stopped.set()
 
 

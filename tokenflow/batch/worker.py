@@ -17,13 +17,14 @@ from tokenflow.pipeline.job import open_model, run
 
 @dataclass(frozen=True)
 class JobResult:
-    """How a job ended; the fields are those of a `Record`."""
+    """How a job ended; the fields but `cancelled` are those of a `Record`."""
 
     seconds: float = 0.0
     reason: str | None = None
     inverted: bool | None = None
     warnings: tuple[str, ...] = ()
     traceback: str | None = None
+    cancelled: bool = False
 
     @property
     def failed(self) -> bool:
@@ -31,10 +32,18 @@ class JobResult:
         return self.reason is not None
 
 
-class Worker:
-    """Runs jobs one at a time, and keeps the model of the last for the next."""
+CANCELLED = JobResult(reason="cancelled", cancelled=True)
 
-    def __init__(self) -> None:
+
+class Worker:
+    """Runs jobs one at a time, and keeps the model of the last for the next.
+
+    Args:
+        preview_every: send a `Preview` every so many steps; None for none.
+    """
+
+    def __init__(self, preview_every: int | None = None) -> None:
+        self._preview_every = preview_every
         self._settings: ModelSettings | None = None
         self._model: Model | None = None
 
@@ -55,7 +64,7 @@ class Worker:
         try:
             with listening(events):
                 model = self._model_for(config.model)
-            run(config, model=model, on_event=events, cancel=cancel)
+            run(config, model=model, preview_every=self._preview_every, on_event=events, cancel=cancel)
         except Cancelled:
             raise
         except Exception as error:

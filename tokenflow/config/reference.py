@@ -79,8 +79,14 @@ def _sections(schema: dict[str, Any], section: dict[str, Any], key: str) -> Iter
         below = f"{key}.{name}".lstrip(".")
         if "$ref" in each:
             yield from _sections(schema, _definition(schema, each), below)
-        for item in (kind["items"] for kind in (each, *each.get("anyOf", ())) if "$ref" in kind.get("items", ())):
+        for item in _item_sections(each):
             yield from _sections(schema, _definition(schema, item), f"{below}{ITEM}")
+
+
+def _item_sections(setting: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """References to the sections that items of a list may be."""
+    items = [kind["items"] for kind in setting.get("anyOf", [setting]) if "items" in kind]
+    yield from (form for item in items for form in item.get("anyOf", [item]) if "$ref" in form)
 
 
 def _definition(schema: dict[str, Any], reference: dict[str, Any]) -> dict[str, Any]:
@@ -107,13 +113,20 @@ def _values(setting: dict[str, Any]) -> str:
         case "boolean":
             return "`true`, `false`"
         case "array" if "items" in setting:
-            return "a list of sections" if setting["items"].get("type") in (None, "object") else "a list of texts"
+            return f"a list of {_items(setting['items'])}"
         case "array":
             return f"[{', '.join(_values(each) for each in setting['prefixItems'])}]"
         case "string":
             return "path" if setting.get("format") == "path" else "text"
         case kind:
             return f"{kind}{_bounds(setting)}"
+
+
+def _items(item: dict[str, Any]) -> str:
+    """What a list may have in it, in words."""
+    if "anyOf" in item:
+        return " or ".join(_items(form) for form in item["anyOf"])
+    return "sections" if "$ref" in item else _values(item)
 
 
 def _bounds(setting: dict[str, Any]) -> str:

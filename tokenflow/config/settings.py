@@ -70,6 +70,21 @@ LocalPath = Annotated[Path, BeforeValidator(_expand_path)]
 PathOrHubId = Annotated[str, BeforeValidator(_expand_path)]
 
 
+AUTO: Literal["auto"] = "auto"
+
+
+def _explain_cuts_once(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
+    """One error for cuts, where pydantic gives one for each of their forms."""
+    try:
+        return validate(value)
+    except ValidationError:
+        raise ValueError("expected auto, or the frames at which shots begin, such as [49]") from None
+
+
+Cuts = Annotated[tuple[PositiveCount, ...] | Literal["auto"], WrapValidator(_explain_cuts_once)]
+"""The frames at which shots begin, but for the first."""
+
+
 class Section(BaseModel):
     """Settings that belong together: frozen, and without others."""
 
@@ -109,6 +124,11 @@ class Clip(Section):
         description="Frames per second: of a sequence of images, null for 25; any other clip is resampled to it, null "
         "for its own times. 23.976 and 29.97 stand for 24000/1001 and 30000/1001.",
     )
+    cuts: Cuts = Field(
+        AUTO,
+        description="The frames at which another shot begins, such as [49], counted from 0 in the edited part; each "
+        "shot is edited by itself, and nothing is carried over a cut. auto finds them and says which; [] for one shot.",
+    )
     sound: LocalPath | None = Field(
         None,
         description="A file whose sound begins with the first frame of the clip, in place of the clip's own; null for "
@@ -121,9 +141,9 @@ class Clip(Section):
     )
     size: WorkingSize | None = Field(
         None,
-        description="Working size: the shorter side in pixels, or a box [width, height] to fit into; null for the size "
-        "the model was trained at. Rounded to what the model accepts. Larger keeps finer detail and costs more time "
-        "and memory. The result is scaled back to the clip's own size.",
+        description="Working size: the shorter side in pixels, or a box [width, height] to fit into; null for as many "
+        "pixels as the model was trained at. Rounded to what the model accepts. Larger keeps finer detail and costs "
+        "more time and memory. The result is scaled back to the clip's own size.",
     )
     resize: Literal["fit", "fill", "pad"] = Field(
         "fit",
@@ -178,7 +198,10 @@ class TextualInversion(Section):
 class Model(Section):
     """The diffusion model, and how it is loaded."""
 
-    path: PathOrHubId = Field(description="A folder in diffusers' layout, a .safetensors file, or a Hub id.")
+    path: PathOrHubId = Field(
+        description="A folder in diffusers' layout, a .safetensors file, a Hub id, or a short name that "
+        "`tokenflow models` lists, such as flux.2-klein-4b."
+    )
     revision: str | None = Field(
         None,
         min_length=1,
@@ -226,8 +249,8 @@ class Model(Section):
     )
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = Field(
         "auto",
-        description="Precision of the weights. auto takes float16 on CUDA (bfloat16 for Sana), bfloat16 on a CPU that "
-        "multiplies in it, else float32. An inversion is only valid for the precision it was made in.",
+        description="Precision of the weights. auto takes float16 on CUDA (bfloat16 for Sana and FLUX), bfloat16 on a "
+        "CPU that multiplies in it, else float32. An inversion is only valid for the precision it was made in.",
     )
     offload: bool = Field(
         False,
@@ -237,7 +260,7 @@ class Model(Section):
     tiling: bool = Field(
         False,
         description="Encode and decode in overlapping tiles: bounds the VAE's memory for large images. Results "
-        "differ slightly at their borders.",
+        "differ slightly at their borders. Frames of more than 1536×1536 pixels are always treated so.",
     )
 
 
@@ -299,10 +322,11 @@ class PnP(Section):
         description="Fraction of the steps, 0 to 1, in which the source's queries and keys are injected. Higher holds "
         "fine structure; lower lets textures and parts change.",
     )
-    features: Literal["block", "residual"] = Field(
-        "block",
+    features: Literal["block", "residual"] | None = Field(
+        None,
         description="What is injected at the residual block: block, its whole output, which holds the layout; or "
-        "residual, only what it adds to its shortcut, as in the published code, which is freer.",
+        "residual, only what it adds to its shortcut, as in the published code, which is freer. null for block, or "
+        "residual with FLUX.",
     )
 
 
@@ -403,6 +427,52 @@ class ControlNet(ControlUnit):
         return (self, *self.also)
 
 
+class FlowEdit(Section):
+    """FlowEdit (Kulikov et al., ICCV 2025): no inversion; the source moves by the difference that the prompts make.
+
+    Each of the last `strength` of all steps adds fresh noise, the same for all frames, to source and edit, and moves
+    the edit by the difference between the predictions under its own prompt and under the source's.
+
+        tokenflow.FlowEdit(strength=0.6)
+    """
+
+    strength: float = Field(
+        0.7,
+        gt=0,
+        le=1,
+        allow_inf_nan=False,
+        description="Fraction of the steps to sample, above 0 and up to 1. Higher starts from more noise and changes "
+        "more, including shapes.",
+    )
+    source_guidance_scale: float = Field(
+        1.5,
+        ge=1,
+        le=1000,
+        allow_inf_nan=False,
+        description="Scale of guidance under the source's prompt, 1 to 1000; that under the edit's is "
+        "edit.guidance_scale. Higher moves further from what the source shows.",
+    )
+
+
+class Instruct(Section):
+    """Editing by an instruction: the model is shown each source frame, and edit.prompt says what to make of it.
+
+    For models that were made for it: FLUX.1 Kontext and FLUX.2 [klein]. The clip is not inverted, so this is the
+    fastest mode.
+
+        tokenflow.edit(source, "make the dog a tiger", mode=tokenflow.Instruct())
+    """
+
+    strength: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        allow_inf_nan=False,
+        description="Fraction of the steps to sample, above 0 and up to 1. Lower starts from the source with less "
+        "noise, and keeps more of it.",
+    )
+
+
 class Keyframes(Section):
     """Edited keyframes: frames edited anywhere else, carried to all others along the motion of the clip.
 
@@ -484,6 +554,37 @@ class Region(Section):
         return self
 
 
+class Reference(Section):
+    """An image whose look an edit takes."""
+
+    path: LocalPath = Field(description="An image. Its middle is taken where its aspect ratio is another.")
+    weight: float = Field(
+        1.0,
+        ge=0,
+        le=100,
+        allow_inf_nan=False,
+        description="How strongly it counts, 0 to 100; 0 for not at all. With an IP-Adapter, that adapter's scale.",
+    )
+    kind: Literal["identity", "style"] = Field(
+        "identity",
+        description="Whose look is taken: identity, that of what edit.prompt changes, which the model finds in the "
+        "image; or style, that of everything in it, with its overall colours and contrasts. No effect with an "
+        "IP-Adapter.",
+    )
+
+
+def _validate_references(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
+    """References, of which any may be a path alone."""
+    if not isinstance(value, list | tuple):
+        raise ValueError("expected a list of images such as [style.png], or of sections such as [{path: style.png}]")
+    return validate([{"path": each} if isinstance(each, str | Path) else each for each in value])
+
+
+References = Annotated[
+    tuple[Reference, ...], WrapValidator(_validate_references, json_schema_input_type=list[Reference | str])
+]
+
+
 def _validate_regions(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
     """Errors of the list's items, where pydantic would add those of every other form."""
     if isinstance(value, str):
@@ -495,7 +596,6 @@ def _validate_regions(value: Any, validate: ValidatorFunctionWrapHandler) -> Any
     return _LIST_OF_REGIONS.validate_python(value)
 
 
-AUTO = "auto"
 _LIST_OF_REGIONS = TypeAdapter(tuple[Region, ...])
 
 Regions = Annotated[tuple[Region, ...] | Literal["auto"], WrapValidator(_validate_regions)]
@@ -508,10 +608,12 @@ class Edit(Section):
     negative_prompt: str = Field(
         "", description="What to steer away from. Has no effect where edit.guidance_scale is 1."
     )
-    mode: Literal["pnp", "sdedit", "controlnet", "keyframes"] = Field(
+    mode: Literal["pnp", "sdedit", "controlnet", "flowedit", "keyframes", "instruct"] = Field(
         "pnp",
         description="What the edit keeps of its source: pnp, layout, shapes and poses; sdedit, rough layout and "
-        "colours; controlnet, outlines; keyframes, motion: frames edited elsewhere are carried through the clip.",
+        "colours; controlnet, outlines; flowedit, what both prompts say, without an inversion; keyframes, motion: "
+        "frames edited elsewhere are carried through the clip; instruct, what the instruction in edit.prompt leaves "
+        "(FLUX.1 Kontext and FLUX.2).",
     )
     steps: PositiveCount = Field(
         25, description="Sampling steps; may differ from inversion.steps. More steps give finer detail and take longer."
@@ -583,22 +685,50 @@ class Edit(Section):
         description="At which resolutions of the network keyframes attend to each other: coarse, all but the finest; "
         "or all, as in the published code, which is slower.",
     )
+    propagated_layers: Literal["all", "half"] = Field(
+        "all",
+        description="At which attention layers frames between keyframes take the keyframes' features: all; or half, "
+        "every second one, which halves the memory they take; at the others every frame attends to itself.",
+    )
+    kept_features: Literal["auto", "device", "main_memory"] = Field(
+        "auto",
+        description="Where the keyframes' features rest until they are propagated: on the device, in main memory, "
+        "or auto: in main memory if they would take more than half of the device's free memory.",
+    )
     regions: Regions = Field(
         (),
         description="The parts of the clip that the edit may change, such as [{words: dog}]; all else stays as it is. "
         "auto finds one where edit.prompt changes only a part of the frame, and takes the whole frame otherwise; [] "
         "takes the whole frame.",
     )
+    references: References = Field(
+        (),
+        description="Images whose look the edit takes, such as [tiger.png] or [{path: style.png, kind: style}].",
+    )
+    ip_adapter: PathOrHubId | None = Field(
+        None,
+        description="An IP-Adapter for Stable Diffusion or SDXL, through which references are read: a .safetensors "
+        "file with a folder image_encoder beside it, or one on the Hub such as "
+        "h94/IP-Adapter/models/ip-adapter_sd15.safetensors; null to read them by attention, as every model can.",
+    )
     pnp: PnP = PnP()
     sdedit: SDEdit = SDEdit()
     controlnet: ControlNet = ControlNet()
+    flowedit: FlowEdit = FlowEdit()
     keyframes: Keyframes = Keyframes()
+    instruct: Instruct = Instruct()
+
+    @property
+    def needs_inversion(self) -> bool:
+        """Whether its mode reads more of the source than its clean latents."""
+        return self.mode not in ("flowedit", "instruct")
 
     @property
     def paths(self) -> list[Path]:
-        """The images that are read: edited frames, and masks of regions."""
+        """The images that are read: edited frames, masks of regions, and references."""
         masks = [region.mask for region in self.regions if isinstance(region, Region)]
-        return [*self.keyframes.paths, *(mask for mask in masks if mask is not None)]
+        given = [*self.keyframes.paths, *(mask for mask in masks if mask is not None)]
+        return [*given, *(reference.path for reference in self.references)]
 
 
 class Output(Section):

@@ -1,7 +1,8 @@
 """A prompt as a network takes it; several are stacked as branches."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,11 +15,13 @@ class Conditioning:
     Attributes:
         tokens: b n c, the text encoder's states.
         added: b …, whatever else the family conditions on, by name: pooled states, image sizes, embedded guidance.
+        references: what the family computed of reference images, the same for all branches; None for none.
         padding: 1 n' c, what fills up a shorter prompt that is stacked with others; None if a longer one brings it.
     """
 
     tokens: Tensor
     added: Mapping[str, Tensor] = field(default_factory=dict)
+    references: Any = None
     padding: Tensor | None = None
 
     @property
@@ -26,11 +29,17 @@ class Conditioning:
         """How many prompts are stacked."""
         return self.tokens.shape[0]
 
+    def adding(self, more: Mapping[str, Tensor]) -> "Conditioning":
+        """The same with more (one branch) that every branch adds."""
+        repeated = {name: each.repeat(self.branches, *[1] * (each.ndim - 1)) for name, each in more.items()}
+        return replace(self, added={**self.added, **repeated})
+
     def for_frames(self, frames: int) -> "Conditioning":
         """Each branch repeated for every frame: (b f) n c."""
         return Conditioning(
             self.tokens.repeat_interleave(frames, dim=0),
             {name: value.repeat_interleave(frames, dim=0) for name, value in self.added.items()},
+            self.references,
         )
 
 
@@ -40,6 +49,7 @@ def stack(conditionings: Sequence[Conditioning]) -> Conditioning:
     return Conditioning(
         torch.cat([_filled_up(each, longest) for each in conditionings]),
         {name: torch.cat([each.added[name] for each in conditionings]) for name in conditionings[0].added},
+        conditionings[0].references,
         longest.padding,
     )
 

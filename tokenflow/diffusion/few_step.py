@@ -52,6 +52,24 @@ def few_step_of(name: str, config: Mapping[str, Any], asked: bool | None = None)
     return FewStep(steps=4, renoises=False) if asked or name == "TCDScheduler" or is_turbo(name, config) else None
 
 
+def flux_few_step(
+    config: Mapping[str, Any], *, told_scale: bool, distilled: bool, asked: bool | None
+) -> FewStep | None:
+    """How a FLUX samples in a few steps; None for one that takes many.
+
+    FLUX.1 schnell is not told a scale of guidance, and its levels do not depend on the size of the image; FLUX.2 klein
+    says that it was distilled.
+
+    Args:
+        config: of the checkpoint's scheduler.
+        told_scale: whether its transformer embeds the scale of guidance.
+        distilled: what its model_index.json says.
+        asked: True or False to overrule all that.
+    """
+    schnell = not told_scale and not config.get("use_dynamic_shifting")
+    return FewStep(steps=4, renoises=False) if (schnell or distilled if asked is None else asked) else None
+
+
 def is_turbo(name: str, config: Mapping[str, Any]) -> bool:
     """Whether a scheduler is that of SD-Turbo or SDXL-Turbo, which are distilled without guidance."""
     return (

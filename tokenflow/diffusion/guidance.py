@@ -1,7 +1,8 @@
 """How the prompt is enforced: by two branches (classifier-free guidance), inside the network, or not at all."""
 
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -43,9 +44,26 @@ class Guidance:
         self.branches = conditional if one_branch or unconditional is None else stack([unconditional, conditional])
         self._scale = scale
 
-    def with_prompts(self, conditional: Conditioning) -> "Guidance":
-        """The same guidance by several prompts, one branch each, for parts of the frame."""
-        return Guidance(conditional, self._unconditional, self._scale)
+    def with_prompts(self, conditional: Conditioning, scale: float | None = None) -> "Guidance":
+        """The same guidance by other prompts, one branch each, for parts of the frame; at another scale if given.
+
+        The negative prompt then adds what these add, and no more.
+        """
+        negative = self._unconditional
+        if negative is not None:
+            negative = replace(negative, added={name: negative.added[name] for name in conditional.added})
+        return Guidance(conditional, negative, self._scale if scale is None else scale)
+
+    def adding(self, prompts: Mapping[str, Tensor], negative: Mapping[str, Tensor]) -> "Guidance":
+        """The same guidance with more for every prompt to add, and for the negative one; one branch each."""
+        conditional = self.conditional.adding(prompts)
+        unconditional = None if self._unconditional is None else self._unconditional.adding(negative)
+        return Guidance(conditional, unconditional, self._scale)
+
+    def showing(self, references: Any) -> "Guidance":
+        """The same guidance with references beside every prompt (see `Conditioning.references`)."""
+        unconditional = None if self._unconditional is None else replace(self._unconditional, references=references)
+        return Guidance(replace(self.conditional, references=references), unconditional, self._scale)
 
     def split(self, prediction: Tensor) -> tuple[Tensor, Tensor]:
         """The conditional prediction and δ (f c h w each) of all branches' predictions (b f c h w)."""

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 
+import torch
 from torch import Tensor
 
 from tokenflow.diffusion.batches import batches
@@ -20,6 +21,10 @@ LatentsAt = tuple[Level, Latents]
 LEVELS_READ = 3
 """How many levels a step looks back on."""
 
+STORED_DTYPE = torch.float16
+"""Of the latents behind the first noisy level. It holds them to 0.05 %, bfloat16 only to 0.4 %. The clean latents and
+those of the first noisy level differ so little that they stay in float32: their difference is the first noise."""
+
 
 def invert_latents(
     levels: Sequence[LatentsAt],
@@ -30,6 +35,7 @@ def invert_latents(
     batch_size: int,
     iterations: int = 1,
     scratch: Scratch = in_memory,
+    dtype_after: Callable[[Level], torch.dtype | None] = lambda cleaner: None,
 ) -> Iterator[LatentsAt]:
     """Add the noise that sampling would remove, yielding each noisier level once all frames have reached it.
 
@@ -51,16 +57,25 @@ def invert_latents(
         batch_size: frames per network call.
         iterations: network calls per step, at least 1; the second and the noisiest step take one more.
         scratch: allocates the levels that are yielded, of which three are alive at a time.
+        dtype_after: a level -> the precision to which the latents at the next are rounded, so that storing them in it
+            changes nothing; None for that of the network.
     """
     levels = list(levels[-LEVELS_READ:])
     for step in reversed(steps):
-        latents = levels[-1][1]
-        noisier = scratch((len(latents), *latents[[0]].shape[1:]))
-        for indices in batches(range(len(latents)), batch_size):
+        count, shape = len(levels[-1][1]), levels[-1][1][[0]].shape[1:]
+        noisier = scratch((count, *shape))
+        dtype = dtype_after(levels[-1][0])
+        for indices in batches(range(count), batch_size):
             part = [(level, stored[indices]) for level, stored in levels]
-            noisier[indices] = _one_step(part, step, predict, parametrisation, iterations)
+            latents = _one_step(part, step, predict, parametrisation, iterations)
+            noisier[indices] = latents if dtype is None else latents.to(dtype).to(latents.dtype)
         levels = [*levels[1 - LEVELS_READ :], (step.at, noisier)]
         yield levels[-1]
+
+
+def stored_dtype_after(cleaner: Level) -> torch.dtype:
+    """The precision in which the latents at the level after this one are stored."""
+    return torch.float32 if cleaner.is_clean else STORED_DTYPE
 
 
 def _one_step(

@@ -19,6 +19,14 @@ from tokenflow.errors import ConfigError, ModelError
 NOISIEST_ANGLE, MIDDLE_ANGLE = 1.57080, 1.3
 """SANA-Sprint's first angle, and its second where it takes two steps (Chen et al., arXiv 2503.09641), in radians."""
 
+NOISIEST_OF_STABLE_DIFFUSION = 0.936
+"""Share of noise at the last of Stable Diffusion's training steps, where its ᾱ is 0.00466."""
+
+MAX_FITTED_TOKENS = 4300
+"""Of FLUX.2: beyond, its shift does not depend on the number of steps."""
+USUAL_STEPS = 50
+"""Of FLUX.2 [klein] base: the shift at so many steps is that of levels in training."""
+
 TOKEN_AREA = 4
 """Latents per token of FLUX, whose tokens are patches of 2 × 2."""
 
@@ -66,6 +74,11 @@ def last_steps(steps: Sequence[Step], share: float) -> Sequence[Step]:
     return steps[len(steps) - max(1, min(len(steps), int(len(steps) * share))) :]
 
 
+def steps_below(steps: Sequence[Step], share: float) -> Sequence[Step]:
+    """The steps that start from at most this share of noise; at least the last."""
+    return [step for step in steps if step.at.share <= share] or steps[-1:]
+
+
 class Schedule(Protocol):
     """The noise levels of a model.
 
@@ -73,11 +86,13 @@ class Schedule(Protocol):
         parametrisation: what its network predicts.
         clean: the level of latents that the autoencoder encodes and decodes.
         few_step: how a model that was distilled to few steps samples; None for one that takes many and can be inverted.
+        edits_start_at: the share of noise from which edits start that keep the source's own, at most.
     """
 
     parametrisation: Parametrisation
     clean: Level
     few_step: FewStep | None
+    edits_start_at: float
 
     def training_batch(self, latents: Tensor, generator: torch.Generator) -> TrainingBatch:
         """Noisy latents at random levels, as the model was trained on them.
@@ -116,6 +131,8 @@ class DiffusionSchedule:
         ModelError: the levels are not those of a variance-preserving diffusion (EDM and flow matching have others), or
             the model predicts something other than noise, velocity or the clean sample.
     """
+
+    edits_start_at = 1.0
 
     def __init__(self, config: Mapping[str, Any], few_step: FewStep | None = None) -> None:
         has_betas = "beta_start" in config or config.get("trained_betas") is not None
@@ -204,6 +221,7 @@ class SanaSchedule:
     parametrisation: Parametrisation = FlowPrediction()
     clean = Level(1.0, 0.0, CLEAN_TIME)
     few_step: FewStep | None = None
+    edits_start_at = 1.0
 
     def __init__(self, config: Mapping[str, Any], time_scale: float = 1.0) -> None:
         self._trained: int = config.get("num_train_timesteps", 1000)
@@ -240,6 +258,7 @@ class SprintSchedule:
     parametrisation: Parametrisation = FlowPrediction()
     clean = Level(1.0, 0.0, CLEAN_TIME)
     few_step: FewStep | None = SPRINT
+    edits_start_at = 1.0
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         self._trained: int = config.get("num_train_timesteps", 1000)
@@ -265,26 +284,31 @@ class SprintSchedule:
 
 
 class FlowSchedule:
-    """Levels of a rectified-flow model that samples with diffusers' FlowMatchEulerDiscreteScheduler.
+    """Levels of a rectified-flow model that samples with diffusers' FlowMatchEulerDiscreteScheduler, as FLUX.1 does.
+
+    Edits do not start from pure noise, of which the first prediction depends on the prompt alone, but where Stable
+    Diffusion's noisiest level is.
 
     Args:
         config: that scheduler's configuration: a static `shift`, or `use_dynamic_shifting` by the number of tokens
             (Esser et al., ICML 2024, section 5.3.2).
+        few_step: how the model samples if it was distilled to few steps.
     """
 
     parametrisation: Parametrisation = FlowPrediction()
     clean = Level(1.0, 0.0, CLEAN_TIME)
-    few_step: FewStep | None = None
 
-    def __init__(self, config: Mapping[str, Any]) -> None:
+    def __init__(self, config: Mapping[str, Any], few_step: FewStep | None = None) -> None:
         self._config = config
+        self.few_step = few_step
+        self.edits_start_at = NOISIEST_OF_STABLE_DIFFUSION if few_step is None else 1.0
 
     def training_batch(self, latents: Tensor, generator: torch.Generator) -> TrainingBatch:
         """Levels whose logit is normal, shifted as in sampling (Esser et al., ICML 2024); the target is n − x₀."""
         _refuse_distilled(self.few_step)
         tokens = latents.shape[-2] * latents.shape[-1] // TOKEN_AREA
         trained = self._config.get("num_train_timesteps", 1000)
-        return _flow_batch(latents, self._shift(tokens), trained, generator)
+        return _flow_batch(latents, self._shift(tokens, USUAL_STEPS), trained, generator)
 
     def steps(self, count: int, tokens: int | None = None) -> tuple[Step, ...]:
         """The steps of sampling, noisiest first: s from 1 to 1/count, shifted, then 0.
@@ -295,20 +319,35 @@ class FlowSchedule:
         """
         if count < 1:
             raise ConfigError(f"steps is {count}; expected 1 or more")
-        shift = self._shift(tokens)
+        shift = self._shift(tokens, count)
         shares = [float(s) for s in _shifted(np.linspace(1.0, 1 / count, count), shift)]
         trained = self._config.get("num_train_timesteps", 1000)
         return _pairs([*(Level(1 - s, s, s * trained) for s in shares), self.clean])
 
-    def _shift(self, tokens: int | None) -> float:
+    def _shift(self, tokens: int | None, count: int) -> float:
         if not self._config.get("use_dynamic_shifting"):
             return self._config.get("shift", 1.0)
         if tokens is None:
             raise ValueError("expected the number of tokens, since this model's noise levels depend on it")
-        # mu is linear in tokens, through (base_image_seq_len, base_shift) and (max_image_seq_len, max_shift).
-        few, many = self._config["base_image_seq_len"], self._config["max_image_seq_len"]
-        low, high = self._config["base_shift"], self._config["max_shift"]
-        return math.exp(low + (high - low) * (tokens - few) / (many - few))
+        return math.exp(self._log_shift(tokens, count))
+
+    def _log_shift(self, tokens: int, count: int) -> float:
+        """µ, linear in tokens, through (base_image_seq_len, base_shift) and (max_image_seq_len, max_shift)."""
+        few, many = self._config.get("base_image_seq_len", 256), self._config.get("max_image_seq_len", 4096)
+        low, high = self._config.get("base_shift", 0.5), self._config.get("max_shift", 1.15)
+        return low + (high - low) * (tokens - few) / (many - few)
+
+
+class Flux2Schedule(FlowSchedule):
+    """Levels of FLUX.2, whose shift depends on the number of steps as well."""
+
+    def _log_shift(self, tokens: int, count: int) -> float:
+        """µ as its authors fitted it (`compute_empirical_mu` of diffusers' Flux2KleinPipeline)."""
+        at_200_steps = 0.00016927 * tokens + 0.45666666
+        if tokens > MAX_FITTED_TOKENS:
+            return at_200_steps
+        at_10_steps = 8.73809524e-05 * tokens + 1.89833333
+        return at_200_steps + (at_200_steps - at_10_steps) / 190 * (count - 200)
 
 
 def _flow_batch(latents: Tensor, shift: float, time_scale: float, generator: torch.Generator) -> TrainingBatch:

@@ -29,7 +29,7 @@ class ClipScore:
     """
 
     def __init__(self, path: str, prompt: str, device: torch.device) -> None:
-        self.over_time: dict[str, dict[str, list[float]]] = {}
+        self.over_time: dict[str, dict[str, list[float | None]]] = {}
         """By clip: `clip_text`, the cosine of each frame and the prompt (CLIPScore of Hessel et al., EMNLP 2021,
         without its factor 2.5), and `clip_consistency`, that of neighbouring frames (Esser et al., ICCV 2023)."""
         self._model, self._processor = _load(path)
@@ -38,18 +38,19 @@ class ClipScore:
         self._text = self._embed_text(prompt).to(device)
         self._before: dict[str, Tensor] = {}
 
-    def add(self, images: Mapping[str, np.ndarray]) -> None:
-        """Measure the next frame of each clip, H W 3 uint8."""
+    def add(self, images: Mapping[str, np.ndarray], *, cut: bool = False) -> None:
+        """Measure the next frame of each clip, H W 3 uint8; `cut` says that another shot begins with it."""
         self._model.to(self._device)  # not earlier: the stages before need the memory
         embeddings = dict(zip(images, self._embed(list(images.values())), strict=True))
         for name, embedding in embeddings.items():
-            self._append("clip_text", name, embedding @ self._text)
+            self._append("clip_text", name, float(embedding @ self._text))
             if name in self._before:
-                self._append("clip_consistency", name, embedding @ self._before[name])
+                consistency = None if cut else float(embedding @ self._before[name])
+                self._append("clip_consistency", name, consistency)
         self._before = embeddings
 
-    def _append(self, metric: str, name: str, value: Tensor) -> None:
-        self.over_time.setdefault(metric, {}).setdefault(name, []).append(float(value))
+    def _append(self, metric: str, name: str, value: float | None) -> None:
+        self.over_time.setdefault(metric, {}).setdefault(name, []).append(value)
 
     def _embed(self, images: list[np.ndarray]) -> Tensor:
         """Unit vectors f d of images (H W 3 uint8)."""

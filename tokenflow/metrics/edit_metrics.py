@@ -1,6 +1,6 @@
 """All metrics of an edit's report, fed frame by frame."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -24,6 +24,7 @@ class EditMetrics:
         masks: H W in [0, 1] per frame, 1 where the edit is meant to change something; None if unknown.
         clip_score: scores against the edit's prompt, or None.
         words_seen: looks for the words of the edit's prompt, or None.
+        cuts: the frames at which another shot begins; nothing is measured over a cut.
     """
 
     def __init__(
@@ -32,11 +33,14 @@ class EditMetrics:
         masks: Iterator[np.ndarray] | None = None,
         clip_score: ClipScore | None = None,
         words_seen: WordsSeen | None = None,
+        cuts: Collection[int] = (),
     ) -> None:
         self._reconstruction = reconstruction
         self._masks = masks
         self._clip_score = clip_score
         self._words_seen = words_seen
+        self._cuts = cuts
+        self._count = 0
         self._steadiness = Steadiness()
         self._change = Change()
         self._outlines = Outlines()
@@ -47,18 +51,20 @@ class EditMetrics:
 
         Where no masks were given, `mask` is the one of this frame: H W in [0, 1], or None.
         """
+        cut = self._count in self._cuts
+        self._count += 1
         images = {"source": source}
         if self._reconstruction is not None:
             images["reconstruction"] = next(self._reconstruction)
         images["edit"] = edit
         mask = mask if self._masks is None else next(self._masks)
-        self._steadiness.add(source, images)
+        self._steadiness.add(source, images, cut=cut)
         self._change.add(source, edit, mask)
         self._outlines.add(source, {name: image for name, image in images.items() if name != "source"})
         for name, image in images.items():
             self._energy.setdefault(name, []).append(gradient_energy(image / 255))
         if self._clip_score is not None:
-            self._clip_score.add({"source": source, "edit": edit})
+            self._clip_score.add({"source": source, "edit": edit}, cut=cut)
         if self._words_seen is not None:
             self._words_seen.add(source, edit)
 

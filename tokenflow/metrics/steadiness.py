@@ -52,32 +52,45 @@ class Steadiness:
     """
 
     def __init__(self) -> None:
-        self.over_time: dict[str, dict[str, list[float]]] = {}
+        self.over_time: dict[str, dict[str, list[float | None]]] = {}
         """By clip: `warp_error_e3` (× 10⁻³, per pair of neighbours) and `flicker` (grey levels, 0 to 255, per frame
-        with two neighbours)."""
+        with two neighbours). None where a cut lies between."""
         self._grey: np.ndarray | None = None
         self._motion: Motion | None = None
         self._last: list[dict[str, np.ndarray]] = []
 
-    def add(self, source: np.ndarray, images: Mapping[str, np.ndarray]) -> None:
-        """Measure the next frame: the source, for the flow, and the images to measure by clip (all H W 3 uint8)."""
+    def add(self, source: np.ndarray, images: Mapping[str, np.ndarray], *, cut: bool = False) -> None:
+        """Measure the next frame.
+
+        Args:
+            source: of the source, for the flow, H W 3 uint8.
+            images: to measure, by clip, H W 3 uint8.
+            cut: whether another shot begins with it: nothing is measured between this frame and the one before.
+        """
         grey = cv2.cvtColor(source, cv2.COLOR_RGB2GRAY)
         now = {name: image.astype(np.float32) / 255 for name, image in images.items()}
-        motion = None if self._grey is None else Motion.between(self._grey, grey)
-        if motion is not None:
-            before = self._last[-1]
+        motion = None if self._grey is None or cut else Motion.between(self._grey, grey)
+        if self._last:
             for name, image in now.items():
-                error = warp_error(before[name], image, motion.forward, motion.forward_visible)
-                self._append("warp_error_e3", name, 1e3 * error)
-        if motion is not None and self._motion is not None:
-            before, middle = self._last
-            visible = self._motion.backward_visible & motion.forward_visible
-            flows = self._motion.backward, motion.forward
+                self._append("warp_error_e3", name, self._warp_error(name, image, motion))
+        if len(self._last) > 1:
             for name, image in now.items():
-                self._append("flicker", name, 255 * flicker(before[name], middle[name], image, *flows, visible))
+                self._append("flicker", name, self._flicker(name, image, motion))
         self._grey, self._motion, self._last = grey, motion, [*self._last[-1:], now]
 
-    def _append(self, metric: str, name: str, value: float) -> None:
+    def _warp_error(self, name: str, image: np.ndarray, motion: Motion | None) -> float | None:
+        if motion is None:
+            return None
+        return 1e3 * warp_error(self._last[-1][name], image, motion.forward, motion.forward_visible)
+
+    def _flicker(self, name: str, image: np.ndarray, motion: Motion | None) -> float | None:
+        if motion is None or self._motion is None:
+            return None
+        before, middle = self._last
+        visible = self._motion.backward_visible & motion.forward_visible
+        return 255 * flicker(before[name], middle[name], image, self._motion.backward, motion.forward, visible)
+
+    def _append(self, metric: str, name: str, value: float | None) -> None:
         self.over_time.setdefault(metric, {}).setdefault(name, []).append(value)
 
 

@@ -29,13 +29,17 @@ BOLDER = {
     "pnp": "raise edit.guidance_scale, lower edit.pnp.features_until and attention_until, or try edit.mode=sdedit",
     "sdedit": "raise edit.guidance_scale or edit.sdedit.strength, or try edit.mode=pnp",
     "controlnet": "raise edit.guidance_scale, lower edit.controlnet.scale, or try edit.mode=sdedit",
+    "flowedit": "raise edit.guidance_scale or edit.flowedit.strength, or try edit.mode=sdedit",
     "keyframes": "give more edited frames, and check edit.prompt, which has to describe them",
+    "instruct": "say in edit.prompt more plainly what to change, or raise edit.guidance_scale",
 }
 CLOSER = {
     "pnp": "raise edit.pnp.features_until and attention_until, or lower edit.guidance_scale or edit.variation",
     "sdedit": "lower edit.sdedit.strength, or try edit.mode=pnp, which keeps shapes",
     "controlnet": "raise edit.controlnet.scale, or try edit.mode=pnp, which keeps shapes",
+    "flowedit": "lower edit.flowedit.strength, or try edit.mode=pnp, which keeps shapes",
     "keyframes": "give more edited frames",
+    "instruct": "say in edit.prompt what is to stay, lower edit.guidance_scale or edit.instruct.strength",
 }
 """What to change for a bolder edit in each mode, and for one that is closer to its source."""
 

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from tokenflow.models.injection import EMPTY, Injection, repeat_branches
+from tokenflow.models.injection import EMPTY, Injection, QueriesKeys
 
 Memory = tuple[Tensor, ...]
 """What queries attend to, as tensors m k …: an entry per frame on the second axis. Memories of more frames are joined
@@ -27,11 +27,13 @@ class Site:
         name: the network's own name for it.
         scale: how many latents a token spans along each side; its grid is ⌈h/scale⌉ × ⌈w/scale⌉.
         linear: whether memories of frames add up, so that attending to many frames costs what attending to one does.
+        width: channels of its features.
     """
 
     name: str
     scale: int
     linear: bool = False
+    width: int = 0
 
     def grid(self, height: int, width: int) -> tuple[int, int]:
         """Rows and columns of this site's token grid, for latents of `height` × `width`."""
@@ -45,13 +47,20 @@ class AttentionCall(Protocol):
         site: where it is.
         tokens: (b f) n c, normalised, as they enter the layer: what features are matched by (Geyer et al., ICLR 2024,
             section 4.2).
+        text_tokens: how many of the n tokens of queries, keys, values and features stand for text. They come first;
+            then the site's grid, row by row; then the same grid again for an image that the frame is shown beside.
     """
 
     site: Site
     tokens: Tensor
+    text_tokens: int
 
-    def queries_keys(self) -> tuple[Tensor, Tensor]:
-        """Queries and keys of all tokens, (b f) n c each, normalised and rotated as the family does it."""
+    def queries_keys(self, injected: QueriesKeys | None = None) -> tuple[Tensor, Tensor]:
+        """Queries and keys of all tokens, (b f) n c each, normalised and rotated as the family does it.
+
+        Args:
+            injected: those of the image tokens (f n c each) in place of the call's own, in every branch.
+        """
         ...
 
     def values(self) -> Tensor:
@@ -63,7 +72,7 @@ class AttentionCall(Protocol):
 
         Args:
             frames: g, indices along the first axis of `tokens`.
-            indices: g l, tokens of each of these frames.
+            indices: g l, image tokens of each of these frames.
 
         Returns:
             Queries g l c of these tokens; keys and values g n c of all tokens of these frames.
@@ -75,8 +84,15 @@ class AttentionCall(Protocol):
         axes."""
         ...
 
-    def attend(self, queries: Tensor, memory: Memory) -> Tensor:
-        """Attention of queries (m n c) to all frames of a memory (m k …): m n c, the feature that is propagated."""
+    def attend(self, queries: Tensor, memory: Memory, counts: Tensor | None = None) -> Tensor:
+        """Attention of queries (m n c) to all frames of a memory (m k …): m n c, the feature that is propagated.
+
+        Args:
+            queries: m n c.
+            memory: m k ….
+            counts: m k, how many times the tokens of each frame count, from 0; None for once each. At least one frame
+                has to count. Softmax adds the logarithm to the logits; linear attention multiplies states.
+        """
         ...
 
     def finish(self, output: Tensor) -> Any:
@@ -90,11 +106,7 @@ AttentionOverride = Callable[[AttentionCall], Tensor]
 
 def project_qkv(call: AttentionCall, injection: Injection = EMPTY) -> tuple[Tensor, Tensor, Tensor]:
     """Queries, keys and values ((b f) n c each) of a call, with injected queries and keys in place of its own."""
-    injected = injection.queries_keys.get(call.site.name)
-    if injected is None:
-        return *call.queries_keys(), call.values()
-    queries, keys = (repeat_branches(part.to(call.tokens), call.tokens) for part in injected)
-    return queries, keys, call.values()
+    return *call.queries_keys(injection.queries_keys.get(call.site.name)), call.values()
 
 
 def attend_within_frames(call: AttentionCall, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:

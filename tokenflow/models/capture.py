@@ -55,15 +55,19 @@ class Capture:
         """A forward hook that captures the features of a point."""
 
         def keep(_module: nn.Module, inputs: Any, output: Tensor) -> None:
-            self._features[point] = read(inputs, output)
-            self._leave_when_complete(point)
+            self.keep(point, read(inputs, output))
 
         return keep
+
+    def keep(self, point: str, features: Tensor) -> None:
+        """Take the features (f d h w) of a point, and leave the network if nothing else is missing."""
+        self._features[point] = features
+        self._leave_when_complete(point)
 
     def _keep_queries_keys(self, call: AttentionCall) -> Tensor:
         queries, keys = call.queries_keys()
         if call.site.name in self._attention:
-            self._queries_keys[call.site.name] = queries, keys
+            self._queries_keys[call.site.name] = queries[:, call.text_tokens :], keys[:, call.text_tokens :]
         if call.site.name == self._attention[-1]:
             self._leave_when_complete(ATTENTION)
         return attend_within_frames(call, queries, keys, call.values())

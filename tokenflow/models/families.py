@@ -6,11 +6,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import SanaPipeline, SanaSprintPipeline, StableDiffusionPipeline, StableDiffusionXLPipeline
+from diffusers import (
+    Flux2KleinPipeline,
+    FluxKontextPipeline,
+    FluxPipeline,
+    SanaPipeline,
+    SanaSprintPipeline,
+    StableDiffusionPipeline,
+    StableDiffusionXLPipeline,
+)
 
 from tokenflow.errors import ModelError
-from tokenflow.models.checkpoints.sana_settings import check_sana
+from tokenflow.models.checkpoints.flow_settings import check_flow
+from tokenflow.models.checkpoints.refused import why_refused
 from tokenflow.models.checkpoints.stable_diffusion_settings import check_stable_diffusion
+from tokenflow.models.flux import Flux
+from tokenflow.models.flux2 import Flux2
 from tokenflow.models.model import Model
 from tokenflow.models.placement import Precision
 from tokenflow.models.sana import Sana
@@ -59,11 +70,27 @@ SANA = Family(
     SanaPipeline,
     ("transformer", "vae", "text_encoder"),
     Sana,
-    check_sana,
+    check_flow,
     automatic_half=torch.bfloat16,
     never_float16=("vae", "text_encoder"),
 )
 SANA_SPRINT = replace(SANA, pipeline=SanaSprintPipeline)
+FLUX = Family(
+    FluxPipeline,
+    ("transformer", "vae", "text_encoder", "text_encoder_2"),
+    Flux,
+    check_flow,
+    automatic_half=torch.bfloat16,
+    never_float16=("text_encoder", "text_encoder_2"),
+)
+FLUX_KONTEXT = replace(FLUX, pipeline=FluxKontextPipeline)
+FLUX_2 = replace(
+    FLUX,
+    pipeline=Flux2KleinPipeline,
+    networks=("transformer", "vae", "text_encoder"),
+    model=Flux2,
+    never_float16=("text_encoder",),
+)
 
 FAMILIES: dict[str, Family] = {
     "StableDiffusionPipeline": STABLE_DIFFUSION,
@@ -82,10 +109,19 @@ FAMILIES: dict[str, Family] = {
     "SanaControlNetPipeline": SANA,
     "SanaSprintPipeline": SANA_SPRINT,
     "SanaSprintImg2ImgPipeline": SANA_SPRINT,
+    "FluxPipeline": FLUX,
+    "FluxImg2ImgPipeline": FLUX,
+    "FluxInpaintPipeline": FLUX,
+    "FluxControlNetPipeline": FLUX,
+    "FluxKontextPipeline": FLUX_KONTEXT,
+    "FluxKontextInpaintPipeline": FLUX_KONTEXT,
+    "Flux2KleinPipeline": FLUX_2,
+    "Flux2KleinInpaintPipeline": FLUX_2,
+    "Flux2KleinKVPipeline": FLUX_2,
 }
 """By the `_class_name` of a model_index.json."""
 
-SUPPORTED = "Stable Diffusion 1.x, 2.x or XL, Sana or SANA-Sprint"
+SUPPORTED = "Stable Diffusion 1.x, 2.x or XL, Sana, SANA-Sprint, FLUX.1 dev, schnell or Kontext, or FLUX.2 [klein]"
 
 
 def family_of(name: str, class_name: str | None) -> Family:
@@ -99,8 +135,9 @@ def family_of(name: str, class_name: str | None) -> Family:
         ModelError: the family is not supported.
     """
     if class_name not in FAMILIES:
+        reason = why_refused(class_name or "")
         raise ModelError(
-            f"the model {name!r} is a {class_name or 'pipeline without a class name'}, which is not supported; "
-            f"expected {SUPPORTED}: set model.path to another"
+            f"the model {name!r} is a {class_name or 'pipeline without a class name'}, "
+            f"which is not supported{f' ({reason})' if reason else ''}; expected {SUPPORTED}: set model.path to another"
         )
     return FAMILIES[class_name]

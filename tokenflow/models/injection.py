@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 QueriesKeys = tuple[Tensor, Tensor]
-"""Queries and keys of one attention site, f n c each."""
+"""Queries and keys of the image tokens at one attention site, f n c each."""
 
 ATTENTION = "attention"
 """The injection point that stands for queries and keys; all other points are features."""
@@ -24,14 +24,22 @@ class Injection:
         queries_keys: by site, the queries and keys to use in place of the call's own, in every branch.
         features: by injection point, the output (f d h w) there in place of the network's own, in every branch.
         residuals: what a ControlNet of the same family adds to the network; opaque to everyone else.
+        sources: clean latents f c h w of the image that each frame is an edit of, for models that are shown it.
     """
 
     queries_keys: Mapping[str, QueriesKeys] = field(default_factory=dict)
     features: Mapping[str, Tensor] = field(default_factory=dict)
     residuals: Any = None
+    sources: Tensor | None = None
 
 
 EMPTY = Injection()
+
+
+def repeated_pair(pair: QueriesKeys, like: Tensor) -> QueriesKeys:
+    """Queries and keys (f n c each) in the precision of another tensor and for its branches: (b f) n c each."""
+    queries, keys = (repeat_branches(each.to(like), like) for each in pair)
+    return queries, keys
 
 
 def repeat_branches(tensor: Tensor, like: Tensor) -> Tensor:

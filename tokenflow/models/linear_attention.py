@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tokenflow.models.attention import Memory, Site
+from tokenflow.models.injection import QueriesKeys, repeated_pair
 
 EPSILON = 1e-15
 """Added to the denominator, as in diffusers."""
@@ -28,13 +29,17 @@ class LinearAttention:
         tokens: (b f) n c, normalised and modulated by the time.
     """
 
+    text_tokens = 0
+
     def __init__(self, site: Site, layer: Any, tokens: Tensor) -> None:
         self.site = site
         self.tokens = tokens
         self._layer = layer
 
-    def queries_keys(self) -> tuple[Tensor, Tensor]:
+    def queries_keys(self, injected: QueriesKeys | None = None) -> tuple[Tensor, Tensor]:
         """Queries and keys of all tokens, (b f) n c each, normalised where the network does it, before relu."""
+        if injected is not None:
+            return repeated_pair(injected, self.tokens)
         return self._queries(self.tokens), self._keys(self.tokens)
 
     def values(self) -> Tensor:
@@ -53,9 +58,12 @@ class LinearAttention:
         v = F.pad(self._by_head(values).float(), (0, 0, 0, 1), value=1.0)  # … h d+1 n
         return (v @ k,)
 
-    def attend(self, queries: Tensor, memory: Memory) -> Tensor:
-        """Linear attention of queries (m n c) to the sum of states (m k h d+1 d), through the out-projection: m n c."""
+    def attend(self, queries: Tensor, memory: Memory, counts: Tensor | None = None) -> Tensor:
+        """Linear attention of queries (m n c) to the sum of states (m k h d+1 d), through the out-projection: m n c.
+        Each state is multiplied by its frame's count (m k)."""
         (states,) = memory
+        if counts is not None:
+            states = states * counts.to(states)[:, :, None, None, None]
         read = states.sum(1) @ F.relu(self._by_head(queries)).float()  # m h d+1 n
         heads = read[:, :, :-1] / (read[:, :, -1:] + EPSILON)  # m h d n
         attended = heads.flatten(1, 2).transpose(1, 2).to(self.tokens.dtype)  # m n c

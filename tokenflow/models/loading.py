@@ -24,6 +24,7 @@ from tokenflow.models.identity import path_fingerprint
 from tokenflow.models.model import Model
 from tokenflow.models.opening import find_folder, open_file, open_model_folder
 from tokenflow.models.placement import Precision, choose_device, choose_dtype
+from tokenflow.models.presets import full_name
 from tokenflow.models.vocabulary import read_vocabulary
 
 
@@ -44,13 +45,13 @@ def load_model(
     tiling: bool = False,
     on_event: Listener | None = None,
 ) -> Model:
-    """The model in a folder in diffusers' layout, in a `.safetensors` file, or under a Hub id.
+    """The model in a folder in diffusers' layout, in a `.safetensors` file, under a Hub id, or of a short name.
 
     Args:
-        path: where it is.
+        path: where it is; or the short name of a published one, as `tokenflow models` lists them.
         device: any of torch's device names; `auto` takes CUDA, then MPS, then the CPU.
-        dtype: float32, float16 or bfloat16; `auto` takes float16 on CUDA (bfloat16 for Sana), on a CPU whichever is
-            fast. Sana's text encoder and autoencoder are never loaded in float16.
+        dtype: float32, float16 or bfloat16; `auto` takes float16 on CUDA (bfloat16 for Sana and FLUX), on a CPU
+            whichever is fast. Text encoders of both, and Sana's autoencoder, are never loaded in float16.
         base: for a `.safetensors` file, the folder or Hub id of the model it descends from, whose configuration,
             tokenizer and scheduler it uses. By default the original model of its version, from the Hub.
         revision: branch, tag or commit on the Hub.
@@ -73,7 +74,7 @@ def load_model(
         ModelError: what is there is of an unsupported family, incomplete, damaged, or pickled.
         ConfigError: `device` does not exist on this machine, or `dtype` is unknown.
     """
-    path = str(path)
+    path = full_name(str(path))
     where = choose_device(device)
     precision = Precision(choose_dtype(dtype, where), is_automatic=dtype == "auto")
     # Setting it explicitly stops MKL from picking fewer threads, which would change rounding.
@@ -141,6 +142,7 @@ def stored_fingerprint(
     Raises:
         ConfigError: `device` does not exist on this machine, or `dtype` is unknown.
     """
+    path = full_name(path)
     name = hub.WITHDRAWN.get(path, path) if not Path(path).exists() else path
     commit = hub.cached_commit(name, INDEX, revision)
     precision = Precision(choose_dtype(dtype, choose_device(device)), is_automatic=dtype == "auto")

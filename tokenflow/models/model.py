@@ -28,6 +28,9 @@ class Model(Protocol):
         guidance: how it is guided. One that embeds the scale finds it in `conditioning.added` (diffusion/guidance.py).
         sites: its self-attention sites, in the order the network runs through them.
         points: injection points by name, each with a one-line description.
+        injected_features: which of them Plug-and-Play injects, besides attention, unless told otherwise.
+        joins_text: whether text takes part in self-attention as tokens of every frame.
+        instructs: whether it was made to edit an image that it is shown, by an instruction.
         native_size: pixels of the shorter side of the images it was trained on.
         size_multiple: width and height have to be multiples of this, in pixels.
         pixels_per_latent: pixels along each side of one latent.
@@ -39,6 +42,9 @@ class Model(Protocol):
     guidance: GuidanceKind
     sites: tuple[Site, ...]
     points: Mapping[str, str]
+    injected_features: str
+    joins_text: bool
+    instructs: bool
     native_size: int
     size_multiple: int
     pixels_per_latent: int
@@ -142,6 +148,10 @@ class Model(Protocol):
         Returns:
             f h w, from 0; the scale is the family's own.
         """
+        ...
+
+    def draw_noise(self, count: int, size: tuple[int, int], generator: torch.Generator) -> Tensor:
+        """Gaussian noise f c h w for `count` images of (width, height) pixels, drawn as the family's pipeline does."""
         ...
 
     def load_control(self, path: str, detector: str = "canny", beside: Collection[str] = ()) -> Control:

@@ -21,13 +21,15 @@ from tokenflow.models.checkpoints.folder import (
 )
 from tokenflow.models.checkpoints.prediction import says, scheduler_changes
 from tokenflow.models.checkpoints.reasons import UNREACHABLE, hub_reason
+from tokenflow.models.checkpoints.refused import refuse_by_name
 from tokenflow.models.checkpoints.single_file import default_base, load_networks, version_of
 from tokenflow.models.checkpoints.stable_diffusion_settings import configured_prediction
-from tokenflow.models.checkpoints.transformer_file import is_sana, load_sana_transformer
+from tokenflow.models.checkpoints.transformer_file import class_of_transformer, load_transformer, transformer_family
 from tokenflow.models.checkpoints.vae import load_vae
 from tokenflow.models.checkpoints.weights import PICKLES
 from tokenflow.models.families import STABLE_DIFFUSION, STABLE_DIFFUSION_XL, Family, family_of
 from tokenflow.models.placement import Precision
+from tokenflow.models.presets import full_name, similar_names
 
 PLACES = "set model.path to a folder in diffusers' layout, a .safetensors file, or the id of a model on the Hub"
 
@@ -44,7 +46,8 @@ def find_folder(name: str, revision: str | None) -> tuple[Path, str | None]:
             "model.revision"
         )
     if not hub.is_hub_id(name):
-        raise ModelNotFoundError(f"there is no folder {name!r}{looked_in(name)}; {PLACES}")
+        raise ModelNotFoundError(f"there is no folder {name!r}{looked_in(name)}{_meant(name)}; {PLACES}")
+    refuse_by_name(name)
     try:
         folder = hub.download_file(name, INDEX, revision).parent
     except RemoteEntryNotFoundError as error:
@@ -54,9 +57,16 @@ def find_folder(name: str, revision: str | None) -> tuple[Path, str | None]:
         ) from error
     except (OSError, *UNREACHABLE) as error:
         raise ModelNotFoundError(
-            f"there is no model {name!r}: there is no such folder{looked_in(name)}, and {hub_reason(error)}; {PLACES}"
+            f"there is no model {name!r}: there is no such folder{looked_in(name)}, and {hub_reason(error)}"
+            f"{_meant(name)}; {PLACES}"
         ) from error
     return folder, folder.name
+
+
+def _meant(name: str) -> str:
+    """Short names that were probably meant, as part of a sentence; empty if there are none."""
+    names = similar_names(name)
+    return f"; perhaps {' or '.join(names)} was meant" if names else ""
 
 
 def _refuse_other_files(name: str) -> None:
@@ -149,8 +159,9 @@ def open_file(
 ) -> tuple[Family, Any]:
     """The family and pipeline of a checkpoint in one file, with the configuration of the model it descends from."""
     header, dtype = read_header(path, "model.path"), precision.dtype
-    if is_sana(header):
-        return _open_transformer(path, base, vae, prediction_type, precision)
+    kind = transformer_family(header)
+    if kind is not None:
+        return _open_transformer(path, kind, base, vae, prediction_type, precision)
     check_checkpoint(path, header, has_vae=vae is not None)
     version = version_of(header)
     family = STABLE_DIFFUSION_XL if version == "XL" else STABLE_DIFFUSION
@@ -175,25 +186,27 @@ def open_file(
 
 
 def _open_transformer(
-    path: str, base: str | None, vae: str | None, prediction_type: str | None, precision: Precision
+    path: str, kind: str, base: str | None, vae: str | None, prediction_type: str | None, precision: Precision
 ) -> tuple[Family, Any]:
-    """Sana's transformer in a file, with everything else of the model it descends from."""
+    """A transformer in a file, with everything else of the model it descends from."""
     if base is None:
         raise ModelError(
-            f"the model file {path!r} is a transformer of Sana, without text encoder and VAE; set model.base to the "
-            "folder or Hub id of the Sana that it descends from"
+            f"the model file {path!r} is a transformer of {kind}, without text encoder and VAE; set model.base to the "
+            f"folder or Hub id of the {kind} that it descends from"
         )
+    base = full_name(base)
     folder = _base_folder(path, base)
-    class_name = read_index(base, folder).get("_class_name")
+    index = read_index(base, folder)
+    class_name = index.get("_class_name")
     family = family_of(base, class_name)
-    if "transformer" not in family.networks:
+    if (index.get("transformer") or [None, None])[1] != class_of_transformer(kind):
         raise ModelError(
-            f"the model file {path!r} is a transformer of Sana, and model.base {base!r} a {class_name}; set model.base "
-            "to the Sana that the file descends from"
+            f"the model file {path!r} is a transformer of {kind}, and model.base {base!r} a {class_name}; set "
+            f"model.base to the {kind} that the file descends from"
         )
     family.check(base, folder, prediction_type)
     commit = None if Path(base).is_dir() else folder.name
-    transformer = load_sana_transformer(path, base, folder, family.dtypes(precision)["transformer"])
+    transformer = load_transformer(path, kind, base, folder, family.dtypes(precision)["transformer"])
     return open_model_folder(base, folder, commit, None, vae, None, precision, {"transformer": transformer})
 
 

@@ -1,8 +1,11 @@
 """What ControlNets add to a network, and the sum of several."""
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from torch import Tensor
+
+from tokenflow.errors import ModelError
 
 
 class UNetResiduals(NamedTuple):
@@ -20,12 +23,22 @@ class UNetResiduals(NamedTuple):
 
 
 def added(first: Any, second: Any) -> Any:
-    """The sum of two residuals of one family, place by place; None and empty tuples are nothing."""
+    """The sum of two residuals of one family, place by place; None and empty tuples are nothing.
+
+    Raises:
+        ModelError: they are for different layers.
+    """
     if first is None or (isinstance(first, tuple) and not first):
         return second
     if second is None or (isinstance(second, tuple) and not second):
         return first
     if isinstance(first, Tensor):
         return first + second
+    if isinstance(first, bool) and first == second:
+        return first
+    if isinstance(first, Mapping):
+        return {name: added(first[name], second[name]) for name in first}
+    if isinstance(first, bool) or len(first) != len(second):
+        raise ModelError("these ControlNets add to different layers of the model; use one of them alone")
     sums = [added(one, other) for one, other in zip(first, second, strict=True)]
     return type(first)(*sums) if isinstance(first, UNetResiduals) else tuple(sums)

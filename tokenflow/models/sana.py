@@ -2,9 +2,7 @@
 
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
-from functools import cached_property
 from inspect import signature
-from threading import RLock
 from typing import Any
 
 import torch
@@ -17,20 +15,18 @@ from tokenflow.diffusion.guidance import SCALE, GuidanceKind
 from tokenflow.diffusion.levels import Level
 from tokenflow.diffusion.schedules import SanaSchedule, Schedule, SprintSchedule
 from tokenflow.errors import ModelError
-from tokenflow.events import notice
 from tokenflow.models.attention import AttentionCall, AttentionOverride, Site, per_frame_attention
-from tokenflow.models.autoencoder import Autoencoder
 from tokenflow.models.capture import Capture, CaptureDone, check_points
-from tokenflow.models.identity import weights_fingerprint
 from tokenflow.models.injection import ATTENTION, BLOCK, EMPTY, RESIDUAL, Injection, repeat_branches
 from tokenflow.models.linear_attention import LinearAttention
-from tokenflow.models.model import Control, Model
+from tokenflow.models.model import Control
 from tokenflow.models.patching import Forward, Hook, patched
-from tokenflow.models.placement import Offloading, prepare
+from tokenflow.models.pipeline_model import PipelineModel, check_parts
 from tokenflow.models.processors import attention_processors
 from tokenflow.models.prompt_weights import notice_unread_weights
 from tokenflow.models.sana_controlnet import SanaControl, load_sana_controlnet
 from tokenflow.models.text_change import TextChange
+from tokenflow.models.tokens import notice_long_prompt
 from tokenflow.models.vocabulary import Vocabulary, notice_unknown_words
 
 PARTS = ("transformer", "vae", "tokenizer", "text_encoder", "scheduler")
@@ -52,7 +48,7 @@ MAX_TOKENS: int = signature(SanaPipeline.__call__).parameters["max_sequence_leng
 """Of a prompt."""
 
 
-class Sana:
+class Sana(PipelineModel):
     """A Sana pipeline of diffusers as a `Model` (see models/model.py for its methods).
 
     Args:
@@ -85,63 +81,43 @@ class Sana:
         offload: bool = False,
         fingerprint: Callable[[], str] | None = None,
     ) -> None:
-        _check_parts(pipeline)
+        check_parts(pipeline, PARTS, "Sana")
+        _check_channels(pipeline)
         is_sprint = isinstance(pipeline.scheduler, SCMScheduler)
         if few_step not in (None, is_sprint):
             found = "SANA-Sprint, which samples in few steps" if is_sprint else "Sana, which samples in many steps"
             raise ModelError(f"model.few_step is {str(few_step).lower()}, but this model is {found}; leave it out")
         self._pipeline = pipeline
         self._transformer = pipeline.transformer
-        networks = [self._transformer, pipeline.vae, pipeline.text_encoder]
-        for network in networks:
-            prepare(network)
         for part in (pipeline.vae, pipeline.text_encoder):
             if part.dtype == torch.float16:  # both overflow in it
                 part.to(torch.bfloat16)
+        super().__init__(
+            self._transformer,
+            pipeline.vae,
+            [pipeline.text_encoder],
+            device=device,
+            offload=offload,
+            fingerprint=fingerprint,
+        )
         config = self._transformer.config
         self._vocabulary = vocabulary
         self._max_tokens = min(MAX_TOKENS, pipeline.tokenizer.model_max_length)
-        self._fingerprint = fingerprint or (lambda: weights_fingerprint(networks))
-        self._turn = RLock()
-        self._controls: dict[str, SanaControl] = {}
-        self.device: torch.device = device or self._transformer.device
-        self._ready = Offloading(self.device, enabled=offload)
         self.guidance: GuidanceKind = "embedded" if config.guidance_embeds else "branches"
         scheduler = pipeline.scheduler.config
         self.schedule: Schedule = (
             SprintSchedule(scheduler) if is_sprint else SanaSchedule(scheduler, config.timestep_scale)
         )
         blocks = range(len(self._transformer.transformer_blocks))
+        width = config.num_attention_heads * config.attention_head_dim
         self.sites = tuple(
-            Site(f"transformer_blocks.{index}.attn1", config.patch_size, linear=True) for index in blocks
+            Site(f"transformer_blocks.{index}.attn1", config.patch_size, linear=True, width=width) for index in blocks
         )
         self._injected_block = int(DEPTH * len(blocks))
         self._injected_sites = [site.name for site in self.sites][min(self._injected_block + 1, len(blocks) - 1) :]
-        self._autoencoder = Autoencoder(pipeline.vae, self.device, self._ready)
-        self.pixels_per_latent = self._autoencoder.pixels_per_latent
         self.latent_channels: int = config.in_channels
         self.size_multiple: int = self.pixels_per_latent * config.patch_size
         self.native_size: int = self.pixels_per_latent * config.sample_size
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """Sixteen hex digits that change with weights, precision and revision."""
-        return self._fingerprint()
-
-    @property
-    def base(self) -> Model:
-        """The model itself: LoRAs that can be switched off are in models/adapters/adapted.py."""
-        return self
-
-    def encode(self, frames: Tensor) -> Tensor:
-        """Latents f c h w of frames f 3 H W in [0, 1], scaled."""
-        with self._turn:
-            return self._autoencoder.encode(frames)
-
-    def decode(self, latents: Tensor) -> Tensor:
-        """Frames f 3 H W in [0, 1] of latents f c h w."""
-        with self._turn:
-            return self._autoencoder.decode(latents)
 
     def condition(self, prompt: str, *, size: tuple[int, int] | None = None, negative: bool = False) -> Conditioning:
         """Gemma-2's last states 1 n c, and the mask (1 n) of those that stand for words.
@@ -150,7 +126,7 @@ class Sana:
         """
         notice_unknown_words(prompt, self._vocabulary)
         notice_unread_weights(prompt)
-        self._notice_long(prompt)
+        notice_long_prompt(self._pipeline.tokenizer, prompt, self._max_tokens)
         # A pipeline with guidance by branches would encode an empty negative prompt as well.
         alone = {"do_classifier_free_guidance": False} if isinstance(self._pipeline, SanaPipeline) else {}
         with self._turn, torch.no_grad():
@@ -163,15 +139,6 @@ class Sana:
                 **alone,
             )
         return Conditioning(tokens, {"mask": mask})
-
-    def _notice_long(self, prompt: str) -> None:
-        tokenizer = self._pipeline.tokenizer
-        whole = tokenizer(prompt, truncation=False, verbose=False).input_ids
-        if len(whole) > self._max_tokens:
-            notice(
-                f"the prompt {prompt!r} is longer than the {self._max_tokens} tokens this model reads; it ignores "
-                f"{tokenizer.decode(whole[self._max_tokens :])!r}. Shorten the prompt"
-            )
 
     def predict(
         self,
@@ -270,20 +237,11 @@ class Sana:
         with self._turn, patched(processors, {block: all_hooks}), suppress(CaptureDone):
             self._call(latents, level, conditioning, None)
 
-    def load_control(self, path: str, detector: str = "canny", beside: Collection[str] = ()) -> Control:
-        """The ControlNet at a folder or Hub id, on this model's device and in its precision."""
-        with self._turn:
-            self._controls = {each: kept for each, kept in self._controls.items() if each in (path, *beside)}
-            if path not in self._controls:
-                network = load_sana_controlnet(path, detector, self._transformer, self.device)
-                self._controls[path] = SanaControl(network, self.device, self.encode)
-            network_control = self._controls[path]
+    def _open_control_network(self, path: str, detector: str) -> Any:
+        return load_sana_controlnet(path, detector, self._transformer, self.device)
 
-        def control(*arguments: Any) -> Any:
-            with self._turn:
-                return network_control(*arguments)
-
-        return control
+    def _as_control(self, network: Any, detector: str) -> Control:
+        return SanaControl(network, self.device, self.encode)
 
     def _call(self, latents: Tensor, level: Level, conditioning: Conditioning, residuals: Any) -> Tensor:
         """The transformer's output, b f c h w in float32."""
@@ -350,13 +308,7 @@ def _adding_forward(features: Tensor) -> Forward:
     return forward
 
 
-def _check_parts(pipeline: Any) -> None:
-    missing = [part for part in PARTS if getattr(pipeline, part, None) is None]
-    if missing:
-        raise ModelError(
-            f"the model has no {', '.join(missing)}; expected a text-to-image pipeline of the Sana family: choose "
-            "another model.path"
-        )
+def _check_channels(pipeline: Any) -> None:
     expected, encoded = pipeline.transformer.config.in_channels, pipeline.vae.config.latent_channels
     if expected != encoded:
         raise ModelError(

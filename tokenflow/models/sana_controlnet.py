@@ -1,7 +1,6 @@
 """ControlNets for Sana: loading, matching with the model, and the residuals they give."""
 
 from collections.abc import Callable, Mapping
-from hashlib import sha256
 from typing import Any
 
 import torch
@@ -11,7 +10,7 @@ from torch import Tensor
 from tokenflow.diffusion.conditioning import Conditioning
 from tokenflow.diffusion.levels import Level
 from tokenflow.errors import ModelError
-from tokenflow.models.controlnet import open_controlnet, refuse_other_model
+from tokenflow.models.controlnet import EncodedImages, open_controlnet, refuse_other_model
 
 CLASSES = {"SanaControlNetModel": SanaControlNetModel}
 
@@ -23,10 +22,6 @@ MATCHING = {
     "patch_size": "patch size",
 }
 """What a ControlNet's configuration shares with its model's."""
-
-
-MAX_ENCODED = 512
-"""Control images whose latents are kept."""
 
 
 class SanaControl:
@@ -41,8 +36,7 @@ class SanaControl:
     def __init__(self, network: Any, device: torch.device, encode: Callable[[Tensor], Tensor]) -> None:
         self._network = network
         self._device = device
-        self._encode = encode
-        self._encoded: dict[bytes, Tensor] = {}
+        self._latents = EncodedImages(encode)
 
     def __call__(
         self, latents: Tensor, level: Level, conditioning: Conditioning, images: Tensor, scale: float
@@ -69,18 +63,6 @@ class SanaControl:
                 return_dict=False,
             )
         return tuple(residuals)
-
-    def _latents(self, images: Tensor) -> Tensor:
-        """Control images (f 3 H W) as latents f c h w, each encoded once: a clip's edges come again at every step."""
-        keys = [sha256(image.cpu().numpy().tobytes()).digest() for image in images]
-        missing = [index for index, key in enumerate(keys) if key not in self._encoded]
-        if missing:
-            encoded = self._encode(images[missing]).cpu()
-            self._encoded |= {keys[index]: latents for index, latents in zip(missing, encoded, strict=True)}
-        found = torch.stack([self._encoded[key] for key in keys])
-        while len(self._encoded) > MAX_ENCODED:  # the oldest first
-            del self._encoded[next(iter(self._encoded))]
-        return found
 
 
 def load_sana_controlnet(path: str, detector: str, transformer: Any, device: torch.device) -> Any:

@@ -8,7 +8,8 @@ from typing import Any
 
 from huggingface_hub import try_to_load_from_cache
 
-from tokenflow.diffusion.few_step import few_step_of
+from tokenflow.diffusion.few_step import few_step_of, flux_few_step
+from tokenflow.models.presets import full_name
 
 
 @dataclass(frozen=True)
@@ -33,14 +34,25 @@ def sizes_of(path: str) -> Sizes:
     autoencoder = _configuration(path, "vae")
     with suppress(KeyError):
         return _with_unet(_configuration(path, "unet"), autoencoder)
+    transformer = _configuration(path, "transformer")
+    if "joint_attention_dim" in transformer:
+        with suppress(KeyError):
+            return _with_joint_transformer(transformer, autoencoder)
     with suppress(KeyError):
-        return _with_transformer(_configuration(path, "transformer"), autoencoder)
+        return _with_transformer(transformer, autoencoder)
     return Sizes()
 
 
 def is_few_step(path: str, asked: bool | None) -> bool:
     """Whether a model samples in few steps, by its scheduler's file unless `asked` says so."""
     scheduler = _configuration(path, "scheduler", "scheduler_config.json")
+    transformer = _configuration(path, "transformer")
+    if "joint_attention_dim" in transformer:
+        index = _configuration(path, "", "model_index.json")
+        is_flux2 = "rope_theta" in transformer
+        told_scale = is_flux2 or bool(transformer.get("guidance_embeds"))
+        distilled = bool(index.get("is_distilled"))
+        return flux_few_step(scheduler, told_scale=told_scale, distilled=distilled, asked=asked) is not None
     return few_step_of(scheduler.get("_class_name", ""), scheduler, asked) is not None
 
 
@@ -57,10 +69,17 @@ def _with_transformer(network: dict[str, Any], autoencoder: dict[str, Any]) -> S
     return Sizes(scale * network["sample_size"], scale * network["patch_size"], scale, autoencoder["latent_channels"])
 
 
+def _with_joint_transformer(network: dict[str, Any], autoencoder: dict[str, Any]) -> Sizes:
+    """Of FLUX, whose tokens span two latents along each side."""
+    scale = 2 ** (len(autoencoder["block_out_channels"]) - 1)
+    return Sizes(autoencoder["sample_size"], 2 * scale, scale, network["in_channels"] // 4)
+
+
 def _configuration(path: str, part: str, name: str = "config.json") -> dict[str, Any]:
+    path = full_name(path)
     file: Any = Path(path) / part / name
     if not file.is_file() and path.count("/") == 1 and not Path(path).exists():
-        file = try_to_load_from_cache(path, f"{part}/{name}")
+        file = try_to_load_from_cache(path, (Path(part) / name).as_posix())
     return (
         json.loads(Path(file).read_text(encoding="utf-8"))
         if isinstance(file, str | Path) and Path(file).is_file()

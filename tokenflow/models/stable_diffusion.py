@@ -1,12 +1,11 @@
 """Stable Diffusion 1.x, 2.x and XL through diffusers: UNet with cross-attention, AutoencoderKL, CLIP text encoders."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
-from functools import cached_property
 from inspect import signature
-from threading import RLock
 from typing import Any
 
+import numpy as np
 import torch
 from diffusers import LatentConsistencyModelPipeline
 from diffusers.models.attention_processor import AttnProcessor2_0
@@ -20,27 +19,35 @@ from tokenflow.diffusion.levels import Level
 from tokenflow.diffusion.schedules import DiffusionSchedule, Schedule
 from tokenflow.errors import ModelError
 from tokenflow.models.attention import AttentionCall, AttentionOverride, per_frame_attention
-from tokenflow.models.autoencoder import Autoencoder
 from tokenflow.models.capture import Capture, CaptureDone, check_points
 from tokenflow.models.checkpoints.file_kinds import CHANNELS
 from tokenflow.models.clip_text import ClipTextEncoders
 from tokenflow.models.controlnet import load_controlnet, unet_control
-from tokenflow.models.identity import weights_fingerprint
 from tokenflow.models.injection import ATTENTION, BLOCK, EMPTY, RESIDUAL, Injection, repeat_branches
-from tokenflow.models.model import Control, Model
+from tokenflow.models.ip_adapter import (
+    ImagePrompt,
+    IPAdapter,
+    added_images,
+    image_processors,
+    is_of_images,
+    load_adapter,
+)
+from tokenflow.models.model import Control
 from tokenflow.models.patching import Forward, Hook, patched
-from tokenflow.models.placement import Offloading, prepare
+from tokenflow.models.pipeline_model import PipelineModel, check_parts
 from tokenflow.models.processors import attention_processors
 from tokenflow.models.prompt_weights import plain_text
 from tokenflow.models.text_change import TextChange
 from tokenflow.models.unet import UNetAttention, coarsest_scale, find_injection_points, find_sites, text_grids
 from tokenflow.models.vocabulary import Vocabulary, notice_unknown_words
 
+PARTS = ("unet", "vae", "tokenizer", "text_encoder", "scheduler")
+
 DEFAULT_SCALE: float = signature(LatentConsistencyModelPipeline.__call__).parameters["guidance_scale"].default
 """Of guidance that is embedded, where a conditioning does not say."""
 
 
-class StableDiffusion:
+class StableDiffusion(PipelineModel):
     """A Stable Diffusion pipeline of diffusers as a `Model` (see models/model.py for its methods).
 
     Args:
@@ -73,21 +80,24 @@ class StableDiffusion:
         offload: bool = False,
         fingerprint: Callable[[], str] | None = None,
     ) -> None:
-        _check_parts(pipeline)
+        check_parts(pipeline, PARTS, "Stable Diffusion")
+        _check_channels(pipeline)
+        self._pipeline = pipeline
         self._unet = pipeline.unet
         vae = pipeline.vae
         text_encoders = _text_encoders(pipeline)
-        networks = [self._unet, vae, *(encoder for _, encoder in text_encoders)]
-        for network in networks:
-            prepare(network)
+        super().__init__(
+            self._unet,
+            vae,
+            [encoder for _, encoder in text_encoders],
+            device=device,
+            offload=offload,
+            fingerprint=fingerprint,
+        )
         self._is_xl = self._unet.config.addition_embed_type == "text_time"
         self._zeros_for_empty = self._is_xl and bool(pipeline.config.get("force_zeros_for_empty_prompt"))
         self._vocabulary = vocabulary
-        self._fingerprint = fingerprint or (lambda: weights_fingerprint(networks))
-        self._turn = RLock()
-        self._controls: dict[str, Any] = {}
-        self.device: torch.device = device or self._unet.device
-        self._ready = Offloading(self.device, enabled=offload)
+        self._adapters: dict[str, IPAdapter] = {}
         convert = pipeline.maybe_convert_prompt
         self._text = ClipTextEncoders(text_encoders, self._is_xl, self._ready, self.device, convert)
         scheduler = pipeline.scheduler
@@ -102,8 +112,6 @@ class StableDiffusion:
         self._points = find_injection_points(self._unet, self.sites)
         block: Any = self._points.block
         self._modules: dict[str, nn.Module] = {BLOCK: block, RESIDUAL: block.conv2}
-        self._autoencoder = Autoencoder(vae, self.device, self._ready)
-        self.pixels_per_latent = self._autoencoder.pixels_per_latent
         self.latent_channels = self._autoencoder.channels
         self.size_multiple = self.pixels_per_latent * coarsest_scale(self._unet)
         self.native_size = self.pixels_per_latent * self._unet.config.sample_size
@@ -123,26 +131,6 @@ class StableDiffusion:
         """The network itself, a diffusers UNet: `find_injection_points` (models/unet.py) names its parts."""
         return self._unet
 
-    @cached_property
-    def fingerprint(self) -> str:
-        """Sixteen hex digits that change with weights, precision and revision."""
-        return self._fingerprint()
-
-    @property
-    def base(self) -> Model:
-        """The model itself: LoRAs that can be switched off are in models/adapters/adapted.py."""
-        return self
-
-    def encode(self, frames: Tensor) -> Tensor:
-        """Latents f c h w of frames f 3 H W in [0, 1]: the mean of the autoencoder's posterior, normalised."""
-        with self._turn:
-            return self._autoencoder.encode(frames)
-
-    def decode(self, latents: Tensor) -> Tensor:
-        """Frames f 3 H W in [0, 1] of latents f c h w."""
-        with self._turn:
-            return self._autoencoder.decode(latents)
-
     def condition(self, prompt: str, *, size: tuple[int, int] | None = None, negative: bool = False) -> Conditioning:
         """The text encoder's last states, 1 n c; of SDXL's two encoders the last but one, the pooled state, and sizes.
 
@@ -161,7 +149,7 @@ class StableDiffusion:
             padding = states
         width, height = size or (self.native_size, self.native_size)
         sizes = torch.tensor([[height, width, 0, 0, height, width]], device=self.device)  # original, crop, target
-        return Conditioning(states, {"text_embeds": pooled, "time_ids": sizes.to(pooled)}, padding)
+        return Conditioning(states, {"text_embeds": pooled, "time_ids": sizes.to(pooled)}, padding=padding)
 
     def predict(
         self,
@@ -243,19 +231,24 @@ class StableDiffusion:
         with self._turn, patched(processors, hooks), suppress(CaptureDone):
             self._call(latents, level, conditioning, None)
 
-    def load_control(self, path: str, detector: str = "canny", beside: Collection[str] = ()) -> Control:
-        """The ControlNet at a folder or Hub id, on this model's device and in its precision."""
+    def _open_control_network(self, path: str, detector: str) -> Any:
+        return load_controlnet(path, detector, self._unet, self.pixels_per_latent, self.device)
+
+    def _as_control(self, network: Any, detector: str) -> Control:
+        return unet_control(network, detector, self.device)
+
+    def load_ip_adapter(self, path: str) -> ImagePrompt:
+        """The IP-Adapter in a file, which may be on the Hub (models/ip_adapter.py); loaded once."""
         with self._turn:
-            self._controls = {each: kept for each, kept in self._controls.items() if each in (path, *beside)}
-            if path not in self._controls:
-                self._controls[path] = load_controlnet(path, detector, self._unet, self.pixels_per_latent, self.device)
-            network_control = unet_control(self._controls[path], detector, self.device)
+            if path not in self._adapters:
+                self._adapters[path] = load_adapter(path, self._pipeline)
+            adapter = self._adapters[path]
 
-        def control(*arguments: Any) -> Any:
+        def read(images: Sequence[np.ndarray], weights: Sequence[float]) -> Any:
             with self._turn:
-                return network_control(*arguments)
+                return added_images(path, adapter, images, weights)
 
-        return control
+        return read
 
     def _call(self, latents: Tensor, level: Level, conditioning: Conditioning, residuals: Any) -> Tensor:
         """The UNet's raw output, b f c h w in float32."""
@@ -275,14 +268,15 @@ class StableDiffusion:
                 added["mid_block_additional_residual"] = residuals.middle
             if residuals.features:  # a list, which the UNet empties
                 added["down_intrablock_additional_residuals"] = [*residuals.features]
-        output: Tensor = self._ready(self._unet)(
-            latents.to(self.device, dtype),
-            time,
-            encoder_hidden_states=per_frame.tokens.to(dtype),
-            added_cond_kwargs={name: each for name, each in per_frame.added.items() if name != SCALE} or None,
-            return_dict=False,
-            **added,
-        )[0]
+        with patched(image_processors(per_frame, self._adapters)):
+            output: Tensor = self._ready(self._unet)(
+                latents.to(self.device, dtype),
+                time,
+                encoder_hidden_states=per_frame.tokens.to(dtype),
+                added_cond_kwargs=_known_to_unet(per_frame.added) or None,
+                return_dict=False,
+                **added,
+            )[0]
         return output
 
     def _embedded_scale(self, conditioning: Conditioning) -> Tensor | None:
@@ -296,6 +290,11 @@ class StableDiffusion:
         return get_timestep_embedding(1000 * (scales - 1), width, downscale_freq_shift=1).to(self._unet.dtype)
 
 
+def _known_to_unet(added: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Of what a conditioning adds, what the UNet takes by name."""
+    return {name: each for name, each in added.items() if name != SCALE and not is_of_images(name)}
+
+
 def _constant_forward(features: Tensor) -> Forward:
     """A forward that returns these features (f d h w) in every branch, whatever its input."""
 
@@ -305,17 +304,7 @@ def _constant_forward(features: Tensor) -> Forward:
     return forward
 
 
-def _check_parts(pipeline: Any) -> None:
-    missing = [
-        part
-        for part in ("unet", "vae", "tokenizer", "text_encoder", "scheduler")
-        if getattr(pipeline, part, None) is None
-    ]
-    if missing:
-        raise ModelError(
-            f"the model has no {', '.join(missing)}; expected a text-to-image pipeline of the Stable Diffusion family: "
-            "choose another model.path"
-        )
+def _check_channels(pipeline: Any) -> None:
     expected, encoded = pipeline.unet.config.in_channels, pipeline.vae.config.latent_channels
     if expected in CHANNELS:
         raise ModelError(

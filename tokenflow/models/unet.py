@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from tokenflow.errors import ModelError
 from tokenflow.models.attention import Memory, Site
+from tokenflow.models.injection import QueriesKeys, repeated_pair
 from tokenflow.models.patching import Forward
 
 FINEST_LEVELS = 2
@@ -35,13 +36,17 @@ class UNetAttention:
         tokens: (b f) n c, the output of the block's norm.
     """
 
+    text_tokens = 0
+
     def __init__(self, site: Site, layer: Any, tokens: Tensor) -> None:
         self.site = site
         self.tokens = tokens
         self._layer = layer
 
-    def queries_keys(self) -> tuple[Tensor, Tensor]:
+    def queries_keys(self, injected: QueriesKeys | None = None) -> tuple[Tensor, Tensor]:
         """Queries and keys of all tokens, (b f) n c each."""
+        if injected is not None:
+            return repeated_pair(injected, self.tokens)
         return self._layer.to_q(self.tokens), self._layer.to_k(self.tokens)
 
     def values(self) -> Tensor:
@@ -58,15 +63,19 @@ class UNetAttention:
         """Keys and values themselves (… n c): softmax needs all of them."""
         return keys, values
 
-    def attend(self, queries: Tensor, memory: Memory) -> Tensor:
+    def attend(self, queries: Tensor, memory: Memory, counts: Tensor | None = None) -> Tensor:
         """Softmax attention of queries (m n c) over keys and values (m k n' c each), through the out-projection: m n c.
+        The logarithms of `counts` (m k) are added to the logits.
 
         The out-projection is affine, and the weights of a propagated feature add up to 1, so propagating behind it
         gives the same as in front of it and spares every propagated frame the product.
         """
+        bias = None
+        if counts is not None:  # m k → m 1 1 (k n')
+            bias = counts.log().to(queries).repeat_interleave(memory[0].shape[2], dim=1)[:, None, None]
         keys, values = (part.flatten(1, 2) for part in memory)  # m k n' c → m (k n') c
         q, k, v = (self.split_heads(part) for part in (queries, keys, values))  # m h n c/h
-        return self.project_out(F.scaled_dot_product_attention(q, k, v))
+        return self.project_out(F.scaled_dot_product_attention(q, k, v, attn_mask=bias))
 
     def split_heads(self, tokens: Tensor) -> Tensor:
         """Queries, keys or values m n c head by head: m h n c/h."""
@@ -103,7 +112,7 @@ def find_sites(unet: nn.Module) -> Iterator[Site]:
     for stage, block, scale in _stages(unet):
         for name, module in block.named_modules():
             if isinstance(module, BasicTransformerBlock) and not module.only_cross_attention:
-                yield Site(f"{stage}.{name}.attn1", scale)
+                yield Site(f"{stage}.{name}.attn1", scale, width=module.attn1.to_q.out_features)
 
 
 def text_grids(unet: nn.Module, sites: Sequence[Site], size: tuple[int, int]) -> dict[nn.Module, tuple[int, int]]:

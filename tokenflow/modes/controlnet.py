@@ -6,15 +6,14 @@ from typing import Any
 from tokenflow.config import ControlNet
 from tokenflow.diffusion.latents import Latents
 from tokenflow.diffusion.levels import Level
-from tokenflow.diffusion.schedules import Step
-from tokenflow.models.injection import EMPTY, Injection
+from tokenflow.diffusion.schedules import Step, steps_below
 from tokenflow.models.residuals import added
 from tokenflow.modes.control_images import control_images
-from tokenflow.modes.mode import Call
+from tokenflow.modes.mode import Call, NothingInjected
 from tokenflow.modes.source import InvertedClip
 
 
-class ControlNetMode:
+class ControlNetMode(NothingInjected):
     """Adds the residuals of ControlNets for the source frames' edges, depth or poses to the network's.
 
     Args:
@@ -38,12 +37,10 @@ class ControlNetMode:
         return self._source.noised(level, self._settings.noise, self._seed)
 
     def initial_latents(self, steps: Sequence[Step]) -> tuple[Latents, Sequence[Step]]:
-        """The noisiest level, and all steps."""
-        return self.source_latents_at(steps[0].at), steps
-
-    def capture(self, call: Call) -> Injection:
-        """Nothing: the source acts through what the detectors see in it."""
-        return EMPTY
+        """The noisiest level, and all steps; with the inversion's noise, flow models start below pure noise."""
+        keeps_noise = self._settings.noise == "inversion"
+        taken = steps_below(steps, self._source.model.schedule.edits_start_at) if keeps_noise else steps
+        return self.source_latents_at(taken[0].at), taken
 
     def residuals(self, call: Call) -> Any:
         """The sum of the ControlNets' residuals for these frames and latents, each scaled; None outside their steps."""

@@ -49,6 +49,10 @@ class Mode(Protocol):
         """What a ControlNet adds to this call, for every frame that goes through the network; None for nothing."""
         ...
 
+    def sources(self, call: Call) -> Tensor | None:
+        """The images that the model is shown beside these frames, as clean latents f c h w; None for none."""
+        ...
+
 
 class NothingInjected:
     """The part of a mode that adds nothing to network calls."""
@@ -58,5 +62,9 @@ class NothingInjected:
         return EMPTY
 
     def residuals(self, call: Call) -> Any:
+        """Nothing."""
+        return None
+
+    def sources(self, call: Call) -> Tensor | None:
         """Nothing."""
         return None

@@ -14,6 +14,7 @@ from tokenflow.diffusion.levels import Level, at_level, shared_noise
 from tokenflow.models.model import Model
 from tokenflow.store.memory import Inversion
 from tokenflow.video import ResizeMode, Video
+from tokenflow.video.shots import shots_of
 
 Noise = Literal["inversion", "shared"]
 """Which noise the source gets: that of its inversion, which keeps more of its structure; or one Gaussian sample for all
@@ -35,7 +36,8 @@ class InvertedClip:
         prompt: what it shows.
         video: the clip at full size.
         resize: how frames were brought to the working size.
-        steps: how many steps the inversion took; 0 if it holds clean latents only, as of a model of few steps.
+        steps: how many steps the inversion took; 0 if it holds clean latents only.
+        cuts: the frames at which shots begin, but for the first. Edits carry nothing from one shot to another.
     """
 
     model: Model = field(repr=False)
@@ -45,6 +47,12 @@ class InvertedClip:
     video: Video
     resize: ResizeMode
     steps: int
+    cuts: tuple[int, ...] = ()
+
+    @property
+    def shots(self) -> tuple[range, ...]:
+        """The frames of each shot."""
+        return shots_of(self.frame_count, self.cuts)
 
     @property
     def frames(self) -> Frames:

@@ -57,6 +57,10 @@ class Varied:
         """The mode's own."""
         return self.mode.residuals(call)
 
+    def sources(self, call: Call) -> Tensor | None:
+        """The mode's own."""
+        return self.mode.sources(call)
+
 
 def vary(latents: Tensor, clean: Tensor, level: Level, amount: float, seed: int) -> Tensor:
     """a·x₀ + b·(√(1−v²)·n + v·ε) of latents a·x₀ + b·n and clean latents x₀ (f c h w both), with v = `amount`."""

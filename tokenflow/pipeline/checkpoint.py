@@ -19,6 +19,7 @@ from tokenflow import report
 from tokenflow.config import Edit
 from tokenflow.diffusion.batches import batches
 from tokenflow.diffusion.latents import Latents, Scratch, WritableLatents
+from tokenflow.models.identity import path_fingerprint
 from tokenflow.models.loading import control_fingerprint
 from tokenflow.models.model import Model
 from tokenflow.store.files import output_errors, sha256, write_atomically
@@ -115,6 +116,7 @@ def digest_of(edit: Edit, inversion: StoredInversion, model: Model) -> str:
     made_from = {
         "edit": edit.model_dump(mode="json"),
         "control": [control_fingerprint(unit.path) for unit in controls],
+        "ip_adapter": None if edit.ip_adapter is None else path_fingerprint(edit.ip_adapter),
         "images": [sha256(file) for path in edit.paths for file in clip_files(path)],
         "inversion": inversion.digest,
         "model": model.fingerprint,

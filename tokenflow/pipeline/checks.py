@@ -6,6 +6,7 @@ from pathlib import Path
 from tokenflow.config import Clip, Config, Edit
 from tokenflow.errors import ConfigError
 from tokenflow.events import notice
+from tokenflow.modes.source import InvertedClip
 from tokenflow.pipeline.keyframes import given_images, keyframes_of
 from tokenflow.pipeline.masks import count_masks
 from tokenflow.pipeline.regions import Region, check_mask_count, regions_of
@@ -24,6 +25,19 @@ def check_interval(edit: Edit, frame_count: int) -> None:
         raise ConfigError(
             f"edit.keyframe_interval is {interval} but the clip has {frame_count} frames; expected 1 to "
             f"{frame_count}, or null, which adapts to the clip"
+        )
+
+
+def check_inverted(edit: Edit, source: InvertedClip) -> None:
+    """Check that a clip was inverted, where the mode needs it.
+
+    Raises:
+        ConfigError: it was not.
+    """
+    if edit.needs_inversion and source.steps == 0 and source.model.schedule.few_step is None:
+        raise ConfigError(
+            f"edit.mode {edit.mode} needs an inversion, but this clip was inverted in 0 steps; give invert() steps, or "
+            "use FlowEdit(), or Instruct() with a model made for it, which need none"
         )
 
 

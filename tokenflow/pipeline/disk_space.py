@@ -14,11 +14,12 @@ from PIL import Image
 from tokenflow.config import Config
 from tokenflow.models.sizes import is_few_step, sizes_of
 from tokenflow.pipeline.clip import open_clip
+from tokenflow.pipeline.inversion import working_size
 from tokenflow.pipeline.output import comparison_name, edited_name
 from tokenflow.pipeline.reconstruction import LOSSLESS, RECONSTRUCTION
 from tokenflow.report import contact_sheet, side_by_side
 from tokenflow.report.sheet import MAX_COLUMNS
-from tokenflow.video import VideoWriter, fit_size, resize, restore
+from tokenflow.video import VideoWriter, resize, restore
 
 SAMPLE = 12
 """Frames that are encoded for an estimate."""
@@ -62,14 +63,16 @@ def disk_space(config: Config) -> DiskSpace:
     sample = [each.image for each in islice(open_clip(clip), SAMPLE)]
     working = [resize(image, width, height, clip.resize) for image in sample]
     edited = _grainy(working)
-    few_step = is_few_step(config.model.path, config.model.few_step)  # which keeps clean latents only
+    # Without an inversion only clean latents are kept.
+    inverted = config.edit.needs_inversion and not is_few_step(config.model.path, config.model.few_step)
     checked = (
         _video_bytes(working, frames, RECONSTRUCTION) + _video_bytes(working, frames, LOSSLESS, codec="ffv1")
-        if config.inversion.check and not few_step
+        if config.inversion.check and inverted
         else 0
     )
-    levels = 1 if few_step else config.inversion.steps + 1
-    inversion = frames * (3 * width * height + levels * latents) + checked
+    levels = config.inversion.steps + 1 if inverted else 1
+    # The clean latents and those of the first noisy level are in float32, all others in float16.
+    inversion = frames * (3 * width * height + (levels + min(levels, 2)) / 2 * latents) + checked
     height, width = sample[0].shape[:2]
     restored = [restore(image, width, height, clip.resize) for image in edited]
     result = _result_bytes(config, working, edited, restored, frames)
@@ -85,22 +88,13 @@ def dimensions(config: Config) -> tuple[int, int, int]:
     else:
         available = max(1, round(max(0.0, float(video.info.duration) - clip.start) * float(video.rate)))
     frames = min(available, clip.frames or available)
-    return frames, *fit_size(*video.size, clip.size or sizes.native, sizes.multiple)
+    return frames, *working_size(video, sizes.native, sizes.multiple, clip.size)
 
 
 def free_bytes(folder: Path) -> int:
     """Free space on the disk of a folder, which need not exist yet."""
     path = folder.absolute()
     return shutil.disk_usage(next(parent for parent in (path, *path.parents) if parent.exists())).free
-
-
-def format_bytes(count: float) -> str:
-    """A number of bytes to three digits, with its unit."""
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.3g} {unit}"
-        count /= 1000
-    return f"{count:.3g} TB"
 
 
 def _grainy(images: list[np.ndarray]) -> list[np.ndarray]:

@@ -1,6 +1,6 @@
 """edit(): an inverted clip and a sentence become an edited video, in memory."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, wraps
 from typing import Any, Literal, ParamSpec
@@ -8,13 +8,14 @@ from typing import Any, Literal, ParamSpec
 import numpy as np
 
 from tokenflow import config
-from tokenflow.config import ControlNet, Edit, PnP, SDEdit
+from tokenflow.config import ControlNet, Edit, FlowEdit, Instruct, PnP, SDEdit
 from tokenflow.errors import ConfigError
 from tokenflow.events import Cancel, Listener, listening
 from tokenflow.models.interruptible import interruptible
 from tokenflow.modes.source import InvertedClip
-from tokenflow.pipeline.checks import check_interval
+from tokenflow.pipeline.checks import check_interval, check_inverted
 from tokenflow.pipeline.keyframes import Keyframes
+from tokenflow.pipeline.references import Reference, checked_references
 from tokenflow.pipeline.regions import FoundRegion, Regions, checked_regions, regions_of
 from tokenflow.pipeline.sampling import OnStep, edit_frames
 from tokenflow.pipeline.validation import check_count, check_type, validated
@@ -24,9 +25,15 @@ DEFAULTS = Edit(prompt="")
 
 Arguments = ParamSpec("Arguments")
 
-ModeSettings = PnP | SDEdit | ControlNet | Keyframes
+ModeSettings = PnP | SDEdit | ControlNet | FlowEdit | Instruct | Keyframes
 
-MODE_NAMES: dict[type, str] = {PnP: "pnp", SDEdit: "sdedit", ControlNet: "controlnet"}
+MODE_NAMES: dict[type, str] = {
+    PnP: "pnp",
+    SDEdit: "sdedit",
+    ControlNet: "controlnet",
+    FlowEdit: "flowedit",
+    Instruct: "instruct",
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,7 +111,11 @@ def edit(
     keyframe_interval: int | None = DEFAULTS.keyframe_interval,
     keyframe_window: int = DEFAULTS.keyframe_window,
     extended_attention: Literal["coarse", "all"] = DEFAULTS.extended_attention,
+    propagated_layers: Literal["all", "half"] = DEFAULTS.propagated_layers,
+    kept_features: Literal["auto", "device", "main_memory"] = DEFAULTS.kept_features,
     regions: Regions | None = None,
+    references: Sequence[Reference | Any] = (),
+    ip_adapter: str | None = DEFAULTS.ip_adapter,
     preview_every: int | None = None,
     on_step: OnStep | None = None,
     on_event: Listener | None = None,
@@ -115,8 +126,9 @@ def edit(
     Args:
         inverted: what `invert` returned.
         prompt: what the edited clip should show.
-        mode: `PnP()`, `SDEdit()` or `ControlNet()`, with their settings; or `Keyframes({0: image})`, frames that were
-            edited elsewhere, which come back as they are.
+        mode: `PnP()`, `SDEdit()`, `ControlNet()` or `FlowEdit()`, with their settings; `Instruct()`, where the prompt
+            is an instruction; or `Keyframes({0: image})`, frames that were edited elsewhere, which come back as they
+            are.
         negative_prompt: what it should not show.
         steps: sampling steps; None for as many as the inversion took, or as a model of few steps was made for.
         guidance_scale: how strongly the prompt is enforced, at least 1.
@@ -132,8 +144,13 @@ def edit(
         keyframe_interval: frames per keyframe; None for 4, or the whole clip if it is shorter.
         keyframe_window: how many keyframes attend to each other at most, and go through the network at once.
         extended_attention: at which of the network's levels they do: all but the finest, or all.
+        propagated_layers: at which attention layers frames take the keyframes' features: all, or every second one.
+        kept_features: where these rest until they do: on the device, in main memory, or whichever suits.
         regions: the parts of the clip that may change; `auto` for one that is found where the prompt changes only a
             part of the frame; empty for the whole frame; None for the default.
+        references: images whose look the edit takes: `Reference(image, weight=…)`, or images alone.
+        ip_adapter: an IP-Adapter of Stable Diffusion or SDXL to read them with, a `.safetensors` file or one on the Hub
+            (see `edit.ip_adapter` in docs/settings.md); None to read them by attention, as every model can.
         preview_every: send a `Preview` every so many steps; None for none.
         on_step: called after each sampling step with the step and the latents f c h w, which it may change in place.
         on_event: called with each event (see `tokenflow.events`).
@@ -162,13 +179,18 @@ def edit(
         keyframe_interval=keyframe_interval,
         keyframe_window=keyframe_window,
         extended_attention=extended_attention,
+        propagated_layers=propagated_layers,
+        kept_features=kept_features,
+        ip_adapter=ip_adapter,
         **values,
     )
     if preview_every is not None:
         check_count("preview_every", preview_every)
     check_interval(settings, inverted.frame_count)
+    check_inverted(settings, inverted)
     regions = regions_of(settings) if regions is None else regions
     regions = checked_regions(regions, inverted.prompt, settings.mode)
+    references = checked_references(references)
     with listening(on_event):
         source = replace(inverted, model=interruptible(inverted.model, cancel))
         keyframes = mode if isinstance(mode, Keyframes) else None
@@ -177,6 +199,7 @@ def edit(
             settings,
             keyframes,
             regions,
+            references=references,
             preview_every=preview_every,
             on_step=on_step,
             on_event=on_event,
@@ -198,7 +221,7 @@ def edit(
 def default_steps(inverted: InvertedClip) -> int:
     """How many steps an edit takes unless told otherwise."""
     few_step = inverted.model.schedule.few_step
-    return few_step.steps if few_step else inverted.steps
+    return few_step.steps if few_step else inverted.steps or DEFAULTS.steps
 
 
 def _mode_values(mode: ModeSettings) -> dict[str, Any]:
@@ -206,5 +229,7 @@ def _mode_values(mode: ModeSettings) -> dict[str, Any]:
     if isinstance(mode, Keyframes):  # its images may be in memory, where settings name files
         return {"mode": "keyframes", "keyframes": config.Keyframes(strength=mode.strength)}
     if type(mode) not in MODE_NAMES:
-        raise ConfigError(f"mode is {mode!r}; expected PnP(), SDEdit(), ControlNet() or Keyframes(images)")
+        raise ConfigError(
+            f"mode is {mode!r}; expected PnP(), SDEdit(), ControlNet(), FlowEdit(), Instruct() or Keyframes(images)"
+        )
     return {"mode": MODE_NAMES[type(mode)], MODE_NAMES[type(mode)]: mode}

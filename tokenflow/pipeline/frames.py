@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tokenflow.diffusion.batches import as_images, batches
+from tokenflow.diffusion.batches import as_images, image_batches
 from tokenflow.diffusion.latents import Latents
 from tokenflow.events import Listener, progress
 from tokenflow.modes.source import InvertedClip
@@ -31,7 +31,7 @@ class EditedFrame:
 def decode(source: InvertedClip, latents: Latents, batch_size: int, on_event: Listener | None) -> Iterator[np.ndarray]:
     """The frames of some latents one by one, H W 3 uint8 at the working size."""
     with progress("decode", len(latents), on_event) as advance:
-        for indices in batches(range(len(latents)), batch_size):
+        for indices in image_batches(len(latents), batch_size, source.size):
             yield from as_images(source.model.decode(latents[indices]))
             advance(len(indices))
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from tokenflow.config import Edit
-from tokenflow.diffusion.batches import as_images, batches
+from tokenflow.diffusion.batches import as_images, batches, image_batches
 from tokenflow.diffusion.latents import Latents
 from tokenflow.diffusion.sampling import sample
 from tokenflow.diffusion.schedules import Step
@@ -77,7 +77,7 @@ def generate(
         model = interruptible(model, cancel)
         guidance = build_guidance(model, prompt, negative_prompt, settings.guidance_scale, (width, height))
         generator = torch.Generator("cpu").manual_seed(settings.seed)
-        start = _noise(model, width, height, count, generator)
+        start = model.draw_noise(count, (width, height), generator)
         taken = model.schedule.steps(settings.steps, tokens=token_count(model, (width, height)))
 
         def predict(latents: Latents, step: Step) -> Iterator[tuple[list[int], Tensor]]:
@@ -86,11 +86,11 @@ def generate(
                 yield indices, guidance.combine(*guidance.split(branches))
 
         adds_noise = few_step is not None and few_step.renoises
-        noises = [_noise(model, width, height, count, generator) for _ in taken] if adds_noise else []
+        noises = [model.draw_noise(count, (width, height), generator) for _ in taken] if adds_noise else []
         renoise = (lambda indices, step: noises[step.index][indices]) if adds_noise else None
         loop = sample(start, taken, predict, model.schedule.parametrisation, renoise=renoise)
         *_, latents = track(loop, "generate", on_event, total=len(taken))
-        groups = batches(range(count), settings.batch_size)
+        groups = image_batches(count, settings.batch_size, (width, height))
         return np.concatenate([as_images(model.decode(latents[indices])) for indices in groups])
 
 
@@ -105,9 +105,3 @@ def _image_size(model: Model, size: tuple[int, int] | None) -> tuple[int, int]:
     if max(size) > MAX_SIDE or size[0] * size[1] > MAX_PIXELS:
         raise ConfigError(f"size: expected at most {MAX_PIXELS} pixels, {MAX_SIDE} on the longer side; got {size!r}")
     return fit_size(*size, None, model.size_multiple)
-
-
-def _noise(model: Model, width: int, height: int, count: int, generator: torch.Generator) -> Tensor:
-    """Standard Gaussian noise f c h w, drawn as diffusers' pipelines draw it from a generator on the CPU."""
-    shape = count, model.latent_channels, height // model.pixels_per_latent, width // model.pixels_per_latent
-    return torch.randn(shape, generator=generator)

@@ -4,20 +4,21 @@ import hashlib
 import json
 import re
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from torch import Tensor
 
 from tokenflow import config
-from tokenflow.diffusion.batches import as_tensor, batches
+from tokenflow.correspondence.cuts import find_cuts
+from tokenflow.diffusion.batches import as_tensor, batches, image_batches
 from tokenflow.diffusion.conditioning import Conditioning
-from tokenflow.diffusion.inversion import LEVELS_READ, invert_latents
+from tokenflow.diffusion.inversion import LEVELS_READ, invert_latents, stored_dtype_after
 from tokenflow.diffusion.latents import LazyLatents
 from tokenflow.diffusion.schedules import Step
 from tokenflow.errors import ClipError
@@ -29,7 +30,8 @@ from tokenflow.pipeline.validation import check_model, check_type, validated
 from tokenflow.report.profiling import Stopwatch
 from tokenflow.store.inversions import StoredInversion, finished_inversions
 from tokenflow.store.memory import Inversion, MemoryInversion
-from tokenflow.video import Part, ResizeMode, Video, fit_size, resize
+from tokenflow.video import Part, ResizeMode, Video, fit_area, fit_size, resize
+from tokenflow.video.shots import check_cuts
 
 MAX_PIXELS = 4096**2
 """Of a frame at the working size: far more than any Stable Diffusion was trained at."""
@@ -51,6 +53,8 @@ NOT_INVERTED = (
 
 DEFAULTS = config.Inversion()
 
+Cuts = Sequence[int] | Literal["auto"]
+
 
 @dataclass(frozen=True)
 class InversionOptions:
@@ -58,12 +62,14 @@ class InversionOptions:
 
     Attributes:
         prompt: what the clip shows.
-        size: of the shorter side, or a box (width, height), in pixels; None for the model's native size.
+        size: of the shorter side, or a box (width, height), in pixels; None for as many pixels as the model was
+            trained at.
         resize: what happens where the aspect is not quite what the model takes.
-        steps: of sampling.
+        steps: of sampling; 0 to keep clean latents only.
         iterations: fixed-point iterations per step.
         batch_size: frames per network call.
         reuse: take a finer inversion that is stored instead.
+        cuts: where shots begin; what is inverted does not depend on it.
     """
 
     prompt: str
@@ -73,6 +79,7 @@ class InversionOptions:
     iterations: int
     batch_size: int
     reuse: bool = False
+    cuts: Cuts = ()
 
 
 def invert(
@@ -82,6 +89,7 @@ def invert(
     *,
     size: int | tuple[int, int] | None = None,
     resize: ResizeMode = "fit",
+    cuts: Cuts = "auto",
     steps: int = DEFAULTS.steps,
     iterations: int = DEFAULTS.iterations,
     batch_size: int = DEFAULTS.batch_size,
@@ -98,10 +106,12 @@ def invert(
         clip: the video.
         model: the model that will edit it.
         prompt: what the clip shows, in the words that an edit then changes.
-        size: working size: pixels of the shorter side, or a box (width, height) to fit into; None for the model's
-            native size. Rounded to what the model takes.
+        size: working size: pixels of the shorter side, or a box (width, height) to fit into; None for as many pixels
+            as the model was trained at. Rounded to what the model takes.
         resize: where the aspect is not quite what the model takes: `fit` stretches, `fill` crops, `pad` repeats edges.
-        steps: sampling steps to invert.
+        cuts: the frames at which shots begin, but for the first, counted from 0; `auto` finds them, with a notice. An
+            edit carries nothing from one shot to another.
+        steps: sampling steps to invert; 0 to keep clean latents only, which is all that FlowEdit and Instruct need.
         iterations: fixed-point iterations per step, a network call each.
         batch_size: frames per network call.
         store: a folder that keeps inversions. The same clip, model and settings are then not inverted again, and an
@@ -122,9 +132,20 @@ def invert(
     """
     check_type("invert", clip, Video, "Video.read(path) opens a file")
     check_model("invert", model)
-    values = validated(config.Inversion, steps=steps, iterations=iterations, batch_size=batch_size)
-    source = validated(config.Clip, path="in memory", prompt=prompt, size=size, resize=resize)
-    options = InversionOptions(prompt, source.size, resize, values.steps, values.iterations, values.batch_size, reuse)
+    counts = {"iterations": iterations, "batch_size": batch_size}
+    is_none = steps == 0 and not isinstance(steps, bool)
+    values = validated(config.Inversion, **counts, **({} if is_none else {"steps": steps}))
+    source = validated(config.Clip, path="in memory", prompt=prompt, size=size, resize=resize, cuts=cuts)
+    options = InversionOptions(
+        prompt,
+        source.size,
+        resize,
+        0 if is_none else values.steps,
+        values.iterations,
+        values.batch_size,
+        reuse,
+        source.cuts,
+    )
     with listening(on_event):
         inversion = open_inversion(clip, model, options, None if store is None else Path(store))
         inverted = complete_inversion(inversion, clip, model, options, on_event=on_event, cancel=cancel)
@@ -210,8 +231,10 @@ def complete_inversion(
     """
     model = interruptible(model, cancel)
     watch = watch or Stopwatch(model.device)
-    model.schedule.steps(options.steps, tokens=1)  # says what is wrong with them before the work
+    if options.steps:
+        model.schedule.steps(options.steps, tokens=1)  # says what is wrong with them before the work
     conditioning: Conditioning | None = None
+    cuts: tuple[int, ...] | None = None
     if not inversion.complete:
         with inversion.locked(cancel):
             if not inversion.complete:  # another process may have finished it by now
@@ -219,19 +242,36 @@ def complete_inversion(
                     with watch.stage("read"):
                         inversion.write_frames(_working_frames(clip, model, options, on_event))
                 check_frame_count(len(inversion.times))
+                cuts = _cuts(inversion, options)
                 conditioning = _conditioning(inversion, model, options)
                 _encode(inversion, model, options, watch, on_event)
-                if model.schedule.few_step is None:
+                if model.schedule.few_step is not None:
+                    notice(NOT_INVERTED)
+                elif options.steps:
                     with watch.stage("invert"):
                         _invert_missing(inversion, model.base, conditioning, options, on_event)
-                else:
-                    notice(NOT_INVERTED)
                 inversion.finish()
     else:
         check_frame_count(len(inversion.times))
+    cuts = _cuts(inversion, options) if cuts is None else cuts
     conditioning = conditioning or _conditioning(inversion, model, options)
     steps = len(inversion.levels) - 1  # of the inversion that is stored, which may have taken more than the options say
-    return InvertedClip(model, inversion, conditioning, options.prompt, clip, options.resize, steps)
+    return InvertedClip(model, inversion, conditioning, options.prompt, clip, options.resize, steps, cuts)
+
+
+def _cuts(inversion: Inversion, options: InversionOptions) -> tuple[int, ...]:
+    """The cuts that were given, or those that are found; of the latter with a notice."""
+    if options.cuts != "auto":
+        check_cuts(options.cuts, len(inversion.times))
+        return tuple(options.cuts)
+    frames = inversion.frames()
+    cuts = find_cuts(frames[index] for index in range(len(frames)))
+    if cuts:
+        notice(
+            f"found {'a cut' if len(cuts) == 1 else 'cuts'} at frame {', '.join(map(str, cuts))}; each shot is edited "
+            "by itself. If that is wrong, set clip.cuts to the frames at which shots begin, or to [] for one shot"
+        )
+    return cuts
 
 
 def _conditioning(inversion: Inversion, model: Model, options: InversionOptions) -> Conditioning:
@@ -252,12 +292,12 @@ def _working_frames(
 
 
 def working_size(clip: Video, native_size: int, multiple: int, size: int | tuple[int, int] | None) -> tuple[int, int]:
-    """Width and height at which a clip is edited.
+    """Width and height at which a clip is edited: of the area that the model was trained at, unless a size is given.
 
     Raises:
         ClipError: they are more than any model takes.
     """
-    width, height = fit_size(*clip.size, size or native_size, multiple)
+    width, height = fit_size(*clip.size, size, multiple) if size else fit_area(*clip.size, native_size, multiple)
     if width * height > MAX_PIXELS or max(width, height) > MAX_SIDE:
         name = "the clip" if clip.part is None else clip.part.path
         raise ClipError(
@@ -276,7 +316,8 @@ def _encode(
 
     def encoded() -> Iterator[Tensor]:
         with progress("encode", len(frames), on_event) as advance:
-            for indices in batches(range(len(frames)), options.batch_size):
+            height, width = frames.shape[1:3]
+            for indices in image_batches(len(frames), options.batch_size, (width, height)):
                 yield model.encode(as_tensor(frames[indices]))
                 advance(len(indices))
 
@@ -303,10 +344,12 @@ def _invert_missing(
         batch_size=options.batch_size,
         iterations=options.iterations,
         scratch=inversion.scratch,
+        dtype_after=stored_dtype_after,
     )
     done = len(steps) - len(missing)
     for level, latents in track(levels, "invert", on_event, total=len(steps), initial=done):
-        groups = (latents[indices] for indices in batches(range(count), options.batch_size))
+        dtype = stored_dtype_after(inversion.levels[-1])
+        groups = (latents[indices].to(dtype) for indices in batches(range(count), options.batch_size))
         inversion.write_latents(level, groups)
 
 

@@ -18,6 +18,7 @@ from tokenflow.models.loading import load_model, stored_fingerprint
 from tokenflow.models.model import Model
 from tokenflow.models.placement import choose_device
 from tokenflow.modes.control_images import detector_of
+from tokenflow.modes.instruct import NOT_MADE_FOR_IT
 from tokenflow.modes.source import InvertedClip
 from tokenflow.pipeline import output as results
 from tokenflow.pipeline.checkpoint import Checkpoint, digest_of
@@ -38,6 +39,7 @@ from tokenflow.pipeline.reconstruction import (
     checked_reconstruction,
     notice_poor_reconstruction,
 )
+from tokenflow.pipeline.references import checked_references, load_ip_adapter, references_of
 from tokenflow.pipeline.regions import checked_regions, regions_of
 from tokenflow.pipeline.sampling import edit_frames
 from tokenflow.pipeline.stages import NumberedStages, stage_1, stage_2, work
@@ -157,6 +159,7 @@ def run(
         notice_missing_triggers(config)
         keyframes_of(config.edit)  # says now which images are missing
         checked_regions(regions_of(config.edit), config.clip.prompt, config.edit.mode)
+        checked_references(references_of(config.edit))
         clip = open_clip(config.clip)
         results.check_encoding(config.output, clip, clip.size, folder)
         with watch.stage("load"):
@@ -241,16 +244,17 @@ def find_inversion(config: Config) -> StoredInversion:
 
 
 def inversion_options(config: Config) -> InversionOptions:
-    """How a configuration inverts its clip."""
+    """How a configuration inverts its clip; not at all in a mode that needs the clean latents only."""
     clip, inversion = config.clip, config.inversion
     return InversionOptions(
         clip.prompt,
         clip.size,
         clip.resize,
-        inversion.steps,
+        inversion.steps if config.edit.needs_inversion else 0,
         inversion.iterations,
         inversion.batch_size,
         inversion.reuse,
+        clip.cuts,
     )
 
 
@@ -258,15 +262,19 @@ def check_edit(edit: Edit, model: Model) -> None:
     """Check before the inversion that a model can make an edit.
 
     Raises:
-        ConfigError: it has fewer noise levels than the edit has steps.
-        ModelError, ModelNotFoundError: a ControlNet or its detector cannot be used.
+        ConfigError: it has fewer noise levels than the edit has steps, or was not made for the mode.
+        ModelError, ModelNotFoundError: a ControlNet, its detector or the IP-Adapter cannot be used.
     """
     model.schedule.steps(edit.steps, tokens=1)
+    if edit.mode == "instruct" and not model.instructs:
+        raise ConfigError(NOT_MADE_FOR_IT)
     if edit.mode == "controlnet":
         paths = [unit.path for unit in edit.controlnet.units]
         for unit in edit.controlnet.units:
             model.load_control(unit.path, unit.detector, paths)
             detector_of(unit, model.device)
+    if edit.ip_adapter is not None and edit.references:
+        load_ip_adapter(model, edit.ip_adapter)
 
 
 def open_inversion_of(config: Config, clip: Video, model: Model) -> StoredInversion:
@@ -282,8 +290,8 @@ def _numbered(
     """The listener, with stages numbered: those that stage 1 still needs, and those after it."""
     if on_event is None:
         return None
-    few_step = model.schedule.few_step is not None
-    stages = stage_1(inversion, config.inversion.check, few_step=few_step) + after
+    inverted = config.edit.needs_inversion and model.schedule.few_step is None
+    stages = stage_1(inversion, config.inversion.check, inverted=inverted) + after
     return NumberedStages(stages, work(config.inversion, config.edit), on_event)
 
 
@@ -308,7 +316,7 @@ def invert_stored(
         on_event=on_event,
         cancel=cancel,
     )
-    if not config.inversion.check or model.schedule.few_step:  # which has nothing to sample back
+    if not (config.inversion.check and source.steps):  # without steps there is nothing to sample back
         return source, None
     content = checked_reconstruction(source, inversion, options.batch_size, watch, on_event, cancel)
     notice_poor_reconstruction(content["reconstruction"], config.inversion.warn_below_psnr)
@@ -337,6 +345,7 @@ def _edit(
             config.edit,
             keyframes_of(config.edit),
             regions_of(config.edit),
+            references=references_of(config.edit),
             scratch=on_disk(folder),
             folder=folder,
             checkpoint=checkpoint,
@@ -379,6 +388,7 @@ def _report(
     return {
         "settings": config.model_dump(mode="json"),
         "frames": source.frame_count,
+        "cuts": list(source.cuts),
         "inversion": {
             "folder": stored.folder.name,
             "steps": source.steps,

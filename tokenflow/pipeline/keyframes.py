@@ -4,7 +4,6 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import repeat
-from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +15,17 @@ from PIL import Image
 
 from tokenflow.config import Edit
 from tokenflow.config import Keyframes as KeyframesSettings
-from tokenflow.diffusion.batches import as_tensor, batches
+from tokenflow.diffusion.batches import as_tensor, image_batches
 from tokenflow.diffusion.latents import Frames
 from tokenflow.errors import ClipNotFoundError, ConfigError, OutputError
 from tokenflow.events import Cancel, Listener, notice, progress, raise_if_cancelled
 from tokenflow.modes.carried import CarriedMode
 from tokenflow.modes.source import InvertedClip
 from tokenflow.pipeline.frames import EditedFrame, kept_part
-from tokenflow.propagation.pixels.edited_frames import Kind, carry, edges_kept
+from tokenflow.pipeline.given_image import as_image
+from tokenflow.propagation.pixels.edited_frames import carry, edges_kept
 from tokenflow.store.files import output_errors
-from tokenflow.video import Video, clip_files, read_frames, resize
+from tokenflow.video import Video, clip_files, resize
 
 MIN_EDGES_KEPT = 0.25
 """Share of the source frame's edges below which an edited frame probably shows something else."""
@@ -69,12 +69,10 @@ class CarriedClip:
     """A clip made from edited frames.
 
     Attributes:
-        kind: what the edited frames do.
         images: f H W 3 uint8, at the size of the source.
         uncertain: f H W bool, what neither an edited frame nor the source shows.
     """
 
-    kind: Kind
     images: np.ndarray
     uncertain: np.ndarray
 
@@ -162,7 +160,7 @@ def given_images(keyframes: Keyframes, clip_size: tuple[int, int], frame_count: 
                 f"edited frame {index!r}: the clip has {frame_count} frames; expected 0 to {frame_count - 1}"
             )
     images = sorted(keyframes.images.items())
-    return {index: _scaled(_as_image(given, index), clip_size, index) for index, given in images}
+    return {index: _scaled(as_image(given, f"edited frame {index}"), clip_size, index) for index, given in images}
 
 
 def check_layout(image: np.ndarray, frames: np.ndarray, index: int) -> None:
@@ -186,24 +184,6 @@ def check_layout(image: np.ndarray, frames: np.ndarray, index: int) -> None:
 def _shrunk(image: np.ndarray) -> np.ndarray:
     scale = min(1.0, COMPARED_SIDE / max(image.shape[:2]))
     return cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-
-
-def _as_image(given: Any, index: int) -> np.ndarray:
-    if isinstance(given, str | PathLike):
-        return next(read_frames(given)).image
-    if isinstance(given, Image.Image):
-        return np.asarray(given.convert("RGB"))
-    if isinstance(given, torch.Tensor):
-        given = given.detach().cpu()
-        given = given.float() if given.is_floating_point() else given
-    image = np.asarray(given)
-    if image.ndim != 3 or image.shape[-1] != 3:
-        raise ConfigError(f"edited frame {index}: expected an image of shape (height, width, 3), got {image.shape}")
-    if image.dtype == np.uint8:
-        return image
-    if not (np.issubdtype(image.dtype, np.floating) and image.min() >= 0 and image.max() <= 1):
-        raise ConfigError(f"edited frame {index}: expected uint8, or floating point in [0, 1], got {image.dtype}")
-    return (image * 255).round().astype(np.uint8)
 
 
 def _scaled(image: np.ndarray, clip_size: tuple[int, int], index: int) -> np.ndarray:
@@ -231,7 +211,7 @@ def carry_keyframes(
     on_event: Listener | None = None,
     cancel: Cancel | None = None,
 ) -> CarriedClip:
-    """Carry edited frames to all frames of a clip, in pixels.
+    """Carry edited frames to all frames of their shots, in pixels. Shots without any stay as they are, with a notice.
 
     Args:
         source: the clip.
@@ -249,16 +229,22 @@ def carry_keyframes(
     for index, image in given.items():
         check_layout(image, source.video.frames, index)
     given = {index: kept_part(image, source) for index, image in given.items()}
-    images, uncertain = np.empty_like(frames), np.zeros(frames.shape[:3], bool)
+    images, uncertain = frames.copy(), np.zeros(frames.shape[:3], bool)
     with progress("carry", len(frames), on_event) as advance:
-        raise_if_cancelled(cancel)
-        kind, carried = carry(frames, given, folder)
-        for index, frame in enumerate(carried):
+        for shot in source.shots:
             raise_if_cancelled(cancel)
-            images[index] = frame.image
-            uncertain[index] = _without_specks(frame.certain < CERTAIN)
-            advance(1)
-    return CarriedClip(kind, images, uncertain)
+            own = {index - shot.start: image for index, image in given.items() if index in shot}
+            if not own:
+                notice(f"no edited frame is of the shot of frames {shot[0]} to {shot[-1]}, which stays as it is")
+                advance(len(shot))
+                continue
+            _, carried = carry(frames[shot.start : shot.stop], own, folder)
+            for index, frame in zip(shot, carried, strict=True):
+                raise_if_cancelled(cancel)
+                images[index] = frame.image
+                uncertain[index] = _without_specks(frame.certain < CERTAIN)
+                advance(1)
+    return CarriedClip(images, uncertain)
 
 
 def _without_specks(mask: np.ndarray) -> np.ndarray:
@@ -271,7 +257,7 @@ def filling_mode(source: InvertedClip, carried: CarriedClip, strength: float, ba
     """The mode that samples what carried frames do not show."""
     model, (width, height) = source.model, source.size
     clean, uncertain = [], []
-    for indices in batches(range(len(carried.images)), batch_size):
+    for indices in image_batches(len(carried.images), batch_size, source.size):
         how = "fit" if source.resize == "fill" else source.resize  # what is filled is cropped already
         working = np.stack([resize(carried.images[index], width, height, how) for index in indices])
         clean.append(model.encode(as_tensor(working)).float().cpu())

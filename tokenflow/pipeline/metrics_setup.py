@@ -77,4 +77,4 @@ def open_metrics(
     images = None if reconstruction is None else (frame.image for frame in read_frames(reconstruction))
     mask = config.metrics.mask
     masks = None if mask is None else read_masks(mask, config.clip, *source.size)
-    return EditMetrics(images, masks, score, words)
+    return EditMetrics(images, masks, score, words, source.cuts)

@@ -47,8 +47,8 @@ def outlook(config: Config) -> Outlook:
     checked_regions(regions_of(config.edit), config.clip.prompt, config.edit.mode)
     frame_count_check(config, open_clip(config.clip))(frames)
     inversion = find_inversion(config)
-    few_step = is_few_step(config.model.path, config.model.few_step)
-    before, after = stage_1(inversion, config.inversion.check, few_step=few_step), stage_2(config.edit)
+    inverted = config.edit.needs_inversion and not is_few_step(config.model.path, config.model.few_step)
+    before, after = stage_1(inversion, config.inversion.check, inverted=inverted), stage_2(config.edit)
     space = disk_space(config)
     if inversion.complete:
         space = replace(space, inversion=0)

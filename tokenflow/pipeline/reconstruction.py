@@ -1,22 +1,26 @@
 """The check of an inversion: sample it back, and compare the result with the source."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
-from tokenflow import report
-from tokenflow.diffusion.batches import as_images, as_tensor, batches
+from tokenflow import config, report
+from tokenflow.diffusion.batches import as_images, as_tensor, batches, image_batches
 from tokenflow.diffusion.latents import Latents
 from tokenflow.diffusion.sampling import sample
 from tokenflow.diffusion.schedules import Step
-from tokenflow.errors import ReconstructionWarning
-from tokenflow.events import Cancel, Listener, notice, progress, track
+from tokenflow.errors import ConfigError, ReconstructionWarning
+from tokenflow.events import Cancel, Listener, listening, notice, progress, track
 from tokenflow.metrics import psnr, ssim
+from tokenflow.models.interruptible import interruptible
 from tokenflow.modes.source import InvertedClip
 from tokenflow.pipeline.inversion import sampling_steps
+from tokenflow.pipeline.validation import check_count, check_type
 from tokenflow.report.profiling import Stopwatch
 from tokenflow.store.files import sha256
 from tokenflow.store.inversions import StoredInversion
@@ -29,6 +33,12 @@ LOSSLESS = "reconstruction.mkv"
 MAX_LOSS = 3.0
 """dB by which an inversion may stay below the autoencoder: with 25 steps it loses half a dB on a clip that suits the
 model, and with 8 up to 4.5."""
+
+Figures = dict[str, list[float]]
+"""Values per frame, by name: many small tensors would keep the heap from shrinking."""
+
+MAX_AUTOENCODER_FRAMES = 12
+"""Frames that are decoded once more to tell what the autoencoder alone loses, which hardly differs between frames."""
 
 GOOD_PSNR = 30.0
 """dB from which a reconstruction is good, whatever the inversion loses."""
@@ -51,7 +61,7 @@ def checked_reconstruction(
         return stored
     with inversion.locked(cancel):
         with watch.stage("reconstruct"):
-            figures = reconstruct(source, inversion.folder, batch_size, on_event)
+            figures = _write(source, inversion.folder, batch_size, on_event)
         content = {
             "reconstruction": figures,
             "frames": source.frame_count,
@@ -69,16 +79,61 @@ def is_checked(inversion: StoredInversion) -> bool:
     return stored is not None and stored.get("videos") == _videos(inversion.folder)
 
 
-def reconstruct(source: InvertedClip, folder: Path, batch_size: int, on_event: Listener | None) -> dict[str, float]:
+@dataclass(frozen=True, eq=False)
+class Reconstruction:
+    """An inversion sampled back without an edit.
+
+    Attributes:
+        frames: f H W 3 uint8 at the working size.
+        psnr: of the frames against the source, in dB, mean over frames; the closer to `autoencoder_psnr`, the better
+            the inversion.
+        autoencoder_psnr: of encoding and decoding alone; no edit can be closer to its source.
+    """
+
+    frames: np.ndarray = field(repr=False)
+    psnr: float
+    autoencoder_psnr: float
+
+
+def reconstruct(
+    inverted: InvertedClip,
+    *,
+    batch_size: int = config.Inversion().batch_size,
+    on_event: Listener | None = None,
+    cancel: Cancel | None = None,
+) -> Reconstruction:
+    """Sample an inversion back without an edit: one network call per frame and step.
+
+    Args:
+        inverted: what `invert` returned.
+        batch_size: frames per network call.
+        on_event: called with each event (see `tokenflow.events`).
+        cancel: asked before every network call; returning True raises `Cancelled`.
+
+    Raises:
+        TypeError: `inverted` is not what `invert` returned.
+        ConfigError: `batch_size` is below 1, or the clip was not inverted, as with a model of few steps.
+        Cancelled: `cancel` returned True.
+    """
+    check_type("reconstruct", inverted, InvertedClip, "invert(clip, model, prompt) makes one")
+    check_count("batch_size", batch_size)
+    if not inverted.steps:
+        raise ConfigError("this model samples in a few steps, so the clip was not inverted and cannot be sampled back")
+    with listening(on_event):
+        source = replace(inverted, model=interruptible(inverted.model, cancel))
+        figures: Figures = {}
+        frames = np.stack(list(_compared(source, batch_size, figures, on_event)))
+    return Reconstruction(frames, fmean(figures["inversion_psnr"]), fmean(figures["autoencoder_psnr"]))
+
+
+def _write(source: InvertedClip, folder: Path, batch_size: int, on_event: Listener | None) -> dict[str, float]:
     """Sample an inversion back, write the result as videos, and measure it against the source.
 
     Returns:
-        Means over frames of `autoencoder_psnr`, `inversion_psnr` (dB), `autoencoder_ssim` and `inversion_ssim`.
+        Means over frames of `inversion_psnr` (dB) and `inversion_ssim`, and over at most MAX_AUTOENCODER_FRAMES of
+        `autoencoder_psnr` and `autoencoder_ssim`: what the autoencoder alone reaches.
     """
-    latents = _sample_back(source, batch_size, on_event)
-    clean = source.latents_at(source.model.schedule.clean)
-    frames = source.frames
-    figures: dict[str, list[float]] = {}  # many small tensors would keep the heap from shrinking
+    figures: Figures = {}
     width, height = source.size
     form: dict[str, Any] = {
         "width": width,
@@ -89,22 +144,35 @@ def reconstruct(source: InvertedClip, folder: Path, batch_size: int, on_event: L
     with (
         VideoWriter(folder / RECONSTRUCTION, **form) as video,
         VideoWriter(folder / LOSSLESS, codec="ffv1", **form) as lossless,
-        progress("compare", len(frames), on_event) as advance,
     ):
-        for indices in batches(range(len(frames)), batch_size):
-            expected = as_tensor(frames[indices])
-            restored = source.model.decode(latents[indices]).cpu()
-            for name, images in (
-                ("autoencoder", source.model.decode(clean[indices]).cpu()),
-                ("inversion", restored),
-            ):
-                figures.setdefault(f"{name}_psnr", []).extend(psnr(images, expected).tolist())
-                figures.setdefault(f"{name}_ssim", []).extend(ssim(images, expected).tolist())
-            for image in as_images(restored):
-                video.write(image)
-                lossless.write(image)
-            advance(len(indices))
+        for image in _compared(source, batch_size, figures, on_event):
+            video.write(image)
+            lossless.write(image)
     return {name: round(fmean(values), 4) for name, values in figures.items()}
+
+
+def _compared(
+    source: InvertedClip, batch_size: int, figures: Figures, on_event: Listener | None
+) -> Iterator[np.ndarray]:
+    """The frames of an inversion sampled back, H W 3 uint8; what is measured on each is added to the figures."""
+    latents = _sample_back(source, batch_size, on_event)
+    clean = source.latents_at(source.model.schedule.clean)
+    frames = source.frames
+    alone = set(np.linspace(0, len(frames) - 1, min(len(frames), MAX_AUTOENCODER_FRAMES)).round().astype(int).tolist())
+
+    def compare(name: str, images: Tensor, expected: Tensor) -> None:
+        figures.setdefault(f"{name}_psnr", []).extend(psnr(images, expected).tolist())
+        figures.setdefault(f"{name}_ssim", []).extend(ssim(images, expected).tolist())
+
+    with progress("compare", len(frames), on_event) as advance:
+        for indices in image_batches(len(frames), batch_size, source.size):
+            restored = source.model.decode(latents[indices]).cpu()
+            compare("inversion", restored, as_tensor(frames[indices]))
+            sampled = [index for index in indices if index in alone]
+            if sampled:
+                compare("autoencoder", source.model.decode(clean[sampled]).cpu(), as_tensor(frames[sampled]))
+            yield from as_images(restored)
+            advance(len(indices))
 
 
 def notice_poor_reconstruction(figures: dict[str, float], threshold: float) -> None:

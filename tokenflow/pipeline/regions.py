@@ -27,6 +27,7 @@ from tokenflow.regions.region import LatentRegions, on_latents, union
 from tokenflow.regions.words import split_words, without_words
 from tokenflow.store.arrays import ArrayFile, temporary_array
 from tokenflow.video import Video, clip_files, resize, restore
+from tokenflow.video.shots import shots_of
 
 DEFAULTS = RegionSettings(auto=True)
 
@@ -79,10 +80,12 @@ class Excerpt:
     Attributes:
         video: the whole clip.
         indices: which frames of it.
+        cuts: the frames of the whole clip at which shots begin.
     """
 
     video: Video
     indices: Sequence[int]
+    cuts: Sequence[int]
 
 
 @dataclass(frozen=True, eq=False)
@@ -198,7 +201,7 @@ class RegionFinder:
         self._edit = edit
         self._target = target
         self._correspondence = correspondence
-        self._excerpt = excerpt or Excerpt(source.video, range(source.frame_count))
+        self._excerpt = excerpt or Excerpt(source.video, range(source.frame_count), source.cuts)
         self._folder = folder
         self._on_event = on_event
 
@@ -246,10 +249,15 @@ class RegionFinder:
         )
 
     def _keyframes(self) -> list[int]:
-        """One frame per keyframe interval, and both ends of the clip."""
-        count = self._source.frame_count
-        intervals = -(-(count - 1) // keyframe_interval(self._edit, count))
-        return sorted({*np.linspace(0, count - 1, intervals + 1).round().astype(int).tolist()})
+        """One frame per keyframe interval, and both ends of each shot."""
+        interval = keyframe_interval(self._edit, self._source.frame_count)
+        return [
+            frame
+            for shot in self._source.shots
+            for frame in sorted(
+                {*np.linspace(shot[0], shot[-1], -(-(len(shot) - 1) // interval) + 1).round().astype(int).tolist()}
+            )
+        ]
 
     def _restored(self, found: Found) -> Masks:
         """Masks at the working size, brought back to the source's."""
@@ -269,11 +277,20 @@ class RegionFinder:
         return lambda index: kept_part(scaled(masks[0 if one else indices[index]], width, height), self._source)
 
     def _carried(self, mask: np.ndarray, frame: int, video: Video) -> ArrayFile:
-        """The mask of one frame (H W uint8) carried to all frames of a video."""
+        """The mask of one frame (H W uint8) carried to all frames of its shot; nothing is inside in others."""
         carried = temporary_array((len(video), *mask.shape), np.uint8, self._folder)
+        shots = shots_of(len(video), self._excerpt.cuts)
+        shot = next(each for each in shots if frame in each)
+        for index in set(range(len(video))) - set(shot):
+            carried[[index]] = np.zeros_like(mask)[None]
+        if len(shots) > 1:
+            notice(
+                f"the mask of frame {frame} holds in its shot only, frames {shot[0]} to {shot[-1]}; give a mask of a "
+                "frame of each other shot that is to change"
+            )
         flow = DenseFlow(video.frames, self._folder)
-        with progress("region", len(video), self._on_event) as advance:
-            for index, moved in carry_mask(mask, frame, len(video), flow):
+        with progress("region", len(shot), self._on_event) as advance:
+            for index, moved in carry_mask(mask, frame, shot, flow):
                 raise_if_cancelled(self._cancel)
                 carried[[index]] = moved[None]
                 advance(1)

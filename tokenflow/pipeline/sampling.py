@@ -1,7 +1,7 @@
 """From an inverted clip and settings to edited frames: regions, sampling, and decoding."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,16 @@ from tokenflow.pipeline.frames import EditedFrame, decode, restored
 from tokenflow.pipeline.inversion import sampling_steps
 from tokenflow.pipeline.keyframes import Keyframes, carry_keyframes, filled, filling_mode
 from tokenflow.pipeline.preview import Previewed
+from tokenflow.pipeline.references import Reference, build_references, guided_by_images, reference_latents
 from tokenflow.pipeline.regions import ClipRegions, Excerpt, FoundRegion, RegionFinder, Regions, pasted
-from tokenflow.pipeline.wiring import build_correspondence, build_guidance, build_mode, build_prompt, build_propagation
+from tokenflow.pipeline.wiring import (
+    build_correspondence,
+    build_guidance,
+    build_mode,
+    build_prompt,
+    build_propagation,
+    kept_features,
+)
 from tokenflow.propagation import EditDenoiser
 
 OnStep = Callable[[Step, WritableLatents], object]
@@ -51,6 +59,7 @@ def edit_frames(
     keyframes: Keyframes | None = None,
     regions: Regions = (),
     *,
+    references: Sequence[Reference] = (),
     excerpt: Excerpt | None = None,
     shown: Sequence[int] | None = None,
     scratch: Scratch = in_memory,
@@ -68,6 +77,7 @@ def edit_frames(
         settings: of the edit.
         keyframes: the edited frames, in the mode that carries them.
         regions: the parts of the clip that may change.
+        references: images whose look it takes.
         excerpt: where the clip is a part of another one, of which masks are.
         shown: which frames are decoded, in order; None for all. The mode that carries edited frames gives all.
         scratch: allocates latents.
@@ -100,6 +110,7 @@ def edit_frames(
     )
     within, found = finder.find(regions)
     options: dict[str, Any] = {
+        "references": references,
         "scratch": scratch,
         "checkpoint": checkpoint,
         "preview_every": preview_every,
@@ -133,6 +144,7 @@ def sample_edit(
     *,
     carried: CarriedMode | None = None,
     regions: ClipRegions | None = None,
+    references: Sequence[Reference] = (),
     always: tuple[int, ...] = (),
     scratch: Scratch = in_memory,
     checkpoint: Checkpoint | None = None,
@@ -149,6 +161,7 @@ def sample_edit(
         correspondence: where tokens lie in other frames.
         carried: the mode that fills in what carried frames do not show; None for the mode that the settings name.
         regions: outside of which the source's latents are put back after each step.
+        references: images whose look it takes.
         always: frames that are keyframes at every step.
         scratch, checkpoint, preview_every, on_step, on_event: see `edit_frames`.
     """
@@ -166,12 +179,14 @@ def sample_edit(
             _within(denoiser, regions, settings, source),
             regions.latents.composed(mode.source_latents_at),
         )
+    denoiser = _referring(denoiser, references, settings, source)
     predict = build_propagation(denoiser, source, settings, taken[done:], always, correspondence, on_event)
     if preview_every is not None and on_event is not None:
         predict = Previewed(predict, source, preview_every, on_event)
     renoise = denoiser.source_noise if schedule.few_step and schedule.few_step.renoises else None
     loop = sample(latents, taken[done:], predict, schedule.parametrisation, scratch, compose, renoise)
-    for latents in track(loop, "edit", on_event, total=len(taken), initial=done):
+    label = "" if settings.propagation == "none" else kept_features(source, settings).worth_saying
+    for latents in track(loop, "edit", on_event, total=len(taken), initial=done, label=label):
         done += 1
         if on_step is not None:
             on_step(taken[done - 1], latents)
@@ -195,6 +210,25 @@ def notice_few_steps(model: Model, settings: Edit) -> None:
             f"edit.guidance_scale is {settings.guidance_scale:g}, but models of few steps hardly take more than "
             f"{MAX_SCALE:g}; set it to 1, which is also faster"
         )
+
+
+def _referring(
+    denoiser: EditDenoiser, references: Sequence[Reference], settings: Edit, source: InvertedClip
+) -> EditDenoiser:
+    """The denoiser, with references: in its prompts if an IP-Adapter or the model itself reads them, else for
+    attention."""
+    if not references:
+        return denoiser
+    read_references = getattr(source.model, "read_references", None)  # of models that were trained with references
+    if settings.ip_adapter is None and read_references is not None:
+        latents = reference_latents(source, references)
+        shown = read_references(latents, beside_source=settings.mode == "instruct") if latents else None
+        return replace(denoiser, guidance=denoiser.guidance.showing(shown))
+    if settings.ip_adapter is None:
+        attended = build_references(source, references, denoiser.guidance.conditional, settings.seed)
+        return replace(denoiser, references=attended)
+    guidance = guided_by_images(denoiser.guidance, source.model, settings.ip_adapter, references)
+    return replace(denoiser, guidance=guidance)
 
 
 def _within(denoiser: EditDenoiser, regions: ClipRegions, settings: Edit, source: InvertedClip) -> EditDenoiser:

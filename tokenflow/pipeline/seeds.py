@@ -12,6 +12,7 @@ from tokenflow.pipeline.checks import check_sampled
 from tokenflow.pipeline.clip import open_clip
 from tokenflow.pipeline.job import check_edit, invert_stored, open_inversion_of, open_model
 from tokenflow.pipeline.output import SEEDS, sheet_path, write_sheet
+from tokenflow.pipeline.references import checked_references, references_of
 from tokenflow.pipeline.regions import checked_regions, regions_of
 from tokenflow.pipeline.sampling import edit_frames
 from tokenflow.report import sheet_frames
@@ -45,6 +46,7 @@ def seed_sheet(
     """
     check_sampled(config.edit, "sheet of seeds")
     checked_regions(regions_of(config.edit), config.clip.prompt, config.edit.mode)
+    checked_references(references_of(config.edit))
     with listening(on_event):
         path = sheet_path(config, SEEDS)
         clip = open_clip(config.clip)
@@ -64,13 +66,21 @@ def seed_sheet(
 
 def _edited_frames(source: InvertedClip, edit: Edit, shown: list[int], on_event: Listener | None) -> list[np.ndarray]:
     """Some frames of an edit at the working size, H W 3 uint8; only these are decoded."""
-    made = edit_frames(source, edit, None, regions_of(edit), shown=shown, on_event=on_event)
+    made = edit_frames(
+        source, edit, None, regions_of(edit), references=references_of(edit), shown=shown, on_event=on_event
+    )
     return [frame.decoded for frame in made.frames]
 
 
 def _notice_alike(edit: Edit) -> None:
     """Say so if all seeds start from the same noise."""
-    noise = {"sdedit": edit.sdedit.noise, "controlnet": edit.controlnet.noise}.get(edit.mode, "inversion")
+    noises = {
+        "sdedit": edit.sdedit.noise,
+        "controlnet": edit.controlnet.noise,
+        "flowedit": "shared",
+        "instruct": "shared",
+    }
+    noise = noises.get(edit.mode, "inversion")
     if noise == "inversion" and not edit.variation:
         notice(
             "seeds hardly differ, since every edit starts from the inversion's noise; set edit.variation above 0, such "

@@ -31,18 +31,22 @@ STAGES = {
 CALLS_TO_FIND, CALLS_TO_FIND_CHANGES = 1, 2 * len(PREDICTIONS_AT)
 """Network calls per keyframe: for attention under two texts, and for predictions under two texts."""
 
+ADDED_CALLS = {"pnp": 1.0, "sdedit": 0.0, "controlnet": 1.0, "flowedit": 2.0, "keyframes": 0.0, "instruct": 0.0}
+"""Network calls per frame and step beside those of the edit: for the source's features, or a ControlNet's, or for the
+source under both of its prompts."""
+
 DECODING = 2.0
 """Time to decode a frame, of that to encode it."""
 
 
-def stage_1(inversion: StoredInversion, check: bool, *, few_step: bool = False) -> list[str]:
-    """The stages that an inversion and its check still need; a model of few steps has nothing but frames to encode."""
+def stage_1(inversion: StoredInversion, check: bool, *, inverted: bool = True) -> list[str]:
+    """The stages that an inversion and its check still need; without an inversion, frames are encoded and no more."""
     stages = []
     if not inversion.complete:
         stages += [] if inversion.has_frames else ["read"]
         stages += [] if inversion.levels else ["encode"]  # the clean latents are the first to be stored
-        stages += [] if few_step else ["invert"]
-    if check and not few_step and not is_checked(inversion):
+        stages += ["invert"] if inverted else []
+    if check and inverted and not is_checked(inversion):
         stages += ["reconstruct", "compare"]
     return stages
 
@@ -85,14 +89,20 @@ def region_calls(edit: Edit) -> float:
 
 def edit_calls(edit: Edit) -> float:
     """Network calls per frame of an edit: keyframes at every step, other frames where the edit is not propagated."""
-    taken = {"sdedit": edit.sdedit.strength, "keyframes": edit.keyframes.strength}.get(edit.mode, 1.0)
-    # conditional and unconditional, and the source's for its features, or the ControlNet's
-    full = 2 + {"pnp": 1.0, "sdedit": 0.0, "controlnet": 1.0, "keyframes": 0.0}[edit.mode]
+    strengths = {
+        "sdedit": edit.sdedit.strength,
+        "flowedit": edit.flowedit.strength,
+        "keyframes": edit.keyframes.strength,
+        "instruct": edit.instruct.strength,
+    }
+    taken = strengths.get(edit.mode, 1.0)
+    # conditional and unconditional, and what the mode adds
+    full = 2 + ADDED_CALLS[edit.mode]
     if edit.propagation == "none":
         return edit.steps * taken * full
     keyframes = 1 / (edit.keyframe_interval or DEFAULT_INTERVAL)
     late = min(1 - edit.propagate_edit_until, taken)
-    branches = 1 if edit.guidance == "propagated" else 2
+    branches = (1 if edit.guidance == "propagated" else 2) * (2 if edit.mode == "flowedit" else 1)
     return edit.steps * (taken * keyframes * full + late * (1 - keyframes) * branches)
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from tokenflow.config import Edit
@@ -17,12 +18,15 @@ from tokenflow.diffusion.schedules import Step
 from tokenflow.events import Listener, notice, track
 from tokenflow.models.model import Model
 from tokenflow.modes.controlnet import ControlNetMode
+from tokenflow.modes.flowedit import FlowEditMode
+from tokenflow.modes.instruct import InstructMode
 from tokenflow.modes.mode import Mode
 from tokenflow.modes.pnp import PnPMode
 from tokenflow.modes.sdedit import SDEditMode
 from tokenflow.modes.source import InvertedClip
 from tokenflow.modes.variation import Varied
 from tokenflow.pipeline.inversion import source_steps
+from tokenflow.pipeline.kept_features import KeptFeatures, kept_sites, predict_kept
 from tokenflow.propagation import Anchored, EditDenoiser, PerFrame, TokenFlow
 from tokenflow.propagation.extended_attention import extended_sites
 from tokenflow.propagation.keyframes import frame_pairs
@@ -41,6 +45,8 @@ MODES: dict[str, Callable[[InvertedClip, Edit], Mode]] = {
     "pnp": lambda source, edit: PnPMode(source, edit.pnp),
     "sdedit": lambda source, edit: SDEditMode(source, edit.sdedit, edit.seed),
     "controlnet": lambda source, edit: ControlNetMode(source, edit.controlnet, edit.seed),
+    "flowedit": lambda source, edit: FlowEditMode(source, edit.flowedit, edit.seed),
+    "instruct": lambda source, edit: InstructMode(source, edit.instruct, edit.seed),
 }
 
 
@@ -79,14 +85,17 @@ def build_propagation(
 ) -> Predict:
     """The propagation that an edit names, with the correspondences that it needs in some steps.
 
-    `always` are frames that are keyframes at every step. With a model of few steps it is anchored to the source.
+    `always` are frames that are keyframes at every step. In FlowEdit, and with a model of few steps, it is anchored to
+    the source, unless the model is shown the source anyway.
     """
     make = _propagation(source, edit, steps, always, correspondence, on_event)
-    if source.model.schedule.few_step is None:
+    is_flowedit, few_step = edit.mode == "flowedit", source.model.schedule.few_step is not None
+    if not (is_flowedit or (few_step and edit.mode != "instruct")):
         return make(denoiser)
-    scale = edit.guidance_scale
+    scale = edit.flowedit.source_guidance_scale if is_flowedit else edit.guidance_scale
     prompt = embedded(source.conditioning, scale) if source.model.guidance == "embedded" else source.conditioning
-    of_source = replace(denoiser, guidance=denoiser.guidance.with_prompts(prompt), prompt_shares=None)
+    guidance = denoiser.guidance.with_prompts(prompt, scale)
+    of_source = replace(denoiser, guidance=guidance, prompt_shares=None, references=None)
     return Anchored(make(denoiser), make(of_source), denoiser)
 
 
@@ -102,8 +111,11 @@ def _propagation(
     if edit.propagation == "none":
         return lambda denoiser: PerFrame(denoiser, edit.batch_size)
     options = propagation_options(source, edit, always)
-    count = source.frame_count
-    pairs = frame_pairs(count, (options.draw_keyframes(count, step.index) for step in steps))
+    pairs = [
+        pair
+        for shot in source.shots
+        for pair in frame_pairs(shot, (options.keyframes(shot, each.index) for each in steps))
+    ]
     if pairs:
         for pair in track(pairs, FINDING[edit.correspondence], on_event, total=len(pairs)):
             correspondence.prepare(*pair)
@@ -113,12 +125,22 @@ def _propagation(
 def propagation_options(source: InvertedClip, edit: Edit, always: Sequence[int] = ()) -> Propagation:
     """What is propagated, and how."""
     return Propagation(
-        draw_keyframes=keyframe_per_interval(keyframe_interval(edit, source.frame_count), edit.seed, always),
+        shots=source.shots,
+        draw_keyframes=keyframe_per_interval(keyframe_interval(edit, source.frame_count), edit.seed),
         window=keyframe_window(edit, source),
         extended=extended_sites(edit.extended_attention, source.model.sites),
         is_edit_propagated=lambda step: step.ends_by(edit.propagate_edit_until),
         propagate_guidance=edit.guidance == "propagated",
+        kept=frozenset(site.name for site in kept_sites(source.model.sites, edit.propagated_layers)),
+        kept_on=torch.device("cpu") if kept_features(source, edit).in_main_memory else None,
+        always=tuple(always),
     )
+
+
+def kept_features(source: InvertedClip, edit: Edit) -> KeptFeatures:
+    """What an edit keeps of its keyframes for the frames between, predicted before it begins."""
+    keyframes = -(-source.frame_count // keyframe_interval(edit, source.frame_count))
+    return predict_kept(source, edit, min(keyframes, keyframe_window(edit, source)))
 
 
 def keyframe_interval(edit: Edit, frame_count: int) -> int:

@@ -1,9 +1,11 @@
-"""Edits with models of few steps, which cannot be inverted: the model's own error on the source is taken out.
+"""Edits without an inversion: what the model makes of the source is taken out of what it makes of the edit.
+
+So FlowEdit works, and every edit with a model of few steps, which cannot be inverted.
 
 For a step from x = a·x₀ + b·n, with noise n that all frames share, the prediction p* that leads the source on is known.
 The model, asked for the source, predicts p_source instead, and the edit is given p_edit + (p* − p_source) (virtual
 inversion: Xu et al., CVPR 2024; for flows Kulikov et al., ICCV 2025). Whatever the network is, an edit with the
-source's own prompt then returns the source.
+source's own prompt and the same guidance then returns the source.
 """
 
 from collections.abc import Iterator

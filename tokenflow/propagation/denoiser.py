@@ -13,6 +13,7 @@ from tokenflow.models.attention import AttentionOverride
 from tokenflow.models.injection import Injection
 from tokenflow.models.model import Model
 from tokenflow.modes.mode import Call, Mode
+from tokenflow.propagation.references import ReferenceFeatures, References
 
 PromptShares = Callable[[Sequence[int]], Tensor]
 """Frame indices -> how much of each latent every prompt has, p g 1 h w; they add up to 1."""
@@ -27,12 +28,14 @@ class EditDenoiser:
         mode: what it adds to a call.
         guidance: the prompts.
         prompt_shares: where each of several prompts holds; None for one prompt everywhere.
+        references: images whose tokens frames attend to; None for none.
     """
 
     model: Model
     mode: Mode
     guidance: Guidance
     prompt_shares: PromptShares | None = field(default=None, kw_only=True)
+    references: References | None = field(default=None, kw_only=True)
 
     def predict(
         self,
@@ -60,6 +63,12 @@ class EditDenoiser:
         call = Call(indices, latents, step, conditioning)
         return self._predict(call, attention, Injection(features=features))
 
+    def references_at(self, step: Step) -> ReferenceFeatures | None:
+        """The references as calls with all branches attend to them at a step; None without any."""
+        if self.references is None:
+            return None
+        return self.references.at(step.at, self.guidance.branches, self.guidance.conditional.branches)
+
     def source_prediction(self, indices: Sequence[int], step: Step) -> Tensor:
         """The prediction (f c h w) with which a step leads from the source at one level to the source at the next.
 
@@ -74,7 +83,7 @@ class EditDenoiser:
         return self.model.schedule.parametrisation.noise(latents, self.source_prediction(indices, step), step.at)
 
     def _predict(self, call: Call, attention: AttentionOverride, injection: Injection) -> Tensor:
-        inject = replace(injection, residuals=self.mode.residuals(call))
+        inject = replace(injection, residuals=self.mode.residuals(call), sources=self.mode.sources(call))
         branches = self.model.predict(call.latents, call.step.at, call.conditioning, attention=attention, inject=inject)
         return branches if self.prompt_shares is None else self._joined(branches, self.prompt_shares(call.indices))
 

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 
 ANCHORS = 2
-"""How many keyframes, spread over the clip, every window attends to if there is more than one window."""
+"""How many keyframes, spread over the shot, every window attends to if there is more than one window."""
 
 
 def draw_keyframes(frame_count: int, interval: int, seed: int, step: int) -> list[int]:
     """One random frame out of each interval, in order: different ones at each step, the same for the same seed.
 
     Drawing new ones at each step spreads what is particular to keyframes over all frames (Geyer et al., section 4.2 and
-    table 2). The clip is cut into ⌈frames / interval⌉ parts of nearly equal length.
+    table 2). The shot is cut into ⌈frames / interval⌉ parts of nearly equal length.
     """
     count = -(-frame_count // interval)
     bounds = np.linspace(0, frame_count, count + 1).round().astype(int)
@@ -28,7 +28,7 @@ class Window:
     Attributes:
         keyframes: computed here, in order.
         context: keyframes of earlier windows that these attend to, too: shared anchors, and the last before these.
-        between: non-keyframes between the previous window and this one's last keyframe (or the clip's end).
+        between: non-keyframes between the previous window and this one's last keyframe (or the shot's end).
         kept: of all keyframes so far, those that later windows attend to or propagate from.
     """
 
@@ -38,15 +38,15 @@ class Window:
     kept: tuple[int, ...]
 
 
-def windows(keyframes: Sequence[int], frame_count: int, size: int) -> Iterator[Window]:
-    """Cut keyframes into windows of at most `size` keyframes, context included.
+def windows(keyframes: Sequence[int], frames: range, size: int) -> Iterator[Window]:
+    """Cut the keyframes of some frames, a shot, into windows of at most `size` keyframes, context included.
 
     Up to `size` keyframes make one window and all attend to all, as in the paper. Beyond that, memory stays constant:
-    anchors spread over the clip come first, and each window attends to them, which keeps the look of the clip
+    anchors spread over the shot come first, and each window attends to them, which keeps its look
     consistent, and, if its size is 4 or more, to the keyframe before it, which keeps neighbours consistent. Every
     keyframe is in one window, so time stays linear.
     """
-    others = _without(range(frame_count), keyframes)
+    others = _without(frames, keyframes)
     if len(keyframes) <= size:
         yield Window(tuple(keyframes), (), others, ())
         return
@@ -54,10 +54,10 @@ def windows(keyframes: Sequence[int], frame_count: int, size: int) -> Iterator[W
     yield Window(anchors, (), (), anchors)
     rest = _without(keyframes, anchors)
     own = max(1, size - len(anchors) - 1)
-    begin, context = 0, anchors
+    begin, context = frames.start, anchors
     for start in range(0, len(rest), own):
         chunk = rest[start : start + own]
-        end = frame_count if start + own >= len(rest) else chunk[-1] + 1
+        end = frames.stop if start + own >= len(rest) else chunk[-1] + 1
         between = others[bisect_left(others, begin) : bisect_left(others, end)]
         kept = tuple(sorted({*anchors, chunk[-1]}))
         yield Window(chunk, context, between, kept)
@@ -75,23 +75,23 @@ def _spread(keyframes: Sequence[int], count: int) -> tuple[int, ...]:
 
 
 def neighbours(frame: int, keyframes: Sequence[int]) -> tuple[int, int]:
-    """Positions in `keyframes` (sorted) of the nearest one before and after a frame; at the clip's ends one twice."""
+    """Positions in `keyframes` (sorted) of the nearest one before and after a frame; at the shot's ends one twice."""
     before = bisect_right(keyframes, frame) - 1
     after = bisect_left(keyframes, frame)
     return before if before >= 0 else after, after if after < len(keyframes) else before
 
 
-def frame_pairs(frame_count: int, drawn: Iterable[Sequence[int]]) -> list[tuple[int, int]]:
+def frame_pairs(frames: range, drawn: Iterable[Sequence[int]]) -> list[tuple[int, int]]:
     """The pairs of frames, the earlier first, between which tokens are propagated: each once, in order.
 
     Args:
-        frame_count: of the clip.
-        drawn: the keyframes of each step, sorted.
+        frames: of one shot.
+        drawn: the keyframes of each step among them, sorted.
     """
     pairs = {
         (min(frame, keyframes[side]), max(frame, keyframes[side]))
         for keyframes in drawn
-        for frame in range(frame_count)
+        for frame in frames
         for side in neighbours(frame, keyframes)
         if frame != keyframes[side]
     }

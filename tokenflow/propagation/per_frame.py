@@ -26,6 +26,8 @@ class PerFrame:
     def __call__(self, latents: Latents, step: Step) -> Iterator[tuple[list[int], Tensor]]:
         """Batches of frame indices, and the guided prediction (g c h w) for them; latents (f c h w) are all frames'."""
         guidance = self._denoiser.guidance
+        references = self._denoiser.references_at(step)
+        attention = per_frame_attention if references is None else references.within_frames
         for indices in batches(range(len(latents)), self._batch_size):
-            branches = self._denoiser.predict(indices, latents[indices], step, guidance.branches, per_frame_attention)
+            branches = self._denoiser.predict(indices, latents[indices], step, guidance.branches, attention)
             yield indices, guidance.combine(*guidance.split(branches))

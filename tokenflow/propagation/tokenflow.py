@@ -1,6 +1,6 @@
 """TokenFlow (Geyer et al., ICLR 2024, section 4): keyframes edited together, features propagated to all frames."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import torch
@@ -10,11 +10,12 @@ from tokenflow.correspondence.base import Correspondence
 from tokenflow.diffusion.batches import batches
 from tokenflow.diffusion.latents import Latents
 from tokenflow.diffusion.schedules import Step
-from tokenflow.models.attention import AttentionCall, AttentionOverride, attend_within_frames
+from tokenflow.models.attention import AttentionCall, AttentionOverride, attend_within_frames, per_frame_attention
 from tokenflow.models.injection import Injection
 from tokenflow.propagation.denoiser import EditDenoiser
 from tokenflow.propagation.extended_attention import extended_attention
 from tokenflow.propagation.feature_bank import EMPTY_BANK, FeatureBank
+from tokenflow.propagation.kept_features import KeptFeatures, KeptMemories
 from tokenflow.propagation.keyframes import Window, draw_keyframes, windows
 from tokenflow.propagation.warp import OccludedTokens, Warp, WarpOptions
 
@@ -25,7 +26,7 @@ EDIT = "edit"
 """Name of the whole edit, the guided prediction minus the source's, in steps that propagate it."""
 
 DrawKeyframes = Callable[[int, int], list[int]]
-"""(number of frames, index of the step) -> indices of the keyframes, in order."""
+"""(number of frames of a shot, index of the step) -> which of them are keyframes, in order."""
 
 ExtendedAttention = Callable[..., AttentionOverride]
 """The signature of `extended_attention`."""
@@ -36,7 +37,8 @@ class Propagation:
     """What is propagated, and how.
 
     Attributes:
-        draw_keyframes: which frames are keyframes at a step.
+        shots: the frames of each shot of the clip. Nothing is carried from one to another.
+        draw_keyframes: which frames of a shot are keyframes at a step.
         window: how many keyframes attend to each other at most.
         extended: names of the sites where they do.
         is_edit_propagated: whether frames take the whole edit from the keyframes at a step, without a network call.
@@ -44,8 +46,12 @@ class Propagation:
         frame.
         warp: how tokens are sampled and blended.
         extended_attention: what keyframes do at extended sites.
+        kept: at which sites attention features are propagated; at others every frame attends to itself. None for all.
+        kept_on: where the keyframes' features rest until they are propagated; None for where they were computed.
+        always: frames that are keyframes at every step.
     """
 
+    shots: tuple[range, ...]
     draw_keyframes: DrawKeyframes
     window: int
     extended: frozenset[str]
@@ -53,11 +59,19 @@ class Propagation:
     propagate_guidance: bool
     warp: WarpOptions = field(default_factory=WarpOptions)
     extended_attention: ExtendedAttention = extended_attention
+    kept: frozenset[str] | None = None
+    kept_on: torch.device | None = None
+    always: tuple[int, ...] = ()
+
+    def keyframes(self, shot: range, step: int) -> list[int]:
+        """The keyframes of a shot at a step, in order."""
+        drawn = (shot[place] for place in self.draw_keyframes(len(shot), step))
+        return sorted({*drawn, *(frame for frame in self.always if frame in shot)})
 
 
-def keyframe_per_interval(interval: int, seed: int, always: Sequence[int] = ()) -> DrawKeyframes:
-    """One random keyframe out of each interval of frames, different ones at each step, and those that always are."""
-    return lambda frame_count, step: sorted({*draw_keyframes(frame_count, interval, seed, step), *always})
+def keyframe_per_interval(interval: int, seed: int) -> DrawKeyframes:
+    """One random keyframe out of each interval of frames, different ones at each step."""
+    return lambda frame_count, step: draw_keyframes(frame_count, interval, seed, step)
 
 
 class TokenFlow:
@@ -89,13 +103,21 @@ class TokenFlow:
     def __call__(self, latents: Latents, step: Step) -> Iterator[tuple[list[int], Tensor]]:
         """Keyframes and other frames, window by window, and the guided prediction (g c h w) for them.
 
-        Latents (f c h w) are all frames'. The feature bank holds the keyframes of one window, however long the clip is,
-        and each keyframe is computed once.
+        Latents (f c h w) are all frames'.
         """
-        keyframes = self._options.draw_keyframes(len(latents), step.index)
+        for shot in self._options.shots:
+            yield from self._predict_shot(shot, latents, step)
+
+    def _predict_shot(self, shot: range, latents: Latents, step: Step) -> Iterator[tuple[list[int], Tensor]]:
+        """The same for the frames of one shot.
+
+        The feature bank holds the keyframes of one window, however long the shot is, and each keyframe is computed
+        once.
+        """
+        keyframes = self._options.keyframes(shot, step.index)
         bank, attended = EMPTY_BANK, EMPTY_BANK
         frame_pass = self._propagate_edit if self._options.is_edit_propagated(step) else self._frame_pass
-        for window in windows(keyframes, len(latents), self._options.window):
+        for window in windows(keyframes, shot, self._options.window):
             own, memories, guided = self._keyframe_pass(latents, step, window, attended.select(window.context))
             yield list(window.keyframes), guided
             bank = bank.merge(own)
@@ -119,24 +141,28 @@ class TokenFlow:
         guidance = self._denoiser.guidance
         keyframes = list(window.keyframes)
         tensors: dict[str, Tensor] = {}
-        outputs: dict[str, Tensor] = {}
-        memories: dict[str, Tensor] = {}
+        is_edit_propagated = self._options.is_edit_propagated(step)
+        kept_at = frozenset[str]() if is_edit_propagated else self._options.kept
+        outputs = KeptFeatures(kept_at, self._frame_conditioning.branches, self._options.kept_on)
+        stay = [keyframe for keyframe in window.keyframes if keyframe in window.kept]
+        memories = KeptMemories([window.keyframes.index(keyframe) for keyframe in stay])
+        references = self._denoiser.references_at(step)
 
         def attention(injection: Injection) -> AttentionOverride:
             tensors.update((point, features[None]) for point, features in injection.features.items())
             extended = self._options.extended
-            return self._options.extended_attention(injection, len(keyframes), context, extended, outputs, memories)
+            return self._options.extended_attention(
+                injection, len(keyframes), context, extended, outputs, memories, references
+            )
 
         branches = self._denoiser.predict(keyframes, latents[keyframes], step, guidance.branches, attention)
         conditional, difference = guidance.split(branches)
         guided = guidance.combine(conditional, difference)
-        if self._options.is_edit_propagated(step):
+        if is_edit_propagated:
             tensors = {EDIT: (guided - self._denoiser.source_prediction(keyframes, step).to(guided))[None]}
         else:
-            read = self._frame_conditioning.branches
-            tensors |= {name: output[-read:] for name, output in outputs.items()} | {DIFFERENCE: difference[None]}
-        kept = FeatureBank(window.keyframes, memories).select(window.kept)
-        return FeatureBank(window.keyframes, tensors), kept, guided
+            tensors |= outputs | {DIFFERENCE: difference[None]}
+        return FeatureBank(window.keyframes, tensors), FeatureBank(tuple(stay), memories), guided
 
     def _propagate_edit(self, indices: list[int], latents: Tensor, step: Step, bank: FeatureBank) -> Tensor:
         """The prediction for frames between keyframes: their source's, plus the keyframes' edit, warped."""
@@ -175,11 +201,15 @@ def _propagated_attention(bank: FeatureBank, warp: Warp, size: tuple[int, int]) 
 
     def attend(call: AttentionCall) -> Tensor:
         grid = call.site.grid(*size)
-        features = warp.warp_tokens(bank.tensors[call.site.name], grid)  # b f n c
+        kept = bank.tensors.get(call.site.name)
+        if kept is None:
+            return per_frame_attention()(call)
+        features = warp.warp_sequence(kept, grid, call.text_tokens)  # b f n c
         occluded = warp.grids[grid].occluded
         if occluded is not None:
             frames = occluded.frames[:, None].expand_as(occluded.tokens)[occluded.real]
-            features[:, frames, occluded.tokens[occluded.real]] = _attend_where_occluded(call, occluded, len(features))
+            tokens = call.text_tokens + occluded.tokens[occluded.real]
+            features[:, frames, tokens] = _attend_where_occluded(call, occluded, len(features))
         return features.flatten(0, 1)  # (b f) n c
 
     return attend

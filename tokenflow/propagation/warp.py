@@ -112,9 +112,23 @@ class Warp:
         warped = [
             # (k n) c → (f n) c: for each token the weighted sum of its taps
             F.embedding_bag(sampling.indices, branch.flatten(0, 1), mode="sum", per_sample_weights=sampling.weights)
-            for branch in tokens.float()  # weights in half precision would shift positions
+            for branch in tokens.to(self._device).float()  # weights in half precision would shift positions
         ]
         return torch.stack(warped).to(tokens.dtype).unflatten(1, (len(self._indices), -1))  # b f n c
+
+    def blend(self, tokens: Tensor) -> Tensor:
+        """Tokens b k n c that have no place in the frame, such as text, blended by closeness alone: b f n c."""
+        around = torch.tensor(self._sides, device=tokens.device).T  # 2 f
+        before, after = (tokens[:, side].to(self._device).float() for side in around)  # b f n c each
+        share = self._options.blend(self._closeness()).to(self._device)[..., None, None]  # 2 f 1 1
+        return (share[0] * before + share[1] * after).to(tokens.dtype)
+
+    def warp_sequence(self, tokens: Tensor, grid: tuple[int, int], text_tokens: int) -> Tensor:
+        """Tokens b k n c of attention calls (see `AttentionCall.text_tokens`), blended and warped: b f n c."""
+        text, maps = tokens[:, :, :text_tokens], tokens[:, :, text_tokens:]
+        parts = [self.blend(text)] if text_tokens else []
+        parts += [self.warp_tokens(each, grid) for each in maps.split(grid[0] * grid[1], dim=2)]
+        return parts[0] if len(parts) == 1 else torch.cat(parts, 2)
 
     def warp_maps(self, maps: Tensor) -> Tensor:
         """The same for maps k c h w: f c h w."""

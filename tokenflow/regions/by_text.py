@@ -71,7 +71,7 @@ class Found:
 
 def attention_change(source: InvertedClip, steps: Sequence[Step], other: Conditioning, indices: list[int]) -> Tensor:
     """How much of the source's cross-attention another text would change, f h w."""
-    level = _left(steps, ATTENTION_AT)
+    level = step_with_left(steps, ATTENTION_AT)
     return source.model.text_change(source.latents(level.at, indices), level.at, source.conditioning, other).cpu()
 
 
@@ -80,13 +80,13 @@ def prediction_change(source: InvertedClip, steps: Sequence[Step], other: Condit
     both = stack([source.conditioning, other])
     maps = []
     for left in PREDICTIONS_AT:
-        at = _left(steps, left).at
+        at = step_with_left(steps, left).at
         own, others = source.model.predict(source.latents(at, indices), at, both)  # f c h w
         maps.append((others - own).square().mean(1).sqrt().cpu())  # f h w
     return torch.stack(maps)
 
 
-def _left(steps: Sequence[Step], fraction: float) -> Step:
+def step_with_left(steps: Sequence[Step], fraction: float) -> Step:
     """The step at which a fraction of the steps is left."""
     return steps[round((1 - fraction) * (len(steps) - 1))]
 
@@ -125,7 +125,7 @@ def find_by_text(
                 advance(len(indices))
             found.append(_contrasts(torch.cat(attention), predictions))
     maps = torch.stack(found).amax(0)  # k m h w
-    both = carried(maps, keyframes, source.frame_count, correspondence, batch_size)  # f m h w
+    both = carried(maps, keyframes, source.shots, correspondence, batch_size)  # f m h w
     threshold = CHANGED if with_predictions else SHOWN
     return Found(as_masks(both.mean(1), source.size, threshold), *_extent(both.amax(1) > HALF))
 
@@ -159,16 +159,17 @@ def contrast(maps: Tensor) -> Tensor:
 
 
 def carried(
-    maps: Tensor, keyframes: Sequence[int], frame_count: int, correspondence: Correspondence, batch_size: int
+    maps: Tensor, keyframes: Sequence[int], shots: Sequence[range], correspondence: Correspondence, batch_size: int
 ) -> Tensor:
-    """Maps k m h w of the keyframes, blended at corresponding places: f m h w of all frames."""
+    """Maps k m h w of the keyframes, blended at corresponding places of their own shot: f m h w of all frames."""
     height, width = maps.shape[-2:]
-    frames = torch.empty(frame_count, *maps.shape[1:])
+    frames = torch.empty(shots[-1].stop, *maps.shape[1:])
     frames[list(keyframes)] = maps
-    between = [index for index in range(frame_count) if index not in set(keyframes)]
-    for indices in batches(between, batch_size):
-        warp = Warp(indices, keyframes, correspondence, {(height, width)}, maps.device)
-        frames[indices] = warp.warp_maps(maps)
+    for shot in shots:
+        own = [frame for frame in keyframes if frame in shot]
+        for indices in batches([index for index in shot if index not in set(own)], batch_size):
+            warp = Warp(indices, own, correspondence, {(height, width)}, maps.device)
+            frames[indices] = warp.warp_maps(frames[own])
     return frames
 
 

@@ -115,17 +115,17 @@ def scaled(mask: np.ndarray, width: int, height: int) -> np.ndarray:
     return cv2.resize(mask, (width, height), interpolation=how)
 
 
-def carry_mask(mask: np.ndarray, frame: int, count: int, flow: DenseFlow) -> Iterator[tuple[int, np.ndarray]]:
-    """The mask of one frame carried to all others along optical flow, outwards from it: indices and H W uint8.
+def carry_mask(mask: np.ndarray, frame: int, shot: range, flow: DenseFlow) -> Iterator[tuple[int, np.ndarray]]:
+    """The mask of one frame carried to all others of its shot along optical flow, outwards: indices and H W uint8.
 
     Args:
         mask: H W uint8, of `frame`.
         frame: the frame with the mask.
-        count: how many frames there are.
+        shot: the frames of the shot.
         flow: of the clip.
     """
     yield frame, mask
-    for path in (range(frame - 1, -1, -1), range(frame + 1, count)):
+    for path in (range(frame - 1, shot.start - 1, -1), range(frame + 1, shot.stop)):
         back = np.zeros((*mask.shape, 2), np.float32)  # where each pixel of the frame before on the path came from
         for index in path:
             step, _ = flow.between(index, index - path.step)

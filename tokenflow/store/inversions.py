@@ -30,10 +30,13 @@ from tokenflow.store.arrays import ArrayFile, on_disk
 from tokenflow.store.files import locked, output_errors, sha256, write_atomically, write_json
 from tokenflow.store.memory import in_order
 
-FORMAT = 4
+FORMAT = 5
 MANIFEST = "manifest.json"
 FRAMES = "frames.rgb"
 REPORT = "report.json"
+
+DTYPES = {torch.float32: "F32", torch.float16: "F16"}
+"""Of stored latents, by their names in safetensors."""
 
 REMEDY = "free some space, or set trajectories.dir to a writable folder"
 
@@ -131,9 +134,10 @@ class StoredInversion:
         self._verify(name)
         with safe_open(self.folder / name, framework="pt") as file:
             if indices is None:
-                return file.get_tensor("latents").clone()  # aligned in memory, or results differ in their last bits
+                # A copy is aligned in memory, without which results differ in their last bits.
+                return file.get_tensor("latents").to(torch.float32, copy=True)
             stored = file.get_slice("latents")
-            return torch.cat([stored[index : index + 1] for index in indices])
+            return torch.cat([stored[index : index + 1] for index in indices]).float()
 
     def write_frames(self, frames: Iterable[tuple[np.ndarray, Fraction, Fraction]]) -> None:
         """Store the frames: H W 3 uint8, the time of each and its duration in seconds."""
@@ -150,7 +154,8 @@ class StoredInversion:
         self._add(FRAMES)
 
     def write_latents(self, level: Level, groups: Iterable[Tensor]) -> None:
-        """Store the latents of all frames at a level, group by group (g c h w); then they outlive a crash.
+        """Store the latents of all frames at a level, group by group (g c h w, float32 or float16); then they outlive a
+        crash.
 
         The file is in safetensors' format, whose own writer would need all of it in memory.
         """
@@ -158,8 +163,8 @@ class StoredInversion:
         with self._writing(name) as file:
             for group in groups:
                 if file.is_empty:
-                    file.write(_header((len(self._manifest.times), *group.shape[1:])))
-                file.write(group.detach().float().cpu().contiguous().numpy().data)
+                    file.write(_header((len(self._manifest.times), *group.shape[1:]), group.dtype))
+                file.write(group.detach().cpu().contiguous().numpy().data)
         self._manifest.levels.append(astuple(level))
         self._add(name)
 
@@ -326,9 +331,9 @@ def _checksum_of(content: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def _header(shape: tuple[int, ...]) -> bytes:
-    """The header of a safetensors file of latents f c h w, float32."""
-    size = 4 * math.prod(shape)
-    text = json.dumps({"latents": {"dtype": "F32", "shape": shape, "data_offsets": [0, size]}})
+def _header(shape: tuple[int, ...], dtype: torch.dtype) -> bytes:
+    """The header of a safetensors file of latents f c h w."""
+    size = dtype.itemsize * math.prod(shape)
+    text = json.dumps({"latents": {"dtype": DTYPES[dtype], "shape": shape, "data_offsets": [0, size]}})
     text += " " * (-len(text) % 8)
     return len(text).to_bytes(8, "little") + text.encode()

@@ -60,7 +60,7 @@ class Inversion(Protocol):
         ...
 
     def write_latents(self, level: Level, groups: Iterable[Tensor]) -> None:
-        """Store the latents of all frames at a level, group by group (g c h w)."""
+        """Store the latents of all frames at a level, group by group (g c h w, float32 or float16)."""
         ...
 
     def finish(self) -> None:
@@ -103,7 +103,7 @@ class MemoryInversion:
     def latents(self, level: Level, indices: Sequence[int] | None = None) -> Tensor:
         """Latents f c h w float32 at a level, of all frames or of those listed."""
         stored = self._latents[level]
-        return stored.clone() if indices is None else stored[list(indices)]
+        return stored.to(torch.float32, copy=True) if indices is None else stored[list(indices)].float()
 
     def write_frames(self, frames: Iterable[tuple[np.ndarray, Fraction, Fraction]]) -> None:
         """Store the frames."""
@@ -113,7 +113,7 @@ class MemoryInversion:
 
     def write_latents(self, level: Level, groups: Iterable[Tensor]) -> None:
         """Store the latents of a level."""
-        self._latents[level] = torch.cat([group.detach().float().cpu() for group in groups])
+        self._latents[level] = torch.cat([group.detach().cpu() for group in groups])
 
     def finish(self) -> None:
         """Mark the inversion complete."""

@@ -3,7 +3,7 @@
 from tokenflow.video.clip_file import ClipInfo, check_sound, clip_files, probe
 from tokenflow.video.encoders import holds, holds_alpha
 from tokenflow.video.formats import ANIMATIONS, default_codec
-from tokenflow.video.geometry import ResizeMode, crop_like, fit_size, resize, restore
+from tokenflow.video.geometry import ResizeMode, crop_like, fit_area, fit_size, resize, restore
 from tokenflow.video.images.files import IMAGE_SUFFIXES
 from tokenflow.video.reader import Frame, read_frames
 from tokenflow.video.sound.muxer import SoundMode
@@ -26,6 +26,7 @@ __all__ = [
     "clip_files",
     "crop_like",
     "default_codec",
+    "fit_area",
     "fit_size",
     "holds",
     "holds_alpha",

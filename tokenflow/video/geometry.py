@@ -1,5 +1,6 @@
 """Resizing between a clip's size and sizes a model accepts, and back."""
 
+import math
 from typing import Literal, NamedTuple
 
 import cv2
@@ -46,6 +47,26 @@ def fit_size(width: int, height: int, size: tuple[int, int] | int | None = None,
     short = _round_to_multiple(min(width, height) * scale, multiple)
     long = _round_to_multiple(max(width, height) * scale, multiple)
     return (short, long) if width < height else (long, short)
+
+
+def fit_area(width: int, height: int, side: int, multiple: int = 8) -> tuple[int, int]:
+    """The size a model accepts that has about the area of a square, at the clip's aspect ratio.
+
+    Args:
+        width, height: of the clip, in pixels, above 0.
+        side: of the square, in pixels, above 0.
+        multiple: both sides of the result are multiples of this, above 0.
+
+    Returns:
+        (width, height), each rounded to the nearest multiple, at least one multiple.
+
+    Raises:
+        ValueError: an argument is below 1.
+    """
+    if min(width, height, side, multiple) < 1:
+        raise ValueError(f"expected sizes above 0; got {width}×{height}, side {side}, multiple {multiple}")
+    scale = side / math.sqrt(width * height)
+    return _round_to_multiple(width * scale, multiple), _round_to_multiple(height * scale, multiple)
 
 
 def resize(image: RGBImage, width: int, height: int, mode: ResizeMode = "fit") -> RGBImage:

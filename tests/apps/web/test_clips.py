@@ -8,8 +8,9 @@ import av
 import pytest
 
 from tests.tiny import moving_square
-from tokenflow.apps.web.clips import check_limits, describe, keep_upload, playable, thumbnail
-from tokenflow.apps.web.space import Limits, Space
+from tokenflow.apps.uploads import Limits, check_limits
+from tokenflow.apps.web.clips import describe, keep_upload, playable, thumbnail
+from tokenflow.apps.web.space import Space
 from tokenflow.errors import ClipError
 from tokenflow.video import Video, VideoWriter, probe
 

@@ -8,10 +8,11 @@ import pytest
 from PIL import Image
 
 from tests.apps.web.conftest import FRAMES
+from tokenflow.apps.uploads import Limits
 from tokenflow.apps.web import edited_frames
-from tokenflow.apps.web.edited_frames import keep_images, take_out, thumbnails
+from tokenflow.apps.web.edited_frames import keep_images, keep_references, take_out, thumbnails
 from tokenflow.apps.web.form import EDITED_FRAMES, to_clip, to_edit
-from tokenflow.apps.web.space import Limits, Space
+from tokenflow.apps.web.space import Space
 from tokenflow.errors import ClipError, ConfigError
 from tokenflow.video import Video
 
@@ -51,6 +52,13 @@ def test_uploads_are_kept_together_under_their_names(tmp_path: Path, space: Spac
     images = thumbnails(to_edit({EDITED_FRAMES: str(kept)}))
     assert [label for _, label in images] == ["Frame 0", "Frame 5"]
     assert [image.getpixel((0, 0))[0] for image, _ in images] == [0, 1]
+
+
+def test_references_are_kept_in_the_order_of_their_names(tmp_path: Path, space: Space) -> None:
+    uploads = write(tmp_path / "b" / "tiger.png", tmp_path / "a" / "sand.png")
+    kept = keep_references(uploads, space)
+    assert [path.name for path in kept] == ["sand.png", "tiger.png"]
+    assert all(space.may_read(path) for path in kept)
 
 
 @pytest.mark.parametrize(

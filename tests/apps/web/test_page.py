@@ -49,7 +49,7 @@ def client(site: Site, space: Space) -> Any:
 
 def test_the_first_answer_is_served_before_torch_is_imported() -> None:
     ran = subprocess.run([sys.executable, "-c", FIRST_ANSWER], capture_output=True, text=True, check=True)
-    assert ran.stdout.split() == ["200", "True", "5", "False"]
+    assert ran.stdout.split() == ["200", "True", "6", "False"]
 
 
 def test_every_setting_has_a_field_with_its_description(site: Site) -> None:

@@ -20,6 +20,7 @@ from tokenflow.apps.web.page import build
 from tokenflow.apps.web.region_fields import LISTED, MASK, PAINTED, REGIONS
 from tokenflow.apps.web.site import Site
 from tokenflow.apps.web.space import Space
+from tokenflow.config import Edit
 from tokenflow.errors import ConfigError
 
 FOREIGN = "/etc/hostname"
@@ -142,6 +143,18 @@ def test_edited_frames_of_an_example_may_be_used(setup: Path, space: Space, tmp_
     site.jobs.close()
 
 
+def test_references_have_to_be_uploaded(shared: Site, tmp_path: Path) -> None:
+    own = shared.of(REQUEST)
+    outside, uploaded = tmp_path / "outside.png", own.space.edited_frames / "abc" / "tiger.png"
+    uploaded.parent.mkdir(parents=True)
+    for path in (outside, uploaded):
+        Image.new("RGB", (8, 8)).save(path)
+    own.check_edit(Edit(prompt="", references=[uploaded]))
+    with pytest.raises(ConfigError, match=r"outside\.png is not a reference of this page; upload it"):
+        own.check_edit(Edit(prompt="", references=[uploaded, outside]))
+    assert "edit.ip_adapter" not in shared.keys
+
+
 def test_edited_frames_of_others_are_not_shown(shared: Site) -> None:
     ann, bob = shared.of(REQUEST).space, shared.of(SimpleNamespace(username="bob")).space  # type: ignore[arg-type]
     for space in (ann, bob):
@@ -153,7 +166,7 @@ def test_edited_frames_of_others_are_not_shown(shared: Site) -> None:
     assert show(REQUEST, str(bob.edited_frames / "abc"))["value"] == []
 
 
-@pytest.mark.parametrize("name", ["keep_clip", "keep_images_of", "keep_mask"])
+@pytest.mark.parametrize("name", ["keep_clip", "keep_images_of", "keep_references_of", "keep_mask"])
 def test_a_file_that_was_not_uploaded_cannot_be_named_as_an_upload(name: str, space: Space, clip: str) -> None:
     app = FastAPI()
     site = mount(app, "/ui", replace(space, is_local=False))

@@ -40,7 +40,7 @@ def test_users_see_their_own_jobs_and_uploads_only(site: Site, values: dict[str,
     shared = replace(site, space=replace(site.space, is_local=False))
     ann, bob = shared.of(request("ann")), shared.of(request("bob"))
     form = {key: text for key, text in values.items() if key in shared.keys}
-    job = edit_job([ann.config(form, clip)], site.shelf)
+    job = edit_job([ann.config(form, clip)], site.editor)
     site.jobs.submit(job)
     assert (ann.newest_unfinished(), bob.newest_unfinished()) == (job, None)
     site.jobs.cancel(job)

@@ -30,7 +30,7 @@ def done(site: Site, job: Job) -> Job:
 
 
 def test_a_trial_edits_a_few_frames_and_leaves_no_result(site: Site, values: dict[str, str], clip: str) -> None:
-    job = done(site, trial_job(site.config(values, clip), site.shelf))
+    job = done(site, trial_job(site.config(values, clip), site.editor))
     assert len(job.outcome.indices) == TRIED
     assert job.outcome.edited.shape == job.outcome.source.shape
     assert find_results(site.space.outputs) == []
@@ -42,7 +42,7 @@ def test_a_whole_edit_sends_previews_and_is_a_result_with_frames_beside_the_sour
 ) -> None:
     values |= {"clip.start": "0.1", "clip.frames": "4"}
     config = site.config(values, clip)
-    job = done(site, edit_job([config], site.shelf))
+    job = done(site, edit_job([config], site.editor))
     assert isinstance(job.preview, Preview)
     result = read_result(config.output.dir)
     assert job.outcome == [config.output.dir]
@@ -66,7 +66,7 @@ def test_a_comparison_is_a_result_per_variant_from_one_inversion(site: Site, val
         (5, float(VARIATION)),
         (6, float(VARIATION)),
     ]
-    job = done(site, edit_job(configs, site.shelf))
+    job = done(site, edit_job(configs, site.editor))
     assert len(set(job.outcome)) == 2
     assert len([path for path in site.space.trajectories.iterdir() if path.is_dir()]) == 1
     first, second = (Video.read(read_result(folder).video).frames for folder in job.outcome)  # type: ignore[union-attr]
@@ -77,7 +77,7 @@ def test_a_comparison_is_a_result_per_variant_from_one_inversion(site: Site, val
 def test_frames_edited_elsewhere_are_nothing_to_try(site: Site, values: dict[str, str], clip: str) -> None:
     config = site.config(values | {"edit.mode": "keyframes", "edit.keyframes.frames": "frames"}, clip)
     with pytest.raises(ConfigError, match=r"edit\.mode: keyframes carries the frames"):
-        trial_job(config, site.shelf)
+        trial_job(config, site.editor)
 
 
 def test_each_line_of_prompts_is_a_variant(values: dict[str, str]) -> None:
@@ -88,7 +88,7 @@ def test_each_line_of_prompts_is_a_variant(values: dict[str, str]) -> None:
 
 def test_a_cancelled_edit_continues_with_the_same_result(site: Site, values: dict[str, str], clip: str) -> None:
     config = site.config(values, clip)
-    job = edit_job([config], site.shelf)
+    job = edit_job([config], site.editor)
     job.stop.set()
     site.jobs.submit(job)
     pause = threading.Event()
@@ -96,13 +96,13 @@ def test_a_cancelled_edit_continues_with_the_same_result(site: Site, values: dic
         pause.wait(0.01)
     assert job.state == "cancelled"
     assert find_results(site.space.outputs) == []
-    done(site, edit_job(job.configs, site.shelf))
+    done(site, edit_job(job.configs, site.editor))
     assert read_result(config.output.dir) is not None
 
 
 def test_a_deleted_result_is_gone_from_the_history(site: Site, values: dict[str, str], clip: str) -> None:
     config = site.config(values, clip)
-    done(site, edit_job([config], site.shelf))
+    done(site, edit_job([config], site.editor))
     delete_result(config.output.dir)
     assert find_results(site.space.outputs) == []
     assert not config.output.dir.exists()
@@ -118,7 +118,7 @@ def test_a_folder_of_another_program_is_not_a_result(tmp_path: Path) -> None:
 def test_two_edits_of_one_prompt_that_wait_have_folders_of_their_own(
     site: Site, values: dict[str, str], clip: str
 ) -> None:
-    first = edit_job([site.config(values, clip)], site.shelf)
+    first = edit_job([site.config(values, clip)], site.editor)
     site.jobs.submit(first)
     assert site.config(values, clip).output.dir != first.configs[0].output.dir
     site.jobs.cancel(first)

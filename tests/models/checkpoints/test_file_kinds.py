@@ -35,7 +35,7 @@ KOHYA = named(*(f"lora_unet_down_blocks_0_attentions_0_proj_in.{part}.weight" fo
 PEFT = named(*(f"unet.down_blocks.0.attentions.0.attn1.to_q.lora_{part}.weight" for part in "AB"))
 LYCORIS = named(*(f"lycoris_unet_0.{part}" for part in ("hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b")))
 
-FLUX = named("double_blocks.0.img_attn.norm.key_norm.scale", "img_in.weight", "single_blocks.0.linear1.weight", "x")
+CHROMA = named("distilled_guidance_layer.in_proj.bias", "double_blocks.0.img_attn.norm.key_norm.scale", "x", "y")
 SD3 = named("joint_blocks.0.context_block.adaLN_modulation.1.bias", "joint_blocks.37.x_block.mlp.fc1.weight", "x", "y")
 WAN = {"patch_embedding.weight": torch.zeros(2, 2, 1, 1, 1)} | named("head.modulation", "blocks.0.modulation", "x")
 
@@ -68,7 +68,7 @@ WAN = {"patch_embedding.weight": torch.zeros(2, 2, 1, 1, 1)} | named("head.modul
         ),
         (named(*(f"image_proj.{name}" for name in "abcd")), "is an IP-Adapter"),
         (named(*(f"adapter.body.{name}" for name in "abcd")), "is a T2I-Adapter"),
-        (FLUX, "is a checkpoint of flux-schnell, which is not supported"),
+        (CHROMA, "is a checkpoint of chroma, which is not supported"),
         (SD3, "is a checkpoint of sd35_large, which is not supported"),
         (WAN, "is a checkpoint of wan-"),
         (named(*"abcd"), "is of an unknown kind"),

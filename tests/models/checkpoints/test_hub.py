@@ -157,7 +157,7 @@ def test_what_lacks_on_the_hub_is_said_before_any_weight_is_downloaded(published
     assert published.served == ["model_index.json"]
 
 
-@pytest.mark.parametrize("class_name", ["FluxPipeline", "StableDiffusion3Pipeline", "WanPipeline"])
+@pytest.mark.parametrize("class_name", ["StableDiffusion3Pipeline", "WanPipeline"])
 def test_another_family_is_refused_by_its_class_before_any_weight_is_downloaded(
     class_name: str, published: StubHub, model: Path
 ) -> None:

@@ -1,15 +1,14 @@
 """Clips of the page: uploads are checked and kept; what browsers cannot play is shown through a proxy."""
 
 import shutil
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import av
 
+from tokenflow.apps.uploads import check_upload, refuse_playlist
 from tokenflow.apps.web.imports import importing
-from tokenflow.apps.web.space import Limits, Space
-from tokenflow.errors import ClipError
+from tokenflow.apps.web.space import Space
 from tokenflow.store.files import sha256, write_atomically
 
 if TYPE_CHECKING:
@@ -27,9 +26,6 @@ PROXY_SIDE = 960
 PLAYABLE = {".mp4": ("h264", "av1"), ".m4v": ("h264",), ".webm": ("vp8", "vp9", "av1")}
 """Codecs that every current browser plays, by suffix."""
 
-PLAYLISTS = ("hls", "concat", "dash", "imf")
-"""FFmpeg's names of formats that refer to other files."""
-
 DEEP = ("10", "12", "4:2:2", "4:4:4", "Profile 1", "Profile 2", "Profile 3")
 """Parts of the names of profiles that browsers do not all play: more than 8 bits, or finer colour."""
 
@@ -40,7 +36,7 @@ def keep_upload(upload: Path, space: Space) -> Path:
     Raises:
         ClipError: it cannot be read, is a playlist, or is more than the limits allow.
     """
-    _refuse_playlist(upload)
+    refuse_playlist(upload)
     check_upload(upload, space.limits)
     name = f"{upload.stem}-{sha256(upload)[:DIGITS]}{upload.suffix.lower()}"
     kept = space.uploads / name
@@ -48,44 +44,6 @@ def keep_upload(upload: Path, space: Space) -> Path:
         with write_atomically(kept) as temporary:
             shutil.copyfile(upload, temporary)
     return kept
-
-
-def _refuse_playlist(upload: Path) -> None:
-    """Refuse a file that makes FFmpeg read other files, which may be anyone's."""
-    with (
-        suppress(av.FFmpegError),
-        av.open(f"file:{upload}", container_options={"protocol_whitelist": "file"}) as container,
-    ):
-        if container.format.name in PLAYLISTS:
-            raise ClipError(f"{upload.name} is a playlist; upload the clip itself")
-
-
-def check_upload(upload: Path, limits: Limits) -> None:
-    """Check an uploaded clip or image.
-
-    Raises:
-        ClipError: it cannot be read, or is more than the limits allow.
-    """
-    if upload.stat().st_size > limits.megabytes * 10**6:
-        raise ClipError(f"{upload.name} has more than {limits.megabytes} MB; upload a shorter or smaller one")
-    check_limits(upload, limits)
-
-
-def check_limits(clip: Path, limits: Limits) -> "ClipInfo":
-    """What a clip is.
-
-    Raises:
-        ClipError: it cannot be read, or is longer or larger than allowed.
-    """
-    with importing():
-        from tokenflow.video import probe
-
-    info = probe(clip)
-    if info.width * info.height > limits.pixels:
-        raise ClipError(f"{clip.name} is {info.width}×{info.height}, more than {limits.pixels} pixels; scale it down")
-    if (info.duration or 0) > limits.seconds:
-        raise ClipError(f"{clip.name} is longer than {limits.seconds} s; cut out the part to edit")
-    return info
 
 
 def describe(info: "ClipInfo") -> str:

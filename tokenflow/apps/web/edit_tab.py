@@ -7,10 +7,11 @@ from typing import Any
 
 import gradio as gr
 
-from tokenflow.apps.web import keyframes_panel, region_panel
-from tokenflow.apps.web.clips import check_limits, describe, keep_upload, playable, thumbnail
+from tokenflow.apps.uploads import check_limits
+from tokenflow.apps.web import keyframes_panel, references_panel, region_panel
+from tokenflow.apps.web.clips import describe, keep_upload, playable, thumbnail
 from tokenflow.apps.web.fields import choice, element, field, hint, sentence, shown
-from tokenflow.apps.web.form import EDITED_FRAMES, PART, to_values
+from tokenflow.apps.web.form import EDITED_FRAMES, PART, REFERENCES, to_values
 from tokenflow.apps.web.keyframes_panel import KeyframesPanel
 from tokenflow.apps.web.mistakes import by_field, note_html
 from tokenflow.apps.web.quirks import on, shown_file
@@ -84,6 +85,7 @@ def build(site: Site) -> EditTab:
             fields["edit.mode"] = choice("edit.mode")
             keyframes = keyframes_panel.build(site)
             fields[EDITED_FRAMES] = keyframes.given
+            fields[REFERENCES] = references_panel.build(site).given
             with gr.Row():
                 fields["preset"] = choice("preset")
                 fields["edit.seed"] = field("edit.seed", min_width=120)

@@ -2,14 +2,15 @@
 
 import hashlib
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from tokenflow.apps.frame_numbers import frame_numbers
-from tokenflow.apps.web.clips import DIGITS, check_upload, small
-from tokenflow.apps.web.form import EDITED_FRAMES
+from tokenflow.apps.uploads import check_upload
+from tokenflow.apps.web.clips import DIGITS, small
+from tokenflow.apps.web.form import EDITED_FRAMES, REFERENCES
 from tokenflow.apps.web.imports import importing
 from tokenflow.apps.web.quirks import shown_file
 from tokenflow.apps.web.space import Space
@@ -54,15 +55,30 @@ def keep_images(uploads: Sequence[Path], space: Space) -> Path:
     with importing():
         from tokenflow.pipeline.keyframes import numbered_images
 
+    return _keep(EDITED_FRAMES, uploads, space, numbered_images)
+
+
+def keep_references(uploads: Sequence[Path], space: Space) -> list[Path]:
+    """Check uploaded references and keep them in a folder of the space, in the order of their names.
+
+    Raises:
+        ConfigError: there are too many.
+        ClipError: one cannot be read, or is more than the limits allow.
+    """
+    return sorted(_keep(REFERENCES, uploads, space, lambda folder: None).iterdir())
+
+
+def _keep(key: str, uploads: Sequence[Path], space: Space, check: Callable[[Path], object]) -> Path:
+    """The folder with the images, once its content passed the check."""
     if len(uploads) > MAX_IMAGES:
-        raise ConfigError(f"{EDITED_FRAMES}: {len(uploads)} images are more than {MAX_IMAGES}; upload fewer")
+        raise ConfigError(f"{key}: {len(uploads)} images are more than {MAX_IMAGES}; upload fewer")
     for upload in uploads:
         check_upload(upload, space.limits)
     space.edited_frames.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=space.edited_frames, ignore_cleanup_errors=True) as temporary:
         for upload in uploads:
-            shutil.copyfile(upload, _unused(Path(temporary) / upload.name))
-        numbered_images(Path(temporary))
+            shutil.copyfile(upload, _unused(Path(temporary) / upload.name, key))
+        check(Path(temporary))
         kept = space.edited_frames / _digest(Path(temporary))
         if not kept.exists():
             Path(temporary).rename(kept)
@@ -85,9 +101,9 @@ def thumbnails(edit: "Edit") -> list[tuple[Any, str]]:
     return [(small(Image.open(path).convert("RGB")), f"Frame {index}") for index, path in sorted(images.items())]
 
 
-def _unused(path: Path) -> Path:
+def _unused(path: Path, key: str) -> Path:
     if path.exists():
-        raise ConfigError(f"{EDITED_FRAMES}: two images are called {path.name}; upload one of them")
+        raise ConfigError(f"{key}: two images are called {path.name}; upload one of them")
     return path
 
 

@@ -29,6 +29,7 @@ LABELS = {
     FEATHER: "Pixels over which it fades",
     "preset": "Speed",
     "edit.keyframes.frames": "Edited frames",
+    "edit.references": "References",
     "model.path": "Model",
 }
 """Names of the fields that everyone sees; the others have the setting's own."""
@@ -38,7 +39,9 @@ CHOICES = {
         ("Layout, shapes and poses (pnp)", "pnp"),
         ("Rough layout and colours (sdedit)", "sdedit"),
         ("Outlines (controlnet)", "controlnet"),
+        ("What both sentences say, without inversion (flowedit)", "flowedit"),
         ("Motion: frames edited elsewhere (keyframes)", "keyframes"),
+        ("What an instruction leaves (instruct)", "instruct"),
     ),
     "preset": (("Standard: 25 steps", "standard"), ("Fast: 8 steps", "fast")),
     REGIONS: (
@@ -61,6 +64,7 @@ HINTS = {
     "clip.size": "Shorter side; empty for the model's own",
     "edit.seed": "Another number, another draw",
     "edit.keyframes.frames": "What was put back, named after its number; or a folder, or {0: a.png, 23: b.png}",
+    "edit.references": "What was uploaded; or a list such as [tiger.png] or [{path: style.png, kind: style}]",
     "model.path": "One of those listed",
     "preset": "",
     "edit.mode": "",

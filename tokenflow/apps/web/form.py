@@ -26,6 +26,7 @@ PATHS = (
     "model.base",
     "model.vae",
     "edit.controlnet.path",
+    "edit.ip_adapter",
     "metrics.clip",
     "metrics.classifier",
     "metrics.mask",
@@ -38,8 +39,9 @@ PART = ("clip.start", "clip.frames", "clip.every", "clip.size")
 SHARED = ("preset", "clip.prompt", *PART, "model.path")
 """Settings that have a field where the page is shared with others, beside those of `edit`."""
 
-EDITED_FRAMES = "edit.keyframes.frames"
-"""The setting that names frames which were edited elsewhere. Where the page is shared they have to be uploaded."""
+EDITED_FRAMES, REFERENCES = "edit.keyframes.frames", "edit.references"
+"""The settings that name frames which were edited elsewhere, and references. Where the page is shared they have to be
+uploaded."""
 
 UNSET = {"clip.path": "none", "clip.prompt": "", "edit.prompt": "", "output.dir": "none", "model.path": "none"}
 """What a configuration has to have, where it does not matter."""

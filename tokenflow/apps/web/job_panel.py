@@ -121,5 +121,5 @@ def build(site: Site) -> JobPanel:
 
 def _resume(site: Site, job: Job) -> Job:
     """The same job once more; it goes on from what is stored."""
-    again = trial_job(job.configs[0], site.shelf) if job.kind == "trial" else edit_job(job.configs, site.shelf)
+    again = trial_job(job.configs[0], site.editor) if job.kind == "trial" else edit_job(job.configs, site.editor)
     return site.jobs.submit(again)

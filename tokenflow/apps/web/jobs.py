@@ -75,15 +75,20 @@ class Job:
 
 
 class Jobs:
-    """A queue of jobs and the thread that does them in order."""
+    """A queue of jobs and the threads that do them in order.
 
-    def __init__(self) -> None:
+    Args:
+        at_once: how many are done at the same time.
+    """
+
+    def __init__(self, at_once: int = 1) -> None:
         self._jobs: dict[str, Job] = {}
         self._waiting: deque[Job] = deque()
         self._changed = threading.Condition()
         self._is_closed = False
-        self._thread = threading.Thread(target=self._do_all, name="jobs", daemon=True)
-        self._thread.start()
+        self._threads = [threading.Thread(target=self._do_all, name="jobs", daemon=True) for _ in range(at_once)]
+        for thread in self._threads:
+            thread.start()
 
     def submit(self, job: Job) -> Job:
         """Put a job at the end of the queue."""
@@ -116,13 +121,14 @@ class Jobs:
                 job.become("cancelled")
 
     def close(self) -> None:
-        """Cancel all jobs and wait for the one that runs."""
+        """Cancel all jobs and wait for those that run."""
         with self._changed:
             self._is_closed = True
-            self._changed.notify()
+            self._changed.notify_all()
         for job in self.unfinished():
             self.cancel(job)
-        self._thread.join()
+        for thread in self._threads:
+            thread.join()
 
     def _do_all(self) -> None:
         while True:

@@ -86,7 +86,7 @@ def _start_jobs(
             configs: list[Any] = []
             for values in forms:
                 configs.append(site.of(request).config(values, clip))
-            job = trial_job(configs[0], site.shelf) if kind == "trial" else edit_job(apart(configs), site.shelf)
+            job = trial_job(configs[0], site.editor) if kind == "trial" else edit_job(apart(configs), site.editor)
         except TokenflowError as error:
             mistakes = by_field(error, ["clip.path", *fields])
             return [gr.skip(), *_said(edit, mistakes), *marked(fields, mistakes)]

@@ -12,20 +12,31 @@ from fastapi import FastAPI
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from tokenflow.apps.web.access import LOCAL, Check, check_against
+from tokenflow.apps.web.jobs import Jobs
 from tokenflow.apps.web.page import build
 from tokenflow.apps.web.quirks import OwnFilesOnly, accept_uploads_only, look, share_link
 from tokenflow.apps.web.site import Site
 from tokenflow.apps.web.space import Space
 from tokenflow.apps.web.visitors import VisitorCookie
+from tokenflow.apps.web.work import Editor
 from tokenflow.errors import ConfigError
 
 DEFAULT_PORT = 7860
+
+EDITS_AT_ONCE = 32
+"""How many edits of all visitors an editor of a service is asked for at the same time."""
 
 CACHE = "GRADIO_TEMP_DIR"
 """The variable that tells Gradio where to keep uploads and copies of what it shows."""
 
 
-def mount(app: FastAPI, path: str = "/ui", space: Space | None = None, check: Check | None = None) -> Site:
+def mount(
+    app: FastAPI,
+    path: str = "/ui",
+    space: Space | None = None,
+    check: Check | None = None,
+    editor: Editor | None = None,
+) -> Site:
     """Add the page to a web service.
 
     Args:
@@ -33,11 +44,13 @@ def mount(app: FastAPI, path: str = "/ui", space: Space | None = None, check: Ch
         path: where in it.
         space: what the page may use; by default the bundled models and examples, and no others.
         check: whether a user may enter, by name and password; None lets all in, each with results of their own.
+        editor: who makes edits, several at once; by default this process, one after the other.
 
     Returns:
         The state of the page; `site.jobs.close()` ends its work.
     """
-    site = Site(space or Space(is_local=False))
+    jobs = Jobs() if editor is None else Jobs(EDITS_AT_ONCE)
+    site = Site(space or Space(is_local=False), jobs, hired=editor)
     app.add_middleware(OwnFilesOnly)
     if check is None and not site.space.is_local:
         app.add_middleware(VisitorCookie, path=path)

@@ -22,6 +22,7 @@ TITLES = {
     "edit.pnp": "Edit: Plug-and-Play",
     "edit.sdedit": "Edit: SDEdit",
     "edit.controlnet": "Edit: ControlNet",
+    "edit.flowedit": "Edit: FlowEdit",
     "edit.keyframes": "Edit: frames edited elsewhere",
     "output": "Result",
     "metrics": "Figures",

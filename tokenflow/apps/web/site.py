@@ -8,13 +8,14 @@ from pathlib import Path
 import gradio as gr
 
 from tokenflow.apps.web.examples import Example, examples
-from tokenflow.apps.web.form import EDITED_FRAMES, Values, keys, masks, to_config
+from tokenflow.apps.web.form import EDITED_FRAMES, REFERENCES, Values, keys, masks, to_config
 from tokenflow.apps.web.jobs import Job, Jobs
 from tokenflow.apps.web.model_list import ModelEntry, downloaded_models, list_models
 from tokenflow.apps.web.region_fields import REGIONS
 from tokenflow.apps.web.shelf import Shelf
 from tokenflow.apps.web.space import Space
 from tokenflow.apps.web.visitors import visitor
+from tokenflow.apps.web.work import Editor, OwnEditor
 from tokenflow.config import Config, Edit
 from tokenflow.config import Model as ModelSettings
 from tokenflow.errors import ConfigError
@@ -27,6 +28,13 @@ class Site:
     space: Space
     jobs: Jobs = field(default_factory=Jobs)
     shelf: Shelf = field(default_factory=Shelf)
+    hired: Editor | None = None
+    """Who edits in place of this process."""
+
+    @property
+    def editor(self) -> Editor:
+        """Who edits."""
+        return self.hired or OwnEditor(self.shelf)
 
     def of(self, request: gr.Request) -> "Site":
         """What the user who made a request sees of it: their own results, the same queue and model."""
@@ -86,6 +94,7 @@ class Site:
         """
         self._check_files(EDITED_FRAMES, edit.keyframes.paths, "an edited frame")
         self._check_files(REGIONS, masks(edit), "a mask")
+        self._check_files(REFERENCES, [reference.path for reference in edit.references], "a reference")
 
     def _check_files(self, key: str, paths: Iterable[Path], what: str) -> None:
         offered = {path for example in self.examples for path in example.config.inputs}
@@ -102,11 +111,11 @@ class Site:
     @property
     def is_model_settled(self) -> bool:
         """Whether the status of the shelf will not change until a job asks for a model."""
-        return self.shelf.is_settled or not self.space.models
+        return self.shelf.is_settled or not self.space.models or self.hired is not None
 
     def warm_up(self) -> None:
         """Load the first model in the background."""
-        if self.space.models:
+        if self.space.models and self.hired is None:
             self.shelf.warm_up(ModelSettings(path=self.space.models[0]))
 
     def _taken(self) -> set[Path]:

@@ -5,24 +5,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tokenflow.apps.one_line import BUNDLED_MODEL
+from tokenflow.apps.uploads import Limits
 
 DIGITS = 16
 """Of the SHA-256 of a user's name in the name of a folder."""
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What an uploaded clip may have at most.
-
-    Attributes:
-        megabytes: size of the file, in 10⁶ bytes.
-        seconds: length.
-        pixels: width × height of a frame.
-    """
-
-    megabytes: int = 500
-    seconds: int = 300
-    pixels: int = 4096 * 2304
 
 
 @dataclass(frozen=True)
@@ -44,7 +30,7 @@ class Space:
     examples: tuple[Path, ...] = field(default_factory=lambda: tuple(sorted(Path("configs").glob("*.yaml"))))
     models: tuple[str, ...] = field(default_factory=lambda: bundled_models())
     is_local: bool = True
-    limits: Limits = Limits()
+    limits: Limits = field(default_factory=Limits)
 
     def of(self, user: str) -> "Space":
         """The part of a shared space that belongs to a user: a folder in `outputs`; all of it where it is local.

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from tokenflow.apps.web.imports import importing
 from tokenflow.apps.web.jobs import Job
@@ -19,7 +19,41 @@ TRIED = 3
 """Frames of a trial."""
 
 
-def trial_job(config: Config, shelf: Shelf) -> Job:
+class Editor(Protocol):
+    """Who makes what the page asks for."""
+
+    def trial(self, config: Config, on_event: Listener, cancel: Cancel) -> "Trial":
+        """Edit `TRIED` frames."""
+        ...
+
+    def edit(self, config: Config, on_event: Listener, cancel: Cancel) -> None:
+        """Edit the whole clip, to the result folder of the configuration."""
+        ...
+
+
+class OwnEditor:
+    """Edits in this process, with the model on a shelf."""
+
+    def __init__(self, shelf: Shelf) -> None:
+        self._shelf = shelf
+
+    def trial(self, config: Config, on_event: Listener, cancel: Cancel) -> "Trial":
+        """See `Editor`."""
+        with importing():
+            from tokenflow.pipeline import trial
+
+        return trial(config, TRIED, model=self._shelf.get(config.model, on_event), on_event=on_event, cancel=cancel)
+
+    def edit(self, config: Config, on_event: Listener, cancel: Cancel) -> None:
+        """See `Editor`."""
+        with importing():
+            from tokenflow.pipeline import run
+
+        model = self._shelf.get(config.model, on_event)
+        run(config, model=model, preview_every=1, on_event=on_event, cancel=cancel)
+
+
+def trial_job(config: Config, editor: Editor) -> Job:
     """A trial of a few frames of the clip; its outcome is a `Trial`.
 
     Raises:
@@ -30,15 +64,12 @@ def trial_job(config: Config, shelf: Shelf) -> Job:
         raise ConfigError(text, [text])
 
     def work(on_event: Listener, cancel: Cancel) -> "Trial":
-        with importing():
-            from tokenflow.pipeline import trial
-
-        return trial(config, TRIED, model=shelf.get(config.model, on_event), on_event=on_event, cancel=cancel)
+        return editor.trial(config, on_event, cancel)
 
     return Job("trial", (config,), work)
 
 
-def edit_job(configs: Sequence[Config], shelf: Shelf) -> Job:
+def edit_job(configs: Sequence[Config], editor: Editor) -> Job:
     """Edits of the whole clip, one after the other; its outcome is the list of their folders.
 
     Raises:
@@ -48,14 +79,9 @@ def edit_job(configs: Sequence[Config], shelf: Shelf) -> Job:
         _check_edited_frames(config)
 
     def work(on_event: Listener, cancel: Cancel) -> list[Path]:
-        with importing():
-            from tokenflow.pipeline import run
-
         folders = []
         for number, config in enumerate(configs):
-            listen = _numbered(on_event, number, len(configs))
-            model = shelf.get(config.model, listen)
-            run(config, model=model, preview_every=1, on_event=listen, cancel=cancel)
+            editor.edit(config, _numbered(on_event, number, len(configs)), cancel)
             folders.append(config.output.dir)
         return folders
 

@@ -26,8 +26,8 @@ IGNORED = ("safety_checker", "feature_extractor", "image_encoder")
 VOCABULARIES = ("tokenizer.json", "vocab.json", ".model")
 """How the names of files with a tokenizer's vocabulary end."""
 
-SETTINGS = (".json", ".txt", ".model")
-"""Suffixes of configurations and vocabularies."""
+SETTINGS = (".json", ".txt", ".model", ".jinja")
+"""Suffixes of configurations, vocabularies and chat templates."""
 
 
 def read_index(name: str, folder: Path) -> dict[str, Any]:

@@ -1,12 +1,12 @@
-"""What is wrong with settings for Sana, told before any weight is downloaded or read."""
+"""What is wrong with settings for flow models, told before any weight is downloaded or read."""
 
 from pathlib import Path
 
 from tokenflow.errors import ModelError
 
 
-def check_sana(name: str, folder: Path, prediction_type: str | None) -> None:
-    """Refuse to overrule what Sana predicts.
+def check_flow(name: str, folder: Path, prediction_type: str | None) -> None:
+    """Refuse to overrule what a flow model predicts.
 
     Args:
         name: of the model, for errors.
@@ -18,6 +18,6 @@ def check_sana(name: str, folder: Path, prediction_type: str | None) -> None:
     """
     if prediction_type is not None:
         raise ModelError(
-            f"model.prediction_type is {prediction_type!r}, but the model {name!r} is Sana, which predicts the flow "
-            "only; set it to null"
+            f"model.prediction_type is {prediction_type!r}, but the model {name!r} predicts the flow only; set it to "
+            "null"
         )

@@ -1,0 +1,1 @@
+"""What ComfyUI asks of its nodes: types, widgets, folders, progress, memory, and video as tensors."""

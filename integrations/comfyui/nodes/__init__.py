@@ -1,0 +1,1 @@
+"""One node per file, each thin over a function of the library."""

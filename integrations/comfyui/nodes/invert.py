@@ -1,0 +1,110 @@
+"""Invert: a clip becomes latents at every noise level, stored so that the same clip is never inverted twice."""
+
+from typing import Any
+
+from comfy_api.latest import io
+
+import tokenflow
+from tokenflow.config import Clip
+from tokenflow.config import Inversion as Settings
+
+from ..host.folders import inversions_folder
+from ..host.running import run
+from ..host.schema import advanced, schema
+from ..host.tensors import read_video
+from ..host.types import INVERSION, MODEL, Audio, Inversion
+from ..host.widgets import settings, widget
+
+THIS_SESSION, ALWAYS = "this session", "always"
+
+EMPTY_PROMPT = "the prompt is empty; say in one sentence what the clip shows"
+
+
+class Invert(io.ComfyNode):
+    """The inversion of a clip, from which any number of edits start."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """A VIDEO, or IMAGE with rate and sound; widgets of the settings `inversion`."""
+        return schema(
+            "Invert",
+            "Invert",
+            search_words=("ddim inversion", "noise"),
+            description="Inverts a clip once; every edit of it starts from here, and changing an edit inverts nothing.",
+            inputs=[
+                MODEL.Input("model"),
+                io.Video.Input("video", optional=True, tooltip="The clip. Its rate and sound pass through."),
+                io.Image.Input("images", optional=True, tooltip="Frames in place of a video, with the rate below."),
+                io.Audio.Input("audio", optional=True, tooltip="Sound for images, or in place of the video's."),
+                io.String.Input(
+                    "prompt",
+                    multiline=True,
+                    dynamic_prompts=False,
+                    placeholder="what the clip shows, in one sentence",
+                    tooltip="What the clip shows. The prompt of an edit is usually the same sentence with some words "
+                    "replaced.",
+                ),
+                io.Int.Input(
+                    "size",
+                    default=0,
+                    min=0,
+                    max=16_384,
+                    tooltip="Pixels of the shorter side at which the model works; 0 for the size it was trained at. "
+                    "The result has the size of the clip.",
+                ),
+                widget(Settings, "steps"),
+                io.Float.Input(
+                    "rate", default=24.0, min=0.001, max=1000.0, step=0.001, tooltip="Of images: frames per second."
+                ),
+                io.Combo.Input(
+                    "keep",
+                    options=[THIS_SESSION, ALWAYS],
+                    default=THIS_SESSION,
+                    tooltip="How long the inversion stays on disk. While it is there, the same clip, model and "
+                    "settings are not inverted again, whatever else the workflow changes.",
+                ),
+                *advanced(
+                    widget(Clip, "resize"),
+                    widget(Settings, "iterations"),
+                    widget(Settings, "batch_size"),
+                ),
+            ],
+            outputs=[INVERSION.Output(display_name="inversion")],
+        )
+
+    @classmethod
+    def validate_inputs(cls, prompt: str | None) -> bool | str:
+        """Refuse an empty prompt before anything runs; a linked one is None here."""
+        return EMPTY_PROMPT if prompt is not None and not prompt.strip() else True
+
+    @classmethod
+    def execute(
+        cls,
+        model: Any,
+        prompt: str,
+        size: int,
+        rate: float,
+        keep: str,
+        resize: str,
+        video: Any = None,
+        images: Any = None,
+        audio: Audio | None = None,
+        **given: Any,
+    ) -> io.NodeOutput:
+        """Invert, or continue or open what is stored."""
+        if not prompt.strip():
+            raise ValueError(EMPTY_PROMPT)
+        if (video is None) == (images is None):
+            raise ValueError(f"expected either video or images, got {'neither' if video is None else 'both'}")
+        clip, sound = (tokenflow.Video(images, rate=rate), None) if video is None else read_video(video)
+        inverted = run(
+            tokenflow.invert,
+            clip,
+            model,
+            prompt,
+            size=size or None,
+            resize=resize,
+            store=inversions_folder(for_good=keep == ALWAYS),
+            **settings(Settings, given),
+        )
+        return io.NodeOutput(Inversion(inverted, sound if audio is None else audio))

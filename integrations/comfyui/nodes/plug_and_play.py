@@ -1,0 +1,32 @@
+"""Plug-and-Play: the mode that keeps layout, shapes and poses."""
+
+from typing import Any
+
+from comfy_api.latest import io
+
+from tokenflow.config import PnP
+
+from ..host.schema import schema
+from ..host.types import MODE
+from ..host.widgets import settings, widget
+
+
+class PlugAndPlay(io.ComfyNode):
+    """What an edit does unless another mode is linked, with its settings."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Widgets of the settings `edit.pnp`."""
+        return schema(
+            "PlugAndPlay",
+            "Mode: Plug-and-Play",
+            search_words=("pnp", "feature injection", "attention injection"),
+            description="Keeps layout, shapes and poses of the clip. An edit without a mode is this one.",
+            inputs=[widget(PnP, name) for name in PnP.model_fields],
+            outputs=[MODE.Output(display_name="mode")],
+        )
+
+    @classmethod
+    def execute(cls, **given: Any) -> io.NodeOutput:
+        """The mode with these settings."""
+        return io.NodeOutput(PnP(**settings(PnP, given)))

@@ -1,0 +1,155 @@
+"""The whole service as processes: its server and its workers are killed, and nothing is lost or done twice."""
+
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+import yaml
+from sqlalchemy import func, select
+
+from benchmarks.serve import workers_of
+from tests.apps.conftest import status
+from tokenflow.apps.server.credits import HELD, RETURNED, balance
+from tokenflow.apps.server.database import Database
+from tokenflow.apps.server.keys import create_key
+from tokenflow.apps.server.tables import COMPLETED, Entry, Key, Video
+
+pytestmark = pytest.mark.serve
+
+PATIENCE = 240.0
+"""Seconds: a busy machine takes half a minute to import torch."""
+
+STEPS = 30
+
+
+def until(condition: Callable[[], Any]) -> Any:
+    """The first true value of a condition."""
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        value = condition()
+        if value:
+            return value
+        time.sleep(0.1)
+    raise TimeoutError
+
+
+class Running:
+    """`tokenflow serve` in a process, which can be killed and started again."""
+
+    def __init__(self, url: str, folder: Path) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        self._command = [sys.executable, "-m", "tokenflow", "serve", "--port", str(self.port), "--database", url]
+        self._command += ["--data", str(folder / "service"), "--config", str(folder / "server.yaml"), "--workers", "1"]
+        self._log = (folder / "log").open("ab")
+        self.start()
+
+    def start(self) -> None:
+        self.process = subprocess.Popen(self._command, stdout=self._log, stderr=self._log)
+
+    def children(self) -> list[psutil.Process]:
+        return psutil.Process(self.process.pid).children(recursive=True)
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self) -> None:
+        children = self.children()
+        self.process.terminate()
+        self.process.wait(60)
+        psutil.wait_procs(children, 60)
+        assert not [each for each in children if each.is_running() and each.status() != psutil.STATUS_ZOMBIE]
+        self._log.close()
+
+
+@pytest.fixture
+def running(url: str, tmp_path: Path, content: dict[str, Any]) -> Iterator[Running]:
+    (tmp_path / "server.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+    running = Running(url, tmp_path)
+    try:
+        yield running
+        running.stop()
+    finally:
+        if running.process.poll() is None:
+            for child in running.children():
+                child.kill()
+            running.kill()
+
+
+def test_no_accepted_video_is_lost_or_done_twice_when_processes_are_killed(
+    running: Running, database: Database, clip: Path, tmp_path: Path
+) -> None:
+    key = create_key(database, "bob", 1000, None)
+    client = httpx.Client(base_url=f"http://127.0.0.1:{running.port}", headers={"authorization": f"Bearer {key}"})
+    settings = f'{{"edit": {{"steps": {STEPS}}}}}'
+
+    def is_ready() -> bool:
+        try:
+            return client.get("/readyz").status_code == 200
+        except httpx.HTTPError:
+            return False
+
+    def show(video_id: str) -> dict[str, Any]:
+        shown: dict[str, Any] = client.get(f"/v1/videos/{video_id}").json()
+        return shown
+
+    until(is_ready)
+    ids = []
+    for number in range(3):
+        files = {"video": ("clip.mp4", clip.read_bytes())}
+        data = {"prompt": "a tiger", "seed": str(number), "settings": settings}
+        answer = client.post("/v1/videos", files=files, data=data, timeout=60)
+        assert answer.status_code == 202, answer.text
+        ids.append(answer.json()["id"])
+
+    until(lambda: show(ids[0])["stage"] == "edit")
+    (worker,) = workers_of(running.process.pid)
+    worker.kill()
+    until(lambda: show(ids[1])["stage"] == "edit" or show(ids[0])["stage"] == "edit")
+    running.kill()
+    assert not list((tmp_path / "service" / "incoming").iterdir())
+    running.start()
+    until(is_ready)
+    until(lambda: all(show(each)["status"] == "completed" for each in ids))
+    with database.read() as session:
+        key_id = session.scalars(select(Key.id)).one()
+        found = balance(session, key_id)
+        assert session.get_one(Key, key_id).credits == found.left
+        prices = sum(session.scalars(select(Video.price)))
+        assert (found.left, found.held, found.spent) == (1000 - prices, 0, prices)
+        kinds = select(Entry.kind, func.count()).where(Entry.kind.in_((HELD, RETURNED))).group_by(Entry.kind)
+        assert [tuple(row) for row in session.execute(kinds)] == [(HELD, 3)]
+        assert session.scalar(select(func.count()).where(Video.state == COMPLETED)) == 3
+    for each in ids:
+        assert client.get(f"/v1/videos/{each}/content").content[4:8] == b"ftyp"
+
+
+def test_others_cannot_reach_a_server_without_keys(
+    url: str, tmp_path: Path, content: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "server.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+    where = ("--data", str(tmp_path / "service"), "--database", url, "--config", str(tmp_path / "server.yaml"))
+    assert status("serve", *where, "--host", "0.0.0.0") == 2
+    assert "there is no key that lets them in; create one: tokenflow keys create" in capsys.readouterr().err
+    assert status("serve", *where, "--address", "127.0.0.1:6379") == 2
+    assert "apply to the ray engine only" in capsys.readouterr().err
+    assert status("serve", *where[:2], "--database", "mysql://somewhere") == 2
+    assert "expected --database to begin with sqlite:// or postgresql://" in capsys.readouterr().err
+
+
+def test_mistakes_in_a_variant_are_named_before_anything_starts(
+    url: str, tmp_path: Path, content: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    content["variants"]["standard"]["settings"] = {"edit": {"stepps": 3}}
+    (tmp_path / "server.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+    assert status("serve", "--data", str(tmp_path / "service"), "--config", str(tmp_path / "server.yaml")) == 2
+    assert "variants.standard: settings: edit.stepps" in capsys.readouterr().err

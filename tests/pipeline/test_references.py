@@ -1,0 +1,120 @@
+"""Edits with references, in every family and mode, on tiny random networks."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import tokenflow
+from tests.tiny import moving_square, save_tiny_setup, tiny_model
+from tests.tiny_flux import tiny_flux, tiny_flux2
+from tests.tiny_sana import tiny_sana
+from tokenflow import Reference
+from tokenflow.config import load_config
+from tokenflow.errors import ClipNotFoundError, ConfigError
+from tokenflow.modes.source import InvertedClip
+from tokenflow.pipeline.references import build_references, found_part
+from tokenflow.video import Video
+
+CLIP = Video(moving_square(4), rate=1)
+IMAGE = np.random.default_rng(1).integers(0, 255, (32, 48, 3), dtype=np.uint8)
+
+
+FAMILIES: dict[str, Callable[[], Any]] = {
+    "stable diffusion": tiny_model,
+    "sana": tiny_sana,
+    "flux": tiny_flux,
+    "flux2": tiny_flux2,
+}
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def source(request: Any) -> InvertedClip:
+    return tokenflow.invert(CLIP, FAMILIES[request.param](), "a dog on grass", steps=2)
+
+
+@pytest.fixture(scope="module")
+def one_family() -> InvertedClip:
+    return tokenflow.invert(CLIP, tiny_model(), "a dog on grass", steps=2)
+
+
+HOW: dict[str, dict[str, Any]] = {
+    "a style": {"references": [Reference(IMAGE, kind="style")]},
+    "an identity": {"references": [IMAGE]},
+    "every frame by itself": {"references": [IMAGE], "propagation": "none"},
+    "without inversion": {"references": [IMAGE], "mode": tokenflow.FlowEdit(strength=1.0)},
+}
+
+
+@pytest.mark.parametrize("how", HOW)
+def test_a_reference_changes_the_edit(how: str, source: InvertedClip) -> None:
+    settings = {"guidance_scale": 8.0, **HOW[how]}
+    plain = tokenflow.edit(source, "a tiger on grass", **{**settings, "references": []})
+    edited = tokenflow.edit(source, "a tiger on grass", **settings)
+    assert not np.array_equal(edited.frames, plain.frames)  # the same edit twice gives the same bits
+
+
+def test_without_weight_nothing_changes(one_family: InvertedClip) -> None:
+    plain = tokenflow.edit(one_family, "a tiger")
+    edited = tokenflow.edit(one_family, "a tiger", references=[Reference(IMAGE, weight=0)])
+    assert np.array_equal(edited.frames, plain.frames)
+
+
+def test_of_an_identity_counts_what_the_prompt_changes_and_of_a_style_everything(one_family: InvertedClip) -> None:
+    prompt = one_family.model.condition("a tiger on grass")
+    both = [Reference(IMAGE), Reference(IMAGE, kind="style")]
+    made = build_references(one_family, both, prompt, seed=0)
+    assert made is not None
+    assert made.styles == (1,)
+    assert made.inside[1].all()
+    assert 0 < made.inside[0].mean() < 1
+    same = build_references(one_family, both[:1], one_family.conditioning, seed=0)
+    assert same is not None
+    assert same.inside.all()  # the prompts differ in nothing, so nothing can be told apart
+
+
+def test_the_part_that_counts_is_where_the_change_stands_out() -> None:
+    change = torch.zeros(4, 6)
+    change[1:3, 2:5] = torch.tensor([0.9, 1.0, 1.1])
+    assert torch.equal(found_part(change), (change > 0).float())
+    assert found_part(torch.zeros(4, 6)).all()
+
+
+def test_images_are_cut_to_the_clips_aspect(one_family: InvertedClip) -> None:
+    """Only the middle of a wide image counts."""
+    wide = np.concatenate([255 - IMAGE, IMAGE, 255 - IMAGE], axis=1)
+    first, second = (
+        tokenflow.edit(one_family, "a tiger", references=[Reference(each, kind="style")]).frames
+        for each in (IMAGE, wide)
+    )
+    assert np.array_equal(first, second)
+
+
+def test_files_and_settings_describe_the_same(tmp_path: Path) -> None:
+    Image.fromarray(IMAGE).save(tmp_path / "style.png")
+    path = save_tiny_setup(tmp_path, frames=4, steps=1)
+    quick = ["inversion.check=false", "metrics.enabled=false", "output.comparison=false", "output.contact_sheet=false"]
+    alone = load_config(path, [*quick, f"edit.references=[{tmp_path / 'style.png'}]"])
+    (reference,) = alone.edit.references
+    assert (reference.path, reference.weight, reference.kind) == (tmp_path / "style.png", 1.0, "identity")
+    assert tmp_path / "style.png" in alone.inputs
+    edited = tokenflow.run(alone).frames
+    assert not np.array_equal(edited, tokenflow.run(load_config(path, quick)).frames)
+    named = load_config(path, [f"edit.references=[{{path: {tmp_path / 'style.png'}, weight: 0.5, kind: style}}]"])
+    assert (named.edit.references[0].weight, named.edit.references[0].kind) == (0.5, "style")
+
+
+def test_what_is_not_a_reference_is_refused_in_one_line(one_family: InvertedClip, tmp_path: Path) -> None:
+    path = save_tiny_setup(tmp_path, frames=1, steps=1)
+    with pytest.raises(ConfigError, match=r"edit\.references.*expected a list of images such as \[style\.png\]"):
+        load_config(path, ["edit.references=style.png"])
+    with pytest.raises(ClipNotFoundError, match=r"there is no image at missing\.png"):
+        tokenflow.run(load_config(path, ["edit.references=[missing.png]"]))
+    with pytest.raises(ConfigError, match=r"expected a list of references"):
+        tokenflow.edit(one_family, "a tiger", references="style.png")
+    with pytest.raises(ConfigError, match=r"a reference: expected an image of shape"):
+        tokenflow.edit(one_family, "a tiger", references=[IMAGE[0]])

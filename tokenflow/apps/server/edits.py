@@ -1,0 +1,167 @@
+"""From what a client asks for to a configuration. Settings that name files or use up memory are the operator's."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from tokenflow.apps.server.problems import Problem
+from tokenflow.apps.server.settings import Variant
+from tokenflow.config import PRESETS, Config, resolve
+from tokenflow.config.settings import escape_references
+from tokenflow.errors import ConfigError
+
+OF_EDIT = (
+    "negative_prompt",
+    "steps",
+    "guidance_scale",
+    "guidance",
+    "propagate_edit_until",
+    "variation",
+    "propagation",
+    "correspondence",
+    "keyframe_interval",
+    "extended_attention",
+    "regions",
+    "pnp",
+    "sdedit",
+    "controlnet",
+    "keyframes",
+)
+"""Settings of `edit` that a client may give."""
+
+OF_CLIP = ("start", "frames", "every")
+"""Settings of `clip` that a client may give."""
+
+NAMES_FILES = {("controlnet", "path"), ("keyframes", "frames"), ("regions", "mask"), ("regions", "mask_frame")}
+"""Settings within these that are not the client's: uploads take their place."""
+
+MAX_SETTINGS = 20_000
+"""Characters of settings."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a client asks for, with the uploads in place.
+
+    Attributes:
+        prompt: what the edit should show.
+        source_prompt: what the clip shows.
+        preset, mode, size, seed, seconds: None for the variant's own.
+        settings: as the client gave them; see `OF_EDIT` and `OF_CLIP`.
+        clip: the file.
+        mask: the file of a mask; None for none.
+        keyframes: files of edited frames, by frame number.
+    """
+
+    prompt: str
+    source_prompt: str
+    preset: str | None
+    mode: str | None
+    size: tuple[int, int] | int | None
+    seed: int | None
+    seconds: float | None
+    settings: dict[str, Any]
+    clip: Path
+    mask: Path | None
+    keyframes: dict[int, Path]
+
+
+def read_client_settings(text: str | None) -> dict[str, Any]:
+    """Settings in JSON, such as `{"edit": {"steps": 12}, "clip": {"frames": 24}}`.
+
+    Raises:
+        Problem: they are not JSON, or have settings that a client may not give.
+    """
+    if not text:
+        return {}
+    if len(text) > MAX_SETTINGS:
+        raise Problem(422, f"settings: expected at most {MAX_SETTINGS} characters, got {len(text)}", "settings")
+    try:
+        settings = json.loads(text)
+    except (ValueError, RecursionError):
+        raise Problem(422, 'settings: expected JSON such as {"edit": {"steps": 12}}', "settings") from None
+    allowed = {"edit": OF_EDIT, "clip": OF_CLIP}
+    if not isinstance(settings, dict) or not all(isinstance(each, dict) for each in settings.values()):
+        raise Problem(422, 'settings: expected sections, such as {"edit": {"steps": 12}}', "settings")
+    for section, values in settings.items():
+        for name, value in values.items():
+            if name not in allowed.get(section, ()) or _names_file(name, value):
+                offered = [f"{each}.{key}" for each, keys in allowed.items() for key in keys]
+                shown = f"{section}.{name}"[:100]
+                message = f"settings: {shown} is not a client's to set, or names a file; expected {', '.join(offered)}"
+                raise Problem(422, message, "settings")
+    return settings
+
+
+def configuration(asked: Asked, variant: Variant, inversions: Path, result: Path) -> Config:
+    """The configuration of an edit.
+
+    Raises:
+        Problem: a setting is wrong, or more than the variant allows.
+    """
+    edit: dict[str, Any] = {"prompt": asked.prompt}
+    clip: dict[str, Any] = {"path": str(asked.clip), "prompt": asked.source_prompt}
+    if asked.mode is not None:
+        edit["mode"] = asked.mode
+    if asked.seed is not None:
+        edit["seed"] = asked.seed
+    if asked.size is not None:
+        clip["size"] = list(asked.size) if isinstance(asked.size, tuple) else asked.size
+    if asked.mask is not None:
+        edit["regions"] = [{"mask": str(asked.mask)}]
+    if asked.keyframes:
+        edit["keyframes"] = {"frames": {number: str(path) for number, path in asked.keyframes.items()}}
+    preset = asked.preset or variant.preset
+    fixed = {
+        "preset": preset,
+        "clip": clip,
+        "edit": edit,
+        "model": variant.model.model_dump(mode="json"),
+        "output": {"dir": str(result)},
+        "trajectories": {"dir": str(inversions)},
+    }
+    layers = [PRESETS[preset], variant.settings, asked.settings, fixed]
+    try:
+        merged = OmegaConf.merge(*(OmegaConf.create(escape_references(layer)) for layer in layers))
+        config = resolve(merged, environment={}, name="settings")  # type: ignore[arg-type]
+    except ConfigError as error:
+        raise Problem(422, str(error), "settings") from error
+    except Exception as error:  # OmegaConf has many for content that is none of its own
+        raise Problem(422, f"settings: {' '.join(str(error).split())[:300]}", "settings") from error
+    check_against_limits(config, variant)
+    return config
+
+
+def reprompted(config: Config, prompt: str, seed: int | None, result: Path) -> Config:
+    """The configuration of a remix: the same clip and inversion, another sentence."""
+    changes: dict[str, Any] = {"prompt": prompt} | ({} if seed is None else {"seed": seed})
+    edit = config.edit.model_copy(update=changes)
+    output = config.output.model_copy(update={"dir": result})
+    return config.model_copy(update={"edit": edit, "output": output})
+
+
+def _names_file(name: str, value: Any) -> bool:
+    parts = value if isinstance(value, list) else [value]
+    keys = {str(key) for part in parts if isinstance(part, dict) for key in part}
+    return any((name, key) in NAMES_FILES for key in keys)
+
+
+def check_against_limits(config: Config, variant: Variant) -> None:
+    """Check what costs most; sizes and frames are checked where the clip is read.
+
+    Raises:
+        Problem: it is more than the variant allows.
+    """
+    if config.edit.mode not in variant.modes:
+        raise Problem(422, f"mode: expected one of {', '.join(variant.modes)}, got {config.edit.mode!r}", "mode")
+    if config.edit.steps > variant.limits.steps:
+        raise Problem(
+            422, f"settings: edit.steps: expected at most {variant.limits.steps}, got {config.edit.steps}", "settings"
+        )
+    if config.edit.mode == "keyframes" and not config.edit.keyframes.paths:
+        raise Problem(
+            422, "keyframes[]: expected edited frames, such as frame_0.png, for mode keyframes", "keyframes[]"
+        )

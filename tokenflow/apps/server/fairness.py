@@ -1,0 +1,49 @@
+"""Whose video is next: that of the owner with the fewest running, of these the one who has waited longest for a turn.
+
+An owner with a hundred waiting videos so delays another's first by at most those that run.
+"""
+
+from collections.abc import Collection
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from tokenflow.apps.server.tables import IN_PROGRESS, QUEUED, Video
+
+
+def next_video(session: Session) -> str | None:
+    """The id of the video to start next; None if none waits."""
+    waiting = select(Video.owner, func.min(Video.created_at)).where(Video.state == QUEUED).group_by(Video.owner)
+    oldest: dict[str, float] = {row[0]: row[1] for row in session.execute(waiting)}
+    if not oldest:
+        return None
+    owners = list(oldest)
+    counts = select(Video.owner, func.count()).where(Video.state == IN_PROGRESS, Video.owner.in_(owners))
+    running: dict[str, int] = {row[0]: row[1] for row in session.execute(counts.group_by(Video.owner))}
+    starts = select(Video.owner, func.max(Video.started_at)).where(Video.owner.in_(owners)).group_by(Video.owner)
+    started: dict[str, float | None] = {row[0]: row[1] for row in session.execute(starts)}
+    first = min(owners, key=lambda owner: (running.get(owner, 0), started.get(owner) or 0.0, oldest[owner]))
+    of_first = select(Video.id).where(Video.state == QUEUED, Video.owner == first)
+    return session.scalar(of_first.order_by(Video.created_at, Video.id).limit(1))
+
+
+def positions(session: Session, ids: Collection[str]) -> dict[str, int]:
+    """Places in the queue of some videos that wait, from 1, if all took as long and none were added."""
+    if not ids:
+        return {}
+    running = (
+        select(Video.owner, func.count().label("count"))
+        .where(Video.state == IN_PROGRESS)
+        .group_by(Video.owner)
+        .subquery()
+    )
+    turn = func.row_number().over(partition_by=Video.owner, order_by=(Video.created_at, Video.id))
+    turns = (
+        select(Video.id, Video.created_at, (turn + func.coalesce(running.c.count, 0)).label("turn"))
+        .outerjoin(running, running.c.owner == Video.owner)
+        .where(Video.state == QUEUED)
+        .subquery()
+    )
+    place = func.row_number().over(order_by=(turns.c.turn, turns.c.created_at, turns.c.id))
+    placed = select(turns.c.id, place.label("place")).subquery()
+    return {row.id: row.place for row in session.execute(select(placed).where(placed.c.id.in_(list(ids))))}
