@@ -19,6 +19,7 @@ from tokenflow.models.joint_attention import JointAttention
 from tokenflow.models.joint_transformer import LATENTS_PER_TOKEN, JointTransformer
 from tokenflow.models.model import Control
 from tokenflow.models.pipeline_model import check_parts
+from tokenflow.models.prompt_weights import notice_unread_weights
 from tokenflow.models.tokens import token_ids
 from tokenflow.models.vocabulary import Vocabulary, notice_unknown_words
 
@@ -92,6 +93,7 @@ class Flux(JointTransformer):
     def condition(self, prompt: str, *, size: tuple[int, int] | None = None, negative: bool = False) -> Conditioning:
         """T5's last states 1 n c, and CLIP's pooled state 1 c."""
         notice_unknown_words(prompt, self._vocabulary)
+        notice_unread_weights(prompt)
         pipeline, tokenizer = self._pipeline, self._pipeline.tokenizer
         words = tokenizer(
             prompt, padding="max_length", max_length=tokenizer.model_max_length, truncation=True, return_tensors="pt"

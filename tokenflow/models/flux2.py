@@ -20,6 +20,7 @@ from tokenflow.models.joint_attention import ParallelAttention
 from tokenflow.models.joint_transformer import LATENTS_PER_TOKEN, JointTransformer
 from tokenflow.models.patching import patched
 from tokenflow.models.pipeline_model import check_parts
+from tokenflow.models.prompt_weights import notice_unread_weights
 from tokenflow.models.tokens import notice_long_prompt
 from tokenflow.models.vocabulary import Vocabulary, notice_unknown_words
 
@@ -91,6 +92,7 @@ class Flux2(JointTransformer):
     def condition(self, prompt: str, *, size: tuple[int, int] | None = None, negative: bool = False) -> Conditioning:
         """The text encoder's states at three depths side by side, 1 n 3c, of the prompt as a message to it."""
         notice_unknown_words(prompt, self._vocabulary)
+        notice_unread_weights(prompt)
         notice_long_prompt(self._pipeline.tokenizer, prompt, self._max_tokens)
         with self._turn, torch.no_grad():
             self._ready(self._pipeline.text_encoder)

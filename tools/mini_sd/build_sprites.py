@@ -15,7 +15,7 @@ import numpy as np
 import resvg_py
 
 from tools.mini_sd.sprites import CONTENT, FEET, SIZE, SPRITES
-from tools.mini_sd.words import OBJECTS
+from tools.mini_sd.words import OBJECTS, UNSEEN
 
 FLAT = Path("node_modules/@iconify-json/fluent-emoji-flat")
 SOFT = Path("node_modules/@lobehub/fluent-emoji-3d/assets")
@@ -72,12 +72,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--npm", type=Path, required=True, help="the folder where `npm install` was run")
     npm = parser.parse_args().npm
-    for style, source in (("flat", flat_picture), ("3d", soft_picture)):
+    drawn = (("flat", flat_picture, OBJECTS), ("3d", soft_picture, (*OBJECTS, *UNSEEN)))
+    for style, source, names in drawn:
         (SPRITES / style).mkdir(parents=True, exist_ok=True)
-        for name in OBJECTS:
+        for name in names:
             file = SPRITES / style / f"{name.replace(' ', '_')}.png"
             cv2.imwrite(str(file), fit(source(npm, EMOJI.get(name, name))))
-    print(f"{2 * len(OBJECTS)} sprites written to {SPRITES}")
+    print(f"{sum(len(names) for *_, names in drawn)} sprites written to {SPRITES}")
 
 
 if __name__ == "__main__":
