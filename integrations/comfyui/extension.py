@@ -8,11 +8,13 @@ from .nodes.edit import Edit
 from .nodes.edited_keyframes import EditedKeyframes
 from .nodes.invert import Invert
 from .nodes.load_model import LoadModel
+from .nodes.lora import LoRA
 from .nodes.plug_and_play import PlugAndPlay
 from .nodes.region import Region
 from .nodes.region_mask import RegionMask
 from .nodes.report import Report
 from .nodes.sdedit import SDEdit
+from .nodes.textual_inversion import TextualInversion
 
 
 class TokenflowExtension(ComfyExtension):
@@ -22,6 +24,8 @@ class TokenflowExtension(ComfyExtension):
         """The nodes, in the order of a workflow."""
         return [
             LoadModel,
+            LoRA,
+            TextualInversion,
             Invert,
             CheckInversion,
             PlugAndPlay,

@@ -10,6 +10,8 @@ from comfy import model_management
 from conftest import AUDIO, FRAMES, HEIGHT, RATE, WIDTH, Nodes, clip, defaults, run
 
 import tokenflow
+from tests.models.adapters.making import lora_weights, save_kohya
+from tests.tiny import tiny_pipeline
 from tokenflow.errors import ConfigError
 
 
@@ -82,6 +84,39 @@ def test_a_controlnet_is_used(nodes: Nodes, inversion: Any, models: Path) -> Non
     video, *_ = run(nodes["TokenflowEdit"], inversion=inversion, prompt="a tiger", mode=mode).args
     expected = tokenflow.edit(inversion.clip, "a tiger", mode=mode)
     assert np.array_equal(images_of(video), expected.frames)
+
+
+def test_controlnets_are_chained(nodes: Nodes) -> None:
+    node = nodes["TokenflowControlNet"]
+    first = run(node, path="a/depth", detector="depth", scale=0.5)[0]
+    second = run(node, path="an/openpose", detector="openpose", others=first)[0]
+    third = run(node, path="some/canny", canny_low=50.0, noise="shared", others=second)[0]
+    assert [unit.path for unit in third.units] == ["some/canny", "an/openpose", "a/depth"]
+    assert [unit.detector for unit in third.units] == ["canny", "openpose", "depth"]
+    assert (third.canny_thresholds, third.noise, third.units[2].scale) == ((50.0, 200.0), "shared", 0.5)
+    with pytest.raises(ValueError, match="expected another Mode: ControlNet, got PnP"):
+        run(node, others=tokenflow.PnP())
+
+
+def test_loras_are_chained_and_loaded_with_the_model(
+    nodes: Nodes, models: Path, inversion: Any, model: Any, monkeypatch: Any
+) -> None:
+    pipeline = tiny_pipeline()
+    save_kohya(models / "loras" / "ein Tiger.safetensors", {"unet": lora_weights(pipeline, "unet")}, alpha=2.0)
+    first = run(nodes["TokenflowLoRA"], lora="ein Tiger.safetensors", triggers="tiger, striped", scale=0.5)[0]
+    both = run(nodes["TokenflowLoRA"], path="another/one", others=first)[0]
+    assert [(each.scale, each.triggers) for each in both] == [(0.5, ("tiger", "striped")), (1.0, ())]
+    adapted = run(nodes["TokenflowLoadModel"], model="ein Modell", loras=first)[0]
+    again = run(nodes["TokenflowInvert"], model=adapted, video=clip(), prompt="a dog", steps=3)[0]
+    assert again.clip.inversion.folder == inversion.clip.inversion.folder
+    _, images, *_ = run(nodes["TokenflowEdit"], inversion=again, prompt="a tiger").args
+    _, plain, *_ = run(nodes["TokenflowEdit"], inversion=inversion, prompt="a tiger").args
+    assert not torch.equal(images, plain)
+
+
+def test_a_textual_inversion_is_named(nodes: Nodes) -> None:
+    made = run(nodes["TokenflowTextualInversion"], path="some/word", token="<cat-toy>")[0]
+    assert made == (tokenflow.TextualInversion(path="some/word", token="<cat-toy>"),)
 
 
 def test_edited_frames_come_back_as_they_are_and_need_no_prompt(nodes: Nodes, inversion: Any) -> None:
