@@ -6,10 +6,13 @@ from .nodes.check_inversion import CheckInversion
 from .nodes.controlnet import ControlNet
 from .nodes.edit import Edit
 from .nodes.edited_keyframes import EditedKeyframes
+from .nodes.flowedit import FlowEdit
+from .nodes.instruct import Instruct
 from .nodes.invert import Invert
 from .nodes.load_model import LoadModel
 from .nodes.lora import LoRA
 from .nodes.plug_and_play import PlugAndPlay
+from .nodes.reference import Reference
 from .nodes.region import Region
 from .nodes.region_mask import RegionMask
 from .nodes.report import Report
@@ -31,9 +34,12 @@ class TokenflowExtension(ComfyExtension):
             PlugAndPlay,
             SDEdit,
             ControlNet,
+            FlowEdit,
+            Instruct,
             EditedKeyframes,
             Region,
             RegionMask,
+            Reference,
             Edit,
             Report,
         ]

@@ -40,8 +40,8 @@ class LoadModel(io.ComfyNode):
         return schema(
             "LoadModel",
             "Load Model",
-            search_words=("checkpoint", "diffusers", "stable diffusion", "sana"),
-            description="Loads Stable Diffusion 1.x, 2.x, XL or Sana to edit clips with.",
+            search_words=("checkpoint", "diffusers", "stable diffusion", "sana", "flux"),
+            description="Loads Stable Diffusion 1.x, 2.x, XL, Sana or FLUX to edit clips with.",
             inputs=[
                 LORAS.Input("loras", optional=True, tooltip="They act on edits; the model without them inverts."),
                 TEXTUAL_INVERSIONS.Input("textual_inversions", optional=True, tooltip="Words for its prompts."),
