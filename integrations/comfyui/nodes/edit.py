@@ -13,7 +13,7 @@ from ..host import types
 from ..host.running import run
 from ..host.schema import advanced, schema
 from ..host.tensors import as_image, as_mask, write_video
-from ..host.types import INVERSION, MODE, REGIONS, Inversion
+from ..host.types import INVERSION, MODE, REFERENCES, REGIONS, Inversion
 from ..host.widgets import names_with_widget, settings, widget
 
 EMPTY_PROMPT = "the prompt is empty; say in one sentence what the edited clip should show"
@@ -44,6 +44,7 @@ class Edit(io.ComfyNode):
                 REGIONS.Input(
                     "regions", optional=True, tooltip="The parts that may change; the whole frame if not linked."
                 ),
+                REFERENCES.Input("references", optional=True, tooltip="Images whose look the edit takes."),
                 io.String.Input(
                     "prompt",
                     multiline=True,
@@ -96,6 +97,7 @@ class Edit(io.ComfyNode):
         preview_every: int,
         mode: Any = None,
         regions: "Sequence[tokenflow.Region]" = (),
+        references: "Sequence[tokenflow.Reference]" = (),
         **given: Any,
     ) -> io.NodeOutput:
         """Edit the clip."""
@@ -109,6 +111,7 @@ class Edit(io.ComfyNode):
             mode=mode,
             steps=steps or None,
             regions=regions,
+            references=references,
             preview_every=preview_every or None,
             **settings(Settings, given),
         )

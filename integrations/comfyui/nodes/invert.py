@@ -5,6 +5,7 @@ from typing import Any
 from comfy_api.latest import io
 
 import tokenflow
+from tokenflow.apps.frame_numbers import frame_numbers
 from tokenflow.config import Clip
 from tokenflow.config import Inversion as Settings
 
@@ -13,7 +14,7 @@ from ..host.running import run
 from ..host.schema import advanced, schema
 from ..host.tensors import read_video
 from ..host.types import INVERSION, MODEL, Audio, Inversion
-from ..host.widgets import settings, widget
+from ..host.widgets import AUTO, settings, widget
 
 THIS_SESSION, ALWAYS = "this session", "always"
 
@@ -52,7 +53,7 @@ class Invert(io.ComfyNode):
                     tooltip="Pixels of the shorter side at which the model works; 0 for the size it was trained at. "
                     "The result has the size of the clip.",
                 ),
-                widget(Settings, "steps"),
+                widget(Settings, "steps", min=0),
                 io.Float.Input(
                     "rate", default=24.0, min=0.001, max=1000.0, step=0.001, tooltip="Of images: frames per second."
                 ),
@@ -67,6 +68,12 @@ class Invert(io.ComfyNode):
                     widget(Clip, "resize"),
                     widget(Settings, "iterations"),
                     widget(Settings, "batch_size"),
+                    io.String.Input(
+                        "cuts",
+                        default=AUTO,
+                        tooltip="The frames at which another shot begins, such as 49, 80, counted from 0: nothing is "
+                        "carried over a cut. auto finds them; empty for one shot.",
+                    ),
                 ),
             ],
             outputs=[INVERSION.Output(display_name="inversion")],
@@ -86,6 +93,7 @@ class Invert(io.ComfyNode):
         rate: float,
         keep: str,
         resize: str,
+        cuts: str,
         video: Any = None,
         images: Any = None,
         audio: Audio | None = None,
@@ -104,6 +112,7 @@ class Invert(io.ComfyNode):
             prompt,
             size=size or None,
             resize=resize,
+            cuts=AUTO if cuts.strip() == AUTO else frame_numbers(cuts) if cuts.strip() else (),
             store=inversions_folder(for_good=keep == ALWAYS),
             **settings(Settings, given),
         )

@@ -11,7 +11,7 @@ from tokenflow.config import Model as Settings
 from ..host.folders import chooser, chosen_path, model_files, weights_size
 from ..host.running import Listener, ask_for_memory
 from ..host.schema import advanced, schema
-from ..host.types import MODEL
+from ..host.types import LORAS, MODEL, TEXTUAL_INVERSIONS
 from ..host.widgets import AUTO, settings, widget
 
 EXAMPLE = "stable-diffusion-v1-5/stable-diffusion-v1-5"
@@ -40,9 +40,11 @@ class LoadModel(io.ComfyNode):
         return schema(
             "LoadModel",
             "Load Model",
-            search_words=("checkpoint", "diffusers", "stable diffusion", "sana"),
-            description="Loads Stable Diffusion 1.x, 2.x, XL or Sana to edit clips with.",
+            search_words=("checkpoint", "diffusers", "stable diffusion", "sana", "flux"),
+            description="Loads Stable Diffusion 1.x, 2.x, XL, Sana or FLUX to edit clips with.",
             inputs=[
+                LORAS.Input("loras", optional=True, tooltip="They act on edits; the model without them inverts."),
+                TEXTUAL_INVERSIONS.Input("textual_inversions", optional=True, tooltip="Words for its prompts."),
                 *chooser("model", "checkpoints", "A model", EXAMPLE, folders=True),
                 widget(Settings, "dtype"),
                 widget(Settings, "offload"),
@@ -70,9 +72,12 @@ class LoadModel(io.ComfyNode):
         return io.NodeOutput(model)
 
 
-def _arguments(*, model: str, path: str, vae: str, **given: Any) -> tuple[str, dict[str, Any]]:
-    """What the widgets say, as `load_model` takes it."""
+def _arguments(
+    *, model: str, path: str, vae: str, loras: Any = (), textual_inversions: Any = (), **given: Any
+) -> tuple[str, dict[str, Any]]:
+    """What widgets and links say, as `load_model` takes it; a linked input is None before its node has run."""
     options = settings(Settings, given)
+    options |= {"loras": loras or (), "textual_inversions": textual_inversions or ()}
     options["vae"] = None if vae == AUTO else chosen_path(vae, "vae")
     options["device"] = str(model_management.get_torch_device())
     return chosen_path(model, "checkpoints", path), options

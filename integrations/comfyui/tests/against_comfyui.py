@@ -36,7 +36,7 @@ from workflows import EXAMPLES, PACK, Prompt
 
 ROOT = PACK.parent.parent
 FRAMES, RATE, SIZE, SOUND_RATE = 8, Fraction(12), 128, 22_050
-CLIP, KEYFRAME = "dog_walk.mp4", "edited_frame_0.png"
+CLIP, KEYFRAME, REFERENCE = "dog_walk.mp4", "edited_frame_0.png", "reference.png"
 
 SMALL: dict[str, dict[str, Any]] = {
     "TokenflowLoadModel": {"model": "mini-sd"},
@@ -185,9 +185,9 @@ def write_clip(path: Path) -> None:
         target.mux(sound.encode())
 
 
-def write_keyframe(path: Path) -> None:
-    """The first frame of the perfect edit of the clip."""
-    with av.open(ROOT / "data" / "clips" / "dog_walk.perfect_tiger.mp4") as source:
+def write_first_frame(clip: str, path: Path) -> None:
+    """The first frame of a bundled clip as an image."""
+    with av.open(ROOT / "data" / "clips" / clip) as source:
         next(source.decode(video=0)).to_image().save(path)
 
 
@@ -201,7 +201,8 @@ def prepared(folder: Path) -> Path:
         ROOT / "data" / "models" / "mini-sd", target_is_directory=True
     )
     write_clip(base / "input" / CLIP)
-    write_keyframe(base / "input" / KEYFRAME)
+    write_first_frame("dog_walk.perfect_tiger.mp4", base / "input" / KEYFRAME)
+    write_first_frame("dog_walk.perfect_golden_tiger.mp4", base / "input" / REFERENCE)
     return base
 
 

@@ -42,7 +42,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import folder_paths
 
     base = tmp_path_factory.mktemp("base") / "ComfyUI – Prüfung mit Leerzeichen"
-    for kind in ("checkpoints", "diffusers", "controlnet", "vae", "loras"):
+    for kind in ("checkpoints", "diffusers", "controlnet", "vae", "loras", "embeddings"):
         (base / kind).mkdir(parents=True)
         folder_paths.folder_names_and_paths[kind] = ([str(base / kind)], {".safetensors"})
     save_tiny_model(base / "diffusers" / "ein Modell")

@@ -10,6 +10,8 @@ from comfy import model_management
 from conftest import AUDIO, FRAMES, HEIGHT, RATE, WIDTH, Nodes, clip, defaults, run
 
 import tokenflow
+from tests.models.adapters.making import lora_weights, save_kohya
+from tests.tiny import tiny_pipeline
 from tokenflow.errors import ConfigError
 
 
@@ -59,7 +61,7 @@ def test_an_inversion_is_kept_among_the_users_files_if_it_is_wanted(nodes: Nodes
 
 def test_a_check_samples_the_inversion_back(nodes: Nodes, inversion: Any) -> None:
     images, psnr, autoencoder_psnr = run(nodes["TokenflowCheckInversion"], inversion=inversion).args
-    assert images.shape == (FRAMES, HEIGHT, WIDTH, 3)
+    assert images.shape == inversion.clip.frames.shape
     assert psnr == pytest.approx(autoencoder_psnr, abs=1)  # of an autoencoder that was never trained
 
 
@@ -82,6 +84,39 @@ def test_a_controlnet_is_used(nodes: Nodes, inversion: Any, models: Path) -> Non
     video, *_ = run(nodes["TokenflowEdit"], inversion=inversion, prompt="a tiger", mode=mode).args
     expected = tokenflow.edit(inversion.clip, "a tiger", mode=mode)
     assert np.array_equal(images_of(video), expected.frames)
+
+
+def test_controlnets_are_chained(nodes: Nodes) -> None:
+    node = nodes["TokenflowControlNet"]
+    first = run(node, path="a/depth", detector="depth", scale=0.5)[0]
+    second = run(node, path="an/openpose", detector="openpose", others=first)[0]
+    third = run(node, path="some/canny", canny_low=50.0, noise="shared", others=second)[0]
+    assert [unit.path for unit in third.units] == ["some/canny", "an/openpose", "a/depth"]
+    assert [unit.detector for unit in third.units] == ["canny", "openpose", "depth"]
+    assert (third.canny_thresholds, third.noise, third.units[2].scale) == ((50.0, 200.0), "shared", 0.5)
+    with pytest.raises(ValueError, match="expected another Mode: ControlNet, got PnP"):
+        run(node, others=tokenflow.PnP())
+
+
+def test_loras_are_chained_and_loaded_with_the_model(
+    nodes: Nodes, models: Path, inversion: Any, model: Any, monkeypatch: Any
+) -> None:
+    pipeline = tiny_pipeline()
+    save_kohya(models / "loras" / "ein Tiger.safetensors", {"unet": lora_weights(pipeline, "unet")}, alpha=2.0)
+    first = run(nodes["TokenflowLoRA"], lora="ein Tiger.safetensors", triggers="tiger, striped", scale=0.5)[0]
+    both = run(nodes["TokenflowLoRA"], path="another/one", others=first)[0]
+    assert [(each.scale, each.triggers) for each in both] == [(0.5, ("tiger", "striped")), (1.0, ())]
+    adapted = run(nodes["TokenflowLoadModel"], model="ein Modell", loras=first)[0]
+    again = run(nodes["TokenflowInvert"], model=adapted, video=clip(), prompt="a dog", steps=3)[0]
+    assert again.clip.inversion.folder == inversion.clip.inversion.folder
+    _, images, *_ = run(nodes["TokenflowEdit"], inversion=again, prompt="a tiger").args
+    _, plain, *_ = run(nodes["TokenflowEdit"], inversion=inversion, prompt="a tiger").args
+    assert not torch.equal(images, plain)
+
+
+def test_a_textual_inversion_is_named(nodes: Nodes) -> None:
+    made = run(nodes["TokenflowTextualInversion"], path="some/word", token="<cat-toy>")[0]
+    assert made == (tokenflow.TextualInversion(path="some/word", token="<cat-toy>"),)
 
 
 def test_edited_frames_come_back_as_they_are_and_need_no_prompt(nodes: Nodes, inversion: Any) -> None:
@@ -113,6 +148,37 @@ def test_regions_are_chained_and_their_mask_is_that_of_the_edit(nodes: Nodes, in
     assert torch.equal(mask, expected)
 
 
+def test_references_are_chained_and_used(nodes: Nodes, inversion: Any) -> None:
+    images = torch.rand(2, 20, 20, 3, generator=torch.Generator().manual_seed(0))
+    first = run(nodes["TokenflowReference"], images=images, weight=2.0)[0]
+    both = run(nodes["TokenflowReference"], images=images[:1], kind="style", others=first)[0]
+    assert [(each.weight, each.kind) for each in both] == [(2.0, "identity")] * 2 + [(1.0, "style")]
+    options = {"inversion": inversion, "prompt": "a tiger"}
+    _, images, *_ = run(nodes["TokenflowEdit"], references=both, **options).args
+    expected = tokenflow.edit(inversion.clip, "a tiger", references=both)
+    assert np.array_equal((images * 255).round(), expected.frames)
+    _, plain, *_ = run(nodes["TokenflowEdit"], **options).args
+    assert not torch.equal(images, plain)
+
+
+def test_instruct_is_that_of_the_library(nodes: Nodes) -> None:
+    assert run(nodes["TokenflowInstruct"], strength=0.9)[0] == tokenflow.Instruct(strength=0.9)
+
+
+def test_flowedit_needs_no_inversion(nodes: Nodes, model: Any) -> None:
+    clean = run(nodes["TokenflowInvert"], model=model, video=clip(), prompt="a dog", steps=0)[0]
+    mode = run(nodes["TokenflowFlowEdit"], strength=0.5)[0]
+    assert mode == tokenflow.FlowEdit(strength=0.5)
+    _, images, *_ = run(nodes["TokenflowEdit"], inversion=clean, prompt="a tiger", mode=mode, steps=3).args
+    assert images.shape == (FRAMES, HEIGHT, WIDTH, 3)
+
+
+@pytest.mark.parametrize(("text", "expected"), [("2, 4", (2, 4)), ("", ())])
+def test_shots_begin_where_it_is_said(text: str, expected: tuple[int, ...], nodes: Nodes, model: Any) -> None:
+    inverted = run(nodes["TokenflowInvert"], model=model, video=clip(), prompt="a dog", steps=2, cuts=text)[0]
+    assert inverted.clip.cuts == expected
+
+
 def test_a_report_has_a_verdict_figures_and_a_sheet(nodes: Nodes, inversion: Any) -> None:
     edit = run(nodes["TokenflowEdit"], inversion=inversion, prompt="a tiger").args[3]
     made = run(nodes["TokenflowReport"], edit=edit)
@@ -120,7 +186,7 @@ def test_a_report_has_a_verdict_figures_and_a_sheet(nodes: Nodes, inversion: Any
     assert text.splitlines()[0].partition(":")[0] in ("good", "hardly edited", "flattened")
     assert "flicker: source " in text
     assert sheet.shape[0] == 1
-    assert sheet.shape[2] == FRAMES * WIDTH
+    assert sheet.shape[2] == FRAMES * inversion.clip.size[0]
     assert made.ui["text"] == (text,)
 
 

@@ -120,12 +120,13 @@ def test_every_setting_of_the_library_is_on_a_node(nodes: Nodes) -> None:
 
     assert missing(PnP, "PlugAndPlay") == set()
     assert missing(SDEdit, "SDEdit") == set()
-    assert missing(ControlNet, "ControlNet") == set()
+    assert missing(ControlNet, "ControlNet") == {"canny_thresholds", "also"}  # two widgets, and a link
     assert missing(Region, "Region") == set()
     assert missing(Keyframes, "EditedKeyframes") == set()
     assert missing(Model, "LoadModel") == {"device"}  # ComfyUI's
     assert missing(Inversion, "Invert") == {"reuse", "check", "warn_below_psnr"}  # Check Inversion is a node
-    assert missing(Edit, "Edit") == {"pnp", "sdedit", "controlnet", "keyframes"}  # nodes of their own
+    modes = {"pnp", "sdedit", "controlnet", "flowedit", "instruct", "keyframes"}
+    assert missing(Edit, "Edit") == modes  # nodes of their own
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)

@@ -65,7 +65,8 @@ def test_bounds_are_those_of_the_setting(widgets: ModuleType) -> None:
     assert (strength.min, strength.max) == (0.01, 1.0)  # above 0
     assert widgets.widget(Edit, "keyframe_window").min == 2
     assert widgets.widget(Edit, "keyframe_interval").min == 0
-    assert widgets.widget(PnP, "features").options == ["block", "residual"]
+    assert widgets.widget(Edit, "guidance").options == ["propagated", "per_frame"]
+    assert widgets.widget(Model, "prediction_type").options[:2] == ["auto", "epsilon"]
 
 
 def test_tooltips_speak_of_widgets(widgets: ModuleType) -> None:

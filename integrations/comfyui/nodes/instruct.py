@@ -1,0 +1,33 @@
+"""Instruct: the mode of models that were made for editing."""
+
+from typing import Any
+
+from comfy_api.latest import io
+
+from tokenflow.config import Instruct as Settings
+
+from ..host.schema import schema
+from ..host.types import MODE
+from ..host.widgets import settings, widget
+
+
+class Instruct(io.ComfyNode):
+    """Shows the model each frame; the prompt of the edit is an instruction."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Widgets of the settings `edit.instruct`."""
+        return schema(
+            "Instruct",
+            "Mode: Instruct",
+            search_words=("kontext", "flux", "instruction", "edit model"),
+            description="The prompt of the edit is an instruction, such as: make the dog a tiger. For FLUX.1 Kontext "
+            "and FLUX.2 [klein]; without an inversion, so Invert may take 0 steps.",
+            inputs=[widget(Settings, name) for name in Settings.model_fields],
+            outputs=[MODE.Output(display_name="mode")],
+        )
+
+    @classmethod
+    def execute(cls, **given: Any) -> io.NodeOutput:
+        """The mode with these settings."""
+        return io.NodeOutput(Settings(**settings(Settings, given)))
