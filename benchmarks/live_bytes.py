@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
+from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -32,7 +33,7 @@ class LiveBytes(TorchDispatchMode):
         return result
 
     def _add(self, storage: Any) -> None:
-        key, size = storage._cdata, storage.nbytes()
+        key, size = StorageWeakRef(storage).cdata, storage.nbytes()
         if key not in self._alive:  # else a view
             self._alive.add(key)
             self.now += size

@@ -89,6 +89,7 @@ class FakeModel:
             text_encoder=text_encoder,
             scheduler=scheduler,
             config={},
+            maybe_convert_prompt=lambda prompt, tokenizer: prompt,
         )
         self._model = StableDiffusion(pipeline, device=torch.device("cpu"), fingerprint=lambda: "")
 
@@ -107,6 +108,7 @@ class FakeModel:
         source = self._blank_clip(width, height)
         guidance = Guidance(self._conditioning(), self._conditioning(), DEFAULTS.guidance_scale)
         options = Propagation(
+            shots=(range(FRAMES),),
             draw_keyframes=lambda count, _: [int(place) for place in np.linspace(0, count - 1, window)],
             window=window,
             extended=extended_sites("coarse", model.sites),

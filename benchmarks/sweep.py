@@ -35,6 +35,11 @@ SWEPT: dict[str, dict[str, tuple[Any, ...]]] = {
         "controlnet.noise": ("inversion", "shared"),
         **SHARED,
     },
+    "flowedit": {
+        "flowedit.strength": (0.5, 0.6, 0.7, 0.8),
+        "flowedit.source_guidance_scale": (1.0, 1.5, 2.5),
+        **SHARED,
+    },
 }
 
 

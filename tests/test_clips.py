@@ -38,7 +38,7 @@ class Negative:
     sites = tiny_model().sites
     pixels_per_latent = 1
     latent_channels = 3
-    native_size = HEIGHT
+    native_size = (WIDTH * HEIGHT) ** 0.5  # so that clips are edited at their own size
     size_multiple = 8
     device = torch.device("cpu")
     fingerprint = "negative"
@@ -64,7 +64,7 @@ class Negative:
 def edit(clip: Path, *overrides: str) -> EditResult:
     """The negative of a clip, in a folder beside it."""
     content = {
-        "clip": {"path": clip, "prompt": "a clip"},
+        "clip": {"path": clip, "prompt": "a clip", "cuts": []},
         "model": {"path": "negative", "device": "cpu"},
         "inversion": {"steps": 2, "warn_below_psnr": 0},
         "edit": {"prompt": "its negative", "steps": 2, "mode": "sdedit", "propagation": "none"},

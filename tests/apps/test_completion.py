@@ -23,7 +23,7 @@ def completed(*words: str) -> list[str]:
 
 @pytest.mark.parametrize(
     ("words", "offered"),
-    [(("tokenflow", "se"), ["settings"]), (("tokenflow", "edit", "--fr"), ["--from"])],
+    [(("tokenflow", "se"), ["serve", "settings"]), (("tokenflow", "edit", "--fr"), ["--from"])],
 )
 def test_bash_completes_commands_and_options(words: tuple[str, ...], offered: list[str]) -> None:
     assert completed(*words) == offered

@@ -23,7 +23,7 @@ def test_every_setting_is_listed_with_values_default_and_description(capsys: pyt
     ("word", "keys"),
     [
         ("edit.sdedit", ["edit.sdedit.strength", "edit.sdedit.noise"]),
-        ("Canny", ["edit.controlnet.path"]),
+        ("Canny", ["edit.controlnet.path", "edit.controlnet.detector", "edit.controlnet.canny_thresholds"]),
         ("prores", ["clip.background", "output.codec", "output.quality"]),
     ],
 )

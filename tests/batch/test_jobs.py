@@ -37,6 +37,7 @@ def test_edits_of_a_clip_share_its_inversion_and_nothing_else_does() -> None:
 
 SHARE = [
     "model.offload=true",
+    "clip.cuts=[2]",
     "model.device=cpu",
     "model.dtype=float32",
     "inversion.batch_size=2",
@@ -84,7 +85,10 @@ def test_jobs_share_an_inversion_exactly_if_the_pipeline_stores_one_for_both(
 
 def test_no_setting_that_an_inversion_may_depend_on_goes_untested() -> None:
     tested = {override.partition("=")[0] for override in (*SHARE, *CHANGE)}
-    elsewhere = {"clip.path", "clip.sound", "model.path", "model.base", "model.revision", "model.vae"}  # of other files
+    elsewhere = {
+        *("clip.path", "clip.sound", "model.path", "model.base", "model.revision", "model.vae"),  # of other files
+        *("model.loras", "model.textual_inversions"),  # likewise
+    }
     sections = {"clip": Clip, "model": Model, "inversion": Inversion, "trajectories": Trajectories}
     settings = {f"{name}.{key}" for name, section in sections.items() for key in section.model_fields}
     assert settings <= tested | elsewhere

@@ -74,4 +74,4 @@ def test_without_either_it_says_that_the_prompt_was_not_judged() -> None:
 
 
 def test_every_mode_has_its_remedies() -> None:
-    assert BOLDER.keys() == CLOSER.keys() == {"pnp", "sdedit", "controlnet", "keyframes", "instruct"}
+    assert BOLDER.keys() == CLOSER.keys() == {"pnp", "sdedit", "controlnet", "flowedit", "keyframes", "instruct"}

@@ -101,7 +101,7 @@ def test_an_instruction_needs_no_inversion_and_other_modes_do() -> None:
     stages = {event.stage for event in events if isinstance(event, Progress)}
     assert (inverted.steps, stages) == (0, {"read", "encode"})
     assert tokenflow.edit(inverted, "make it a tiger", mode=Instruct(), steps=2).frames.shape == CLIP.frames.shape
-    with pytest.raises(ConfigError, match=r"was not inverted .*which mode pnp needs"):
+    with pytest.raises(ConfigError, match=r"edit\.mode pnp needs an inversion, but this clip was inverted in 0 steps"):
         tokenflow.edit(inverted, "a tiger")
 
 

@@ -35,7 +35,8 @@ from tokenflow.propagation.warp import Warp
 
 LATENTS = torch.randn(5, 4, 8, 12, generator=torch.Generator().manual_seed(0))
 
-STEPS, ROUNDING = 6, 1e-4
+STEPS, ROUNDING = 6, 1e-3
+"""The second is what latents in float16 lose, of about 2: a unit in the last of 11 binary digits."""
 
 MODELS: dict[str, Callable[[], Any]] = {"flux": lambda: tiny_flux(kontext=True), "flux2": tiny_flux2}
 

@@ -27,6 +27,9 @@ from tokenflow.propagation import EditDenoiser, PerFrame
 from tokenflow.propagation.extended_attention import extended_attention, extended_sites
 from tokenflow.propagation.feature_bank import EMPTY_BANK, FeatureBank
 
+HALF_PRECISION = 2e-3
+"""What storing latents up to 4 in float16 changes: a unit in the last of 11 binary digits."""
+
 LATENTS = torch.randn(6, 4, 8, 12, generator=torch.Generator().manual_seed(0))
 
 
@@ -132,14 +135,14 @@ def test_per_frame_guidance_1_with_the_sources_prompt_and_full_injection_returns
 ) -> None:
     mode = pnp(moving, 1.0, 1.0)
     predict = PerFrame(EditDenoiser(moving.model, mode, guidance(moving, "a dog on grass", 1.0)), 4)
-    torch.testing.assert_close(sample(moving, mode, predict), clean(moving), rtol=0, atol=1e-5)
+    torch.testing.assert_close(sample(moving, mode, predict), clean(moving), rtol=0, atol=HALF_PRECISION)
 
 
 def test_the_whole_edit_propagated_with_the_sources_prompt_returns_a_moving_source(moving: InvertedClip) -> None:
     mode = pnp(moving, 1.0, 1.0)
     options = {"interval": 11, "propagate_edit_until": 1.0}
     predict = tokenflow(moving, mode, guidance(moving, "a dog on grass", 1.0), **options)
-    torch.testing.assert_close(sample(moving, mode, predict), clean(moving), rtol=0, atol=1e-5)
+    torch.testing.assert_close(sample(moving, mode, predict), clean(moving), rtol=0, atol=HALF_PRECISION)
 
 
 def test_without_propagation_frames_are_those_of_the_plain_sampler(moving: InvertedClip) -> None:

@@ -61,7 +61,7 @@ class Job:
             precision = str(choose_dtype(model.dtype, choose_device(model.device)))
         except ConfigError:  # a device that only the workers have
             precision = f"{model.dtype} on {model.device}"
-        clip = config.clip.model_dump(mode="json", exclude={"sound"})
+        clip = config.clip.model_dump(mode="json", exclude={"sound", "cuts"})
         chosen = {"path", "base", "revision", "variant", "vae", "prediction_type", "few_step", "tiling"}
         identity = model.model_dump(mode="json", include=chosen)
         return json.dumps([clip, identity, precision, str(config.trajectories.dir)], sort_keys=True)

@@ -245,11 +245,11 @@ def complete_inversion(
                 cuts = _cuts(inversion, options)
                 conditioning = _conditioning(inversion, model, options)
                 _encode(inversion, model, options, watch, on_event)
-                if model.schedule.few_step is not None:
-                    notice(NOT_INVERTED)
-                elif options.steps:
+                if options.steps and model.schedule.few_step is None:
                     with watch.stage("invert"):
                         _invert_missing(inversion, model.base, conditioning, options, on_event)
+                elif options.steps:
+                    notice(NOT_INVERTED)
                 inversion.finish()
     else:
         check_frame_count(len(inversion.times))
