@@ -20,6 +20,7 @@ from tools.mini_sd.autoencoder import load_autoencoder
 from tools.mini_sd.captions import sample_caption
 from tools.mini_sd.latents import EncodedScenes, load_scenes, words_of
 from tools.mini_sd.networks import build_schedule, build_text_encoder, build_unet
+from tools.mini_sd.muon import Muon
 from tools.mini_sd.sampling import SAMPLE_PROMPTS, assemble, sample, write_grid
 from tools.mini_sd.scene import PICTURE
 from tools.mini_sd.training import Progress, Run, choose_device, load_averages, stage_arguments
@@ -79,7 +80,7 @@ class NoiseSchedule:
 
 def main() -> None:
     """Trains until the last step, with a grid of samples on the way."""
-    parser = stage_arguments(__doc__, steps=11_000, batch=32, rate=6e-4)
+    parser = stage_arguments(__doc__, steps=11_000, batch=32, rate=1.5e-3)
     parser.add_argument("--coarse-steps", type=int, default=6000, help="how many of the steps see small latents")
     parser.add_argument("--sample-every", type=int, default=500, help="steps between grids of samples")
     arguments = parser.parse_args()
@@ -89,7 +90,7 @@ def main() -> None:
     tokenizer = CLIPTokenizer.from_pretrained(arguments.runs / "tokenizer")
     unet, text_encoder = build_unet().to(device).train(), build_text_encoder(tokenizer).to(device).train()
     networks = {"unet": unet, "text_encoder": text_encoder}
-    run = Run(arguments.runs / "diffusion", networks, arguments.steps, arguments.rate)
+    run = Run(arguments.runs / "diffusion", networks, arguments.steps, arguments.rate, optimiser_kind=Muon)
     schedule, progress = NoiseSchedule(device), Progress(run.steps)
     print(f"{len(scenes)} scenes, latents scaled by {scenes.scale:.4f}, on {device}", flush=True)
     for step in run.loop(arguments.save_minutes):

@@ -22,12 +22,16 @@ LENGTH = 32  # tokens of a prompt, its start and its end included
 START, END = "<|startoftext|>", "<|endoftext|>"
 
 
-def learn_merges(counts: Counter[str]) -> list[tuple[str, str]]:
+def learn_merges(counts: Counter[str], end: str = "</w>") -> list[tuple[str, str]]:
     """Byte-pair merges, the most frequent pair first, until every counted word is one token.
 
     Our own few lines, because the library's trainer breaks ties differently from run to run.
+
+    Args:
+        counts: how often each word occurs.
+        end: what the last piece of a word carries.
     """
-    words = {word: [*word[:-1], f"{word[-1]}</w>"] for word in sorted(counts)}
+    words = {word: [*word[:-1], f"{word[-1]}{end}"] for word in sorted(counts)}
     merges: list[tuple[str, str]] = []
     while True:
         pairs: Counter[tuple[str, str]] = Counter()

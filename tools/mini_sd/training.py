@@ -163,7 +163,8 @@ def load_averages(folder: Path, networks: dict[str, nn.Module]) -> int:
 def save_tensors(tensors: dict[str, Tensor], file: Path, metadata: dict[str, str]) -> None:
     """Writes a safetensors file under another name, then renames it."""
     unfinished = file.with_suffix(".unfinished")
-    save_file({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, unfinished, metadata)
+    # Cloned, as tied weights share memory, which the format refuses.
+    save_file({key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()}, unfinished, metadata)
     os.replace(unfinished, file)
 
 

@@ -1,0 +1,84 @@
+"""Stage: distils mini-flux into four steps without guidance, as FLUX.1 [schnell] has.
+
+From a scene noised to one of the four levels, the teacher takes SUBSTEPS Euler steps to the next level; the student
+learns the one velocity that leads there (progressive distillation, Salimans and Ho, ICLR 2022, in one round).
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tools.mini_flux.diffusion import load_flux, predict, write_samples
+from tools.mini_flux.guidance import SHOWN_SCALE
+from tools.mini_flux.guidance import STAGE as TEACHER
+from tools.mini_flux.networks import build_flux
+from tools.mini_sd.diffusion import draw_batch
+from tools.mini_sd.flow import sampling_times
+from tools.mini_sd.latents import load_scenes
+from tools.mini_sd.muon import Muon
+from tools.mini_sd.training import Progress, Run, choose_device, stage_arguments
+
+STAGE = "flux_schnell"
+STEPS = 4
+SUBSTEPS = 4
+
+
+def chord(
+    velocity: Callable[[Tensor, Tensor], Tensor], latents: Tensor, start: Tensor, end: Tensor, substeps: int
+) -> Tensor:
+    """The constant velocity b c h w that leads from latents at times `start` (b) to where Euler steps arrive at `end`.
+
+    Args:
+        velocity: of latents b c h w at times b.
+        latents: b c h w.
+        start: b, in (0,1].
+        end: b, smaller.
+        substeps: Euler steps, evenly spaced.
+    """
+    moved, gap = latents, (end - start) / substeps
+    for substep in range(substeps):
+        moved = moved + gap.view(-1, 1, 1, 1) * velocity(moved, start + substep * gap)
+    return (moved - latents) / (end - start).view(-1, 1, 1, 1)
+
+
+def main() -> None:
+    """Trains until the last step; samples at the end."""
+    arguments = stage_arguments(__doc__, steps=3000, batch=24, rate=4e-4).parse_args()
+    device = choose_device(arguments.device)
+    torch.manual_seed(arguments.seed)
+    scenes = load_scenes(arguments.runs / "latents")
+    teacher, text = load_flux(arguments.runs, TEACHER, True, device)
+    student = build_flux(guided=False).to(device).train()
+    student.load_state_dict(teacher.state_dict(), strict=False)  # all but the embedding of the scale
+    run = Run(arguments.runs / STAGE, {"transformer": student}, arguments.steps, arguments.rate, 0.99, optimiser_kind=Muon)
+    progress, levels = Progress(run.steps), sampling_times(STEPS, shift=1.0).to(device)
+    scales = torch.full((arguments.batch,), SHOWN_SCALE, device=device)
+    for step in run.loop(arguments.save_minutes):
+        rng = np.random.default_rng((4, arguments.seed, step))
+        torch.manual_seed(arguments.seed + step)
+        latents, captions, _ = draw_batch(scenes, arguments.batch, rng)
+        places = torch.randint(STEPS, (arguments.batch,), device=device)
+        start, end = levels[places], levels[places + 1]
+        share = start.view(-1, 1, 1, 1)
+        noisy = (1 - share) * latents.to(device) + share * torch.randn(latents.shape, device=device)
+        with torch.autocast(device.type, torch.bfloat16):
+            with torch.no_grad():
+                asked = text(captions)
+
+                def guided(latents: Tensor, times: Tensor, asked: tuple[Tensor, Tensor] = asked) -> Tensor:
+                    return predict(teacher, latents, times, asked, scales).float()
+
+                wanted = chord(guided, noisy, start, end, SUBSTEPS)
+            prediction = predict(student, noisy, start, asked)
+        loss = (prediction.float() - wanted).square().mean()
+        run.descend(loss)
+        progress.report(step, loss=loss.item())
+    write_samples(
+        arguments.runs, STAGE, run.step, scenes.scale, device, guided=False, num_inference_steps=STEPS, guidance_scale=0.0
+    )
+
+
+if __name__ == "__main__":
+    main()
