@@ -80,8 +80,8 @@ class NoiseSchedule:
 
 def main() -> None:
     """Trains until the last step, with a grid of samples on the way."""
-    parser = stage_arguments(__doc__, steps=11_000, batch=32, rate=1.5e-3)
-    parser.add_argument("--coarse-steps", type=int, default=6000, help="how many of the steps see small latents")
+    parser = stage_arguments(__doc__, steps=8500, batch=32, rate=1.5e-3)
+    parser.add_argument("--coarse-steps", type=int, default=5000, help="how many of the steps see small latents")
     parser.add_argument("--sample-every", type=int, default=500, help="steps between grids of samples")
     arguments = parser.parse_args()
     device = choose_device(arguments.device)
