@@ -4,8 +4,6 @@ From a scene noised to one of the four levels, the teacher takes SUBSTEPS Euler 
 learns the one velocity that leads there (progressive distillation, Salimans and Ho, ICLR 2022, in one round).
 """
 
-from collections.abc import Callable
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -15,7 +13,7 @@ from tools.mini_flux.guidance import SHOWN_SCALE
 from tools.mini_flux.guidance import STAGE as TEACHER
 from tools.mini_flux.networks import build_flux
 from tools.mini_sd.diffusion import draw_batch
-from tools.mini_sd.flow import sampling_times
+from tools.mini_sd.flow import chord, sampling_times
 from tools.mini_sd.latents import load_scenes
 from tools.mini_sd.muon import Muon
 from tools.mini_sd.training import Progress, Run, choose_device, stage_arguments
@@ -23,24 +21,6 @@ from tools.mini_sd.training import Progress, Run, choose_device, stage_arguments
 STAGE = "flux_schnell"
 STEPS = 4
 SUBSTEPS = 4
-
-
-def chord(
-    velocity: Callable[[Tensor, Tensor], Tensor], latents: Tensor, start: Tensor, end: Tensor, substeps: int
-) -> Tensor:
-    """The constant velocity b c h w that leads from latents at times `start` (b) to where Euler steps arrive at `end`.
-
-    Args:
-        velocity: of latents b c h w at times b.
-        latents: b c h w.
-        start: b, in (0,1].
-        end: b, smaller.
-        substeps: Euler steps, evenly spaced.
-    """
-    moved, gap = latents, (end - start) / substeps
-    for substep in range(substeps):
-        moved = moved + gap.view(-1, 1, 1, 1) * velocity(moved, start + substep * gap)
-    return (moved - latents) / (end - start).view(-1, 1, 1, 1)
 
 
 def main() -> None:
@@ -52,7 +32,9 @@ def main() -> None:
     teacher, text = load_flux(arguments.runs, TEACHER, True, device)
     student = build_flux(guided=False).to(device).train()
     student.load_state_dict(teacher.state_dict(), strict=False)  # all but the embedding of the scale
-    run = Run(arguments.runs / STAGE, {"transformer": student}, arguments.steps, arguments.rate, 0.99, optimiser_kind=Muon)
+    run = Run(
+        arguments.runs / STAGE, {"transformer": student}, arguments.steps, arguments.rate, 0.99, optimiser_kind=Muon
+    )
     progress, levels = Progress(run.steps), sampling_times(STEPS, shift=1.0).to(device)
     scales = torch.full((arguments.batch,), SHOWN_SCALE, device=device)
     for step in run.loop(arguments.save_minutes):
@@ -75,9 +57,8 @@ def main() -> None:
         loss = (prediction.float() - wanted).square().mean()
         run.descend(loss)
         progress.report(step, loss=loss.item())
-    write_samples(
-        arguments.runs, STAGE, run.step, scenes.scale, device, guided=False, num_inference_steps=STEPS, guidance_scale=0.0
-    )
+    settings = {"num_inference_steps": STEPS, "guidance_scale": 0.0}
+    write_samples(arguments.runs, STAGE, run.step, scenes.scale, device, guided=False, **settings)
 
 
 if __name__ == "__main__":

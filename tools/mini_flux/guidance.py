@@ -29,7 +29,9 @@ def main() -> None:
     teacher, text = load_flux(arguments.runs, TEACHER, True, device)
     student = build_flux(guided=True).to(device).train()
     student.load_state_dict(teacher.state_dict())
-    run = Run(arguments.runs / STAGE, {"transformer": student}, arguments.steps, arguments.rate, 0.99, optimiser_kind=Muon)
+    run = Run(
+        arguments.runs / STAGE, {"transformer": student}, arguments.steps, arguments.rate, 0.99, optimiser_kind=Muon
+    )
     progress = Progress(run.steps)
     plain = torch.full((arguments.batch,), NO_GUIDANCE, device=device)
     for step in run.loop(arguments.save_minutes):

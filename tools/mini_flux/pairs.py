@@ -17,6 +17,7 @@ from torch import Tensor
 from tools.mini_flux.instructions import sample_change
 from tools.mini_sd.autoencoder import load_autoencoder
 from tools.mini_sd.latents import BATCH, checksum
+from tools.mini_sd.networks import encode
 from tools.mini_sd.scene import Scene, render, sample_scene
 from tools.mini_sd.training import RUNS, choose_device, header, save_tensors
 from tools.mini_sd.words import OBJECTS, Words, sample_words
@@ -66,7 +67,7 @@ def encode_shard(autoencoder: AutoencoderKL, seed: int, device: torch.device) ->
             pictures = np.stack([render(scene).picture for scene in scenes[start : start + BATCH]])
             batch = torch.from_numpy(pictures).permute(0, 3, 1, 2).to(device)
             with torch.autocast(device.type, torch.bfloat16):
-                latents.append(autoencoder.encode(batch * 2 - 1).latent_dist.mode().half().cpu())
+                latents.append(encode(autoencoder, batch).half().cpu())
         shard[name] = torch.cat(latents)
         shard[f"words_{name}"] = torch.tensor([scene.words.indices for scene in scenes], dtype=torch.uint8)
     return shard

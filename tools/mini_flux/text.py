@@ -80,6 +80,4 @@ class KleinText:
 
 def pad(tokenizer: CLIPTokenizer | T5Tokenizer, sentences: list[str]) -> Tensor:
     """b LENGTH, token indices."""
-    return tokenizer(
-        sentences, padding="max_length", max_length=LENGTH, truncation=True, return_tensors="pt"
-    ).input_ids
+    return tokenizer(sentences, padding="max_length", max_length=LENGTH, truncation=True, return_tensors="pt").input_ids

@@ -10,23 +10,24 @@ with the picture scaled, turned or moved likewise (equivariance regularisation, 
 smooth by it: a diffusion model learns them faster, and they change less from frame to frame.
 
 Stop rule: two to four hours on one thread of a CPU, which is about what STEPS take there, the last tenth of them on
-whole pictures. Then the second edition has 256 pixels if `reconstruction.py` measures 36 dB on scenes, 34 dB on drawings of
-the second generator and 30 dB on the film; if not, it stays at 128.
+whole pictures. Then the second edition has 256 pixels if `reconstruction.py` measures 36 dB on scenes, 34 dB on
+drawings of the second generator and 30 dB on the film; if not, it stays at 128.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from diffusers import AutoencoderKL
+from diffusers import AutoencoderDC, AutoencoderKL
 from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from tools.mini_sd.crops import crops
 from tools.mini_sd.muon import Muon
-from tools.mini_sd.networks import COMPRESSION, LATENT_CHANNELS, build_autoencoder
+from tools.mini_sd.networks import LATENT_CHANNELS, build_autoencoder, encode
 from tools.mini_sd.photographs import load_photographs
 from tools.mini_sd.reconstruction import autoencoder_figures, scenes, shift
 from tools.mini_sd.scene import PICTURE
@@ -64,12 +65,13 @@ class Batches(Dataset[Tensor]):
 
 def transform(rng: np.random.Generator, latents: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     """The same change of latents (b c h w) and picture (b 3 H W): a turn, and a smaller scale or a shift."""
+    side = target.shape[-1] // latents.shape[-1]
     turns = int(rng.integers(4))
     latents, target = (torch.rot90(image, turns, (2, 3)) for image in (latents, target))
     if rng.random() < SHIFTED:
-        return shift(latents, target, *rng.integers(COMPRESSION, size=2).tolist())
-    side = int(rng.integers(latents.shape[-1] // 2, latents.shape[-1] + 1))
-    return _shrink(latents, side), _shrink(target, side * COMPRESSION)
+        return shift(latents, target, *rng.integers(side, size=2).tolist())
+    smaller = int(rng.integers(latents.shape[-1] // 2, latents.shape[-1] + 1))
+    return _shrink(latents, smaller), _shrink(target, smaller * side)
 
 
 def _shrink(image: Tensor, side: int) -> Tensor:
@@ -89,20 +91,26 @@ def distance(output: Tensor, target: Tensor) -> Tensor:
     return loss
 
 
+def sample_latents(network: AutoencoderKL | AutoencoderDC, target: Tensor) -> tuple[Tensor, Tensor]:
+    """Latents b c h w of pictures b 3 H W in [0,1], and the KL divergence for each number; 0 where there is none."""
+    with torch.autocast(target.device.type, torch.bfloat16):
+        encoded = network.encode(target * 2 - 1)
+    if isinstance(network, AutoencoderDC):
+        return encoded.latent.float(), target.new_zeros(())
+    posterior = DiagonalGaussianDistribution(encoded.latent_dist.parameters.float())
+    return posterior.sample(), posterior.kl().mean() / posterior.mean[0].numel()
+
+
 def step_loss(
-    network: AutoencoderKL, target: Tensor, rng: np.random.Generator, equivariant: bool
+    network: AutoencoderKL | AutoencoderDC, target: Tensor, rng: np.random.Generator, equivariant: bool
 ) -> tuple[Tensor, Tensor]:
     """The loss of one batch, and for the log the standard deviation of the least used channel."""
-    with torch.autocast(target.device.type, torch.bfloat16):
-        moments = network.encode(target * 2 - 1).latent_dist.parameters.float()
-    posterior = DiagonalGaussianDistribution(moments)
-    latents = posterior.sample()
+    latents, divergence = sample_latents(network, target)
     least_used = latents.detach().std(dim=(0, 2, 3)).min()
     if equivariant:
         latents, target = transform(rng, latents, target)
     with torch.autocast(target.device.type, torch.bfloat16):
         output = network.decode(latents).sample.float() / 2 + 0.5
-    divergence = posterior.kl().mean() / posterior.mean[0].numel()
     return distance(output, target) + KL_WEIGHT * divergence, least_used
 
 
@@ -114,7 +122,7 @@ def normalise_latents(network: AutoencoderKL, target: Tensor) -> None:
     pictures come out as before. Sampling starts from noise of mean 0: under latents of another mean every picture
     starts out too dark or too bright (Lin et al., WACV 2024), and a narrow channel would drown in the noise.
     """
-    latents = network.encode(target * 2 - 1).latent_dist.mode()
+    latents = encode(network, target)
     mean, spread = latents.mean(dim=(0, 2, 3)), latents.std(dim=(0, 2, 3))
     out, back = network.quant_conv, network.post_quant_conv
     back.bias += back.weight.flatten(1) @ mean
@@ -125,16 +133,17 @@ def normalise_latents(network: AutoencoderKL, target: Tensor) -> None:
     out.bias[LATENT_CHANNELS:] -= 2 * spread.log()
 
 
-def report(network: AutoencoderKL, count: int) -> None:
+def report(network: AutoencoderKL | AutoencoderDC, count: int) -> None:
     """Prints the figures of a network on pictures that are never trained on."""
     for name, value in autoencoder_figures(network, count).items():
         print(f"  {name:60} {value:6.2f}", flush=True)
 
 
-def finish(run: Run, device: torch.device) -> None:
+def finish(run: Run, normalise: Callable[[nn.Module, Tensor], None], network: nn.Module, device: torch.device) -> None:
     """Normalises the finished autoencoder's latents, and stores it as both its weights and their average."""
-    network = load_autoencoder(run.folder.parent, device)
-    normalise_latents(network, scenes(np.random.default_rng(NORMALISED_ON), 128).to(device))
+    load_averages(run.folder, {"autoencoder": network})
+    network.eval().requires_grad_(False)
+    normalise(network, scenes(np.random.default_rng(NORMALISED_ON), 128).to(device))
     state = network.state_dict()
     stored = {
         f"{kind}.autoencoder.{key}": value.clone() for kind in ("network", "average") for key, value in state.items()
@@ -144,18 +153,21 @@ def finish(run: Run, device: torch.device) -> None:
     report(network, 64)
 
 
-def main() -> None:
+def train(
+    description: str | None,
+    stage: str,
+    build: Callable[[], AutoencoderKL | AutoencoderDC],
+    normalise: Callable[[nn.Module, Tensor], None],
+) -> None:
     """Trains until the last step, and prints figures of the averaged weights on the way."""
-    parser = stage_arguments(__doc__, steps=STEPS, batch=8, rate=1.5e-3)
+    parser = stage_arguments(description, steps=STEPS, batch=8, rate=1.5e-3)
     parser.add_argument("--workers", type=int, default=0, help="processes that draw; with a GPU, nearly all cores")
     parser.add_argument("--report-every", type=int, default=1000, help="steps between figures")
     arguments = parser.parse_args()
     device = choose_device(arguments.device)
     torch.manual_seed(arguments.seed)
-    network = build_autoencoder().to(device).train()
-    run = Run(
-        arguments.runs / "autoencoder", {"autoencoder": network}, arguments.steps, arguments.rate, optimiser_kind=Muon
-    )
+    network, averaged = build().to(device).train(), build().to(device).eval()
+    run = Run(arguments.runs / stage, {"autoencoder": network}, arguments.steps, arguments.rate, optimiser_kind=Muon)
     batches = Batches(arguments.runs, arguments.seed, run.steps, arguments.batch)
     drawn = iter(DataLoader(batches, None, sampler=range(run.step, run.steps), num_workers=arguments.workers))
     progress = Progress(run.steps)
@@ -167,8 +179,14 @@ def main() -> None:
         progress.report(step, loss=loss.item(), least_used=least_used.item())
         if (step + 1) % arguments.report_every == 0:
             run.save()
-            report(load_autoencoder(arguments.runs, device), 16)
-    finish(run, device)
+            load_averages(run.folder, {"autoencoder": averaged})
+            report(averaged, 16)
+    finish(run, normalise, averaged, device)
+
+
+def main() -> None:
+    """Trains that of mini-sd."""
+    train(__doc__, "autoencoder", build_autoencoder, normalise_latents)
 
 
 if __name__ == "__main__":

@@ -19,8 +19,8 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from tools.mini_sd.autoencoder import load_autoencoder
 from tools.mini_sd.captions import sample_caption
 from tools.mini_sd.latents import EncodedScenes, load_scenes, words_of
-from tools.mini_sd.networks import build_schedule, build_text_encoder, build_unet
 from tools.mini_sd.muon import Muon
+from tools.mini_sd.networks import build_schedule, build_text_encoder, build_unet
 from tools.mini_sd.sampling import SAMPLE_PROMPTS, assemble, sample, write_grid
 from tools.mini_sd.scene import PICTURE
 from tools.mini_sd.training import Progress, Run, choose_device, load_averages, stage_arguments

@@ -4,6 +4,7 @@ With s the share of noise, noisy = (1 - s) clean + s noise and velocity = noise 
 are logit-normal (Esser et al., ICML 2024, section 3.1) and shifted towards noise as when sampling.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -44,3 +45,21 @@ def add_noise(latents: Tensor, shift: float) -> Noised:
 def sampling_times(steps: int, shift: float) -> Tensor:
     """steps + 1 times from 1 to 0, evenly spaced before they are shifted."""
     return shift_times(torch.linspace(1, 0, steps + 1), shift)
+
+
+def chord(
+    velocity: Callable[[Tensor, Tensor], Tensor], latents: Tensor, start: Tensor, end: Tensor, substeps: int
+) -> Tensor:
+    """The constant velocity b c h w that leads from latents at times `start` (b) to where Euler steps arrive at `end`.
+
+    Args:
+        velocity: of latents b c h w at times b.
+        latents: b c h w.
+        start: b, in (0,1].
+        end: b, smaller.
+        substeps: Euler steps, evenly spaced.
+    """
+    moved, gap = latents, (end - start) / substeps
+    for substep in range(substeps):
+        moved = moved + gap.view(-1, 1, 1, 1) * velocity(moved, start + substep * gap)
+    return (moved - latents) / (end - start).view(-1, 1, 1, 1)

@@ -14,11 +14,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from diffusers import AutoencoderKL
+from diffusers import AutoencoderDC, AutoencoderKL
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from tools.mini_sd.autoencoder import load_autoencoder
+from tools.mini_sd.networks import encode
 from tools.mini_sd.scene import PICTURE, render, sample_scene
 from tools.mini_sd.training import RUNS, choose_device, header, save_tensors
 from tools.mini_sd.words import KINDS, Words
@@ -58,7 +59,7 @@ def words_of(indices: Tensor) -> Words:
     return Words(**{kind: known[index] for (kind, known), index in pairs})
 
 
-def checksum(autoencoder: AutoencoderKL) -> str:
+def checksum(autoencoder: nn.Module) -> str:
     """SHA-256 of the weights: latents of another autoencoder are of no use."""
     digest = hashlib.sha256()
     for value in autoencoder.state_dict().values():
@@ -67,7 +68,7 @@ def checksum(autoencoder: AutoencoderKL) -> str:
 
 
 @torch.no_grad()
-def encode_shard(autoencoder: AutoencoderKL, seed: int, device: torch.device) -> dict[str, Tensor]:
+def encode_shard(autoencoder: AutoencoderKL | AutoencoderDC, seed: int, device: torch.device) -> dict[str, Tensor]:
     """The scenes of one seed."""
     rng = np.random.default_rng((1, seed))
     scenes = [sample_scene(rng) for _ in range(SHARD)]
@@ -77,7 +78,7 @@ def encode_shard(autoencoder: AutoencoderKL, seed: int, device: torch.device) ->
         edges += [np.packbits(find_edges(picture)) for picture in pictures]
         batch = torch.from_numpy(pictures).permute(0, 3, 1, 2).to(device)
         with torch.autocast(device.type, torch.bfloat16):
-            latents.append(autoencoder.encode(batch * 2 - 1).latent_dist.mode().half().cpu())
+            latents.append(encode(autoencoder, batch).half().cpu())
     words = torch.tensor([scene.words.indices for scene in scenes], dtype=torch.uint8)
     return {"latents": torch.cat(latents), "words": words, "edges": torch.from_numpy(np.stack(edges))}
 
@@ -93,6 +94,18 @@ def load_scenes(folder: Path) -> EncodedScenes:
     return EncodedScenes(parts["latents"].float() * scale, parts["words"], parts["edges"], scale)
 
 
+def write_shards(autoencoder: AutoencoderKL | AutoencoderDC, folder: Path, count: int, device: torch.device) -> None:
+    """Makes the shards of `count` scenes that are missing in a folder, or that another autoencoder made."""
+    made_by = checksum(autoencoder)
+    folder.mkdir(parents=True, exist_ok=True)
+    shards = -(-count // SHARD)
+    for seed in range(shards):
+        file = folder / f"{seed:04d}.safetensors"
+        if not (file.exists() and header(file).get("autoencoder") == made_by):
+            print(f"shard {seed + 1} of {shards}: {SHARD} scenes", flush=True)
+            save_tensors(encode_shard(autoencoder, seed, device), file, {"seed": str(seed), "autoencoder": made_by})
+
+
 def main() -> None:
     """Makes the shards that are missing."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -102,15 +115,7 @@ def main() -> None:
     arguments = parser.parse_args()
     device = choose_device(arguments.device)
     autoencoder = load_autoencoder(arguments.runs, device)
-    made_by = checksum(autoencoder)
-    folder = arguments.runs / "latents"
-    folder.mkdir(parents=True, exist_ok=True)
-    shards = -(-arguments.scenes // SHARD)
-    for seed in range(shards):
-        file = folder / f"{seed:04d}.safetensors"
-        if not (file.exists() and header(file).get("autoencoder") == made_by):
-            print(f"shard {seed + 1} of {shards}: {SHARD} scenes", flush=True)
-            save_tensors(encode_shard(autoencoder, seed, device), file, {"seed": str(seed), "autoencoder": made_by})
+    write_shards(autoencoder, arguments.runs / "latents", arguments.scenes, device)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """The networks, Stable Diffusion 1.x in miniature, in diffusers' and transformers' own classes; and their schedule."""
 
-from diffusers import AutoencoderKL, ControlNetModel, DDIMScheduler, UNet2DConditionModel
-from torch import nn
+from diffusers import AutoencoderDC, AutoencoderKL, ControlNetModel, DDIMScheduler, UNet2DConditionModel
+from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from tools.mini_sd.scene import PICTURE
@@ -38,6 +38,19 @@ def build_autoencoder() -> AutoencoderKL:
     nn.init.zeros_(network.quant_conv.weight[LATENT_CHANNELS:])
     nn.init.constant_(network.quant_conv.bias[LATENT_CHANNELS:], FIRST_LOG_VARIANCE)
     return network
+
+
+def encode(autoencoder: AutoencoderKL | AutoencoderDC, pictures: Tensor) -> Tensor:
+    """Pictures b 3 H W in [0,1] to the means of their latents b c h w, not scaled."""
+    encoded = autoencoder.encode(pictures * 2 - 1)
+    return encoded.latent_dist.mode() if isinstance(autoencoder, AutoencoderKL) else encoded.latent
+
+
+def compression(autoencoder: AutoencoderKL | AutoencoderDC) -> int:
+    """Pixels to a latent, along each side."""
+    config = autoencoder.config
+    kl = isinstance(autoencoder, AutoencoderKL)
+    return 2 ** (len(config.block_out_channels if kl else config.encoder_block_out_channels) - 1)
 
 
 def build_unet() -> UNet2DConditionModel:

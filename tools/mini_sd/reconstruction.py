@@ -10,12 +10,13 @@ import av
 import cv2
 import numpy as np
 import torch
-from diffusers import AutoencoderKL
+from diffusers import AutoencoderDC, AutoencoderKL
 from torch import Tensor
 
+from tools.mini_sd import networks
 from tools.mini_sd.crops import as_batch
 from tools.mini_sd.held_out import KIT, sample_held_out_scene
-from tools.mini_sd.networks import COMPRESSION, build_autoencoder
+from tools.mini_sd.networks import build_autoencoder, compression
 from tools.mini_sd.sampling import write_grid
 from tools.mini_sd.scene import PICTURE, render, sample_scene
 from tools.mini_sd.training import RUNS, choose_device, load_averages
@@ -23,6 +24,8 @@ from tools.mini_sd.training import RUNS, choose_device, load_averages
 FILMED = Path("data/clips/wolf.mp4")
 HELD_OUT = 10**9  # seeds from here on are never trained on
 BATCH = 4
+
+Autoencoder = AutoencoderKL | AutoencoderDC
 
 
 def scenes(rng: np.random.Generator, count: int) -> Tensor:
@@ -46,10 +49,11 @@ def filmed(count: int, file: Path = FILMED) -> Tensor:
 
 def shift(latents: Tensor, target: Tensor, down: int, right: int) -> tuple[Tensor, Tensor]:
     """Both moved by less than one latent, given in pixels, and one latent smaller: b c h-1 w-1, b 3 H-8 W-8."""
+    side = target.shape[-1] // latents.shape[-1]
     for axis, pixels in ((2, down), (3, right)):
-        share, length = pixels / COMPRESSION, latents.shape[axis] - 1
+        share, length = pixels / side, latents.shape[axis] - 1
         latents = (1 - share) * latents.narrow(axis, 0, length) + share * latents.narrow(axis, 1, length)
-        target = target.narrow(axis, pixels, length * COMPRESSION)
+        target = target.narrow(axis, pixels, length * side)
     return latents, target
 
 
@@ -60,28 +64,28 @@ def psnr(output: Tensor, target: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def encode(network: AutoencoderKL, pictures: Tensor) -> Tensor:
+def encode(network: Autoencoder, pictures: Tensor) -> Tensor:
     """b 3 H W in [0,1] to latents b c h w, not scaled."""
     device = next(network.parameters()).device
-    return torch.cat([network.encode(part.to(device) * 2 - 1).latent_dist.mode() for part in pictures.split(BATCH)])
+    return torch.cat([networks.encode(network, part.to(device)) for part in pictures.split(BATCH)])
 
 
 @torch.no_grad()
-def decode(network: AutoencoderKL, latents: Tensor) -> Tensor:
+def decode(network: Autoencoder, latents: Tensor) -> Tensor:
     """The inverse of `encode`, on the CPU."""
     return torch.cat([network.decode(part).sample.cpu() / 2 + 0.5 for part in latents.split(BATCH)])
 
 
-def shift_figures(network: AutoencoderKL, pictures: Tensor) -> dict[str, float]:
+def shift_figures(network: Autoencoder, pictures: Tensor) -> dict[str, float]:
     """Decibels of decoded latents that were moved, against the moved pictures; by half and by a quarter latent."""
-    figures = {}
-    for name, pixels in (("a quarter", COMPRESSION // 4), ("half a", COMPRESSION // 2)):
+    figures, side = {}, compression(network)
+    for name, pixels in (("a quarter", side // 4), ("half a", side // 2)):
         moved, target = shift(encode(network, pictures), pictures, pixels, pixels)
         figures[f"latents moved by {name} latent, PSNR, dB"] = float(psnr(decode(network, moved), target).mean())
     return figures
 
 
-def autoencoder_figures(network: AutoencoderKL, count: int) -> dict[str, float]:
+def autoencoder_figures(network: Autoencoder, count: int) -> dict[str, float]:
     """Mean PSNR on scenes, on drawings of the second generator and on a film; and what a shift of latents costs."""
     drawn = scenes(np.random.default_rng(HELD_OUT), count)
     sets = {
@@ -98,7 +102,7 @@ def autoencoder_figures(network: AutoencoderKL, count: int) -> dict[str, float]:
     return measured | shift_figures(network, drawn)
 
 
-def sheet(network: AutoencoderKL, count: int) -> np.ndarray:
+def sheet(network: Autoencoder, count: int) -> np.ndarray:
     """Pictures of each kind, `count` in a row, and below each row what the network makes of it: 6·count H W 3."""
     rng = np.random.default_rng(HELD_OUT)
     rows = []
