@@ -1,0 +1,124 @@
+"""Stage: trains CLIP to find the caption of a scene among those of a batch, and the scene of a caption.
+
+The loss is CLIP's own (Radford et al., ICML 2021). Pictures are damaged as generated ones may be.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from transformers import CLIPModel, CLIPTokenizer
+
+from tools.mini_clip.networks import MEAN, SIDE, SPREAD, build_clip
+from tools.mini_sd.captions import sample_caption
+from tools.mini_sd.classifier import damage
+from tools.mini_sd.muon import Muon
+from tools.mini_sd.reconstruction import HELD_OUT
+from tools.mini_sd.scene import render, sample_scene
+from tools.mini_sd.training import Progress, Run, choose_device, load_averages, stage_arguments
+
+STAGE = "clip"
+CROPPED = 0.3  # share of the pictures of which only a part is shown
+
+
+class Batches(Dataset[tuple[Tensor, list[str]]]):
+    """The pictures b 3 SIDE SIDE, normalised, and the captions of each step: a function of seed and step."""
+
+    def __init__(self, seed: int, count: int) -> None:
+        self.seed, self.count = seed, count
+
+    def __getitem__(self, step: int) -> tuple[Tensor, list[str]]:
+        """Scenes drawn for this step alone."""
+        return draw(np.random.default_rng((11, self.seed, step)), self.count, damaged=True)
+
+
+def draw(rng: np.random.Generator, count: int, damaged: bool) -> tuple[Tensor, list[str]]:
+    """Pictures count 3 SIDE SIDE, normalised, and their captions."""
+    pictures, captions = [], []
+    for _ in range(count):
+        scene = sample_scene(rng)
+        picture = render(scene).picture
+        if damaged:
+            picture = cropped(damage(picture, rng), rng)
+        pictures.append(torch.from_numpy(picture).permute(2, 0, 1))
+        captions.append(sample_caption(scene.words, rng))
+    return prepare(torch.stack(pictures)), captions
+
+
+def cropped(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Most of a picture H W 3 now and then, as large as the whole: H W 3."""
+    if rng.random() >= CROPPED:
+        return picture
+    side = picture.shape[0]
+    part = int(side * rng.uniform(0.75, 1))
+    top, left = rng.integers(side - part + 1, size=2)
+    inner = torch.from_numpy(picture[top : top + part, left : left + part].copy()).permute(2, 0, 1)[None]
+    whole = F.interpolate(inner, (side, side), mode="bilinear", align_corners=False)
+    return whole[0].permute(1, 2, 0).numpy()
+
+
+def prepare(pictures: Tensor) -> Tensor:
+    """Pictures b 3 H W in [0,1] as the model sees them: b 3 SIDE SIDE."""
+    small = F.interpolate(pictures, (SIDE, SIDE), mode="bicubic", antialias=True, align_corners=False)
+    mean, spread = (torch.tensor(values, device=pictures.device).view(1, 3, 1, 1) for values in (MEAN, SPREAD))
+    return (small - mean) / spread
+
+
+def similarities(model: CLIPModel, tokenizer: CLIPTokenizer, pictures: Tensor, captions: list[str]) -> Tensor:
+    """Logits b b: each picture (row) with each caption."""
+    tokens = tokenizer(captions, padding="max_length", truncation=True, return_tensors="pt").to(pictures.device)
+    output = model(input_ids=tokens.input_ids, attention_mask=tokens.attention_mask, pixel_values=pictures)
+    return output.logits_per_image.float()
+
+
+def load_clip(runs: Path, device: torch.device) -> tuple[CLIPModel, CLIPTokenizer]:
+    """The averaged weights of the last checkpoint."""
+    tokenizer = CLIPTokenizer.from_pretrained(runs / "tokenizer")
+    model = build_clip(tokenizer)
+    load_averages(runs / STAGE, {"clip": model})
+    return model.eval().requires_grad_(False).to(device), tokenizer
+
+
+@torch.no_grad()
+def report(runs: Path, device: torch.device) -> None:
+    """Prints how often the right one of 64 captions is the nearest, on scenes never trained on."""
+    model, tokenizer = load_clip(runs, device)
+    found = []
+    for part in range(8):
+        pictures, captions = draw(np.random.default_rng((HELD_OUT, part)), 64, damaged=False)
+        logits = similarities(model, tokenizer, pictures.to(device), captions)
+        found.append((logits.argmax(dim=1).cpu() == torch.arange(64)).float().mean())
+    print(f"  the right one of 64 captions: {torch.stack(found).mean():.1%}", flush=True)
+
+
+def main() -> None:
+    """Trains until the last step."""
+    parser = stage_arguments(__doc__, steps=4000, batch=128, rate=1.5e-3)
+    parser.add_argument("--workers", type=int, default=0, help="processes that draw; with a GPU, nearly all cores")
+    parser.add_argument("--report-every", type=int, default=500, help="steps between figures")
+    arguments = parser.parse_args()
+    device = choose_device(arguments.device)
+    torch.manual_seed(arguments.seed)
+    tokenizer = CLIPTokenizer.from_pretrained(arguments.runs / "tokenizer")
+    model = build_clip(tokenizer).to(device).train()
+    run = Run(arguments.runs / STAGE, {"clip": model}, arguments.steps, arguments.rate, optimiser_kind=Muon)
+    batches = Batches(arguments.seed, arguments.batch)
+    drawn = iter(DataLoader(batches, None, sampler=range(run.step, run.steps), num_workers=arguments.workers))
+    progress, right = Progress(run.steps), torch.arange(arguments.batch, device=device)
+    for step in run.loop(arguments.save_minutes):
+        pictures, captions = next(drawn)
+        with torch.autocast(device.type, torch.bfloat16):
+            logits = similarities(model, tokenizer, pictures.to(device), captions)
+        loss = (F.cross_entropy(logits, right) + F.cross_entropy(logits.T, right)) / 2
+        run.descend(loss)
+        progress.report(step, loss=loss.item())
+        if (step + 1) % arguments.report_every == 0:
+            run.save()
+            report(arguments.runs, device)
+
+
+if __name__ == "__main__":
+    main()
