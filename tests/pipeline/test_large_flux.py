@@ -1,5 +1,6 @@
 """Frames of 2048×2048 pixels through the real classes of FLUX with next to no channels: size, memory and seams."""
 
+import gc
 from typing import Any
 
 import numpy as np
@@ -58,6 +59,8 @@ def test_a_frame_of_four_megapixels_is_edited_at_its_size_in_bounded_memory() ->
             notices.append(event.message)
 
     watch = Stopwatch(torch.device("cpu"))
+    with watch.stage("before"):
+        gc.collect()
     with watch.stage("edit"):
         source = tokenflow.invert(Video(frames, rate=1), model, "a dog", steps=0, size=SIDE, on_event=listen)
         mode = SDEdit(strength=1.0, noise="shared")
@@ -67,7 +70,8 @@ def test_a_frame_of_four_megapixels_is_edited_at_its_size_in_bounded_memory() ->
     assert edited.frames.shape == (1, SIDE, SIDE, 3)
     assert edited.decoded.std() > 0
     # With all weights of softmax over 16,416 tokens in memory, a head alone would take 1.1 GB, and its scores as much.
-    assert watch.figures()["peak_memory_mb"] < 2000
+    peaks = watch.figures()["stage_peak_memory_mb"]
+    assert peaks["edit"] - peaks["before"] < 1500
 
 
 def test_any_aspect_is_rounded_to_what_the_model_takes_and_brought_back() -> None:
