@@ -319,6 +319,7 @@ def test_seeds_are_compared_and_each_is_in_the_history_until_it_is_deleted(page:
     page.click("#compare-seeds")
     wait_for(page, "done", "Comparison")
     page.wait_for_selector("#grid video")
+    page.locator("#grid button.thumbnail-item").nth(1).wait_for()
     assert page.locator("#grid button.thumbnail-item").count() == 2
     is_playing(page, "#grid")
     results = sorted(path.parent for path in (folder / "outputs").glob("*golden*/report.json"))
