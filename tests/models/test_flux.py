@@ -507,3 +507,18 @@ def test_offloading_keeps_one_part_on_the_device_and_changes_nothing(monkeypatch
     )
     assert torch.equal(model.condition("a dog").tokens, plain.tokens)
     assert moves == ["CLIPTextModel", "CLIPTextModel", "T5EncoderModel"]
+
+
+def test_in_training_each_image_has_its_own_time_and_prompt_and_gradients_reach_the_network(
+    model: JointTransformer,
+) -> None:
+    steps = model.schedule.steps(3, tokens=24)
+    prompts = [model.condition(text) for text in ("a dog", "a tiger")]
+    times = torch.tensor([steps[0].at.time, steps[1].at.time])
+    model.network.requires_grad_(True)  # as LoRA layers in it do
+    together = model.training_prediction(LATENTS[:2], times, stack(prompts))
+    alone = [model.predict(LATENTS[[index]], steps[index].at, prompt)[0, 0] for index, prompt in enumerate(prompts)]
+    torch.testing.assert_close(together.detach(), torch.stack(alone), rtol=0, atol=1e-5)
+    together.square().mean().backward()
+    gradients = [each.grad for each in model.network.parameters()]
+    assert any(each is not None and each.abs().max() > 0 for each in gradients)

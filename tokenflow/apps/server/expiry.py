@@ -13,7 +13,7 @@ from tokenflow.apps.server.folders import Folders
 from tokenflow.apps.server.tables import UNFINISHED, Event, Video
 
 ABANDONED = 3600.0
-"""Seconds after which an upload without a video is no longer being looked at."""
+"""Seconds after which an upload that no video was made from is deleted."""
 
 log = logging.getLogger(__name__)
 
