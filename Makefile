@@ -26,8 +26,8 @@ demo: $(DEMO_INSTALLED)  ## a clip in, an edited clip out, on the model that shi
 	$(BIN)/python run_preprocess.py $(CONFIG)
 	$(BIN)/python run_edit.py $(CONFIG)
 
-test: $(INSTALLED)
-	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist worksteal
+test: $(INSTALLED)  ## all but the suites below, which have targets of their own
+	$(BIN)/python -m pytest --ignore tests/apps/server --numprocesses logical --maxprocesses 4 --dist worksteal
 
 test-ray: $(INSTALLED)  ## batches on real Ray clusters on this machine, each of which takes seconds to start
 	$(BIN)/python -m pytest -m ray tests/batch

@@ -12,6 +12,8 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+DISTRIBUTIONS = packages_distributions()
+"""Of each package that is installed."""
 FILES = sorted((ROOT / "tokenflow").rglob("*.py"))
 
 
@@ -43,14 +45,14 @@ def third_party(node: ast.AST) -> set[str]:
 def undeclared(code: str, extras: Set[str] = frozenset()) -> set[str]:
     """Packages imported but not declared; those of an extra may be imported inside functions, and those of `extras`
     anywhere."""
-    tree, found = ast.parse(code), packages_distributions()
+    tree = ast.parse(code)
     functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
     late = {id(node) for function in functions for node in ast.walk(function)}
     missing = set()
     for node in ast.walk(tree):
         declared = REQUIRED | OPTIONAL if id(node) in late else REQUIRED | extras
         for name in third_party(node):
-            if not declared & set(map(distribution, found.get(name, [name]))):
+            if not declared & set(map(distribution, DISTRIBUTIONS.get(name, [name]))):
                 missing.add(name)
     return missing
 

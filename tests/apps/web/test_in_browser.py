@@ -66,6 +66,17 @@ def is_foreign(url: str, address: str) -> bool:
     return not url.startswith((address, address.replace("http", "ws"), "data:", "blob:"))
 
 
+def set_slider(page: Any, selector: str, number: str) -> None:
+    """Types a slider's number, again where the page was still setting the slider up and put its first value back."""
+    for _ in range(10):
+        page.locator(f"{selector} input[type=number]").fill(number)
+        page.locator(f"{selector} input[type=number]").press("Enter")
+        page.wait_for_timeout(300)
+        if page.locator(f"{selector} input[type=range]").input_value() == number:
+            return
+    pytest.fail(f"{selector} did not keep {number}")
+
+
 @pytest.fixture
 def page(browser: Any, address: str) -> Iterator[Any]:
     page = open_page(browser, address)
@@ -114,8 +125,7 @@ def test_from_an_example_over_three_keyframes_to_the_whole_clip_and_its_files(pa
     page.locator("#outlook", has_text=re.compile(r"8 of .*about \d+ s.*free")).wait_for()
     is_playing(page, "#comparison")
     before = page.locator("#pair img").first.get_attribute("src")
-    page.locator("#frame input[type=number]").fill("5")
-    page.locator("#frame input[type=number]").press("Enter")
+    set_slider(page, "#frame", "5")
     page.wait_for_function(f"() => document.querySelector('#pair img').src !== {before!r}")
     assert page.locator("#findings li").count() >= 4
     with page.expect_download() as download:
@@ -314,8 +324,7 @@ def test_seeds_are_compared_and_each_is_in_the_history_until_it_is_deleted(page:
     take_example(page)
     say(page, "a golden dog on grass, 3d style")
     page.get_by_role("tab", name="Compare").click()
-    page.locator("#seeds input[type=number]").fill("2")
-    page.locator("#seeds input[type=number]").press("Enter")
+    set_slider(page, "#seeds", "2")
     page.click("#compare-seeds")
     wait_for(page, "done", "Comparison")
     page.wait_for_selector("#grid video")
