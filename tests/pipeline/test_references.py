@@ -24,6 +24,8 @@ CLIP = Video(moving_square(4), rate=1)
 IMAGE = np.random.default_rng(1).integers(0, 255, (32, 48, 3), dtype=np.uint8)
 
 
+REGION = tokenflow.Region(mask=np.ones((16, 24), bool), prompt="a cat")
+
 FAMILIES: dict[str, Callable[[], Any]] = {
     "stable diffusion": tiny_model,
     "sana": tiny_sana,
@@ -47,6 +49,7 @@ HOW: dict[str, dict[str, Any]] = {
     "an identity": {"references": [IMAGE]},
     "every frame by itself": {"references": [IMAGE], "propagation": "none"},
     "without inversion": {"references": [IMAGE], "mode": tokenflow.FlowEdit(strength=1.0)},
+    "a region with a prompt of its own": {"references": [IMAGE], "regions": [REGION]},
 }
 
 

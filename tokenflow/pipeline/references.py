@@ -130,9 +130,9 @@ def reference_latents(source: InvertedClip, references: Sequence[Reference]) -> 
     Raises:
         ClipError: an image cannot be read.
     """
-    images = [as_image(each.image, "a reference") for each in references if each.weight > 0]
-    working = [resize(image, *source.size, "fill") for image in images]
-    return [source.model.encode(as_tensor(image[None])) for image in working]
+    counted = [each for each in references if each.weight > 0]
+    images = [resize(as_image(each.image, "a reference"), *source.size, "fill") for each in counted]
+    return [source.model.encode(as_tensor(image[None])) for image in images]
 
 
 def build_references(
@@ -143,7 +143,7 @@ def build_references(
     Args:
         source: the clip.
         references: the images.
-        prompt: the edit's, one branch.
+        prompt: the edit's own, one branch, whatever prompts its regions have.
         seed: of their noise, the same for all of them.
 
     Raises:
@@ -153,8 +153,7 @@ def build_references(
     if not counted:
         return None
     model = source.model
-    images = [resize(as_image(each.image, "a reference"), *source.size, "fill") for each in counted]
-    clean = model.encode(as_tensor(np.stack(images)))  # r c h w
+    clean = torch.cat(reference_latents(source, counted))  # r c h w
     noise = shared_noise(clean, seed, draw=DRAW)
 
     def latents_at(level: Level) -> Tensor:
