@@ -24,7 +24,8 @@ MIN_LEFT = 0.2
 """Least mean difference that is left at a cut, relative to the contrast of the frames."""
 
 MIN_CONTRAST = 0.05
-"""Standard deviation, on a scale of 0 to 1, that flatter frames are taken to have: in these a few levels are no cut."""
+"""Standard deviation, on a scale of 0 to 1, that flatter frames are taken to have, so that a few grey levels do
+not count as a cut."""
 
 TIMES_AROUND = 3.0
 """How many times more it leaves at a cut than in the frames around."""

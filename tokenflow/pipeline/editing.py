@@ -190,8 +190,8 @@ def edit(
     check_inverted(settings, inverted)
     regions = regions_of(settings) if regions is None else regions
     regions = checked_regions(regions, inverted.prompt, settings.mode)
-    references = checked_references(references)
     with listening(on_event):
+        references = checked_references(references, settings)
         source = replace(inverted, model=interruptible(inverted.model, cancel))
         keyframes = mode if isinstance(mode, Keyframes) else None
         made = edit_frames(
