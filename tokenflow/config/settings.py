@@ -195,6 +195,9 @@ class TextualInversion(Section):
     )
 
 
+QuantizationKind = Literal["int8", "fp8", "int4", "nvfp4"]
+
+
 class Model(Section):
     """The diffusion model, and how it is loaded."""
 
@@ -251,6 +254,15 @@ class Model(Section):
         "auto",
         description="Precision of the weights. auto takes float16 on CUDA (bfloat16 for Sana and FLUX), bfloat16 on a "
         "CPU that multiplies in it, else float32. An inversion is only valid for the precision it was made in.",
+    )
+    quantization: QuantizationKind | None = Field(
+        None,
+        description="Weights of the UNet's or transformer's linear layers in fewer bits, to fit a smaller GPU: int8 or "
+        "fp8 take half of float16, int4 a quarter (GPUs of compute capability 8.0 or higher), nvfp4 a quarter (10.0); "
+        "null for model.dtype. Needs the extra `quantization`. An inversion is only valid for the one it was made in.",
+    )
+    text_encoder_quantization: QuantizationKind | None = Field(
+        None, description="The same for the text encoders, which in FLUX and Sana are as large as the transformer."
     )
     offload: bool = Field(
         False,

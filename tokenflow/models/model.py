@@ -52,6 +52,11 @@ class Model(Protocol):
     device: torch.device
 
     @property
+    def weight_bytes(self) -> int:
+        """What the weights of all its networks take in memory."""
+        ...
+
+    @property
     def fingerprint(self) -> str:
         """Sixteen hex digits."""
         ...
