@@ -202,7 +202,7 @@ class Model(Section):
     """The diffusion model, and how it is loaded."""
 
     path: PathOrHubId = Field(
-        description="A folder in diffusers' layout, a .safetensors file, a Hub id, or a short name that "
+        description="A folder in diffusers' layout, a .safetensors or .gguf file, a Hub id, or a short name that "
         "`tokenflow models` lists, such as flux.2-klein-4b."
     )
     revision: str | None = Field(
@@ -213,7 +213,7 @@ class Model(Section):
     )
     base: PathOrHubId | None = Field(
         None,
-        description="For a .safetensors file: the folder or Hub id of the model it descends from, whose configuration, "
+        description="For a model in one file: the folder or Hub id of the model it descends from, whose configuration, "
         "tokenizer and scheduler it uses; null for the original model of its version, from the Hub.",
     )
     variant: str | None = Field(

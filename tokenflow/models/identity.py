@@ -13,7 +13,7 @@ from tokenflow.models.quantization import stored_tensors
 from tokenflow.store.files import sha256
 
 DIGITS = 16
-SUFFIXES = (".json", ".safetensors", ".txt")
+SUFFIXES = (".gguf", ".json", ".safetensors", ".txt")
 """Files of a model that its fingerprint depends on."""
 
 

@@ -8,7 +8,7 @@ from typing import Any, cast
 import torch
 
 from tokenflow.config import LoRA, TextualInversion
-from tokenflow.errors import ModelError
+from tokenflow.errors import ConfigError, ModelError
 from tokenflow.events import Listener, progress
 from tokenflow.models.adapters.adapted import Adapted, Switch
 from tokenflow.models.adapters.few_step_loras import few_step_kind, set_scheduler
@@ -18,6 +18,7 @@ from tokenflow.models.adapters.textual_inversions import load_textual_inversions
 from tokenflow.models.checkpoints import hub
 from tokenflow.models.checkpoints.file_kinds import is_file_name
 from tokenflow.models.checkpoints.folder import INDEX
+from tokenflow.models.checkpoints.gguf_file import is_gguf
 from tokenflow.models.checkpoints.network import CONFIG
 from tokenflow.models.checkpoints.quiet import quiet
 from tokenflow.models.identity import path_fingerprint
@@ -48,7 +49,7 @@ def load_model(
     tiling: bool = False,
     on_event: Listener | None = None,
 ) -> Model:
-    """The model in a folder in diffusers' layout, in a `.safetensors` file, under a Hub id, or of a short name.
+    """The model in a folder in diffusers' layout, in a `.safetensors` or GGUF file, under a Hub id, or of a short name.
 
     Args:
         path: where it is; or the short name of a published one, as `tokenflow models` lists them.
@@ -85,13 +86,15 @@ def load_model(
     where = choose_device(device)
     kinds = Quantization(quantization, text_encoder_quantization)
     precision = _precision(dtype, where, kinds)
+    if quantization is not None and is_gguf(path):
+        raise ConfigError(f"the model {path!r} is quantised as it is in its file; set model.quantization to null")
     # Setting it explicitly stops MKL from picking fewer threads, which would change rounding.
     torch.set_num_threads(torch.get_num_threads())
     label = ", ".join(
         [f"{path} on {where}", str(precision), *(f"{name} {kind}" for name, kind in kinds.settings.items())]
     )
     with progress("load", 1, on_event, label=label) as advance, quiet():
-        if is_file_name(path):
+        if is_file_name(path) or is_gguf(path):
             folder, commit = Path(path), None
             family, pipeline = open_file(path, base, vae, prediction_type, precision)
         else:

@@ -1,0 +1,84 @@
+"""Autoencoder and UNet of Stable Diffusion's size with channels last in memory, beside channels first.
+
+    python -m benchmarks.channels_last [--device DEVICE] [--side PIXELS] [--rounds N]
+
+Random weights, one frame. Both layouts take turns, and the fastest round of each counts. `bits` says whether both gave
+the same.
+"""
+
+import argparse
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmarks.output import rows_table, write_json
+from benchmarks.random_models import SD15, random_pipeline
+from tokenflow.models.placement import choose_device
+from tokenflow.report import versions
+
+RESULTS = Path("benchmarks/results/channels_last.json")
+LIKE = Path("data/models/mini-sd")
+LAYOUTS = {"first": torch.contiguous_format, "last": torch.channels_last}
+
+
+def measure(device: torch.device, dtype: torch.dtype, side: int, rounds: int) -> Iterator[dict[str, Any]]:
+    """A row per network call."""
+    pipeline = random_pipeline(SD15, LIKE, device, dtype)
+    vae, unet = pipeline.vae.eval(), pipeline.unet.eval()
+    noise = torch.randn(1, 4, side // 8, side // 8, device=device, dtype=dtype)
+    image = torch.randn(1, 3, side, side, device=device, dtype=dtype)
+    text = torch.randn(1, 77, 768, device=device, dtype=dtype)
+    calls: dict[str, tuple[Any, Callable[[], Tensor]]] = {
+        "encode": (vae, lambda: vae.encode(image).latent_dist.mean),
+        "decode": (vae, lambda: vae.decode(noise).sample),
+        "UNet": (unet, lambda: unet(noise, 500, encoder_hidden_states=text).sample),
+    }
+    for name, (network, call) in calls.items():
+        seconds: dict[str, list[float]] = {layout: [] for layout in LAYOUTS}
+        outputs = {}
+        for _ in range(rounds + 1):  # the first one warms up
+            for layout, format in LAYOUTS.items():
+                network.to(memory_format=format)
+                begin = time.perf_counter()
+                outputs[layout] = call()
+                if device.type == "cuda":
+                    torch.cuda.synchronize(device)
+                seconds[layout].append(time.perf_counter() - begin)
+        first, last = (min(each[1:]) for each in seconds.values())
+        difference = (outputs["first"].float() - outputs["last"].float()).abs().max()
+        yield {
+            "call": name,
+            "dtype": str(dtype).removeprefix("torch."),
+            "first, s": first,
+            "last, s": last,
+            "ratio": last / first,
+            "bits": "same" if torch.equal(outputs["first"], outputs["last"]) else "other",
+            "largest difference": float(difference / outputs["first"].float().abs().max()),
+        }
+
+
+@torch.no_grad()
+def main() -> None:
+    """Measure, print and write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--side", type=int, default=256)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--dtypes", nargs="+", default=["float32", "bfloat16"])
+    arguments = parser.parse_args()
+    device = choose_device(arguments.device)
+    if device.type == "cpu":
+        torch.set_num_threads(1)
+    rows = []
+    for name in arguments.dtypes:
+        rows += measure(device, getattr(torch, name), arguments.side, arguments.rounds)
+        print(rows_table(rows), flush=True)
+    write_json(RESULTS, {"device": str(device), "side": arguments.side, "rows": rows, "versions": versions()})
+
+
+if __name__ == "__main__":
+    main()
