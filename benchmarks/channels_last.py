@@ -1,6 +1,6 @@
 """Autoencoder and UNet of Stable Diffusion's size with channels last in memory, beside channels first.
 
-    python -m benchmarks.channels_last [--device DEVICE] [--side PIXELS] [--rounds N]
+    python -m benchmarks.channels_last [--device DEVICE] [--side PIXELS] [--rounds N] [--calls encode decode UNet]
 
 Random weights, one frame. Both layouts take turns, and the fastest round of each counts. `bits` says whether both gave
 the same.
@@ -8,36 +8,38 @@ the same.
 
 import argparse
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from diffusers import UNet2DConditionModel
 
 from benchmarks.output import rows_table, write_json
-from benchmarks.random_models import SD15, random_pipeline
+from benchmarks.random_models import SD15, random_autoencoder
 from tokenflow.models.placement import choose_device
 from tokenflow.report import versions
 
 RESULTS = Path("benchmarks/results/channels_last.json")
-LIKE = Path("data/models/mini-sd")
 LAYOUTS = {"first": torch.contiguous_format, "last": torch.channels_last}
 
 
-def measure(device: torch.device, dtype: torch.dtype, side: int, rounds: int) -> Iterator[dict[str, Any]]:
+def measure(
+    device: torch.device, dtype: torch.dtype, side: int, rounds: int, names: Sequence[str]
+) -> Iterator[dict[str, Any]]:
     """A row per network call."""
-    pipeline = random_pipeline(SD15, LIKE, device, dtype)
-    vae, unet = pipeline.vae.eval(), pipeline.unet.eval()
+    vae = random_autoencoder(SD15).to(device, dtype).eval()
+    unet = UNet2DConditionModel(**SD15.unet).to(device, dtype).eval() if "UNet" in names else None
     noise = torch.randn(1, 4, side // 8, side // 8, device=device, dtype=dtype)
     image = torch.randn(1, 3, side, side, device=device, dtype=dtype)
     text = torch.randn(1, 77, 768, device=device, dtype=dtype)
-    calls: dict[str, tuple[Any, Callable[[], Tensor]]] = {
+    calls: dict[str, tuple[Any, Callable[[], Any]]] = {
         "encode": (vae, lambda: vae.encode(image).latent_dist.mean),
         "decode": (vae, lambda: vae.decode(noise).sample),
         "UNet": (unet, lambda: unet(noise, 500, encoder_hidden_states=text).sample),
     }
-    for name, (network, call) in calls.items():
+    for name in names:
+        network, call = calls[name]
         seconds: dict[str, list[float]] = {layout: [] for layout in LAYOUTS}
         outputs = {}
         for _ in range(rounds + 1):  # the first one warms up
@@ -68,6 +70,7 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--side", type=int, default=256)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--calls", nargs="+", default=["encode", "decode", "UNet"])
     parser.add_argument("--dtypes", nargs="+", default=["float32", "bfloat16"])
     arguments = parser.parse_args()
     device = choose_device(arguments.device)
@@ -75,7 +78,7 @@ def main() -> None:
         torch.set_num_threads(1)
     rows = []
     for name in arguments.dtypes:
-        rows += measure(device, getattr(torch, name), arguments.side, arguments.rounds)
+        rows += measure(device, getattr(torch, name), arguments.side, arguments.rounds, arguments.calls)
         print(rows_table(rows), flush=True)
     write_json(RESULTS, {"device": str(device), "side": arguments.side, "rows": rows, "versions": versions()})
 

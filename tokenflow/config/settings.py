@@ -274,6 +274,12 @@ class Model(Section):
         description="Encode and decode in overlapping tiles: bounds the VAE's memory for large images. Results "
         "differ slightly at their borders. Frames of more than 1536×1536 pixels are always treated so.",
     )
+    compile: bool = Field(
+        False,
+        description="Compile the blocks of the UNet or transformer (torch.compile), attention aside. The first calls "
+        "take minutes, later ones less time; changes the result by rounding only. Needs Triton on a GPU, a C++ "
+        "compiler on a CPU.",
+    )
 
 
 class Inversion(Section):

@@ -21,6 +21,7 @@ from tokenflow.models.checkpoints.folder import INDEX
 from tokenflow.models.checkpoints.gguf_file import is_gguf
 from tokenflow.models.checkpoints.network import CONFIG
 from tokenflow.models.checkpoints.quiet import quiet
+from tokenflow.models.compiling import compile_blocks
 from tokenflow.models.identity import path_fingerprint
 from tokenflow.models.model import Model
 from tokenflow.models.opening import find_folder, open_file, open_model_folder
@@ -47,6 +48,7 @@ def load_model(
     text_encoder_quantization: str | None = None,
     offload: bool = False,
     tiling: bool = False,
+    compile: bool = False,
     on_event: Listener | None = None,
 ) -> Model:
     """The model in a folder in diffusers' layout, in a `.safetensors` or GGUF file, under a Hub id, or of a short name.
@@ -73,6 +75,7 @@ def load_model(
         text_encoder_quantization: the same of the text encoders.
         offload: keep idle parts in main memory.
         tiling: encode and decode large images in overlapping tiles, which bounds the autoencoder's memory.
+        compile: compile the blocks of the network that predicts when they are first called (models/compiling.py).
         on_event: called with `Progress` of the stage `load`, whose label says what is loaded, where and in which
             precision. Downloads draw the Hub's own bars (`huggingface_hub.utils.disable_progress_bars` stops that).
 
@@ -126,6 +129,8 @@ def load_model(
         offload=offload,
         fingerprint=lambda: path_fingerprint(path, commit, **identifying()),
     )
+    if compile:
+        compile_blocks(model.blocks)
     if not loras:
         return model
     identities = [f"{_adapter_fingerprint(lora.path)} {lora.scale}" for lora in loras]

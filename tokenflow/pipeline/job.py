@@ -221,6 +221,7 @@ def open_model(settings: ModelSettings, on_event: Listener | None = None) -> Mod
         text_encoder_quantization=settings.text_encoder_quantization,
         offload=settings.offload,
         tiling=settings.tiling,
+        compile=settings.compile,
         on_event=on_event,
     )
 
