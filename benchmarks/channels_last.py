@@ -1,12 +1,15 @@
 """Autoencoder and UNet of Stable Diffusion's size with channels last in memory, beside channels first.
 
     python -m benchmarks.channels_last [--device DEVICE] [--side PIXELS] [--rounds N] [--calls encode decode UNet]
+        [--dtypes float32 bfloat16]
 
-Random weights, one frame. Both layouts take turns, and the fastest round of each counts. `bits` says whether both gave
-the same.
+Random weights, one frame. Both layouts take turns, and the fastest round of each counts; on a CPU in processor time of
+one thread. `bits` says whether both gave
+the same. Rows that are not measured again are kept in benchmarks/results/channels_last.json.
 """
 
 import argparse
+import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -33,6 +36,7 @@ def measure(
     noise = torch.randn(1, 4, side // 8, side // 8, device=device, dtype=dtype)
     image = torch.randn(1, 3, side, side, device=device, dtype=dtype)
     text = torch.randn(1, 77, 768, device=device, dtype=dtype)
+    clock = time.perf_counter if device.type == "cuda" else time.process_time
     calls: dict[str, tuple[Any, Callable[[], Any]]] = {
         "encode": (vae, lambda: vae.encode(image).latent_dist.mean),
         "decode": (vae, lambda: vae.decode(noise).sample),
@@ -45,16 +49,18 @@ def measure(
         for _ in range(rounds + 1):  # the first one warms up
             for layout, format in LAYOUTS.items():
                 network.to(memory_format=format)
-                begin = time.perf_counter()
+                begin = clock()
                 outputs[layout] = call()
                 if device.type == "cuda":
                     torch.cuda.synchronize(device)
-                seconds[layout].append(time.perf_counter() - begin)
+                seconds[layout].append(clock() - begin)
         first, last = (min(each[1:]) for each in seconds.values())
         difference = (outputs["first"].float() - outputs["last"].float()).abs().max()
         yield {
+            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU",
             "call": name,
             "dtype": str(dtype).removeprefix("torch."),
+            "side": side,
             "first, s": first,
             "last, s": last,
             "ratio": last / first,
@@ -80,7 +86,14 @@ def main() -> None:
     for name in arguments.dtypes:
         rows += measure(device, getattr(torch, name), arguments.side, arguments.rounds, arguments.calls)
         print(rows_table(rows), flush=True)
-    write_json(RESULTS, {"device": str(device), "side": arguments.side, "rows": rows, "versions": versions()})
+    before = json.loads(RESULTS.read_text(encoding="utf-8"))["rows"] if RESULTS.is_file() else []
+    measured = {_key(row) for row in rows}
+    kept = [row for row in before if _key(row) not in measured]
+    write_json(RESULTS, {"rows": kept + rows, "versions": versions()})
+
+
+def _key(row: dict[str, Any]) -> tuple[Any, ...]:
+    return row["device"], row["call"], row["dtype"], row["side"]
 
 
 if __name__ == "__main__":
