@@ -1,8 +1,8 @@
 """Compiled blocks of a network (torch.compile), around attention that is replaced from call to call.
 
-What replaces attention and forwards is made anew for every call (models/patching.py), and code that was compiled with
-one such object would be compiled again for the next. So attention modules run outside of the compiled code, which knows
-nothing of their processors, and a block whose forward is replaced runs what replaces it.
+What replaces attention and forwards are other objects in every call (models/patching.py), and code that was compiled
+with one of them would be compiled again for the next. So attention modules run outside of the compiled code, which does
+not look at their processors, and a block whose forward is replaced runs what replaces it.
 """
 
 from collections.abc import Iterable
