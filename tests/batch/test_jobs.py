@@ -67,6 +67,7 @@ CHANGE = [
     "model.prediction_type=v_prediction",
     "model.few_step=true",
     "model.quantization=int8",
+    "model.text_encoder_quantization=fp8",
     "model.dtype=bfloat16",
     "inversion.steps=5",
     "inversion.iterations=2",

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import UNet2DConditionModel
+from torch._dynamo.utils import counters
 
 import tokenflow
 from tests.tiny import (
@@ -117,6 +118,16 @@ def test_offloading_takes_less_memory_and_gives_the_same(mode: str, saved: Path)
         del model
     assert peaks[2] < peaks[1]
     assert np.abs(edits[1] - edits[2]).mean() < 0.5
+
+
+def test_a_compiled_edit_is_close_and_compiles_nothing_more_for_the_next(saved: Path) -> None:
+    plain, compiled = (
+        tokenflow.load_model(saved / "sd", device=CARD, dtype="float32", compile=each) for each in (False, True)
+    )
+    assert np.abs(edited(plain) - edited(compiled)).mean() < 0.5
+    graphs = counters["stats"]["unique_graphs"]
+    edited(compiled)
+    assert counters["stats"]["unique_graphs"] == graphs > 0
 
 
 @pytest.mark.parametrize("offload", [False, True], ids=["", "offload"])

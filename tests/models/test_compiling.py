@@ -11,11 +11,10 @@ from torch._dynamo.utils import counters
 import tokenflow
 from tests.tiny import moving_square, tiny_model
 from tests.tiny_flux import tiny_flux
-from tests.tiny_sana import tiny_sana
 from tokenflow.models.compiling import compile_blocks
 
 CLIP = tokenflow.Video(moving_square(3, height=32, width=32), rate=1)
-MODELS: dict[str, Callable[[], Any]] = {"sd": tiny_model, "sana": tiny_sana, "flux": tiny_flux}
+MODELS: dict[str, Callable[[], Any]] = {"sd": tiny_model, "flux": tiny_flux}
 
 
 def edited(model: Any, features: str) -> np.ndarray:
