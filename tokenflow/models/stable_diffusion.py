@@ -240,7 +240,7 @@ class StableDiffusion(PipelineModel):
         return unet_control(network, detector, self.device)
 
     def load_ip_adapter(self, path: str) -> ImagePrompt:
-        """The IP-Adapter in a file, which may be on the Hub (models/ip_adapter.py); read again once that has changed."""
+        """The IP-Adapter in a file, also on the Hub (models/ip_adapter.py); read again once it has changed."""
         with self._turn:
             fingerprint = path_fingerprint(path)
             if self._adapter_fingerprints.get(path) != fingerprint:  # its file may have been replaced
