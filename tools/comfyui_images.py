@@ -105,7 +105,6 @@ async def make(checkout: Path, folder: Path) -> None:
     """Write the images."""
     write_inputs(against_comfyui.INPUT)
     base = against_comfyui.prepared(folder)
-    shutil.copy(ROOT / "data" / "clips" / against_comfyui.CLIP, base / "input")
     workflow = workflows.read(against_comfyui.PACK / "example_workflows" / f"{EXAMPLE}.json")
     async with against_comfyui.comfyui(checkout, base) as server:
         await photograph(server.address, with_bundled_model(workflow), WORKFLOW)
