@@ -33,9 +33,15 @@ INPUTS = {
 EXAMPLE = "edit_a_clip"
 WORKFLOW = ROOT / "docs" / "comfyui" / "workflow.webp"
 
-WIDTH, HEIGHT, SCALE = 1760, 1000, 0.85
-MARGIN = 70
-"""Pixels that the menus of the page take on each side."""
+WIDTH, HEIGHT, SCALE = 1900, 1300, 0.85
+LEFT, TOP = 160, 160
+"""Pixels of the page beside and above the nodes, clear of its menus."""
+
+MARGIN = 24
+"""Pixels around the nodes in the image."""
+
+OVERLAYS = "Comfy.Minimap.Visible", "Comfy.Graph.CanvasMenu", "Comfy.Graph.CanvasInfo"
+"""Settings of what the page draws over nodes."""
 
 LONG = 900_000
 """Milliseconds that the example may take."""
@@ -69,11 +75,11 @@ async def photograph(address: str, workflow: dict[str, Any], path: Path) -> None
         await page.goto(address)
         await page.wait_for_function("window.app?.graph && window.app.extensionManager")
         await page.evaluate(
-            """async (workflow) => {
-                await window.app.extensionManager.setting.set('Comfy.Workflow.ShowMissingModelsWarning', false)
+            """async ([workflow, overlays]) => {
+                for (const name of overlays) await window.app.extensionManager.setting.set(name, false)
                 await window.app.loadGraphData(workflow)
             }""",
-            workflow,
+            [workflow, OVERLAYS],
         )
         await page.keyboard.press("Escape")
         await page.evaluate(
@@ -83,19 +89,27 @@ async def photograph(address: str, workflow: dict[str, Any], path: Path) -> None
                 window.app.queuePrompt(0)
             })"""
         )
-        await page.evaluate(
-            """([scale, margin]) => {
+        width, height = await page.evaluate(
+            """([scale, left, top]) => {
                 const nodes = window.app.graph.nodes
-                const canvas = window.app.canvas
-                canvas.ds.scale = scale
-                canvas.ds.offset[0] = margin / scale - Math.min(...nodes.map((node) => node.pos[0]))
-                canvas.ds.offset[1] = margin / scale - Math.min(...nodes.map((node) => node.pos[1] - 30))
-                canvas.setDirty(true, true)
+                const {ds, canvas} = window.app.canvas
+                const place = canvas.getBoundingClientRect()
+                const x = Math.min(...nodes.map((node) => node.pos[0]))
+                const y = Math.min(...nodes.map((node) => node.pos[1] - 50))  // title and badge
+                ds.scale = scale
+                ds.offset[0] = (left - place.left) / scale - x
+                ds.offset[1] = (top - place.top) / scale - y
+                window.app.canvas.setDirty(true, true)
+                return [
+                    scale * (Math.max(...nodes.map((node) => node.pos[0] + node.size[0])) - x),
+                    scale * (Math.max(...nodes.map((node) => node.pos[1] + node.size[1])) - y),
+                ]
             }""",
-            [SCALE, MARGIN],
+            [SCALE, LEFT, TOP],
         )
         await page.wait_for_timeout(5000)  # videos and images are drawn
-        image = await page.screenshot()
+        size = {"width": width + 2 * MARGIN, "height": height + 2 * MARGIN}
+        image = await page.screenshot(clip={"x": LEFT - MARGIN, "y": TOP - MARGIN, **size})
         await browser.close()
     Image.open(io.BytesIO(image)).convert("RGB").save(path, "WEBP", quality=QUALITY)
     print(f"{path} {path.stat().st_size // 1024} kB")
