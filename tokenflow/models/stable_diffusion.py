@@ -23,6 +23,7 @@ from tokenflow.models.capture import Capture, CaptureDone, check_points
 from tokenflow.models.checkpoints.file_kinds import CHANNELS
 from tokenflow.models.clip_text import ClipTextEncoders
 from tokenflow.models.controlnet import load_controlnet, unet_control
+from tokenflow.models.identity import path_fingerprint
 from tokenflow.models.injection import ATTENTION, BLOCK, EMPTY, RESIDUAL, Injection, repeat_branches
 from tokenflow.models.ip_adapter import (
     ImagePrompt,
@@ -98,6 +99,7 @@ class StableDiffusion(PipelineModel):
         self._zeros_for_empty = self._is_xl and bool(pipeline.config.get("force_zeros_for_empty_prompt"))
         self._vocabulary = vocabulary
         self._adapters: dict[str, IPAdapter] = {}
+        self._adapter_fingerprints: dict[str, str] = {}
         convert = pipeline.maybe_convert_prompt
         self._text = ClipTextEncoders(text_encoders, self._is_xl, self._ready, self.device, convert)
         scheduler = pipeline.scheduler
@@ -238,10 +240,12 @@ class StableDiffusion(PipelineModel):
         return unet_control(network, detector, self.device)
 
     def load_ip_adapter(self, path: str) -> ImagePrompt:
-        """The IP-Adapter in a file, which may be on the Hub (models/ip_adapter.py); loaded once."""
+        """The IP-Adapter in a file, also on the Hub (models/ip_adapter.py); read again once it has changed."""
         with self._turn:
-            if path not in self._adapters:
+            fingerprint = path_fingerprint(path)
+            if self._adapter_fingerprints.get(path) != fingerprint:  # its file may have been replaced
                 self._adapters[path] = load_adapter(path, self._pipeline)
+                self._adapter_fingerprints[path] = fingerprint
             adapter = self._adapters[path]
 
         def read(images: Sequence[np.ndarray], weights: Sequence[float]) -> Any:

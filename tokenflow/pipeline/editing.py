@@ -13,7 +13,7 @@ from tokenflow.errors import ConfigError
 from tokenflow.events import Cancel, Listener, listening
 from tokenflow.models.interruptible import interruptible
 from tokenflow.modes.source import InvertedClip
-from tokenflow.pipeline.checks import check_interval, check_inverted
+from tokenflow.pipeline.checks import check_interval, check_inverted, notice_missing_triggers
 from tokenflow.pipeline.keyframes import Keyframes
 from tokenflow.pipeline.references import Reference, checked_references
 from tokenflow.pipeline.regions import FoundRegion, Regions, checked_regions, regions_of
@@ -192,6 +192,7 @@ def edit(
     regions = checked_regions(regions, inverted.prompt, settings.mode)
     references = checked_references(references)
     with listening(on_event):
+        notice_missing_triggers(prompt, getattr(inverted.model, "loras", ()))
         source = replace(inverted, model=interruptible(inverted.model, cancel))
         keyframes = mode if isinstance(mode, Keyframes) else None
         made = edit_frames(

@@ -156,7 +156,7 @@ def run(
         check_count("preview_every", preview_every)
     watch = Stopwatch(choose_device(config.model.device) if model is None else model.device)
     with listening(on_event), results.open_output(config) as folder:
-        notice_missing_triggers(config)
+        notice_missing_triggers(config.edit.prompt, config.model.loras)
         keyframes_of(config.edit)  # says now which images are missing
         checked_regions(regions_of(config.edit), config.clip.prompt, config.edit.mode)
         checked_references(references_of(config.edit))
