@@ -137,11 +137,11 @@ def test_what_the_settings_tell_is_said_before_any_weight_is_downloaded(publishe
     with pytest.raises(ModelError, match="scheduler is a EDMEulerScheduler whose noise levels are not given by betas"):
         load_model(NAME, device="cpu")
     config = json.loads((model / "unet" / "config.json").read_text())
-    (model / "unet" / "config.json").write_text(json.dumps(config | {"in_channels": 9}))
-    other = Path(shutil.copytree(model, model.with_name("inpainting")))
-    published.add("someone/inpainting", other)
-    with pytest.raises(ModelError, match="is an inpainting model, which needs a mask"):
-        load_model("someone/inpainting", device="cpu")
+    (model / "unet" / "config.json").write_text(json.dumps(config | {"in_channels": 8}))
+    other = Path(shutil.copytree(model, model.with_name("pix2pix")))
+    published.add("someone/pix2pix", other)
+    with pytest.raises(ModelError, match="is an InstructPix2Pix model, which needs the image"):
+        load_model("someone/pix2pix", device="cpu")
     assert not [name for name in published.served if name.endswith(".safetensors")]
 
 
