@@ -131,5 +131,8 @@ def test_what_cannot_be_trained_is_refused(saved: dict[str, Path], images: Path,
     (tmp_path / "empty").mkdir()
     with pytest.raises(ClipError, match="has no images"):
         train_lora(settings(saved["sd"], tmp_path / "empty", tmp_path / "out"))
+    said = r"model: missing; set model\.path=… \(a folder in diffusers' layout"
+    with pytest.raises(ConfigError, match=said):
+        load_training({"images": str(images), "caption": "a dog", "output": "out"}, [], name="test")
     with pytest.raises(ConfigError, match="rank"):
         settings(saved["sd"], images, tmp_path, rank=0)

@@ -72,13 +72,15 @@ def test_a_token_that_may_only_read_an_existing_repository_is_refused_before_the
         open_repository(NAME, private=False)
 
 
-@pytest.mark.parametrize("offline", [True, False])
-def test_a_hub_that_cannot_be_asked_is_said(offline: bool, hub: StubHub, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("offline", "said"), [(True, "HF_HUB_OFFLINE forbids"), (False, r"the Hub is unreachable \(.*refused")]
+)
+def test_a_hub_that_cannot_be_asked_is_said(
+    offline: bool, said: str, hub: StubHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", offline)
     if not offline:
         monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
-    with pytest.raises(
-        OutputError, match="HF_HUB_OFFLINE forbids" if offline else "'someone/toy' cannot be pushed"
-    ) as said:
+    with pytest.raises(OutputError, match=said) as caught:
         open_repository(NAME, private=True)
-    assert "\n" not in str(said.value)
+    assert "\n" not in str(caught.value)

@@ -9,6 +9,7 @@ from huggingface_hub import HfApi, get_token
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
 from tokenflow.errors import ConfigError, OutputError
+from tokenflow.models.checkpoints.quiet import quiet_hub
 from tokenflow.models.checkpoints.reasons import UNREACHABLE, hub_reason
 
 NAME = re.compile(r"[\w.-]+/[\w.-]+")
@@ -65,7 +66,8 @@ def upload(name: str, folder: Path, files: Sequence[str], message: str) -> str:
 def _explained(name: str) -> Iterator[None]:
     """Turn the errors of the Hub's library into one line each."""
     try:
-        yield
+        with quiet_hub():
+            yield
     except HFValidationError as error:
         raise ConfigError(f"push is {name!r}, which the Hub does not take as a name; choose another") from error
     except (OSError, *UNREACHABLE) as error:
