@@ -34,6 +34,7 @@ class PipelineModel:
     injected_features: str = BLOCK
     joins_text: bool = False
     instructs: bool = False
+    inpaints: bool = False
 
     def __init__(
         self,

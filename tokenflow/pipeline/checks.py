@@ -6,10 +6,11 @@ from pathlib import Path
 from tokenflow.config import Clip, Config, Edit, LoRA
 from tokenflow.errors import ConfigError
 from tokenflow.events import notice
+from tokenflow.models.model import Model
 from tokenflow.modes.source import InvertedClip
 from tokenflow.pipeline.keyframes import given_images, keyframes_of
 from tokenflow.pipeline.masks import count_masks
-from tokenflow.pipeline.regions import Region, check_mask_count, regions_of
+from tokenflow.pipeline.regions import Region, Regions, check_mask_count, regions_of
 from tokenflow.regions.given import open_masks
 from tokenflow.video import Video
 
@@ -38,6 +39,20 @@ def check_inverted(edit: Edit, source: InvertedClip) -> None:
         raise ConfigError(
             f"edit.mode {edit.mode} needs an inversion, but this clip was inverted in 0 steps; invert it in more, "
             "or use the mode flowedit, or the mode instruct with a model made for it, which need none"
+        )
+
+
+def check_paints_somewhere(model: Model, regions: Regions, mode: str) -> None:
+    """Check that a model that paints into images is told where; filling in what keyframes leave open needs no region.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    if model.inpaints and not regions and mode != "keyframes":
+        raise ConfigError(
+            "the model is an inpainting model, which paints inside of a region, and edit.regions is empty; set it to "
+            "where the clip may change, such as [{words: dog}], [{mask: mask.png}] or auto (docs/regions.md), or set "
+            "model.path to a text-to-image model"
         )
 
 
