@@ -9,7 +9,7 @@ import torch
 
 from tokenflow.config import LoRA, TextualInversion
 from tokenflow.errors import ConfigError, ModelError
-from tokenflow.events import Listener, progress
+from tokenflow.events import Listener, listening, progress
 from tokenflow.models.adapters.adapted import Adapted, Switch
 from tokenflow.models.adapters.few_step_loras import few_step_kind, set_scheduler
 from tokenflow.models.adapters.files import cached_file
@@ -76,8 +76,9 @@ def load_model(
         offload: keep idle parts in main memory.
         tiling: encode and decode large images in overlapping tiles, which bounds the autoencoder's memory.
         compile: compile the blocks of the network that predicts when they are first called (models/compiling.py).
-        on_event: called with `Progress` of the stage `load`, whose label says what is loaded, where and in which
-            precision. Downloads draw the Hub's own bars (`huggingface_hub.utils.disable_progress_bars` stops that).
+        on_event: called with notices, and with `Progress` of the stage `load`, whose label says what is loaded, where
+            and in which precision. Downloads draw the Hub's own bars (`huggingface_hub.utils.disable_progress_bars`
+            stops that).
 
     Raises:
         ModelNotFoundError: there is nothing at `path`, or it is not on the Hub, or the Hub is unreachable.
@@ -96,7 +97,7 @@ def load_model(
     label = ", ".join(
         [f"{path} on {where}", str(precision), *(f"{name} {kind}" for name, kind in kinds.settings.items())]
     )
-    with progress("load", 1, on_event, label=label) as advance, quiet():
+    with listening(on_event), progress("load", 1, on_event, label=label) as advance, quiet():
         if is_file_name(path) or is_gguf(path):
             folder, commit = Path(path), None
             family, pipeline = open_file(path, base, vae, prediction_type, precision)
@@ -134,7 +135,7 @@ def load_model(
     if not loras:
         return model
     identities = [f"{_adapter_fingerprint(lora.path)} {lora.scale}" for lora in loras]
-    return cast("Model", Adapted(model, Switch(pipeline), " ".join(identities)))
+    return cast("Model", Adapted(model, Switch(pipeline), " ".join(identities), loras))
 
 
 def stored_fingerprint(
