@@ -102,6 +102,10 @@ regions: $(INSTALLED)  ## what regions keep of the source, beside edits of the w
 lora: $(INSTALLED)  ## what a LoRA of an object that the bundled model never saw does to edits, and to other prompts
 	$(BIN)/python -m benchmarks.lora
 
+.PHONY: quantization
+quantization: $(INSTALLED)  ## what weights in fewer bits take and do to an edit; writes docs/quantization.md
+	$(BIN)/python -m benchmarks.quantization
+
 sweep: $(INSTALLED)  ## what each setting of the modes does, on tuning clips; defaults are chosen from its tables
 	$(BIN)/python -m benchmarks.sweep
 

@@ -1,10 +1,10 @@
 """The `Model` protocol: what a model family must implement. Start here; each family has its own file beside it."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tokenflow.diffusion.conditioning import Conditioning
 from tokenflow.diffusion.guidance import GuidanceKind
@@ -52,6 +52,11 @@ class Model(Protocol):
     pixels_per_latent: int
     latent_channels: int
     device: torch.device
+
+    @property
+    def weight_bytes(self) -> int:
+        """What the weights of all its networks take in memory."""
+        ...
 
     @property
     def fingerprint(self) -> str:
@@ -119,6 +124,11 @@ class Model(Protocol):
     @property
     def network(self) -> Any:
         """The network that predicts, a diffusers module, in which a LoRA can be trained."""
+        ...
+
+    @property
+    def blocks(self) -> Sequence[nn.Module]:
+        """The parts of the network that may be compiled (models/compiling.py)."""
         ...
 
     def training_prediction(self, noisy: Tensor, times: Tensor, conditioning: Conditioning) -> Tensor:

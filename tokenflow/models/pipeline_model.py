@@ -14,6 +14,7 @@ from tokenflow.models.identity import path_fingerprint, weights_fingerprint
 from tokenflow.models.injection import BLOCK
 from tokenflow.models.model import Control, Model
 from tokenflow.models.placement import Offloading, prepare
+from tokenflow.models.quantization import weight_bytes
 
 
 class PipelineModel:
@@ -53,6 +54,7 @@ class PipelineModel:
         self.device: torch.device = device or network.device
         self._turn = RLock()
         self._ready = Offloading(self.device, enabled=offload)
+        self._networks = networks
         self._fingerprint = fingerprint or (lambda: weights_fingerprint(networks))
         self._autoencoder = autoencoder(vae, self.device, self._ready)
         self.pixels_per_latent = self._autoencoder.pixels_per_latent
@@ -62,6 +64,11 @@ class PipelineModel:
     def fingerprint(self) -> str:
         """Sixteen hex digits that change with weights, precision and revision."""
         return self._fingerprint()
+
+    @property
+    def weight_bytes(self) -> int:
+        """What the weights of all its networks take in memory."""
+        return weight_bytes(self._networks)
 
     def encode(self, frames: Tensor) -> Tensor:
         """Latents f c h w of frames f 3 H W in [0, 1], normalised."""

@@ -41,7 +41,14 @@ from tokenflow.models.pipeline_model import PipelineModel, check_parts
 from tokenflow.models.processors import attention_processors
 from tokenflow.models.prompt_weights import plain_text
 from tokenflow.models.text_change import TextChange
-from tokenflow.models.unet import UNetAttention, coarsest_scale, find_injection_points, find_sites, text_grids
+from tokenflow.models.unet import (
+    UNetAttention,
+    blocks_without,
+    coarsest_scale,
+    find_injection_points,
+    find_sites,
+    text_grids,
+)
 from tokenflow.models.vocabulary import Vocabulary, notice_unknown_words
 
 PARTS = ("unet", "vae", "tokenizer", "text_encoder", "scheduler")
@@ -136,6 +143,11 @@ class StableDiffusion(PipelineModel):
     def network(self) -> Any:
         """The network itself, a diffusers UNet: `find_injection_points` (models/unet.py) names its parts."""
         return self._unet
+
+    @property
+    def blocks(self) -> list[nn.Module]:
+        """Residual and transformer blocks, but for the one in which features are injected."""
+        return blocks_without(self._unet, self._points.block)
 
     def condition(self, prompt: str, *, size: tuple[int, int] | None = None, negative: bool = False) -> Conditioning:
         """The text encoder's last states, 1 n c; of SDXL's two encoders the last but one, the pooled state, and sizes.

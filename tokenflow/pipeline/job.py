@@ -217,8 +217,11 @@ def open_model(settings: ModelSettings, on_event: Listener | None = None) -> Mod
         few_step=settings.few_step,
         loras=settings.loras,
         textual_inversions=settings.textual_inversions,
+        quantization=settings.quantization,
+        text_encoder_quantization=settings.text_encoder_quantization,
         offload=settings.offload,
         tiling=settings.tiling,
+        compile=settings.compile,
         on_event=on_event,
     )
 
@@ -238,6 +241,8 @@ def find_inversion(config: Config) -> StoredInversion:
         few_step=model.few_step,
         loras=model.loras,
         textual_inversions=model.textual_inversions,
+        quantization=model.quantization,
+        text_encoder_quantization=model.text_encoder_quantization,
         tiling=model.tiling,
     )
     return open_stored(open_clip(config.clip), fingerprint, inversion_options(config), config.trajectories.dir)
@@ -396,6 +401,11 @@ def _report(
             "folder": stored.folder.name,
             "steps": source.steps,
             "iterations": stored.made_from["iterations"],
+        },
+        "model": {
+            "weights_mb": round(source.model.weight_bytes / 2**20, 1),
+            "quantization": config.model.quantization,
+            "text_encoder_quantization": config.model.text_encoder_quantization,
         },
         "classifier": classifier_of(config),
         "metrics": figures,

@@ -1,5 +1,6 @@
 """Silence for the libraries that load models."""
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -20,7 +21,9 @@ def quiet() -> Iterator[None]:
         library.set_verbosity_error()
     _draw_hub_bars(hub_draws)  # transformers switches them with its own
     try:
-        with quiet_hub():
+        with quiet_hub(), warnings.catch_warnings():
+            # It says of LoRAs on quantised layers that they cannot be merged into these.
+            warnings.filterwarnings("ignore", module=r"peft\.")
             yield
     finally:
         for library, bar, verbosity in before:
