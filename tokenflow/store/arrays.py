@@ -132,8 +132,8 @@ class PairFile:
     """One array per pair of frames, all of one shape and dtype, computed once and kept in a temporary file.
 
     A long clip has many pairs, since the keyframes change at every step. In memory, thousands of arrays between the
-    network's large tensors would also keep the heap from shrinking. Threads may share it: the others wait for what one of them
-    computes.
+    network's large tensors would also keep the heap from shrinking. Threads may share it: what one of them is at, the
+    others wait for.
 
     Args:
         folder: where the file is; by default the system's folder for temporary files.
