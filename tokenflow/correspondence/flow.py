@@ -23,6 +23,12 @@ SMOOTHNESS = 40.0
 """Weight of smoothness in the refinement of flow, twice OpenCV's default."""
 
 
+FLOW_STEP_BYTES = 2 * 2 * 2
+"""Per sample of the flow between two neighbours: there and back, x and y, float16."""
+
+FIELD_BYTES = 2 * 3 * 2
+"""Per latent of the fields between two frames: there and back, x, y and confidence, float16."""
+
 Keep = Callable[[str, Mapping[str, Any]], KeptPairs | None]
 """(name, what it depends on beside the frames) -> what earlier edits left; None where nothing is kept."""
 

@@ -185,7 +185,7 @@ def sample_edit(
             _within(denoiser, regions, settings, source),
             regions.latents.composed(mode.source_latents_at),
         )
-    denoiser = _referring(denoiser, references, settings, source)
+    denoiser = referring(denoiser, references, settings, source)
     predict = build_propagation(denoiser, source, settings, taken[done:], always, correspondence, on_event)
     if preview_every is not None and on_event is not None:
         predict = Previewed(predict, source, preview_every, on_event)
@@ -218,7 +218,7 @@ def notice_few_steps(model: Model, settings: Edit) -> None:
         )
 
 
-def _referring(
+def referring(
     denoiser: EditDenoiser, references: Sequence[Reference], settings: Edit, source: InvertedClip
 ) -> EditDenoiser:
     """The denoiser, with references: in its prompts if an IP-Adapter or the model itself reads them, else for

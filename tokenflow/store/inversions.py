@@ -131,6 +131,11 @@ class StoredInversion:
         depends_on = {"frames": self._manifest.parts[FRAMES], **made_from}
         return KeptPairs(self.folder / f"{name}{SUFFIX}", depends_on, self.locked, REMEDY)
 
+    @property
+    def kept_bytes(self) -> int:
+        """Of all that `kept_pairs` keeps."""
+        return sum(path.stat().st_size for path in self.folder.glob(f"*{SUFFIX}"))
+
     def latents(self, level: Level, indices: Sequence[int] | None = None) -> Tensor:
         """Latents f c h w float32 at a level, of all frames or of those listed.
 
