@@ -90,7 +90,19 @@ def test_an_interrupted_write_leaves_the_file_as_it_was(tmp_path: Path) -> None:
     assert (tmp_path / "flow.pairs").read_bytes() == before
 
 
+def test_what_a_killed_run_was_writing_is_removed_by_the_next(tmp_path: Path) -> None:
+    (tmp_path / ".flow.pairs.4711").write_bytes(b"half")
+    add(tmp_path, (0, 1))
+    assert [path.name for path in tmp_path.iterdir()] == ["flow.pairs"]
+
+
+def test_nothing_is_written_where_nothing_is_new_or_the_folder_is_gone(tmp_path: Path) -> None:
+    add(tmp_path)
+    add(tmp_path / "gone", (0, 1))
+    assert not [*tmp_path.iterdir()]
+
+
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
+    (tmp_path / "flow.pairs").mkdir()
     with pytest.raises(OutputError, match="make room"):
-        opened(tmp_path / "file").add(arrays((0, 1)))
+        opened(tmp_path).add(arrays((0, 1)))

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, astuple, dataclass, field
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -42,7 +43,7 @@ DTYPES = {torch.float32: "F32", torch.float16: "F16"}
 
 REMEDY = "free some space, or set trajectories.dir to a writable folder"
 
-_UNFINISHED = r"\.(.+\.(safetensors|rgb|json|pairs)\.\d+|reconstruction\.(mp4|mkv)\.[0-9a-f]{8}\.part)"
+_UNFINISHED = r"\.(.+\.(safetensors|rgb|json)\.\d+|reconstruction\.(mp4|mkv)\.[0-9a-f]{8}\.part)"
 """Names of files while they are written: our own, and those of the video writer."""
 
 
@@ -129,7 +130,9 @@ class StoredInversion:
             made_from: what it depends on beside the frames, as JSON values.
         """
         depends_on = {"frames": self._manifest.parts[FRAMES], **made_from}
-        return KeptPairs(self.folder / f"{name}{SUFFIX}", depends_on, self.locked, REMEDY)
+        # Not the lock of the inversion: who makes that would seem to be at work while flow is written.
+        lock = partial(locked, self.folder, lambda: None, REMEDY, name=f".{name}.lock")
+        return KeptPairs(self.folder / f"{name}{SUFFIX}", depends_on, lock, REMEDY)
 
     @property
     def kept_bytes(self) -> int:

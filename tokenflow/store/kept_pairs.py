@@ -8,6 +8,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -35,7 +36,7 @@ class KeptPairs:
     Args:
         path: the file, which need not exist.
         made_from: what the arrays depend on, as JSON values.
-        lock: keeps others from writing to the folder.
+        lock: keeps others from writing to the file.
         remedy: what to do where the file cannot be written.
     """
 
@@ -65,12 +66,19 @@ class KeptPairs:
     def add(self, arrays: Iterable[tuple[Pair, np.ndarray]]) -> None:
         """Keep more of them, beside those that other runs have added meanwhile.
 
+        Nothing is kept where the folder is gone.
+
         Raises:
             OutputError: they cannot be written; then the file is as it was.
         """
+        arrays = iter(arrays)
+        head = next(arrays, None)
+        if head is None or not self._path.parent.is_dir():
+            return
         with self._lock():
+            self._remove_unfinished()
             self._read()
-            missing = ((pair, array) for pair, array in arrays if pair not in self)
+            missing = ((pair, array) for pair, array in chain([head], arrays) if pair not in self)
             first = next(missing, None)
             if first is None:
                 return
@@ -87,6 +95,12 @@ class KeptPairs:
         yield from ((pair, self[pair]) for pair in self._rows)
         yield first
         yield from others
+
+    def _remove_unfinished(self) -> None:
+        """Remove what a killed process was writing."""
+        with output_errors(self._path, self._remedy):
+            for path in self._path.parent.glob(f".{self._path.name}.*"):
+                path.unlink()
 
     def close(self) -> None:
         """Close the file, which Windows replaces only then; nothing can be read until more is added."""
