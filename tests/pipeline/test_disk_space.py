@@ -16,6 +16,7 @@ from tokenflow.pipeline.disk_space import dimensions, disk_space, sheet_bytes
 from tokenflow.pipeline.frames import EditedFrame
 from tokenflow.pipeline.job import run
 from tokenflow.pipeline.output import ResultWriter, write_reports, write_sheet
+from tokenflow.report import sheet_frames
 from tokenflow.report.units import format_bytes
 from tokenflow.video import Video, resize, restore
 
@@ -153,8 +154,12 @@ def test_what_a_run_leaves_is_what_was_estimated_within_a_tenth(
 
 def test_the_sheet_of_seeds_takes_what_was_estimated_within_a_tenth(tmp_path: Path, model: Model) -> None:
     config = configured("dog_walk", tmp_path)
-    frames = [each.image for each in Video.read(config.clip.path)][:6]
-    rows = {"source": frames, "first": list(decoded(np.stack(frames), model)), "second": frames}
+    clip, edit = (
+        np.stack([each.image for each in Video.read(DATA / "clips" / f"{name}.mp4")])
+        for name in ("dog_walk", EDITS["dog_walk"])
+    )
+    shown = sheet_frames(len(clip))
+    edited = list(decoded(edit[shown], model))
     path = tmp_path / "seeds.png"
-    write_sheet(path, rows)
+    write_sheet(path, {"source": list(clip[shown]), "first": edited, "second": edited})
     assert sheet_bytes(config, 3) == pytest.approx(path.stat().st_size, rel=0.1)

@@ -26,7 +26,7 @@ from tokenflow.pipeline.wiring import DEFAULT_INTERVAL
 from tokenflow.propagation.keyframes import draw_keyframes, frame_pairs
 from tokenflow.propagation.pixels.dense_flow import DENSE_FLOW_BYTES
 from tokenflow.regions.given import read_masks, scaled
-from tokenflow.report import contact_sheet, side_by_side
+from tokenflow.report import contact_sheet, sheet_frames, side_by_side
 from tokenflow.report.sheet import MAX_COLUMNS
 from tokenflow.store.kept_pairs import index_bytes
 from tokenflow.video import VideoWriter, resize, restore
@@ -127,8 +127,9 @@ def sheet_bytes(config: Config, rows: int) -> int:
         ClipError, ClipNotFoundError: the clip cannot be read.
     """
     frames, width, height = dimensions(config)
-    sample = [resize(each.image, width, height, config.clip.resize) for each in islice(open_clip(config.clip), SAMPLE)]
-    shown = [sample[index % len(sample)] for index in range(min(MAX_COLUMNS, frames))]
+    indices = set(sheet_frames(frames))
+    read = (each.image for index, each in enumerate(open_clip(config.clip)) if index in indices)
+    shown = [resize(image, width, height, config.clip.resize) for image in read]
     images = {str(row): _grainy(shown, None) if row else shown for row in range(rows)}
     return _png_bytes(contact_sheet(images))
 

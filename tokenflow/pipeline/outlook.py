@@ -18,6 +18,9 @@ from tokenflow.pipeline.stages import stage_1, stage_2, work
 from tokenflow.store.inversions import StoredInversion
 from tokenflow.video import resize
 
+ROUGHLY = 0.05
+"""Of an estimate of flow: if less is missing, all of it is there."""
+
 
 @dataclass(frozen=True)
 class Outlook:
@@ -70,7 +73,8 @@ def outlook(config: Config, *, seeds: int | None = None, timed: bool = True, mod
     if seeds is not None:
         space = replace(space, result=sheet_bytes(config, 1 + seeds))
     if inversion.complete:
-        space = replace(space, inversion=0, flow=max(0, space.flow - inversion.kept_bytes))
+        missing = space.flow - inversion.kept_bytes
+        space = replace(space, inversion=0, flow=missing if missing > ROUGHLY * space.flow else 0)
     memory = estimate_memory(config, frames, (width, height))
     available = device_memory(config)
     edits = after * (seeds or 1)
