@@ -152,7 +152,7 @@ def test_what_a_run_leaves_is_what_was_estimated_within_a_tenth(
     assert sum(left.values()) == pytest.approx(expected, rel=0.1)
 
 
-def test_the_sheet_of_seeds_takes_what_was_estimated_within_a_tenth(tmp_path: Path, model: Model) -> None:
+def test_the_sheet_of_seeds_takes_what_was_estimated_within_a_fifth(tmp_path: Path, model: Model) -> None:
     config = configured("dog_walk", tmp_path)
     clip, edit = (
         np.stack([each.image for each in Video.read(DATA / "clips" / f"{name}.mp4")])
@@ -162,4 +162,4 @@ def test_the_sheet_of_seeds_takes_what_was_estimated_within_a_tenth(tmp_path: Pa
     edited = list(decoded(edit[shown], model))
     path = tmp_path / "seeds.png"
     write_sheet(path, {"source": list(clip[shown]), "first": edited, "second": edited})
-    assert sheet_bytes(config, 3) == pytest.approx(path.stat().st_size, rel=0.1)
+    assert sheet_bytes(config, 3) == pytest.approx(path.stat().st_size, rel=0.2)

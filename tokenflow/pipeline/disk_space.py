@@ -27,7 +27,7 @@ from tokenflow.propagation.keyframes import draw_keyframes, frame_pairs
 from tokenflow.propagation.pixels.dense_flow import DENSE_FLOW_BYTES
 from tokenflow.regions.given import read_masks, scaled
 from tokenflow.report import contact_sheet, sheet_frames, side_by_side
-from tokenflow.report.sheet import MAX_COLUMNS
+from tokenflow.report.sheet import MAX_COLUMNS, marked
 from tokenflow.store.kept_pairs import index_bytes
 from tokenflow.video import VideoWriter, resize, restore
 from tokenflow.video.shots import shots_of
@@ -96,7 +96,7 @@ def disk_space(config: Config) -> DiskSpace:
     levels = config.inversion.steps + 1 if inverted else 1
     inversion = inversion_bytes(frames, (width, height), latents // 4, levels) + checked
     restored = [restore(image, source_width, source_height, clip.resize) for image in edited]
-    result = _result_bytes(config, working, edited, restored, frames)
+    result = _result_bytes(config, working, edited, restored, masks, frames)
     if masks is not None:
         shown = [np.repeat(mask[..., None], 3, axis=2) for mask in masks]
         form = {"codec": config.output.codec, "quality": config.output.quality}
@@ -225,16 +225,21 @@ def _result_bytes(
     working: list[np.ndarray],
     edited: list[np.ndarray],
     restored: list[np.ndarray],
+    masks: list[np.ndarray] | None,
     frames: int,
 ) -> float:
     """Of the videos, images and reports of a result, from frames of the source at the working size, and of the edit at
-    the working size and at the source's."""
+    the working size and at the source's, and masks of what it may change."""
     output = config.output
     form = {"codec": output.codec, "quality": output.quality}
     pairs = [side_by_side(*pair) for pair in zip(working, edited, strict=True)]
     compared = _video_bytes(pairs, frames, comparison_name(output), **form) if output.comparison else 0
     shown = [index % len(working) for index in range(min(MAX_COLUMNS, frames))]
     rows = {name: [row[index] for index in shown] for name, row in (("source", working), ("edit", edited))}
+    if masks is not None:
+        rows["region"] = [
+            marked(working[index], cv2.resize(masks[index], working[index].shape[1::-1])) for index in shown
+        ]
     sheet = _png_bytes(contact_sheet(rows)) if output.contact_sheet else 0
     page = PAGE_BYTES + PAGE_BYTES_PER_FRAME * frames + (EMBEDDED * (compared + sheet) if output.page else 0)
     pngs = _png_bytes(Image.fromarray(restored[0])) * frames if output.pngs else 0
