@@ -359,7 +359,7 @@ def keyframes(
     "train-lora",
     epilog=examples(
         'tokenflow train-lora photos/ --caption "a <toy> on a table" --model data/models/mini-sd',
-        "tokenflow train-lora training.yaml steps=1000",
+        "tokenflow train-lora training.yaml steps=1000 --push someone/toy-lora",
         after="docs/adapters.md describes the settings. The same command continues a training that was interrupted.",
     ),
 )
@@ -379,6 +379,10 @@ def train_lora(
         Path | None, typer.Option(help="Folder for the LoRA; by default the folder of images with -lora added.")
     ] = None,
     steps: Annotated[int | None, typer.Option(help="Training steps; 500 if not given.", min=1)] = None,
+    push: Annotated[
+        str | None,
+        typer.Option(help="Upload it to this repository on the Hub; a new one is private.", metavar="OWNER/NAME"),
+    ] = None,
     quiet: Quiet = False,
 ) -> None:
     """Train a LoRA on a few images of a subject or style, for model.loras."""
@@ -387,12 +391,14 @@ def train_lora(
 
     is_config = source.suffix.lower() in (".yaml", ".yml")
     settings: Any = read_settings(source) if is_config else {"images": str(source), "output": f"{source}-lora"}
-    given = {"caption": caption, "output": output, "steps": steps, "model": None if model is None else {"path": model}}
+    path = None if model is None else {"path": model}
+    given = {"caption": caption, "output": output, "steps": steps, "model": path, "push": push}
     chosen = {name: str(value) if isinstance(value, Path) else value for name, value in given.items()}
     settings = {**settings, **{name: value for name, value in chosen.items() if value is not None}}
     with terminal_listener(quiet) as on_event:
         trained = train(load_training(settings, overrides or [], name=str(source)), on_event=on_event)
-    print_lines(str(trained.file), f"Use it with: model.loras=[{{path: {trained.file.parent}}}]")
+    pushed = [] if trained.address is None else [trained.address]
+    print_lines(str(trained.file), *pushed, f"Use it with: model.loras=[{{path: {trained.file.parent}}}]")
 
 
 def _read_size(text: str) -> tuple[int, int]:

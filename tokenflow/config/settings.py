@@ -395,10 +395,14 @@ class ControlUnit(Section):
     def _start_before_end(self) -> Self:
         if self.start > self.end:
             raise ValueError(f"expected start ({self.start}) no later than end ({self.end})")
-        low, high = self.canny_thresholds
-        if not 0 <= low <= high:
-            raise ValueError(f"expected canny_thresholds from 0, the lower first, got [{low}, {high}]")
         return self
+
+    @field_validator("canny_thresholds")
+    @classmethod
+    def _lower_first(cls, thresholds: tuple[float, float]) -> tuple[float, float]:
+        if not 0 <= thresholds[0] <= thresholds[1]:
+            raise ValueError("expected two numbers from 0, the lower first")
+        return thresholds
 
 
 class ControlNet(ControlUnit):

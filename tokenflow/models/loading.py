@@ -9,7 +9,7 @@ import torch
 
 from tokenflow.config import LoRA, TextualInversion
 from tokenflow.errors import ModelError
-from tokenflow.events import Listener, progress
+from tokenflow.events import Listener, listening, progress
 from tokenflow.models.adapters.adapted import Adapted, Switch
 from tokenflow.models.adapters.few_step_loras import few_step_kind, set_scheduler
 from tokenflow.models.adapters.files import cached_file
@@ -66,8 +66,9 @@ def load_model(
         textual_inversions: words to add to its text encoders.
         offload: keep idle parts in main memory.
         tiling: encode and decode large images in overlapping tiles, which bounds the autoencoder's memory.
-        on_event: called with `Progress` of the stage `load`, whose label says what is loaded, where and in which
-            precision. Downloads draw the Hub's own bars (`huggingface_hub.utils.disable_progress_bars` stops that).
+        on_event: called with notices, and with `Progress` of the stage `load`, whose label says what is loaded, where
+            and in which precision. Downloads draw the Hub's own bars (`huggingface_hub.utils.disable_progress_bars`
+            stops that).
 
     Raises:
         ModelNotFoundError: there is nothing at `path`, or it is not on the Hub, or the Hub is unreachable.
@@ -80,7 +81,7 @@ def load_model(
     # Setting it explicitly stops MKL from picking fewer threads, which would change rounding.
     torch.set_num_threads(torch.get_num_threads())
     label = f"{path} on {where}, {precision}"
-    with progress("load", 1, on_event, label=label) as advance, quiet():
+    with listening(on_event), progress("load", 1, on_event, label=label) as advance, quiet():
         if is_file_name(path):
             folder, commit = Path(path), None
             family, pipeline = open_file(path, base, vae, prediction_type, precision)
@@ -116,7 +117,7 @@ def load_model(
     if not loras:
         return model
     identities = [f"{_adapter_fingerprint(lora.path)} {lora.scale}" for lora in loras]
-    return cast("Model", Adapted(model, Switch(pipeline), " ".join(identities)))
+    return cast("Model", Adapted(model, Switch(pipeline), " ".join(identities), loras))
 
 
 def stored_fingerprint(

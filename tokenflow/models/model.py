@@ -31,6 +31,7 @@ class Model(Protocol):
         injected_features: which of them Plug-and-Play injects, besides attention, unless told otherwise.
         joins_text: whether text takes part in self-attention as tokens of every frame.
         instructs: whether it was made to edit an image that it is shown, by an instruction.
+        inpaints: whether it was made to paint a part of an image of which it is shown the rest.
         native_size: pixels of the shorter side of the images it was trained on.
         size_multiple: width and height have to be multiples of this, in pixels.
         pixels_per_latent: pixels along each side of one latent.
@@ -45,6 +46,7 @@ class Model(Protocol):
     injected_features: str
     joins_text: bool
     instructs: bool
+    inpaints: bool
     native_size: int
     size_multiple: int
     pixels_per_latent: int

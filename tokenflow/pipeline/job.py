@@ -22,7 +22,7 @@ from tokenflow.modes.instruct import NOT_MADE_FOR_IT
 from tokenflow.modes.source import InvertedClip
 from tokenflow.pipeline import output as results
 from tokenflow.pipeline.checkpoint import Checkpoint, digest_of
-from tokenflow.pipeline.checks import frame_count_check, notice_missing_triggers
+from tokenflow.pipeline.checks import check_paints_somewhere, frame_count_check, notice_missing_triggers
 from tokenflow.pipeline.clip import open_clip
 from tokenflow.pipeline.frames import EditedFrame
 from tokenflow.pipeline.inversion import (
@@ -158,7 +158,7 @@ def run(
         check_count("preview_every", preview_every)
     watch = Stopwatch(choose_device(config.model.device) if model is None else model.device)
     with listening(on_event), results.open_output(config) as folder:
-        notice_missing_triggers(config)
+        notice_missing_triggers(config.edit.prompt, config.model.loras)
         keyframes_of(config.edit)  # says now which images are missing
         checked_regions(regions_of(config.edit), config.clip.prompt, config.edit.mode)
         checked_references(references_of(config.edit))
@@ -265,12 +265,13 @@ def check_edit(edit: Edit, model: Model) -> None:
     """Check before the inversion that a model can make an edit.
 
     Raises:
-        ConfigError: it has fewer noise levels than the edit has steps, or was not made for the mode.
+        ConfigError: it has fewer noise levels than the edit has steps, was not made for the mode, or needs a region.
         ModelError, ModelNotFoundError: a ControlNet, its detector or the IP-Adapter cannot be used.
     """
     model.schedule.steps(edit.steps, tokens=1)
     if edit.mode == "instruct" and not model.instructs:
         raise ConfigError(NOT_MADE_FOR_IT)
+    check_paints_somewhere(model, regions_of(edit), edit.mode)
     if edit.mode == "controlnet":
         paths = [unit.path for unit in edit.controlnet.units]
         for unit in edit.controlnet.units:

@@ -39,6 +39,7 @@ from tokenflow.pipeline.wiring import (
     kept_features,
 )
 from tokenflow.propagation import EditDenoiser
+from tokenflow.regions.surroundings import around
 
 OnStep = Callable[[Step, WritableLatents], object]
 """Called with a step and the latents (f c h w) after it, from which the next one starts: it may change them."""
@@ -166,7 +167,8 @@ def sample_edit(
         settings: of the edit.
         correspondence: where tokens lie in other frames.
         carried: the mode that fills in what carried frames do not show; None for the mode that the settings name.
-        regions: outside of which the source's latents are put back after each step.
+        regions: outside of which the source's latents are put back after each step, or shown to a model that paints
+            into images.
         references: images whose look it takes.
         always: frames that are keyframes at every step.
         scratch, checkpoint, preview_every, on_step, on_event: see `edit_frames`.
@@ -181,10 +183,12 @@ def sample_edit(
     denoiser = EditDenoiser(source.model, mode, guidance)
     compose: Compose = unchanged if carried is None else carried.compose
     if regions is not None:
-        denoiser, compose = (
-            _within(denoiser, regions, settings, source),
-            regions.latents.composed(mode.source_latents_at),
-        )
+        denoiser = _within(denoiser, regions, settings, source)
+        if source.model.inpaints:  # it was trained to continue what it is shown, as its pipeline does, without more
+            shown = around(source, regions.latents.inside, settings.batch_size, scratch)
+            denoiser = replace(denoiser, surroundings=shown)
+        else:
+            compose = regions.latents.composed(mode.source_latents_at)
     denoiser = referring(denoiser, references, settings, source)
     predict = build_propagation(denoiser, source, settings, taken[done:], always, correspondence, on_event)
     if preview_every is not None and on_event is not None:

@@ -58,7 +58,6 @@ WAN = {"patch_embedding.weight": torch.zeros(2, 2, 1, 1, 1)} | named("head.modul
         (prefixed("model.diffusion_model.", unet_weights(tiny_unet())), "is a UNet alone"),
         (without_text(), "is without a text encoder"),
         (tiny_pipeline().text_encoder.state_dict(), "is a text encoder alone"),
-        (sd(9), "is an inpainting model, which needs a mask"),
         (sd(8), "is an InstructPix2Pix model"),
         (sd(5), "is a depth model"),
         (sd() | named("edm_mean", "edm_std"), r"is a checkpoint of Playground 2\.5"),
