@@ -13,7 +13,7 @@ import typer
 
 from tokenflow.apps import inversions
 from tokenflow.apps.examples import examples
-from tokenflow.apps.exit_status import JOBS_FAILED, exit_status
+from tokenflow.apps.exit_status import JOBS_FAILED, UNSOUND, exit_status
 from tokenflow.apps.frame_numbers import frame_numbers
 from tokenflow.apps.image_files import image_files, write_images
 from tokenflow.apps.init import write_configuration
@@ -137,7 +137,7 @@ def edit(
     if dry_run:
         from tokenflow.apps.dry_run import dry_run_lines
 
-        print_lines(*dry_run_lines(settings))
+        print_lines(*dry_run_lines(settings, seeds))
         return
     with terminal_listener(quiet) as on_event:
         if seeds is not None:
@@ -216,7 +216,7 @@ def batch(
     ] = None,
     gpus: Annotated[float | None, typer.Option(help="Ray: GPUs per worker, may be a fraction.", min=0)] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print what would be done, and the disk space it takes.")
+        bool, typer.Option("--dry-run", help="Print what would be done, and the time, memory and disk space it takes.")
     ] = False,
     quiet: Quiet = False,
 ) -> None:
@@ -233,7 +233,7 @@ def batch(
     configs = tokenflow.read_configs(names, overrides, edit=edit)
     if dry_run:
         open_engine(engine.value, workers, address, gpus, DEFAULT_RETRIES)
-        print_lines(*plan_lines(plan(configs, folder)))
+        print_lines(*plan_lines(plan(configs, folder, timed=engine is EngineChoice.local)))
         return
     with no_download_bars() if quiet else nullcontext():
         records = tokenflow.edit_many(
@@ -584,6 +584,20 @@ def models() -> None:
     from tokenflow.apps.models_list import device_memory, models_lines
 
     print_lines(*models_lines(device_memory()))
+
+
+@app.command(epilog=examples("tokenflow doctor"))
+def doctor() -> None:
+    """Say what this machine has, which models fit, where files go, and what is missing.
+
+    The exit status is 1 if no edit can be made.
+    """
+    from tokenflow.apps.doctor import doctor_lines, examine, is_sound
+
+    findings = examine()
+    print_lines(*doctor_lines(findings))
+    if not is_sound(findings):
+        raise typer.Exit(UNSOUND)
 
 
 @app.command(epilog=examples("tokenflow schema > tokenflow.schema.json"))

@@ -32,6 +32,7 @@ from tokenflow.pipeline.inversion import (
     working_size,
 )
 from tokenflow.pipeline.keyframes import keyframes_of
+from tokenflow.pipeline.memory import check_memory
 from tokenflow.pipeline.metrics_setup import classifier_of, open_metrics, open_score, open_words_seen
 from tokenflow.pipeline.reconstruction import (
     LOSSLESS,
@@ -118,6 +119,7 @@ def preprocess(
     check_type("preprocess", config, Config, "load_config(path) reads one from a file")
     with listening(on_event):
         clip = open_clip(config.clip)
+        check_memory(config)
         model = model or open_model(config.model, on_event)
         stored = open_inversion_of(config, clip, model)
         on_event = _numbered(config, model, stored, [], on_event)
@@ -162,6 +164,7 @@ def run(
         checked_references(references_of(config.edit))
         clip = open_clip(config.clip)
         results.check_encoding(config.output, clip, clip.size, folder)
+        check_memory(config)
         with watch.stage("load"):
             model = model or open_model(config.model, on_event)
         working = working_size(clip, model.native_size, model.size_multiple, config.clip.size)
