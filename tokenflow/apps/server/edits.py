@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 from tokenflow.apps.server.problems import Problem
 from tokenflow.apps.server.settings import Variant
 from tokenflow.config import PRESETS, Config, resolve
+from tokenflow.config.files import named_files
 from tokenflow.config.settings import escape_references
 from tokenflow.errors import ConfigError
 
@@ -34,9 +35,6 @@ OF_EDIT = (
 
 OF_CLIP = ("start", "frames", "every")
 """Settings of `clip` that a client may give."""
-
-NAMES_FILES = {("controlnet", "path"), ("keyframes", "frames"), ("regions", "mask"), ("regions", "mask_frame")}
-"""Settings within these that are not the client's: uploads take their place."""
 
 MAX_SETTINGS = 20_000
 """Characters of settings."""
@@ -87,11 +85,11 @@ def read_client_settings(text: str | None) -> dict[str, Any]:
     if not isinstance(settings, dict) or not all(isinstance(each, dict) for each in settings.values()):
         raise Problem(422, 'settings: expected sections, such as {"edit": {"steps": 12}}', "settings")
     for section, values in settings.items():
-        for name, value in values.items():
-            if name not in allowed.get(section, ()) or _names_file(name, value):
+        for name in values:
+            if name not in allowed.get(section, ()):
                 offered = [f"{each}.{key}" for each, keys in allowed.items() for key in keys]
                 shown = f"{section}.{name}"[:100]
-                message = f"settings: {shown} is not a client's to set, or names a file; expected {', '.join(offered)}"
+                message = f"settings: {shown} cannot be set by clients; allowed: {', '.join(offered)}"
                 raise Problem(422, message, "settings")
     return settings
 
@@ -114,23 +112,16 @@ def configuration(asked: Asked, variant: Variant, inversions: Path, result: Path
         edit["regions"] = [{"mask": str(asked.mask)}]
     if asked.keyframes:
         edit["keyframes"] = {"frames": {number: str(path) for number, path in asked.keyframes.items()}}
-    preset = asked.preset or variant.preset
     fixed = {
-        "preset": preset,
+        "preset": asked.preset or variant.preset,
         "clip": clip,
         "edit": edit,
         "model": variant.model.model_dump(mode="json"),
         "output": {"dir": str(result)},
         "trajectories": {"dir": str(inversions)},
     }
-    layers = [PRESETS[preset], variant.settings, asked.settings, fixed]
-    try:
-        merged = OmegaConf.merge(*(OmegaConf.create(escape_references(layer)) for layer in layers))
-        config = resolve(merged, environment={}, name="settings")  # type: ignore[arg-type]
-    except ConfigError as error:
-        raise Problem(422, str(error), "settings") from error
-    except Exception as error:  # OmegaConf has many for content that is none of its own
-        raise Problem(422, f"settings: {' '.join(str(error).split())[:300]}", "settings") from error
+    config = _merged(fixed, variant, asked.settings)
+    _refuse_files(config, _merged(fixed, variant, {}) if asked.settings else config)
     check_against_limits(config, variant)
     return config
 
@@ -143,10 +134,25 @@ def reprompted(config: Config, prompt: str, seed: int | None, result: Path) -> C
     return config.model_copy(update={"edit": edit, "output": output})
 
 
-def _names_file(name: str, value: Any) -> bool:
-    parts = value if isinstance(value, list) else [value]
-    keys = {str(key) for part in parts if isinstance(part, dict) for key in part}
-    return any((name, key) in NAMES_FILES for key in keys)
+def _merged(fixed: dict[str, Any], variant: Variant, settings: dict[str, Any]) -> Config:
+    """The configuration of a variant with a client's settings, and over them what is fixed. All is taken literally."""
+    layers = [PRESETS[fixed["preset"]], variant.settings, settings, fixed]
+    try:
+        merged = OmegaConf.merge(*(OmegaConf.create(escape_references(layer)) for layer in layers))
+        return resolve(merged, environment={}, name="settings")  # type: ignore[arg-type]
+    except ConfigError as error:
+        raise Problem(422, str(error), "settings") from error
+    except Exception as error:  # OmegaConf has many for content that is none of its own
+        raise Problem(422, f"settings: {' '.join(str(error).split())[:300]}", "settings") from error
+
+
+def _refuse_files(config: Config, own: Config) -> None:
+    """Check that a client's settings have added no file or model to those of the variant and the uploads."""
+    allowed = named_files(own)
+    for key, name in named_files(config).items():
+        if allowed.get(key) != name:
+            message = f"settings: {key} cannot be set by clients, as it names a file or model; leave it out"
+            raise Problem(422, message, "settings")
 
 
 def check_against_limits(config: Config, variant: Variant) -> None:
