@@ -63,8 +63,13 @@ def keys(space: Space) -> list[str]:
     """The settings that have a field, in the order of a file, and the parts of the region."""
     found = [setting.key for setting in all_settings(Config) if setting.key not in CHOSEN_BY_THE_PAGE]
     if not space.is_local:
-        found = [key for key in found if key in SHARED or (key.startswith("edit.") and key not in PATHS)]
+        found = [key for key in found if key in SHARED or (_is_offered(key, space) and key not in PATHS)]
     return [*found, *PARTS]
+
+
+def _is_offered(key: str, space: Space) -> bool:
+    section, _, name = key.partition(".")
+    return section == "edit" and (not space.edit_settings or name.partition(".")[0] in space.edit_settings)
 
 
 def to_config(values: Values, clip: str, space: Space, taken: Collection[Path] = ()) -> Config:
