@@ -67,6 +67,13 @@ bench: $(INSTALLED)  ## what both stages cost, beside plain inversion, per-frame
 bench-compare: $(INSTALLED)  ## time, memory and network calls of an edit beside those of another COMMIT
 	$(BIN)/python -m benchmarks.compare $(COMMIT)
 
+.PHONY: estimates disk
+estimates: $(INSTALLED)  ## what edits are estimated to take beside what they take; writes a section of docs/small_cards.md
+	$(BIN)/python -m benchmarks.estimates --write
+
+disk: $(INSTALLED)  ## what ten seconds of 512×512 take on disk, counted, and written and scaled
+	$(BIN)/python -m benchmarks.disk
+
 bench-length: $(INSTALLED)  ## memory, time per frame and seams of 512 frames beside 64
 	$(BIN)/python -m benchmarks.length
 
@@ -101,6 +108,10 @@ regions: $(INSTALLED)  ## what regions keep of the source, beside edits of the w
 .PHONY: lora
 lora: $(INSTALLED)  ## what a LoRA of an object that the bundled model never saw does to edits, and to other prompts
 	$(BIN)/python -m benchmarks.lora
+
+.PHONY: quantization
+quantization: $(INSTALLED)  ## what weights in fewer bits take and do to an edit; writes docs/quantization.md
+	$(BIN)/python -m benchmarks.quantization
 
 sweep: $(INSTALLED)  ## what each setting of the modes does, on tuning clips; defaults are chosen from its tables
 	$(BIN)/python -m benchmarks.sweep

@@ -26,7 +26,8 @@ missing for the card. `--narrow` tries it out on a CPU."""
 LEGEND = """invert: stage 1, with encoding. edit: stage 2 by Plug-and-Play, with flow and decoding. s: seconds per
 frame. frames/s: of stage 2. MB: the most memory that torch allocated on the card, in MiB, with the model. full window:
 8 keyframes at once, as in longer clips. low memory: the same with batch_size 2, keyframe_window 4, offload and tiling.
-per frame: every frame by itself. published structure: the cost structure of the authors' code
+per frame: every frame by itself. compiled: the UNet's blocks by
+torch.compile, which has compiled them before. published structure: the cost structure of the authors' code
 (`benchmarks/published.py`)."""
 
 COLUMNS = {

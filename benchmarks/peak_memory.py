@@ -18,7 +18,6 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import CLIPTokenizer
 
-from benchmarks.live_bytes import LiveBytes
 from benchmarks.random_models import SD15, SDXL, Family
 from tokenflow.config import Edit, Inversion, PnP
 from tokenflow.diffusion.batches import image_batches
@@ -30,6 +29,7 @@ from tokenflow.modes.source import InvertedClip
 from tokenflow.propagation.denoiser import EditDenoiser
 from tokenflow.propagation.extended_attention import extended_sites
 from tokenflow.propagation.tokenflow import Propagation, TokenFlow
+from tokenflow.report.live_bytes import LiveBytes
 from tokenflow.store.memory import MemoryInversion
 from tokenflow.video import Video, fit_area
 

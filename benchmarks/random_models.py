@@ -135,7 +135,7 @@ def random_pipeline(family: Family, like: Path, device: torch.device, dtype: tor
     with _building(device, dtype):
         unet = UNet2DConditionModel(sample_size=family.side // 8, **family.unet)
         unet.conv_out.weight.data *= PREDICTION_SCALE
-        vae = _autoencoder(family)
+        vae = random_autoencoder(family)
         text = [_text_config(tokenizer, sizes) for sizes in family.text]
         first = CLIPTextModel(text[0])
         second = CLIPTextModelWithProjection(text[1]) if family.is_xl else None
@@ -147,7 +147,8 @@ def random_pipeline(family: Family, like: Path, device: torch.device, dtype: tor
     return StableDiffusionPipeline(**parts, text_encoder=first, **no_checker)
 
 
-def _autoencoder(family: Family) -> AutoencoderKL:
+def random_autoencoder(family: Family) -> AutoencoderKL:
+    """An autoencoder of a family's sizes."""
     levels = len(family.vae_widths)
     return AutoencoderKL(
         block_out_channels=family.vae_widths,

@@ -131,6 +131,15 @@ def tiny_lcm_pipeline() -> StableDiffusionPipeline:
     return StableDiffusionPipeline(**parts, requires_safety_checker=False)
 
 
+def inpainting(pipeline: Any) -> Any:
+    """Another pipeline with a UNet that also takes a mask and the rest of the image."""
+    torch.manual_seed(0)
+    unet = UNet2DConditionModel.from_config(pipeline.unet.config, in_channels=9)
+    unet.conv_out.weight.data *= 0.2
+    pipeline.register_modules(unet=unet)
+    return pipeline
+
+
 def tiny_turbo_pipeline() -> StableDiffusionPipeline:
     """A model distilled to few deterministic steps, without guidance."""
     plain = tiny_pipeline()

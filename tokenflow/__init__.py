@@ -9,8 +9,13 @@
 `tokenflow.run(config)` does the same from a YAML configuration to a result folder.
 """
 
+import logging
 from importlib import import_module, metadata
 from typing import TYPE_CHECKING, Any
+
+# Where torchao 0.18 is installed, importing diffusers logs what concerns the developers of both.
+for _logger in ("torch.utils._pytree", "diffusers.quantizers.torchao.torchao_quantizer"):
+    logging.getLogger(_logger).setLevel(logging.ERROR)
 
 if TYPE_CHECKING:
     from tokenflow.batch import Record, edit_many, read_configs

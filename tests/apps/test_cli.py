@@ -18,7 +18,7 @@ from tokenflow.errors import TokenflowError
 from tokenflow.events import Listener
 from tokenflow.video import VideoWriter, read_frames
 
-COMMANDS = ["preprocess", "edit", "init", "batch", "generate", "config", "settings", "schema"]
+COMMANDS = ["preprocess", "edit", "init", "batch", "generate", "config", "settings", "doctor", "schema"]
 
 
 def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:

@@ -30,16 +30,47 @@ def test_a_dry_run_prints_what_would_be_done_and_writes_nothing(
     assert list(first) == ["frames", "stages", "time", "memory", "disk", "output"]
     assert first["frames"] == "5 of 24×16"
     assert first["stages"] == "read, encode, invert, reconstruct, compare, flow, edit, decode"
-    assert first["time"] == first["memory"] == "unknown until the clip is inverted and checked"
-    assert re.fullmatch(r"about \S+ kB inversion, \S+ kB scratch while it runs, \S+ kB result; .* free", first["disk"])
+    assert re.fullmatch(r"about \d+ s", first["time"])
+    assert re.fullmatch(r"about \S+ [MG]B of \S+ GB main memory", first["memory"])
+    sizes = r"\S+ kB inversion, \S+ kB flow kept with it, \S+ kB scratch while it runs, \S+ kB result"
+    assert re.fullmatch(rf"about {sizes}; .* free", first["disk"])
     assert first["output"] == str(tmp_path / "out")
 
     assert status("preprocess", *words, "--quiet") == 0
     second = planned()
     assert second["stages"] == "flow, edit, decode"
     assert re.fullmatch(r"about \d+ s", second["time"])
-    assert re.fullmatch(r"about \d+ MiB, as while it was checked", second["memory"])
     assert "inversion" not in second["disk"]
+    assert status("edit", *words, "--quiet") == 0
+    assert "flow kept" not in planned()["disk"]
+
+
+def test_a_dry_run_without_the_model_tells_neither_time_nor_memory(
+    settings: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with VideoWriter(tmp_path / "clip.mp4", width=24, height=16, rate=10) as video:
+        for image in moving_square(5):
+            video.write(image)
+    assert status("edit", settings, "model.path=somebody/model", "clip.size=64", "--dry-run") == 0
+    assert capsys.readouterr().out.count("unknown until the model is on this machine") == 2
+
+
+def test_a_dry_run_of_seeds_takes_the_time_of_each_and_writes_one_image(
+    settings: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_tiny_model(tmp_path / "model")
+    with VideoWriter(tmp_path / "clip.mp4", width=24, height=16, rate=10) as video:
+        for image in moving_square(5):
+            video.write(image)
+    words = [settings, "clip.size=16", "inversion.steps=2", "edit.steps=2", "--dry-run"]
+
+    def result(*options: str) -> str:
+        assert status("edit", *words, *options) == 0
+        found = re.search(r"(\S+ .B) result", capsys.readouterr().out)
+        assert found is not None
+        return found[1]
+
+    assert result("--seeds", "2") != result()
 
 
 def test_a_dry_run_finds_a_clip_that_is_missing_or_too_short(

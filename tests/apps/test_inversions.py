@@ -46,9 +46,29 @@ def test_prune_deletes_what_it_was_asked_to(options: list[str], left: set[str], 
 
 
 @pytest.mark.parametrize(
+    ("options", "left"), [([], set()), (["--older-than", "30"], {"new"}), (["--dry-run"], {"new", "old"})]
+)
+def test_prune_deletes_flow_and_leaves_the_inversion(
+    options: list[str], left: set[str], store: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = {name: {path.name for path in (store / name).iterdir()} for name in ("new", "old")}
+    for name in before:
+        written = (store / name / "manifest.json").stat().st_mtime
+        (store / name / "flow_fields.pairs").write_bytes(bytes(1500))
+        os.utime(store / name / "flow_fields.pairs", (written, written))
+    assert status("inversions", "list", str(store)) == 0
+    assert capsys.readouterr().out.count("(1.5 kB of it flow)") == 2
+    assert status("inversions", "prune", str(store), "--flow", *options) == 0
+    assert capsys.readouterr().out.splitlines()[-1].endswith("kB")
+    assert {name for name in before if (store / name / "flow_fields.pairs").exists()} == left
+    for name, files in before.items():
+        assert files <= {path.name for path in (store / name).iterdir()}
+
+
+@pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["prune"], "say which inversions to delete: --older-than DAYS, --unfinished, or both"),
+        (["prune"], "say which inversions to delete: --older-than DAYS, --unfinished, or both; or --flow"),
         (["list", "nowhere"], "there is no folder nowhere; inversions are kept in trajectories.dir"),
     ],
 )

@@ -49,6 +49,7 @@ SHARE = [
     "output.codec=ffv1",
     "output.dir=elsewhere",
     "metrics.enabled=false",
+    "model.compile=true",
 ]
 """Settings that do not change the inversion, given a configuration on the CPU in float32."""
 
@@ -65,6 +66,8 @@ CHANGE = [
     "model.variant=fp16",
     "model.prediction_type=v_prediction",
     "model.few_step=true",
+    "model.quantization=int8",
+    "model.text_encoder_quantization=fp8",
     "model.dtype=bfloat16",
     "inversion.steps=5",
     "inversion.iterations=2",

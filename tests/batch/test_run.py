@@ -4,6 +4,7 @@ import json
 import multiprocessing
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -344,6 +345,10 @@ def test_a_plan_lists_what_is_new_shared_stored_and_kept_and_writes_nothing(
         "3 to edit, 1 already done",
         "inversions: 1 new, 1 shared with an earlier job, 1 stored",
     ]
+    assert "of a device's memory per job" in lines[-1]
+    assert "on this machine" not in lines[-1]
+    timed = plan_lines(plan(configs, tmp_path / "run", timed=True))
+    assert re.search(r"about \d+ s on this machine, one after another", timed[-1])
 
 
 @pytest.mark.parametrize(
@@ -373,7 +378,9 @@ def test_the_disk_space_of_an_inversion_is_estimated_well(configure: Configure, 
     configs = configure(1, 2)
     new, shared = plan(configs, tmp_path / "run")
     run(configs, tmp_path)
-    kept = [path for path in (tmp_path / "trajectories").rglob("*") if path.suffix in (".safetensors", ".rgb")]
+    kept = [
+        path for path in (tmp_path / "trajectories").rglob("*") if path.suffix in (".safetensors", ".rgb", ".pairs")
+    ]
     taken = sum(path.stat().st_size for path in kept)
     # Each file of latents has a header of a hundred bytes or so, and videos have theirs: they matter at this size only.
     assert taken - 200 * len(kept) <= new.bytes - shared.bytes <= taken + 10_000

@@ -168,6 +168,11 @@ def test_unreadable_values_and_broken_references_do_not_hide_other_mistakes(mini
         ("edit.guidance_scale=yes", r"edit\.guidance_scale: expected a string or number"),
         ("clip.size=true", r"clip\.size: expected a string or number"),
         ("clip.frames=false", r"clip\.frames: expected a string or number"),
+        (
+            "edit.controlnet.canny_thresholds=[9, 5]",
+            r"edit\.controlnet\.canny_thresholds: expected two numbers from 0, the lower first, got \[9, 5\]",
+        ),
+        ("model.loras=a", r"model\.loras: expected a list, such as \[…\], got 'a'"),
         ("output.pngs=3", r"output\.pngs: expected a valid boolean, got 3"),
         ("edit=true", r"edit: expected a section with prompt"),
         ("edit_steps=5", r"edit_steps: unknown; did you mean edit\.steps\?"),

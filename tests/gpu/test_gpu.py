@@ -7,10 +7,21 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from diffusers import UNet2DConditionModel
+from torch._dynamo.utils import counters
 
 import tokenflow
-from tests.tiny import moving_square, save_tiny_controlnet, save_tiny_model, save_tiny_setup, tiny_xl_pipeline
+from tests.tiny import (
+    moving_square,
+    save_tiny_controlnet,
+    save_tiny_model,
+    save_tiny_setup,
+    tiny_pipeline,
+    tiny_xl_pipeline,
+)
+from tokenflow.errors import ConfigError
 from tokenflow.models.model import Model
+from tokenflow.models.quantization import KINDS, quantised_layers
 
 CARD = "cuda"
 FRAMES = 5
@@ -34,6 +45,20 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save_tiny_model(folder / "sd")
     save_tiny_controlnet(folder / "controlnet")
     tiny_xl_pipeline().save_pretrained(folder / "xl", safe_serialization=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def wide(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny model with layers of 1024 and 4096 channels, which int4 holds without padding."""
+    pipeline = tiny_pipeline(levels=2)
+    torch.manual_seed(0)
+    widths = {"block_out_channels": (1024, 64), "attention_head_dim": 16}
+    unet = UNet2DConditionModel.from_config({**pipeline.unet.config, **widths})
+    unet.conv_out.weight.data *= 0.2
+    pipeline.unet = unet
+    folder = tmp_path_factory.mktemp("models") / "wide"
+    pipeline.save_pretrained(folder)
     return folder
 
 
@@ -93,6 +118,36 @@ def test_offloading_takes_less_memory_and_gives_the_same(mode: str, saved: Path)
         del model
     assert peaks[2] < peaks[1]
     assert np.abs(edits[1] - edits[2]).mean() < 0.5
+
+
+def test_a_compiled_edit_is_close_and_compiles_nothing_more_for_the_next(saved: Path) -> None:
+    plain, compiled = (
+        tokenflow.load_model(saved / "sd", device=CARD, dtype="float32", compile=each) for each in (False, True)
+    )
+    assert np.abs(edited(plain) - edited(compiled)).mean() < 0.5
+    graphs = counters["stats"]["unique_graphs"]
+    edited(compiled)
+    assert counters["stats"]["unique_graphs"] == graphs > 0
+
+
+@pytest.mark.parametrize("offload", [False, True], ids=["", "offload"])
+@pytest.mark.parametrize(("kind", "bits"), [("int8", 8.1), ("fp8", 8.1), ("int4", 4.6)])
+def test_a_quantised_edit_is_close_to_full_precisions(kind: str, bits: float, offload: bool, wide: Path) -> None:
+    options: dict[str, Any] = {"device": CARD, "dtype": "bfloat16", "offload": offload}
+    full, small = (tokenflow.load_model(wide, quantization=each, **options) for each in (None, kind))
+    layers = [small.network.get_submodule(name) for name in quantised_layers(small.network, KINDS[kind])]
+    weights = sum(layer.weight.numel() for layer in layers)
+    assert layers
+    assert (full.weight_bytes - small.weight_bytes) >= (16 - bits) / 8 * weights
+    assert 0 < np.abs(edited(full) - edited(small)).mean() < 16
+
+
+@pytest.mark.skipif(
+    torch.cuda.is_available() and torch.cuda.get_device_capability() >= (10, 0), reason="such a card has nvfp4"
+)
+def test_nvfp4_is_refused_by_other_cards(wide: Path) -> None:
+    with pytest.raises(ConfigError, match=r"needs a CUDA device of compute capability 10\.0 or higher"):
+        tokenflow.load_model(wide, device=CARD, quantization="nvfp4")
 
 
 def test_generated_images_equal_the_cpus(saved: Path) -> None:

@@ -46,6 +46,18 @@ def wrapped(network: Any) -> Autoencoder:
     return Autoencoder(network.eval(), torch.device("cpu"), lambda each: each)
 
 
+@pytest.mark.parametrize(("dtype", "last"), [(torch.float32, False), (torch.bfloat16, True)], ids=str)
+def test_channels_are_last_in_memory_where_that_is_faster_and_float32_keeps_its_bits(
+    dtype: torch.dtype, last: bool
+) -> None:
+    network, plain = (tiny_vae().to(dtype).eval() for _ in range(2))
+    decoded = wrapped(network).decode(LATENTS)
+    assert network.decoder.conv_in.weight.is_contiguous(memory_format=torch.channels_last) == last
+    with torch.no_grad():
+        expected = (plain.decode(LATENTS.to(dtype)).sample.float() / 2 + 0.5).clamp(0, 1)
+    torch.testing.assert_close(decoded, expected, rtol=0, atol=0.02 if last else 0)
+
+
 @pytest.mark.parametrize(
     "network", [tiny_vae(), with_config(scaling_factor=0.18215), asymmetric(), taesd()], ids=lambda each: type(each)
 )

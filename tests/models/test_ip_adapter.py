@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 import tokenflow
@@ -92,6 +92,21 @@ def test_edits_take_images_and_several_add_up(adapter: Path) -> None:
     halves = tokenflow.edit(source, "a tiger", references=[Reference(IMAGE, weight=0.5)] * 2, **how)
     assert np.abs(one.frames.astype(int) - plain.frames).max() > 5
     assert np.abs(one.frames.astype(int) - halves.frames).max() <= 1
+
+
+def test_an_adapter_that_was_replaced_is_read_again(tmp_path: Path) -> None:
+    model = tiny_model()
+    path = save_adapter(tmp_path, tiny_pipeline().unet)
+    source = tokenflow.invert(CLIP, model, "a dog", steps=1)
+
+    def edited() -> np.ndarray:
+        return tokenflow.edit(source, "a tiger", references=[IMAGE], ip_adapter=str(path)).frames
+
+    first = edited()
+    assert np.array_equal(edited(), first)
+    save_file({name: 2 * weight for name, weight in load_file(path).items()}, tmp_path / "other.safetensors")
+    (tmp_path / "other.safetensors").replace(path)
+    assert not np.array_equal(edited(), first)
 
 
 def test_regions_with_prompts_and_anchored_edits_take_images_too(adapter: Path) -> None:

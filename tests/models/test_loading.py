@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from tests.tiny import level, save_tiny_model
 from tokenflow.errors import ModelError, ModelNotFoundError
-from tokenflow.events import Event, Progress
+from tokenflow.events import Event, Notice, Progress
 from tokenflow.models.checkpoints.hub import WITHDRAWN
 from tokenflow.models.loading import load_model, stored_fingerprint
 
@@ -249,3 +249,10 @@ def test_progress_says_what_is_loaded_where_and_in_which_precision(model: Path) 
         ("load", 0, 1, label),
         ("load", 1, 1, label),
     ]
+
+
+def test_notices_of_loading_go_to_its_listener(model: Path) -> None:
+    file, heard = weights(model), list[Event]()
+    save_file({**load_file(file), "surplus": torch.zeros(1)}, file, metadata={"format": "pt"})
+    load_model(model, device="cpu", on_event=heard.append)
+    assert any(isinstance(event, Notice) and "such as surplus" in event.message for event in heard)

@@ -46,6 +46,11 @@ def test_a_negative_weight_is_refused() -> None:
         parse_prompt("a (dog:-1)")
 
 
+def test_plain_text_gives_no_notice_of_its_own(recwarn: pytest.WarningsRecorder) -> None:
+    assert plain_text("a (tiger BREAK on [grass") == "a tiger on grass"
+    assert not recwarn.list
+
+
 def test_plain_text_is_what_a_prompt_says() -> None:
     assert plain_text(r"a (tiger:1.3) on [grass] BREAK \(3d\)") == "a tiger on grass (3d)"
 

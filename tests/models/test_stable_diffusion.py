@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import torch
 from diffusers import ControlNetModel
+from safetensors.torch import load_file, save_file
 
 from tests.tiny import (
     level,
@@ -163,6 +164,12 @@ def test_a_controlnet_is_read_once_for_many_edits_with_it(tmp_path: Path, monkey
     for path in (paths[0], paths[0], paths[1], paths[1]):
         model.load_control(path)
     assert [str(each) for each in read] == paths
+    weights = next(Path(paths[1]).glob("*.safetensors"))
+    other = {name: weight + 1 for name, weight in load_file(weights).items()}
+    save_file(other, tmp_path / "other.safetensors", metadata={"format": "pt"})
+    (tmp_path / "other.safetensors").replace(weights)
+    model.load_control(paths[1])
+    assert [str(each) for each in read] == [*paths, paths[1]]  # it was replaced
 
 
 def test_a_missing_controlnet_is_named() -> None:

@@ -4,6 +4,7 @@ Everything is float32, so that only the order of sums differs.
 """
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +40,11 @@ PROMPT, NEGATIVE, SCALE, SEED = "a golden tiger", "a cat", 5.0, 3
 TOLERANCE = 1e-4
 """Of latents up to about ten."""
 
+SD = StableDiffusionPipeline, StableDiffusionImg2ImgPipeline, StableDiffusionControlNetPipeline
+
 FAMILIES: dict[str, tuple[Any, Any, Any, Any]] = {
-    "SD": (tiny_pipeline, StableDiffusionPipeline, StableDiffusionImg2ImgPipeline, StableDiffusionControlNetPipeline),
+    "SD": (tiny_pipeline, *SD),
+    "velocity": (partial(tiny_pipeline, prediction_type="v_prediction"), *SD),
     "SDXL": (
         tiny_xl_pipeline,
         StableDiffusionXLPipeline,

@@ -1,18 +1,22 @@
 """The estimate of disk space, beside what is written for the bundled clips."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from tokenflow.config import Config
 from tokenflow.diffusion.batches import as_images, as_tensor, batches
 from tokenflow.metrics import EditMetrics
 from tokenflow.models.loading import load_model
 from tokenflow.models.model import Model
-from tokenflow.pipeline.disk_space import dimensions, disk_space
+from tokenflow.pipeline.disk_space import dimensions, disk_space, sheet_bytes
 from tokenflow.pipeline.frames import EditedFrame
-from tokenflow.pipeline.output import ResultWriter, write_reports
+from tokenflow.pipeline.job import run
+from tokenflow.pipeline.output import ResultWriter, write_reports, write_sheet
+from tokenflow.report import sheet_frames
 from tokenflow.report.units import format_bytes
 from tokenflow.video import Video, resize, restore
 
@@ -99,7 +103,8 @@ def test_steps_add_latents_to_the_inversion(tmp_path: Path) -> None:
     more = config.model_copy(update={"inversion": config.inversion.model_copy(update={"steps": 26})})
     numbers = 24 * 4 * (128 // 4) * (128 // 4)
     assert disk_space(more).inversion - disk_space(config).inversion == 2 * numbers  # in float16
-    assert disk_space(config).scratch == 2 * 4 * numbers
+    space = disk_space(config)
+    assert space.scratch == 4 * 4 * numbers + space.flow
 
 
 @pytest.mark.parametrize(
@@ -107,3 +112,54 @@ def test_steps_add_latents_to_the_inversion(tmp_path: Path) -> None:
 )
 def test_bytes_have_three_digits_and_a_unit(count: float, text: str) -> None:
     assert format_bytes(count) == text
+
+
+CASES: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "a region by mask": {"regions": [{"mask": "mask.png"}]},
+    "a reference": {"references": [{"path": "mask.png"}]},
+    "another mode": {"mode": "sdedit"},
+    "no propagation": {"propagation": "none"},
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_what_a_run_leaves_is_what_was_estimated_within_a_tenth(
+    case: str, tmp_path: Path, model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Together: the inversion, the flow that stays with it, and the result."""
+    monkeypatch.chdir(tmp_path)
+    Image.fromarray(np.pad(np.full((48, 64), 255, np.uint8), ((40, 40), (32, 32)))).save("mask.png")
+    config = configured("dog_walk", tmp_path)
+    config = Config.model_validate(
+        {
+            **config.model_dump(),
+            "clip": {**config.clip.model_dump(), "frames": 8, "cuts": []},
+            "inversion": {"steps": 3, "warn_below_psnr": 0},
+            "edit": {"prompt": "a tiger on grass, 3d style", "steps": 3, **CASES[case]},
+            "trajectories": {"dir": tmp_path / "store"},
+        }
+    )
+    space = disk_space(config)
+    run(config, model=model)
+    (stored,) = (tmp_path / "store").iterdir()
+    flow = sum(path.stat().st_size for path in stored.glob("*.pairs"))
+    files = {folder: [path for path in folder.rglob("*") if path.is_file()] for folder in (stored, config.output.dir)}
+    left = {folder: sum(path.stat().st_size for path in found) for folder, found in files.items()}
+    assert space.flow == pytest.approx(flow, rel=0.02)
+    assert space.inversion == pytest.approx(left[stored] - flow, rel=0.1)
+    expected = space.inversion + space.flow + space.result
+    assert sum(left.values()) == pytest.approx(expected, rel=0.1)
+
+
+def test_the_sheet_of_seeds_takes_what_was_estimated_within_a_fifth(tmp_path: Path, model: Model) -> None:
+    config = configured("dog_walk", tmp_path)
+    clip, edit = (
+        np.stack([each.image for each in Video.read(DATA / "clips" / f"{name}.mp4")])
+        for name in ("dog_walk", EDITS["dog_walk"])
+    )
+    shown = sheet_frames(len(clip))
+    edited = list(decoded(edit[shown], model))
+    path = tmp_path / "seeds.png"
+    write_sheet(path, {"source": list(clip[shown]), "first": edited, "second": edited})
+    assert sheet_bytes(config, 3) == pytest.approx(path.stat().st_size, rel=0.2)

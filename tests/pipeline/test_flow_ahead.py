@@ -1,5 +1,7 @@
-"""Correspondences are found before sampling, in a stage of their own, and nothing else changes."""
+"""Correspondences are found before they are needed, flow in a thread, and nothing else changes."""
 
+import threading
+import time
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -9,6 +11,7 @@ import pytest
 import tokenflow
 from tests.tiny import moving_square, tiny_model
 from tokenflow import Progress
+from tokenflow.correspondence.flow import FlowCorrespondence
 from tokenflow.correspondence.pairwise import Pairwise
 from tokenflow.events import Event
 
@@ -23,40 +26,60 @@ def inverted() -> tokenflow.InvertedClip:
     return tokenflow.invert(tokenflow.Video(moving_square(FRAMES), rate=5), tiny_model(), "a dog", size=16, steps=4)
 
 
-@each_correspondence
-def test_all_correspondences_are_found_before_the_first_step(
-    correspondence: Correspondence, stage: str, inverted: tokenflow.InvertedClip, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    heard: list[Any] = []
-    prepared = Pairwise.prepare
-
-    def prepare(self: Pairwise, first: int, second: int) -> None:
-        heard.append((first, second))
-        prepared(self, first, second)
-
-    monkeypatch.setattr(Pairwise, "prepare", prepare)
-    searched = watched_search(monkeypatch, heard)
-    tokenflow.edit(inverted, "a cat", correspondence=correspondence, keyframe_interval=3, on_event=heard.append)
-    progress = [event for event in heard if isinstance(event, Progress)]
-    counted = [event for event in progress if event.stage == stage]
-    pairs = [each for each in heard if isinstance(each, tuple) and len(each) == 2]
-    assert counted[0].done == 0
-    assert counted[-1].done == counted[-1].total == len(pairs) == len(set(pairs)) > FRAMES - 1
-    assert searched[-1] < heard.index(next(event for event in progress if event.stage == "edit"))
-
-
-def watched_search(monkeypatch: pytest.MonkeyPatch, heard: list[Any]) -> list[int]:
-    """How many things had been heard when each field was searched."""
-    searched: list[int] = []
+@pytest.fixture
+def searched(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+    """The pairs whose fields were searched, in order."""
+    pairs: list[tuple[int, int]] = []
     for kind in Pairwise.__subclasses__():
         find: Callable[..., np.ndarray] = kind.find
 
         def watched(self: Pairwise, first: int, second: int, find: Callable[..., np.ndarray] = find) -> np.ndarray:
-            searched.append(len(heard))
+            pairs.append((first, second))
             return find(self, first, second)
 
         monkeypatch.setattr(kind, "find", watched)
-    return searched
+    return pairs
+
+
+@each_correspondence
+def test_what_the_first_step_needs_is_waited_for_in_a_stage_and_nothing_is_searched_twice(
+    correspondence: Correspondence, stage: str, inverted: tokenflow.InvertedClip, searched: list[tuple[int, int]]
+) -> None:
+    heard: list[Event] = []
+    tokenflow.edit(inverted, "a cat", correspondence=correspondence, keyframe_interval=3, on_event=heard.append)
+    progress = [event for event in heard if isinstance(event, Progress)]
+    counted = [event for event in progress if event.stage == stage]
+    assert progress[0] is counted[0]
+    assert counted[0].done == 0
+    assert counted[-1].done == counted[-1].total
+    assert len(searched) == len(set(searched))
+    if correspondence == "flow":  # the others are found while the network works
+        assert FRAMES - 3 <= counted[-1].total < len(searched)
+    else:
+        assert counted[-1].total == len(searched)
+
+
+def test_flow_of_later_steps_is_found_while_the_network_works(
+    inverted: tokenflow.InvertedClip, searched: list[tuple[int, int]]
+) -> None:
+    """The first call of the network ends only once fields have been found that no step so far has asked for."""
+    waited_for: list[int] = []
+    enough = threading.Event()
+
+    def cancel() -> bool:
+        if waited_for and not enough.is_set():
+            deadline = time.monotonic() + 30
+            while len(searched) <= waited_for[0] and time.monotonic() < deadline:
+                time.sleep(0.001)
+            enough.set()
+        return False
+
+    def hear(event: Event) -> None:
+        if isinstance(event, Progress) and event.stage == "flow" and event.done == event.total:
+            waited_for.append(event.total)
+
+    tokenflow.edit(inverted, "a cat", keyframe_interval=3, on_event=hear, cancel=cancel)
+    assert len(searched) > waited_for[0]
 
 
 @each_correspondence
@@ -67,6 +90,26 @@ def test_the_edit_is_the_same_to_the_bit_as_with_correspondences_found_when_need
     monkeypatch.setattr(Pairwise, "prepare", lambda *_: None)
     when_needed = tokenflow.edit(inverted, "a cat", correspondence=correspondence, keyframe_interval=3)
     assert np.array_equal(ahead.decoded, when_needed.decoded)
+
+
+def is_searching() -> bool:
+    return any(thread.name == "correspondences ahead" for thread in threading.enumerate())
+
+
+def test_a_cancelled_edit_leaves_no_thread(inverted: tokenflow.InvertedClip, searched: list[tuple[int, int]]) -> None:
+    with pytest.raises(tokenflow.Cancelled):
+        tokenflow.edit(inverted, "a cat", keyframe_interval=3, cancel=lambda: bool(searched))
+    assert not is_searching()
+
+
+def test_an_error_arrives_as_itself(inverted: tokenflow.InvertedClip, monkeypatch: pytest.MonkeyPatch) -> None:
+    def find(self: FlowCorrespondence, first: int, second: int) -> np.ndarray:
+        raise MemoryError(f"{first} and {second} are too large")
+
+    monkeypatch.setattr(FlowCorrespondence, "find", find)
+    with pytest.raises(MemoryError, match="are too large"):
+        tokenflow.edit(inverted, "a cat", keyframe_interval=3)
+    assert not is_searching()
 
 
 @pytest.mark.parametrize("options", [{"propagation": "none"}, {"keyframe_interval": 1}])

@@ -364,5 +364,17 @@ def test_sampling_back_can_be_cancelled(inverted: tokenflow.InvertedClip) -> Non
 def test_what_was_not_inverted_cannot_be_sampled_back() -> None:
     with pytest.warns(TokenflowWarning, match="cannot be inverted"):
         clean = tokenflow.invert(CLIP, StableDiffusion(tiny_lcm_pipeline()), "a dog", batch_size=2)
-    with pytest.raises(ConfigError, match="was not inverted"):
+    with pytest.raises(ConfigError, match=r"was not inverted \(since its model takes few steps\)"):
         tokenflow.reconstruct(clean)
+
+
+def test_a_clip_inverted_in_no_steps_is_refused_with_the_remedy(model: StableDiffusion) -> None:
+    clean = tokenflow.invert(CLIP, model, "a dog", steps=0)
+    with pytest.raises(ConfigError, match=r"was not inverted \(in 0 steps; take more\)"):
+        tokenflow.reconstruct(clean)
+
+
+def test_values_that_do_not_go_together_are_told_without_the_whole_section(inverted: tokenflow.InvertedClip) -> None:
+    with pytest.raises(ConfigError) as raised:
+        tokenflow.edit(inverted, "a tiger", regions=[tokenflow.Region(words="dog", mask_frame=1)])
+    assert str(raised.value) == "mask_frame is given without the mask of that frame; set mask"

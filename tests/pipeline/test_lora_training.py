@@ -79,6 +79,21 @@ def test_the_loss_falls_on_the_images(saved: dict[str, Path], images: Path, tmp_
     assert last < 0.9 * first
 
 
+def test_what_is_kept_changes_less(saved: dict[str, Path], images: Path, tmp_path: Path) -> None:
+    def change(name: str, **kept: Any) -> float:
+        options = {"layers": "all", "rank": 8, "batch_size": 4, "steps": 30, "sample_every": 40}
+        trained = train_lora(settings(saved["sd"], images, tmp_path / name, **options, **kept))
+        lora = tokenflow.LoRA(path=str(trained.file))
+        model = tokenflow.load_model(saved["sd"], device="cpu", dtype="float32", loras=[lora])
+        image = tokenflow.generate(model.base, "a tree", seed=1)
+        latents = model.encode(torch.from_numpy(image).permute(0, 3, 1, 2) / 255)
+        at, prompt = model.schedule.steps(4)[2].at, model.condition("a tree")
+        return float((model.predict(latents, at, prompt) - model.base.predict(latents, at, prompt)).abs().mean())
+
+    free, kept = change("free"), change("kept", keep=["a tree"])
+    assert kept < 0.7 * free
+
+
 def test_an_interrupted_training_continues_to_the_same_weights(
     saved: dict[str, Path], images: Path, tmp_path: Path
 ) -> None:
@@ -116,5 +131,8 @@ def test_what_cannot_be_trained_is_refused(saved: dict[str, Path], images: Path,
     (tmp_path / "empty").mkdir()
     with pytest.raises(ClipError, match="has no images"):
         train_lora(settings(saved["sd"], tmp_path / "empty", tmp_path / "out"))
+    said = r"model: missing; set model\.path=… \(a folder in diffusers' layout"
+    with pytest.raises(ConfigError, match=said):
+        load_training({"images": str(images), "caption": "a dog", "output": "out"}, [], name="test")
     with pytest.raises(ConfigError, match="rank"):
         settings(saved["sd"], images, tmp_path, rank=0)

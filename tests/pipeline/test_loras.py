@@ -8,6 +8,7 @@ import tokenflow
 from tests.models.adapters.making import lora_weights, save_diffusers
 from tests.tiny import moving_square, save_tiny_model, save_tiny_setup, tiny_pipeline
 from tokenflow.errors import TokenflowWarning
+from tokenflow.events import Event, Notice
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +38,20 @@ def test_a_prompt_without_the_triggers_gives_a_notice(lora: str, tmp_path: Path)
     config = tokenflow.load_config(path, [loras, "inversion.check=false"])
     with pytest.warns(TokenflowWarning, match=r"has none of the words .* add one of sks, toy"):
         tokenflow.run(config)
+
+
+def test_an_edit_in_memory_gives_it_too_and_the_words_themselves_none(lora: str, tmp_path: Path) -> None:
+    settings = tokenflow.LoRA(path=lora, triggers=("sks", "toy"))
+    model = tokenflow.load_model(save_tiny_model(tmp_path / "model"), device="cpu", dtype="float32", loras=[settings])
+    inverted = tokenflow.invert(tokenflow.Video(moving_square(2), rate=4), model, "a dog", size=16, steps=1)
+
+    def notices(prompt: str) -> list[str]:
+        events: list[Event] = []
+        tokenflow.edit(inverted, prompt, on_event=events.append)
+        return [event.message for event in events if isinstance(event, Notice) and "trained with" in event.message]
+
+    assert len(notices("a tiger")) == 1
+    assert notices("a Toy tiger") == []
 
 
 def test_a_few_step_lora_edits_without_inversion_and_its_own_prompt_returns_the_source(

@@ -36,6 +36,7 @@ CONTENT: dict[str, Any] = {
         "output": {"dir": "out puts/tiger"},
     },
     "frames": 5,
+    "model": {"weights_mb": 1234.5, "quantization": "int8", "text_encoder_quantization": "fp8"},
     "metrics": {
         "reconstruction": {
             "autoencoder_psnr": 35.5,

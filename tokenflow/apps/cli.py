@@ -13,7 +13,7 @@ import typer
 
 from tokenflow.apps import inversions
 from tokenflow.apps.examples import examples
-from tokenflow.apps.exit_status import JOBS_FAILED, exit_status
+from tokenflow.apps.exit_status import JOBS_FAILED, UNSOUND, exit_status
 from tokenflow.apps.frame_numbers import frame_numbers
 from tokenflow.apps.image_files import image_files, write_images
 from tokenflow.apps.init import write_configuration
@@ -137,7 +137,7 @@ def edit(
     if dry_run:
         from tokenflow.apps.dry_run import dry_run_lines
 
-        print_lines(*dry_run_lines(settings))
+        print_lines(*dry_run_lines(settings, seeds))
         return
     with terminal_listener(quiet) as on_event:
         if seeds is not None:
@@ -216,7 +216,7 @@ def batch(
     ] = None,
     gpus: Annotated[float | None, typer.Option(help="Ray: GPUs per worker, may be a fraction.", min=0)] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print what would be done, and the disk space it takes.")
+        bool, typer.Option("--dry-run", help="Print what would be done, and the time, memory and disk space it takes.")
     ] = False,
     quiet: Quiet = False,
 ) -> None:
@@ -233,7 +233,7 @@ def batch(
     configs = tokenflow.read_configs(names, overrides, edit=edit)
     if dry_run:
         open_engine(engine.value, workers, address, gpus, DEFAULT_RETRIES)
-        print_lines(*plan_lines(plan(configs, folder)))
+        print_lines(*plan_lines(plan(configs, folder, timed=engine is EngineChoice.local)))
         return
     with no_download_bars() if quiet else nullcontext():
         records = tokenflow.edit_many(
@@ -359,7 +359,7 @@ def keyframes(
     "train-lora",
     epilog=examples(
         'tokenflow train-lora photos/ --caption "a <toy> on a table" --model data/models/mini-sd',
-        "tokenflow train-lora training.yaml steps=1000",
+        "tokenflow train-lora training.yaml steps=1000 --push someone/toy-lora",
         after="docs/adapters.md describes the settings. The same command continues a training that was interrupted.",
     ),
 )
@@ -379,6 +379,10 @@ def train_lora(
         Path | None, typer.Option(help="Folder for the LoRA; by default the folder of images with -lora added.")
     ] = None,
     steps: Annotated[int | None, typer.Option(help="Training steps; 500 if not given.", min=1)] = None,
+    push: Annotated[
+        str | None,
+        typer.Option(help="Upload it to this repository on the Hub; a new one is private.", metavar="OWNER/NAME"),
+    ] = None,
     quiet: Quiet = False,
 ) -> None:
     """Train a LoRA on a few images of a subject or style, for model.loras."""
@@ -387,12 +391,14 @@ def train_lora(
 
     is_config = source.suffix.lower() in (".yaml", ".yml")
     settings: Any = read_settings(source) if is_config else {"images": str(source), "output": f"{source}-lora"}
-    given = {"caption": caption, "output": output, "steps": steps, "model": None if model is None else {"path": model}}
+    path = None if model is None else {"path": model}
+    given = {"caption": caption, "output": output, "steps": steps, "model": path, "push": push}
     chosen = {name: str(value) if isinstance(value, Path) else value for name, value in given.items()}
     settings = {**settings, **{name: value for name, value in chosen.items() if value is not None}}
     with terminal_listener(quiet) as on_event:
         trained = train(load_training(settings, overrides or [], name=str(source)), on_event=on_event)
-    print_lines(str(trained.file), f"Use it with: model.loras=[{{path: {trained.file.parent}}}]")
+    pushed = [] if trained.address is None else [trained.address]
+    print_lines(str(trained.file), *pushed, f"Use it with: model.loras=[{{path: {trained.file.parent}}}]")
 
 
 def _read_size(text: str) -> tuple[int, int]:
@@ -578,6 +584,20 @@ def models() -> None:
     from tokenflow.apps.models_list import device_memory, models_lines
 
     print_lines(*models_lines(device_memory()))
+
+
+@app.command(epilog=examples("tokenflow doctor"))
+def doctor() -> None:
+    """Say what this machine has, which models fit, where files go, and what is missing.
+
+    The exit status is 1 if no edit can be made.
+    """
+    from tokenflow.apps.doctor import doctor_lines, examine, is_sound
+
+    findings = examine()
+    print_lines(*doctor_lines(findings))
+    if not is_sound(findings):
+        raise typer.Exit(UNSOUND)
 
 
 @app.command(epilog=examples("tokenflow schema > tokenflow.schema.json"))

@@ -12,6 +12,9 @@ from tokenflow.errors import TokenflowError
 JOBS_FAILED = 1
 """Some jobs of a batch failed."""
 
+UNSOUND = 1
+"""Something is missing without which no edit can be made."""
+
 USER_ERROR = 2
 """Something that the user can fix: wrong arguments, settings or files, or too little memory."""
 

@@ -36,6 +36,7 @@ def size(store: Store = DEFAULT_STORE) -> None:
     epilog=examples(
         "tokenflow inversions prune --older-than 30",
         "tokenflow inversions prune --unfinished --dry-run",
+        "tokenflow inversions prune --flow",
     )
 )
 def prune(
@@ -46,31 +47,37 @@ def prune(
     unfinished: Annotated[
         bool, typer.Option("--unfinished", help="Delete those that were interrupted, or that another version made.")
     ] = False,
+    flow: Annotated[
+        bool, typer.Option("--flow", help="Delete only the optical flow that edits left with them; alone, of all.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say which would be deleted.")] = False,
 ) -> None:
-    """Delete inversions that are old or unfinished. An edit that needs one makes it again."""
+    """Delete inversions that are old or unfinished, or their flow. An edit that needs them makes them again."""
     from tokenflow.errors import ConfigError, OutputError
-    from tokenflow.store.listing import remove_inversion
+    from tokenflow.store.listing import remove_flow, remove_inversion
 
-    if older_than is None and not unfinished:
-        raise ConfigError("say which inversions to delete: --older-than DAYS, --unfinished, or both")
+    if older_than is None and not unfinished and not flow:
+        raise ConfigError("say which inversions to delete: --older-than DAYS, --unfinished, or both; or --flow")
+    every = older_than is None and not unfinished
     chosen = [
         inversion
         for inversion in _listed(store)
-        if (older_than is not None and inversion.is_older_than(timedelta(days=older_than)))
+        if every
+        or (older_than is not None and inversion.is_older_than(timedelta(days=older_than)))
         or (unfinished and not inversion.complete)
     ]
     removed = []
     for inversion in chosen:
         try:
             if not dry_run:
-                remove_inversion(inversion)
+                (remove_flow if flow else remove_inversion)(inversion)
         except OutputError as error:
             print_lines(str(error))
         else:
             removed.append(inversion)
             print_lines(_line(inversion))
-    print_lines(f"{'would delete' if dry_run else 'deleted'} {_sum(removed)}")
+    freed = f"the flow of {_sum(removed, flow=True)}" if flow else _sum(removed)
+    print_lines(f"{'would delete' if dry_run else 'deleted'} {freed}")
 
 
 def _listed(store: Path) -> "list[ListedInversion]":
@@ -86,12 +93,14 @@ def _line(inversion: "ListedInversion") -> str:
     from tokenflow.report.units import format_bytes
 
     state = f"{inversion.steps} steps" if inversion.complete else "unfinished"
-    parts = [str(inversion.folder), format_bytes(inversion.bytes), f"{inversion.written:%Y-%m-%d}", state]
+    flow = f" ({format_bytes(inversion.flow_bytes)} of it flow)" if inversion.flow_bytes else ""
+    size = f"{format_bytes(inversion.bytes)}{flow}"
+    parts = [str(inversion.folder), size, f"{inversion.written:%Y-%m-%d}", state]
     return "  ".join([*parts, *([inversion.prompt] if inversion.prompt else [])])
 
 
-def _sum(inversions: "list[ListedInversion]") -> str:
+def _sum(inversions: "list[ListedInversion]", *, flow: bool = False) -> str:
     from tokenflow.report.units import format_bytes
 
-    count = len(inversions)
-    return f"{count} inversion{'s' * (count != 1)}, {format_bytes(sum(each.bytes for each in inversions))}"
+    count, taken = len(inversions), sum(each.flow_bytes if flow else each.bytes for each in inversions)
+    return f"{count} inversion{'s' * (count != 1)}, {format_bytes(taken)}"

@@ -52,6 +52,7 @@ def _explanation(device_bytes: int | None) -> list[str]:
     lines = [
         "memory: estimated for an edit at the native size, with everything on the device (docs/models.md)",
         f"at least: the same with {saving}",
+        "with model.quantization and model.text_encoder_quantization weights take less (docs/quantization.md)",
     ]
     if device_bytes is None:
         return [*lines, "this machine has no GPU: models work on its CPU, in main memory"]

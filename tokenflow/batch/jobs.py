@@ -63,7 +63,8 @@ class Job:
             precision = f"{model.dtype} on {model.device}"
         clip = config.clip.model_dump(mode="json", exclude={"sound", "cuts"})
         chosen = {"path", "base", "revision", "variant", "vae", "prediction_type", "few_step", "tiling"}
-        identity = model.model_dump(mode="json", include=chosen)
+        quantised = {"quantization", "text_encoder_quantization"}
+        identity = model.model_dump(mode="json", include=chosen | quantised)
         return json.dumps([clip, identity, precision, str(config.trajectories.dir)], sort_keys=True)
 
     def may_reuse(self, other: "Job") -> bool:

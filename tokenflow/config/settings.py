@@ -199,11 +199,14 @@ class TextualInversion(Section):
     )
 
 
+QuantizationKind = Literal["int8", "fp8", "int4", "nvfp4"]
+
+
 class Model(Section):
     """The diffusion model, and how it is loaded."""
 
     path: PathOrHubId = Field(
-        description="A folder in diffusers' layout, a .safetensors file, a Hub id, or a short name that "
+        description="A folder in diffusers' layout, a .safetensors or .gguf file, a Hub id, or a short name that "
         "`tokenflow models` lists, such as flux.2-klein-4b."
     )
     revision: str | None = Field(
@@ -214,7 +217,7 @@ class Model(Section):
     )
     base: PathOrHubId | None = Field(
         None,
-        description="For a .safetensors file: the folder or Hub id of the model it descends from, whose configuration, "
+        description="For a model in one file: the folder or Hub id of the model it descends from, whose configuration, "
         "tokenizer and scheduler it uses; null for the original model of its version, from the Hub.",
     )
     variant: str | None = Field(
@@ -256,6 +259,15 @@ class Model(Section):
         description="Precision of the weights. auto takes float16 on CUDA (bfloat16 for Sana and FLUX), bfloat16 on a "
         "CPU that multiplies in it, else float32. An inversion is only valid for the precision it was made in.",
     )
+    quantization: QuantizationKind | None = Field(
+        None,
+        description="Weights of the UNet's or transformer's linear layers in fewer bits, to fit a smaller GPU: int8 or "
+        "fp8 take half of float16, int4 a quarter (GPUs of compute capability 8.0 or higher), nvfp4 a quarter (10.0); "
+        "null for model.dtype. Needs the extra `quantization`. An inversion is only valid for the one it was made in.",
+    )
+    text_encoder_quantization: QuantizationKind | None = Field(
+        None, description="The same for the text encoders, which in FLUX and Sana are as large as the transformer."
+    )
     offload: bool = Field(
         False,
         description="Keep only the part in use (text encoder, VAE or UNet) on the device: for cards that cannot hold "
@@ -265,6 +277,12 @@ class Model(Section):
         False,
         description="Encode and decode in overlapping tiles: bounds the VAE's memory for large images. Results "
         "differ slightly at their borders. Frames of more than 1536×1536 pixels are always treated so.",
+    )
+    compile: bool = Field(
+        False,
+        description="Compile the blocks of the UNet or transformer (torch.compile), attention aside. The first calls "
+        "take minutes, later ones less time; changes the result by rounding only. Needs Triton on a GPU, a C++ "
+        "compiler on a CPU.",
     )
 
 
@@ -399,10 +417,14 @@ class ControlUnit(Section):
     def _start_before_end(self) -> Self:
         if self.start > self.end:
             raise ValueError(f"expected start ({self.start}) no later than end ({self.end})")
-        low, high = self.canny_thresholds
-        if not 0 <= low <= high:
-            raise ValueError(f"expected canny_thresholds from 0, the lower first, got [{low}, {high}]")
         return self
+
+    @field_validator("canny_thresholds")
+    @classmethod
+    def _lower_first(cls, thresholds: tuple[float, float]) -> tuple[float, float]:
+        if not 0 <= thresholds[0] <= thresholds[1]:
+            raise ValueError("expected two numbers from 0, the lower first")
+        return thresholds
 
 
 class ControlNet(ControlUnit):

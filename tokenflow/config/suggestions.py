@@ -32,9 +32,13 @@ def explain(mistake: Any, settings: Section, origins: Mapping[str, str]) -> str:
             quotes = "; if it belongs to a sentence, put that in quotes" if mistake["input"] is None else ""
             return f"{shown}: unknown; {_suggestion(settings, key)}{quotes}{source}"
         case "missing":
-            return f"{shown}: missing; set {shown}=… ({_gist(settings, key)})"
+            names = _names(settings, key)  # of a section, the first is what it cannot be without
+            wanted = f"{key}.{names[0]}" if names else key
+            return f"{shown}: missing; set {repr(wanted)[1:-1]}=… ({_gist(settings, wanted)})"
         case "model_type":
             expected = f"expected a section with {', '.join(_names(settings, key))}"
+        case "tuple_type":
+            expected = "expected a list, such as […]"
         case "string_type" if mistake["input"] is not None:
             expected = "expected a string: put it in quotes"
         case _:

@@ -36,13 +36,24 @@ class LoRATraining(Section):
     flip: bool = Field(False, description="Also train on the images mirrored.")
     keep: tuple[str, ...] = Field(
         (),
-        description="Prompts whose images should stay as they are, such as ['a dog on grass']. Images that the model "
-        "makes of them before training are trained on, too (Ruiz et al., CVPR 2023, section 3.2).",
+        description="Prompts whose images should stay as they are, such as ['a dog on grass']. On images that the "
+        "model makes of them before training (as in Ruiz et al., CVPR 2023, section 3.2), the LoRA learns to predict "
+        "what the model predicts without it (Li & Hoiem, ECCV 2016).",
     )
     keep_images: PositiveCount = Field(4, description="How many images are made of each prompt in `keep`.")
     empty_captions: float = Field(
-        0.1, ge=0, le=1, description="Share of the images that are trained with an empty caption, for guidance, 0 to 1."
+        0.0,
+        ge=0,
+        le=1,
+        description="Share of the images that are trained with an empty caption, 0 to 1. Above 0, guidance moves away "
+        "from what is learnt.",
     )
+    push: str | None = Field(
+        None,
+        description="A repository on the Hub, owner/name, that the LoRA, its card and its samples are uploaded to when "
+        "training is done. The token is that of `hf auth login` or HF_TOKEN.",
+    )
+    private: bool = Field(True, description="Whether a repository that `push` creates is private.")
     samples: tuple[str, ...] = Field((), description="Prompts of sample images made on the way.")
     sample_every: PositiveCount = Field(100, description="Steps between samples; the state is kept as often.")
     gradient_checkpointing: bool = Field(False, description="Compute parts of the network twice, which saves memory.")

@@ -41,6 +41,8 @@ class FeatureCorrespondence(Pairwise):
         distance_cost: similarity that a match loses at a distance of the frame's longer side.
     """
 
+    needs_network = True
+
     def __init__(
         self,
         features: Features,

@@ -1,6 +1,6 @@
 """Correspondence from optical flow of the source frames, with forward–backward confidence."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 from tokenflow.correspondence.pairwise import Pairwise
 from tokenflow.diffusion.latents import Frames
 from tokenflow.store.arrays import PairFile
+from tokenflow.store.kept_pairs import KeptPairs
 
 MIN_RESOLUTION = 4
 """Flow is kept at this many samples along each side of a latent, or at one per two pixels if that is more."""
@@ -20,6 +21,19 @@ patches of eight pixels at any size, and moving parts of a small image are not m
 
 SMOOTHNESS = 40.0
 """Weight of smoothness in the refinement of flow, twice OpenCV's default."""
+
+
+FLOW_STEP_BYTES = 2 * 2 * 2
+"""Per sample of the flow between two neighbours: there and back, x and y, float16."""
+
+FIELD_BYTES = 2 * 3 * 2
+"""Per latent of the fields between two frames: there and back, x, y and confidence, float16."""
+
+Keep = Callable[[str, Mapping[str, Any]], KeptPairs | None]
+"""(name, what it depends on beside the frames) -> what earlier edits left; None where nothing is kept."""
+
+STEPS, FIELDS = "flow_steps", "flow_fields"
+"""Names under which flow between neighbours, and fields between any two frames, are kept."""
 
 
 class FlowCorrespondence(Pairwise):
@@ -34,20 +48,39 @@ class FlowCorrespondence(Pairwise):
     Args:
         frames: f H W 3 uint8, the source's frames.
         height, width: the finest token grid, that is, the latents' size; coarser ones are averages of it.
-        folder: where flow is kept on disk.
+        folder: where flow is on disk.
         smoothness: weight of smoothness in the refinement.
+        keep: where flow is kept for later edits; by default nowhere. It is kept as it is used, so that an edit that
+            reads it is the same to the bit.
     """
 
+    needs_network = False
+
     def __init__(
-        self, frames: Frames, height: int, width: int, folder: Path | None = None, *, smoothness: float = SMOOTHNESS
+        self,
+        frames: Frames,
+        height: int,
+        width: int,
+        folder: Path | None = None,
+        *,
+        smoothness: float = SMOOTHNESS,
+        keep: Keep = lambda *_: None,
     ) -> None:
-        super().__init__(folder)
         self._frames = frames
         self._grid = height, width
-        self.resolution = max(MIN_RESOLUTION, frames.shape[1] // height // 2)
+        self.resolution = flow_resolution(frames.shape[1], height)
         self._smoothness = smoothness
         self._upscaling = UPSCALING if self.resolution * max(height, width) < SMALL else 1
-        self._steps = PairFile(folder)
+        made_from = {
+            "grid": [height, width],
+            "resolution": self.resolution,
+            "upscaling": self._upscaling,
+            "smoothness": smoothness,
+            "estimator": [cv2.__version__, cv2.getCPUFeaturesLine()],  # which decide the last bits
+        }
+        super().__init__(folder, keep(FIELDS, made_from))
+        self._kept_steps = keep(STEPS, made_from)
+        self._steps = PairFile(folder, self._kept_steps)
 
     def find(self, first: int, second: int) -> np.ndarray:
         """The fields there and back (see `Pairwise.find`), from flows chained over the frames between."""
@@ -64,6 +97,11 @@ class FlowCorrespondence(Pairwise):
         coarser = [cv2.resize(flow, size, interpolation=cv2.INTER_AREA) / self._upscaling for flow in flows]
         return np.stack(coarser).astype(np.float16)
 
+    @property
+    def kept(self) -> list[tuple[PairFile, KeptPairs]]:
+        """What was found, flow between neighbours included, and where it is kept."""
+        return [*super().kept, *([] if self._kept_steps is None else [(self._steps, self._kept_steps)])]
+
     def reduce(self, flow: np.ndarray, back: np.ndarray) -> np.ndarray:
         """Flow and confidence on the finest token grid, h w 3 float16, from flows H W 2 there and back."""
         height, width = flow.shape[:2]
@@ -77,6 +115,11 @@ class FlowCorrespondence(Pairwise):
         height, width = (self._upscaling * self.resolution * side for side in self._grid)
         shrinks = height < grey.shape[0]
         return cv2.resize(grey, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
+
+
+def flow_resolution(image_height: int, height: int) -> int:
+    """Samples of kept flow along each side of a latent, of which an image has so many rows."""
+    return max(MIN_RESOLUTION, image_height // height // 2)
 
 
 def optical_flow(

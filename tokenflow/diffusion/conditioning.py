@@ -29,6 +29,11 @@ class Conditioning:
         """How many prompts are stacked."""
         return self.tokens.shape[0]
 
+    def from_branch(self, first: int) -> "Conditioning":
+        """The branches from this one on."""
+        added = {name: each[first:] for name, each in self.added.items()}
+        return replace(self, tokens=self.tokens[first:], added=added)
+
     def adding(self, more: Mapping[str, Tensor]) -> "Conditioning":
         """The same with more (one branch) that every branch adds."""
         repeated = {name: each.repeat(self.branches, *[1] * (each.ndim - 1)) for name, each in more.items()}

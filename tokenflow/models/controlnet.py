@@ -151,7 +151,7 @@ def load_controlnet(path: str, detector: str, unet: Any, pixels_per_latent: int,
         model = unet.config
         compared = [
             ("cross-attention width", config["cross_attention_dim"], model.cross_attention_dim),
-            ("number of latent channels", config["in_channels"], model.in_channels),
+            ("number of latent channels", config["in_channels"], model.out_channels),
             ("list of block widths", tuple(config["block_out_channels"]), tuple(model.block_out_channels)),
             ("number of layers per block", config["layers_per_block"], model.layers_per_block),
             ("number of pixels per latent", scale, pixels_per_latent),

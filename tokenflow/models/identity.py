@@ -9,10 +9,11 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from tokenflow.models.quantization import stored_tensors
 from tokenflow.store.files import sha256
 
 DIGITS = 16
-SUFFIXES = (".json", ".safetensors", ".txt")
+SUFFIXES = (".gguf", ".json", ".safetensors", ".txt")
 """Files of a model that its fingerprint depends on."""
 
 
@@ -39,8 +40,9 @@ def weights_fingerprint(networks: Iterable[nn.Module]) -> str:
     digest = hashlib.sha256()
     for network in networks:
         for name, weight in network.state_dict().items():
-            digest.update(f"{name} {weight.dtype} {tuple(weight.shape)}".encode())
-            digest.update(weight.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+            for part in stored_tensors(weight):
+                digest.update(f"{name} {part.dtype} {tuple(part.shape)}".encode())
+                digest.update(part.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
     return digest.hexdigest()[:DIGITS]
 
 

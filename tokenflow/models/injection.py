@@ -25,12 +25,15 @@ class Injection:
         features: by injection point, the output (f d h w) there in place of the network's own, in every branch.
         residuals: what a ControlNet of the same family adds to the network; opaque to everyone else.
         sources: clean latents f c h w of the image that each frame is an edit of, for models that are shown it.
+        surroundings: what is around the part of each frame that is painted, for models that paint into images: f (1 +
+            c) h w (models/inpainting.py); None to paint everything.
     """
 
     queries_keys: Mapping[str, QueriesKeys] = field(default_factory=dict)
     features: Mapping[str, Tensor] = field(default_factory=dict)
     residuals: Any = None
     sources: Tensor | None = None
+    surroundings: Tensor | None = None
 
 
 EMPTY = Injection()

@@ -227,6 +227,11 @@ class JointTransformer(PipelineModel):
         """The transformer."""
         return self._transformer
 
+    @property
+    def blocks(self) -> list[nn.Module]:
+        """Double-stream and single-stream blocks."""
+        return [*self._double, *self._single]
+
     def training_prediction(self, noisy: Tensor, times: Tensor, conditioning: Conditioning) -> Tensor:
         """The transformer's output with gradients: b c h w."""
         with self._turn:

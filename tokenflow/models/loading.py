@@ -8,8 +8,8 @@ from typing import Any, cast
 import torch
 
 from tokenflow.config import LoRA, TextualInversion
-from tokenflow.errors import ModelError
-from tokenflow.events import Listener, progress
+from tokenflow.errors import ConfigError, ModelError
+from tokenflow.events import Listener, listening, progress
 from tokenflow.models.adapters.adapted import Adapted, Switch
 from tokenflow.models.adapters.few_step_loras import few_step_kind, set_scheduler
 from tokenflow.models.adapters.files import cached_file
@@ -18,13 +18,16 @@ from tokenflow.models.adapters.textual_inversions import load_textual_inversions
 from tokenflow.models.checkpoints import hub
 from tokenflow.models.checkpoints.file_kinds import is_file_name
 from tokenflow.models.checkpoints.folder import INDEX
+from tokenflow.models.checkpoints.gguf_file import is_gguf
 from tokenflow.models.checkpoints.network import CONFIG
 from tokenflow.models.checkpoints.quiet import quiet
+from tokenflow.models.compiling import compile_blocks
 from tokenflow.models.identity import path_fingerprint
 from tokenflow.models.model import Model
 from tokenflow.models.opening import find_folder, open_file, open_model_folder
 from tokenflow.models.placement import Precision, choose_device, choose_dtype
 from tokenflow.models.presets import full_name
+from tokenflow.models.quantization import Quantization
 from tokenflow.models.vocabulary import read_vocabulary
 
 
@@ -41,11 +44,14 @@ def load_model(
     few_step: bool | None = None,
     loras: Sequence[LoRA] = (),
     textual_inversions: Sequence[TextualInversion] = (),
+    quantization: str | None = None,
+    text_encoder_quantization: str | None = None,
     offload: bool = False,
     tiling: bool = False,
+    compile: bool = False,
     on_event: Listener | None = None,
 ) -> Model:
-    """The model in a folder in diffusers' layout, in a `.safetensors` file, under a Hub id, or of a short name.
+    """The model in a folder in diffusers' layout, in a `.safetensors` or GGUF file, under a Hub id, or of a short name.
 
     Args:
         path: where it is; or the short name of a published one, as `tokenflow models` lists them.
@@ -64,24 +70,35 @@ def load_model(
         loras: act on edits, while the model without them inverts. LCM, Lightning and Hyper LoRAs, known by their
             names, set few-step mode unless `few_step` is False.
         textual_inversions: words to add to its text encoders.
+        quantization: how the linear layers of the network that predicts are stored: `int8`, `fp8`, `int4` or `nvfp4`
+            (models/quantization.py); None for `dtype`. LoRAs act on top of it.
+        text_encoder_quantization: the same of the text encoders.
         offload: keep idle parts in main memory.
         tiling: encode and decode large images in overlapping tiles, which bounds the autoencoder's memory.
-        on_event: called with `Progress` of the stage `load`, whose label says what is loaded, where and in which
-            precision. Downloads draw the Hub's own bars (`huggingface_hub.utils.disable_progress_bars` stops that).
+        compile: compile the blocks of the network that predicts when they are first called (models/compiling.py).
+        on_event: called with notices, and with `Progress` of the stage `load`, whose label says what is loaded, where
+            and in which precision. Downloads draw the Hub's own bars (`huggingface_hub.utils.disable_progress_bars`
+            stops that).
 
     Raises:
         ModelNotFoundError: there is nothing at `path`, or it is not on the Hub, or the Hub is unreachable.
         ModelError: what is there is of an unsupported family, incomplete, damaged, or pickled.
-        ConfigError: `device` does not exist on this machine, or `dtype` is unknown.
+        ConfigError: `device` does not exist on this machine, `dtype` is unknown, or the device or the precision does
+            not have the quantisation.
     """
     path = full_name(str(path))
     where = choose_device(device)
-    precision = Precision(choose_dtype(dtype, where), is_automatic=dtype == "auto")
+    kinds = Quantization(quantization, text_encoder_quantization)
+    precision = _precision(dtype, where, kinds)
+    if quantization is not None and is_gguf(path):
+        raise ConfigError(f"the model {path!r} is quantised as it is in its file; set model.quantization to null")
     # Setting it explicitly stops MKL from picking fewer threads, which would change rounding.
     torch.set_num_threads(torch.get_num_threads())
-    label = f"{path} on {where}, {precision}"
-    with progress("load", 1, on_event, label=label) as advance, quiet():
-        if is_file_name(path):
+    label = ", ".join(
+        [f"{path} on {where}", str(precision), *(f"{name} {kind}" for name, kind in kinds.settings.items())]
+    )
+    with listening(on_event), progress("load", 1, on_event, label=label) as advance, quiet():
+        if is_file_name(path) or is_gguf(path):
             folder, commit = Path(path), None
             family, pipeline = open_file(path, base, vae, prediction_type, precision)
         else:
@@ -89,18 +106,18 @@ def load_model(
             folder, commit = find_folder(path, revision)
             family, pipeline = open_model_folder(path, folder, commit, variant, vae, prediction_type, precision)
         load_textual_inversions(pipeline, textual_inversions)
+        kinds.apply({part: getattr(pipeline, part) for part in family.networks}, where)
         if loras:
             load_loras(pipeline, family, loras)
         kind = few_step_kind(loras)
         if kind is not None and few_step is not False:
             set_scheduler(pipeline, kind)
-        if not offload:
-            pipeline.to(where)
+        pipeline.to("cpu" if offload else where)
         if tiling:
             _enable_tiling(pipeline.vae)
         advance(1)
     identifying = partial(
-        _identifying, precision, base, tiling, variant, vae, prediction_type, few_step, loras, textual_inversions
+        _identifying, precision, kinds, base, tiling, variant, vae, prediction_type, few_step, loras, textual_inversions
     )
     vocabulary = read_vocabulary(folder)
     added = [word for lora in loras for word in lora.triggers]
@@ -113,10 +130,12 @@ def load_model(
         offload=offload,
         fingerprint=lambda: path_fingerprint(path, commit, **identifying()),
     )
+    if compile:
+        compile_blocks(model.blocks)
     if not loras:
         return model
     identities = [f"{_adapter_fingerprint(lora.path)} {lora.scale}" for lora in loras]
-    return cast("Model", Adapted(model, Switch(pipeline), " ".join(identities)))
+    return cast("Model", Adapted(model, Switch(pipeline), " ".join(identities), loras))
 
 
 def stored_fingerprint(
@@ -132,6 +151,8 @@ def stored_fingerprint(
     few_step: bool | None = None,
     loras: Sequence[LoRA] = (),
     textual_inversions: Sequence[TextualInversion] = (),
+    quantization: str | None = None,
+    text_encoder_quantization: str | None = None,
     tiling: bool = False,
 ) -> str:
     """The fingerprint of the model that `load_model` would load from the same arguments, without loading it.
@@ -140,14 +161,15 @@ def stored_fingerprint(
     of the commit in the local cache.
 
     Raises:
-        ConfigError: `device` does not exist on this machine, or `dtype` is unknown.
+        ConfigError: as `load_model`.
     """
     path = full_name(path)
     name = hub.WITHDRAWN.get(path, path) if not Path(path).exists() else path
     commit = hub.cached_commit(name, INDEX, revision)
-    precision = Precision(choose_dtype(dtype, choose_device(device)), is_automatic=dtype == "auto")
+    kinds = Quantization(quantization, text_encoder_quantization)
+    precision = _precision(dtype, choose_device(device), kinds)
     identifying = _identifying(
-        precision, base, tiling, variant, vae, prediction_type, few_step, loras, textual_inversions
+        precision, kinds, base, tiling, variant, vae, prediction_type, few_step, loras, textual_inversions
     )
     return path_fingerprint(name, commit, **identifying)
 
@@ -166,8 +188,14 @@ def _enable_tiling(vae: Any) -> None:
         ) from error
 
 
+def _precision(dtype: str, device: torch.device, kinds: Quantization) -> Precision:
+    wanted = kinds.dtype(dtype, device)
+    return Precision(choose_dtype(wanted, device), is_automatic=wanted == "auto")
+
+
 def _identifying(
     precision: Precision,
+    kinds: Quantization,
     base: str | None,
     tiling: bool,
     variant: str | None,
@@ -186,6 +214,7 @@ def _identifying(
         "few_step": None if few_step is None else str(few_step),
         "few_step_lora": None if few_step is False else few_step_kind(loras),
         "textual_inversions": " ".join(words) or None,
+        **kinds.settings,
         "half": "automatic" if precision.is_automatic_half else None,  # which of the two depends on the family
     }
     return {

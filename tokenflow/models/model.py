@@ -1,10 +1,10 @@
 """The `Model` protocol: what a model family must implement. Start here; each family has its own file beside it."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tokenflow.diffusion.conditioning import Conditioning
 from tokenflow.diffusion.guidance import GuidanceKind
@@ -31,6 +31,7 @@ class Model(Protocol):
         injected_features: which of them Plug-and-Play injects, besides attention, unless told otherwise.
         joins_text: whether text takes part in self-attention as tokens of every frame.
         instructs: whether it was made to edit an image that it is shown, by an instruction.
+        inpaints: whether it was made to paint a part of an image of which it is shown the rest.
         native_size: pixels of the shorter side of the images it was trained on.
         size_multiple: width and height have to be multiples of this, in pixels.
         pixels_per_latent: pixels along each side of one latent.
@@ -45,11 +46,17 @@ class Model(Protocol):
     injected_features: str
     joins_text: bool
     instructs: bool
+    inpaints: bool
     native_size: int
     size_multiple: int
     pixels_per_latent: int
     latent_channels: int
     device: torch.device
+
+    @property
+    def weight_bytes(self) -> int:
+        """What the weights of all its networks take in memory."""
+        ...
 
     @property
     def fingerprint(self) -> str:
@@ -117,6 +124,11 @@ class Model(Protocol):
     @property
     def network(self) -> Any:
         """The network that predicts, a diffusers module, in which a LoRA can be trained."""
+        ...
+
+    @property
+    def blocks(self) -> Sequence[nn.Module]:
+        """The parts of the network that may be compiled (models/compiling.py)."""
         ...
 
     def training_prediction(self, noisy: Tensor, times: Tensor, conditioning: Conditioning) -> Tensor:

@@ -19,6 +19,7 @@ from tokenflow.models.checkpoints.folder import (
     setting_files,
     weight_files,
 )
+from tokenflow.models.checkpoints.gguf_file import is_gguf, read_gguf_header
 from tokenflow.models.checkpoints.prediction import says, scheduler_changes
 from tokenflow.models.checkpoints.reasons import UNREACHABLE, hub_reason
 from tokenflow.models.checkpoints.refused import refuse_by_name
@@ -79,11 +80,6 @@ def _refuse_other_files(name: str) -> None:
         raise ModelError(
             f"the model {name!r} is a pickle, which can run any code when it is opened; "
             "expected .safetensors or a diffusers folder: convert it, or download the safetensors version"
-        )
-    if name.lower().endswith(".gguf"):
-        raise ModelError(
-            f"the model {name!r} is a GGUF file, whose quantised weights other programs read; expected .safetensors or "
-            "a diffusers folder: download that version of the model"
         )
     if Path(name).is_file():
         raise ModelError(f"the model {name!r} is a file of another kind than .safetensors; {PLACES}")
@@ -158,10 +154,13 @@ def open_file(
     path: str, base: str | None, vae: str | None, prediction_type: str | None, precision: Precision
 ) -> tuple[Family, Any]:
     """The family and pipeline of a checkpoint in one file, with the configuration of the model it descends from."""
-    header, dtype = read_header(path, "model.path"), precision.dtype
+    header = read_gguf_header(path) if is_gguf(path) else read_header(path, "model.path")
+    dtype = precision.dtype
     kind = transformer_family(header)
     if kind is not None:
         return _open_transformer(path, kind, base, vae, prediction_type, precision)
+    if is_gguf(path):
+        raise ModelError(f"the GGUF file {path!r} has no transformer of Sana or FLUX in it; set model.path to another")
     check_checkpoint(path, header, has_vae=vae is not None)
     version = version_of(header)
     family = STABLE_DIFFUSION_XL if version == "XL" else STABLE_DIFFUSION

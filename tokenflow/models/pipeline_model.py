@@ -10,10 +10,11 @@ from torch import Tensor
 
 from tokenflow.errors import ModelError
 from tokenflow.models.autoencoder import Autoencoder
-from tokenflow.models.identity import weights_fingerprint
+from tokenflow.models.identity import path_fingerprint, weights_fingerprint
 from tokenflow.models.injection import BLOCK
 from tokenflow.models.model import Control, Model
 from tokenflow.models.placement import Offloading, prepare
+from tokenflow.models.quantization import weight_bytes
 
 
 class PipelineModel:
@@ -34,6 +35,7 @@ class PipelineModel:
     injected_features: str = BLOCK
     joins_text: bool = False
     instructs: bool = False
+    inpaints: bool = False
 
     def __init__(
         self,
@@ -52,15 +54,21 @@ class PipelineModel:
         self.device: torch.device = device or network.device
         self._turn = RLock()
         self._ready = Offloading(self.device, enabled=offload)
+        self._networks = networks
         self._fingerprint = fingerprint or (lambda: weights_fingerprint(networks))
         self._autoencoder = autoencoder(vae, self.device, self._ready)
         self.pixels_per_latent = self._autoencoder.pixels_per_latent
-        self._controls: dict[str, Any] = {}
+        self._controls: dict[str, tuple[str, Any]] = {}  # path -> fingerprint and network
 
     @cached_property
     def fingerprint(self) -> str:
         """Sixteen hex digits that change with weights, precision and revision."""
         return self._fingerprint()
+
+    @property
+    def weight_bytes(self) -> int:
+        """What the weights of all its networks take in memory."""
+        return weight_bytes(self._networks)
 
     def encode(self, frames: Tensor) -> Tensor:
         """Latents f c h w of frames f 3 H W in [0, 1], normalised."""
@@ -86,9 +94,10 @@ class PipelineModel:
         """The ControlNet at a folder or Hub id, on this model's device and in its precision."""
         with self._turn:
             self._controls = {each: kept for each, kept in self._controls.items() if each in (path, *beside)}
-            if path not in self._controls:
-                self._controls[path] = self._open_control_network(path, detector)
-            network_control = self._as_control(self._controls[path], detector)
+            fingerprint = path_fingerprint(path)
+            if path not in self._controls or self._controls[path][0] != fingerprint:  # its file may have been replaced
+                self._controls[path] = fingerprint, self._open_control_network(path, detector)
+            network_control = self._as_control(self._controls[path][1], detector)
 
         def control(*arguments: Any) -> Any:
             with self._turn:

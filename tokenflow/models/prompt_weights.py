@@ -33,17 +33,23 @@ Section = tuple[Fragment, ...]
 
 
 def parse_prompt(prompt: str) -> tuple[Section, ...]:
-    """The sections of a prompt, at least one; each has at least one fragment, which may be empty.
+    """The sections of a prompt, at least one, with a notice if a bracket stays open.
+
+    Each has at least one fragment, which may be empty.
 
     Raises:
         ConfigError: a weight is negative.
     """
-    return tuple(tuple(_fragments(section)) for section in BREAK.split(prompt))
+    parsed = [_parsed(section) for section in BREAK.split(prompt)]
+    if any(is_open for _, is_open in parsed):
+        notice(f"a bracket of the prompt {prompt!r} stays open and reaches to its end; close it, or write \\( or \\[")
+    return tuple(section for section, _ in parsed)
 
 
 def plain_text(prompt: str) -> str:
     """A prompt without its weights: what it says."""
-    return " ".join("".join(fragment.text for fragment in section) for section in parse_prompt(prompt))
+    sections = (_parsed(section)[0] for section in BREAK.split(prompt))
+    return " ".join("".join(fragment.text for fragment in section) for section in sections)
 
 
 def notice_unread_weights(prompt: str) -> None:
@@ -56,7 +62,8 @@ def notice_unread_weights(prompt: str) -> None:
         )
 
 
-def _fragments(section: str) -> list[Fragment]:
+def _parsed(section: str) -> tuple[Section, bool]:
+    """The fragments of a section, and whether a bracket stays open."""
     pieces: list[Fragment] = []
     opened: dict[str, list[int]] = {"(": [], "[": []}  # how many pieces there were when each bracket opened
 
@@ -75,13 +82,11 @@ def _fragments(section: str) -> list[Fragment]:
             multiply(opened["["].pop(), 1 / BRACKET)
         else:
             pieces.append(Fragment(text[1:] if re.fullmatch(r"\\[()\[\]\\]", text) else text))
-    if opened["("] or opened["["]:
-        notice(f"a bracket of the prompt {section!r} stays open and reaches to its end; close it, or write \\( or \\[")
     for start in opened["("]:
         multiply(start, BRACKET)
     for start in opened["["]:
         multiply(start, 1 / BRACKET)
-    return _joined(pieces)
+    return tuple(_joined(pieces)), bool(opened["("] or opened["["])
 
 
 def _joined(pieces: list[Fragment]) -> list[Fragment]:

@@ -186,6 +186,11 @@ class Sana(PipelineModel):
         """The network itself, a diffusers SanaTransformer2DModel."""
         return self._transformer
 
+    @property
+    def blocks(self) -> list[nn.Module]:
+        """The transformer's blocks."""
+        return [*self._transformer.transformer_blocks]
+
     def training_prediction(self, noisy: Tensor, times: Tensor, conditioning: Conditioning) -> Tensor:
         """The transformer's output with gradients: b c h w."""
         with self._turn:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
+from functools import lru_cache
 from inspect import signature
 from typing import Any
 
@@ -23,7 +24,9 @@ from tokenflow.models.capture import Capture, CaptureDone, check_points
 from tokenflow.models.checkpoints.file_kinds import CHANNELS
 from tokenflow.models.clip_text import ClipTextEncoders
 from tokenflow.models.controlnet import load_controlnet, unet_control
+from tokenflow.models.identity import path_fingerprint
 from tokenflow.models.injection import ATTENTION, BLOCK, EMPTY, RESIDUAL, Injection, repeat_branches
+from tokenflow.models.inpainting import is_inpainting, nothing_shown
 from tokenflow.models.ip_adapter import (
     ImagePrompt,
     IPAdapter,
@@ -38,7 +41,14 @@ from tokenflow.models.pipeline_model import PipelineModel, check_parts
 from tokenflow.models.processors import attention_processors
 from tokenflow.models.prompt_weights import plain_text
 from tokenflow.models.text_change import TextChange
-from tokenflow.models.unet import UNetAttention, coarsest_scale, find_injection_points, find_sites, text_grids
+from tokenflow.models.unet import (
+    UNetAttention,
+    blocks_without,
+    coarsest_scale,
+    find_injection_points,
+    find_sites,
+    text_grids,
+)
 from tokenflow.models.vocabulary import Vocabulary, notice_unknown_words
 
 PARTS = ("unet", "vae", "tokenizer", "text_encoder", "scheduler")
@@ -98,6 +108,7 @@ class StableDiffusion(PipelineModel):
         self._zeros_for_empty = self._is_xl and bool(pipeline.config.get("force_zeros_for_empty_prompt"))
         self._vocabulary = vocabulary
         self._adapters: dict[str, IPAdapter] = {}
+        self._adapter_fingerprints: dict[str, str] = {}
         convert = pipeline.maybe_convert_prompt
         self._text = ClipTextEncoders(text_encoders, self._is_xl, self._ready, self.device, convert)
         scheduler = pipeline.scheduler
@@ -113,6 +124,8 @@ class StableDiffusion(PipelineModel):
         block: Any = self._points.block
         self._modules: dict[str, nn.Module] = {BLOCK: block, RESIDUAL: block.conv2}
         self.latent_channels = self._autoencoder.channels
+        self.inpaints = is_inpainting(self._unet.config.in_channels, self.latent_channels)
+        self._nothing_shown = lru_cache(maxsize=1)(self._shown_nothing)
         self.size_multiple = self.pixels_per_latent * coarsest_scale(self._unet)
         self.native_size = self.pixels_per_latent * self._unet.config.sample_size
         if self._is_xl and vae.dtype == torch.float16 and vae.config.get("force_upcast"):
@@ -130,6 +143,11 @@ class StableDiffusion(PipelineModel):
     def network(self) -> Any:
         """The network itself, a diffusers UNet: `find_injection_points` (models/unet.py) names its parts."""
         return self._unet
+
+    @property
+    def blocks(self) -> list[nn.Module]:
+        """Residual and transformer blocks, but for the one in which features are injected."""
+        return blocks_without(self._unet, self._points.block)
 
     def condition(self, prompt: str, *, size: tuple[int, int] | None = None, negative: bool = False) -> Conditioning:
         """The text encoder's last states, 1 n c; of SDXL's two encoders the last but one, the pooled state, and sizes.
@@ -170,7 +188,7 @@ class StableDiffusion(PipelineModel):
             self._turn,
             patched(attention_processors(self._unet, self.sites, UNetAttention, attention), forwards=forwards),
         ):
-            output = self._call(latents, level, conditioning, inject.residuals)
+            output = self._call(latents, level, conditioning, inject)
         if self._diffusion.prediction_type == "sample":  # x₀ → noise, which stays defined on clean latents
             return (latents.to(output) - level.signal * output) / level.noise
         return output
@@ -192,7 +210,7 @@ class StableDiffusion(PipelineModel):
     def training_prediction(self, noisy: Tensor, times: Tensor, conditioning: Conditioning) -> Tensor:
         """The UNet's output with gradients: b c h w."""
         with self._turn:
-            return self._run(noisy, times.to(self.device), conditioning, None).float()
+            return self._run(noisy, times.to(self.device), conditioning, EMPTY).float()
 
     def features(self, latents: Tensor, level: Level, conditioning: Conditioning) -> Tensor:
         """The tokens that enter the decoder's self-attention at its finest level: f d h w."""
@@ -215,7 +233,7 @@ class StableDiffusion(PipelineModel):
         grids = text_grids(self._unet, self.sites, size)
         compared = TextChange(grids, size, AttnProcessor2_0(), other.tokens)
         with self._turn, patched(compared.processors):
-            self._call(latents, level, conditioning, None)
+            self._call(latents, level, conditioning)
         return compared.change
 
     def _run_until_done(
@@ -229,7 +247,7 @@ class StableDiffusion(PipelineModel):
         """Run the UNet until an override or hook has captured the last of what is wanted."""
         processors = attention_processors(self._unet, self.sites, UNetAttention, attention)
         with self._turn, patched(processors, hooks), suppress(CaptureDone):
-            self._call(latents, level, conditioning, None)
+            self._call(latents, level, conditioning)
 
     def _open_control_network(self, path: str, detector: str) -> Any:
         return load_controlnet(path, detector, self._unet, self.pixels_per_latent, self.device)
@@ -238,10 +256,12 @@ class StableDiffusion(PipelineModel):
         return unet_control(network, detector, self.device)
 
     def load_ip_adapter(self, path: str) -> ImagePrompt:
-        """The IP-Adapter in a file, which may be on the Hub (models/ip_adapter.py); loaded once."""
+        """The IP-Adapter in a file, also on the Hub (models/ip_adapter.py); read again once it has changed."""
         with self._turn:
-            if path not in self._adapters:
+            fingerprint = path_fingerprint(path)
+            if self._adapter_fingerprints.get(path) != fingerprint:  # its file may have been replaced
                 self._adapters[path] = load_adapter(path, self._pipeline)
+                self._adapter_fingerprints[path] = fingerprint
             adapter = self._adapters[path]
 
         def read(images: Sequence[np.ndarray], weights: Sequence[float]) -> Any:
@@ -250,17 +270,17 @@ class StableDiffusion(PipelineModel):
 
         return read
 
-    def _call(self, latents: Tensor, level: Level, conditioning: Conditioning, residuals: Any) -> Tensor:
+    def _call(self, latents: Tensor, level: Level, conditioning: Conditioning, inject: Injection = EMPTY) -> Tensor:
         """The UNet's raw output, b f c h w in float32."""
         branches, frames = conditioning.branches, len(latents)
         with torch.no_grad():
             repeated = latents.repeat(branches, 1, 1, 1)
-            output = self._run(repeated, int(level.time), conditioning.for_frames(frames), residuals)
+            output = self._run(repeated, int(level.time), conditioning.for_frames(frames), inject)
         return output.float().unflatten(0, (branches, frames))
 
-    def _run(self, latents: Tensor, time: int | Tensor, per_frame: Conditioning, residuals: Any) -> Tensor:
+    def _run(self, latents: Tensor, time: int | Tensor, per_frame: Conditioning, inject: Injection) -> Tensor:
         """The UNet's raw output for (b f) c h w, each with its own conditioning."""
-        dtype = self._unet.dtype
+        dtype, residuals = self._unet.dtype, inject.residuals
         added: dict[str, Any] = {"timestep_cond": self._embedded_scale(per_frame)}
         if residuals is not None:
             if residuals.skips:
@@ -270,7 +290,7 @@ class StableDiffusion(PipelineModel):
                 added["down_intrablock_additional_residuals"] = [*residuals.features]
         with patched(image_processors(per_frame, self._adapters)):
             output: Tensor = self._ready(self._unet)(
-                latents.to(self.device, dtype),
+                self._with_surroundings(latents.to(self.device, dtype), inject.surroundings),
                 time,
                 encoder_hidden_states=per_frame.tokens.to(dtype),
                 added_cond_kwargs=_known_to_unet(per_frame.added) or None,
@@ -278,6 +298,17 @@ class StableDiffusion(PipelineModel):
                 **added,
             )[0]
         return output
+
+    def _with_surroundings(self, latents: Tensor, surroundings: Tensor | None) -> Tensor:
+        """Latents (b f) c h w with what an inpainting UNet is shown beside them, (b f) (2c + 1) h w."""
+        if not self.inpaints:
+            return latents
+        height, width = latents.shape[-2:]
+        shown = self._nothing_shown(height, width) if surroundings is None else surroundings
+        return torch.cat([latents, repeat_branches(shown.to(latents), latents)], dim=1)
+
+    def _shown_nothing(self, height: int, width: int) -> Tensor:
+        return nothing_shown(self._autoencoder.encode, height, width, self.pixels_per_latent)
 
     def _embedded_scale(self, conditioning: Conditioning) -> Tensor | None:
         """Sinusoids of the scale of guidance, (b f) w, for a network that is told it (Luo et al., 2023); else None."""
@@ -306,6 +337,8 @@ def _constant_forward(features: Tensor) -> Forward:
 
 def _check_channels(pipeline: Any) -> None:
     expected, encoded = pipeline.unet.config.in_channels, pipeline.vae.config.latent_channels
+    if is_inpainting(expected, encoded):
+        return
     if expected in CHANNELS:
         raise ModelError(
             f"the model is {CHANNELS[expected]}; expected a plain text-to-image model: choose another model.path"

@@ -115,6 +115,12 @@ def find_sites(unet: nn.Module) -> Iterator[Site]:
                 yield Site(f"{stage}.{name}.attn1", scale, width=module.attn1.to_q.out_features)
 
 
+def blocks_without(unet: nn.Module, injected: nn.Module) -> list[nn.Module]:
+    """Residual and transformer blocks, but for the one whose parts are replaced."""
+    kinds = (ResnetBlock2D, BasicTransformerBlock)
+    return [module for module in unet.modules() if isinstance(module, kinds) and module is not injected]
+
+
 def text_grids(unet: nn.Module, sites: Sequence[Site], size: tuple[int, int]) -> dict[nn.Module, tuple[int, int]]:
     """The layers of cross-attention at the finest levels, and their token grids for latents of a height and width."""
     scales = sorted({site.scale for site in sites})[:FINEST_LEVELS]

@@ -1,15 +1,16 @@
 """What the settings of an edit require of the number of frames, checked as soon as these are counted."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tokenflow.config import Clip, Config, Edit
+from tokenflow.config import Clip, Config, Edit, LoRA
 from tokenflow.errors import ConfigError
 from tokenflow.events import notice
+from tokenflow.models.model import Model
 from tokenflow.modes.source import InvertedClip
 from tokenflow.pipeline.keyframes import given_images, keyframes_of
 from tokenflow.pipeline.masks import count_masks
-from tokenflow.pipeline.regions import Region, check_mask_count, regions_of
+from tokenflow.pipeline.regions import Region, Regions, check_mask_count, regions_of
 from tokenflow.regions.given import open_masks
 from tokenflow.video import Video
 
@@ -36,8 +37,22 @@ def check_inverted(edit: Edit, source: InvertedClip) -> None:
     """
     if edit.needs_inversion and source.steps == 0 and source.model.schedule.few_step is None:
         raise ConfigError(
-            f"edit.mode {edit.mode} needs an inversion, but this clip was inverted in 0 steps; give invert() steps, or "
-            "use FlowEdit(), or Instruct() with a model made for it, which need none"
+            f"edit.mode {edit.mode} needs an inversion, but this clip was inverted in 0 steps; invert it in more, "
+            "or use the mode flowedit, or the mode instruct with a model made for it, which need none"
+        )
+
+
+def check_paints_somewhere(model: Model, regions: Regions, mode: str) -> None:
+    """Check that a model that paints into images is told where; filling in what keyframes leave open needs no region.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    if model.inpaints and not regions and mode != "keyframes":
+        raise ConfigError(
+            "the model is an inpainting model, which paints inside of a region, and edit.regions is empty; set it to "
+            "where the clip may change, such as [{words: dog}], [{mask: mask.png}] or auto (docs/regions.md), or set "
+            "model.path to a text-to-image model"
         )
 
 
@@ -68,11 +83,10 @@ def check_sampled(edit: Edit, what: str) -> None:
         )
 
 
-def notice_missing_triggers(config: Config) -> None:
-    """A notice for each LoRA none of whose trigger words is in the prompt."""
-    prompt = config.edit.prompt.lower()
-    for lora in config.model.loras:
-        if lora.triggers and not any(word.lower() in prompt for word in lora.triggers):
+def notice_missing_triggers(prompt: str, loras: Sequence[LoRA]) -> None:
+    """A notice for each LoRA none of whose trigger words is in the prompt of an edit."""
+    for lora in loras:
+        if lora.triggers and not any(word.lower() in prompt.lower() for word in lora.triggers):
             notice(
                 f"edit.prompt has none of the words that the LoRA {lora.path!r} was trained with; add one of "
                 f"{', '.join(lora.triggers)}"

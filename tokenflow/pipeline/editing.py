@@ -13,7 +13,12 @@ from tokenflow.errors import ConfigError
 from tokenflow.events import Cancel, Listener, listening
 from tokenflow.models.interruptible import interruptible
 from tokenflow.modes.source import InvertedClip
-from tokenflow.pipeline.checks import check_interval, check_inverted
+from tokenflow.pipeline.checks import (
+    check_interval,
+    check_inverted,
+    check_paints_somewhere,
+    notice_missing_triggers,
+)
 from tokenflow.pipeline.keyframes import Keyframes
 from tokenflow.pipeline.references import Reference, checked_references
 from tokenflow.pipeline.regions import FoundRegion, Regions, checked_regions, regions_of
@@ -190,8 +195,10 @@ def edit(
     check_inverted(settings, inverted)
     regions = regions_of(settings) if regions is None else regions
     regions = checked_regions(regions, inverted.prompt, settings.mode)
+    check_paints_somewhere(inverted.model, regions, settings.mode)
     references = checked_references(references)
     with listening(on_event):
+        notice_missing_triggers(prompt, getattr(inverted.model, "loras", ()))
         source = replace(inverted, model=interruptible(inverted.model, cancel))
         keyframes = mode if isinstance(mode, Keyframes) else None
         made = edit_frames(

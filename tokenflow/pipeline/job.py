@@ -22,7 +22,7 @@ from tokenflow.modes.instruct import NOT_MADE_FOR_IT
 from tokenflow.modes.source import InvertedClip
 from tokenflow.pipeline import output as results
 from tokenflow.pipeline.checkpoint import Checkpoint, digest_of
-from tokenflow.pipeline.checks import frame_count_check, notice_missing_triggers
+from tokenflow.pipeline.checks import check_paints_somewhere, frame_count_check, notice_missing_triggers
 from tokenflow.pipeline.clip import open_clip
 from tokenflow.pipeline.frames import EditedFrame
 from tokenflow.pipeline.inversion import (
@@ -32,6 +32,7 @@ from tokenflow.pipeline.inversion import (
     working_size,
 )
 from tokenflow.pipeline.keyframes import keyframes_of
+from tokenflow.pipeline.memory import check_memory
 from tokenflow.pipeline.metrics_setup import classifier_of, open_metrics, open_score, open_words_seen
 from tokenflow.pipeline.reconstruction import (
     LOSSLESS,
@@ -118,6 +119,7 @@ def preprocess(
     check_type("preprocess", config, Config, "load_config(path) reads one from a file")
     with listening(on_event):
         clip = open_clip(config.clip)
+        check_memory(config)
         model = model or open_model(config.model, on_event)
         stored = open_inversion_of(config, clip, model)
         on_event = _numbered(config, model, stored, [], on_event)
@@ -156,12 +158,13 @@ def run(
         check_count("preview_every", preview_every)
     watch = Stopwatch(choose_device(config.model.device) if model is None else model.device)
     with listening(on_event), results.open_output(config) as folder:
-        notice_missing_triggers(config)
+        notice_missing_triggers(config.edit.prompt, config.model.loras)
         keyframes_of(config.edit)  # says now which images are missing
         checked_regions(regions_of(config.edit), config.clip.prompt, config.edit.mode)
         checked_references(references_of(config.edit))
         clip = open_clip(config.clip)
         results.check_encoding(config.output, clip, clip.size, folder)
+        check_memory(config)
         with watch.stage("load"):
             model = model or open_model(config.model, on_event)
         working = working_size(clip, model.native_size, model.size_multiple, config.clip.size)
@@ -217,8 +220,11 @@ def open_model(settings: ModelSettings, on_event: Listener | None = None) -> Mod
         few_step=settings.few_step,
         loras=settings.loras,
         textual_inversions=settings.textual_inversions,
+        quantization=settings.quantization,
+        text_encoder_quantization=settings.text_encoder_quantization,
         offload=settings.offload,
         tiling=settings.tiling,
+        compile=settings.compile,
         on_event=on_event,
     )
 
@@ -238,6 +244,8 @@ def find_inversion(config: Config) -> StoredInversion:
         few_step=model.few_step,
         loras=model.loras,
         textual_inversions=model.textual_inversions,
+        quantization=model.quantization,
+        text_encoder_quantization=model.text_encoder_quantization,
         tiling=model.tiling,
     )
     return open_stored(open_clip(config.clip), fingerprint, inversion_options(config), config.trajectories.dir)
@@ -262,12 +270,13 @@ def check_edit(edit: Edit, model: Model) -> None:
     """Check before the inversion that a model can make an edit.
 
     Raises:
-        ConfigError: it has fewer noise levels than the edit has steps, or was not made for the mode.
+        ConfigError: it has fewer noise levels than the edit has steps, was not made for the mode, or needs a region.
         ModelError, ModelNotFoundError: a ControlNet, its detector or the IP-Adapter cannot be used.
     """
     model.schedule.steps(edit.steps, tokens=1)
     if edit.mode == "instruct" and not model.instructs:
         raise ConfigError(NOT_MADE_FOR_IT)
+    check_paints_somewhere(model, regions_of(edit), edit.mode)
     if edit.mode == "controlnet":
         paths = [unit.path for unit in edit.controlnet.units]
         for unit in edit.controlnet.units:
@@ -395,6 +404,11 @@ def _report(
             "folder": stored.folder.name,
             "steps": source.steps,
             "iterations": stored.made_from["iterations"],
+        },
+        "model": {
+            "weights_mb": round(source.model.weight_bytes / 2**20, 1),
+            "quantization": config.model.quantization,
+            "text_encoder_quantization": config.model.text_encoder_quantization,
         },
         "classifier": classifier_of(config),
         "metrics": figures,

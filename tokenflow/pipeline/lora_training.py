@@ -23,6 +23,7 @@ from tokenflow.diffusion.batches import as_tensor
 from tokenflow.diffusion.conditioning import Conditioning, stack
 from tokenflow.errors import ClipError, ClipNotFoundError, ConfigError
 from tokenflow.events import Cancel, Listener, listening, progress, raise_if_cancelled
+from tokenflow.models.checkpoints.publishing import open_repository, upload
 from tokenflow.models.loading import load_model
 from tokenflow.models.model import Model
 from tokenflow.models.placement import choose_device
@@ -41,6 +42,9 @@ ADAPTER = "trained"
 
 ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
 CLIP_GRADIENT = 1.0
+
+KEPT_EMPTY = 0.1
+"""Share of the kept images that have an empty caption, which guidance moves away from and which should stay as well."""
 
 
 @dataclass(frozen=True)
@@ -61,11 +65,13 @@ class TrainedLoRA:
         file: the LoRA, in diffusers' format.
         steps: how many were taken in all.
         loss: the mean over this call's steps; None if there was nothing left to do.
+        address: of its repository on the Hub, if it was pushed.
     """
 
     file: Path
     steps: int
     loss: float | None
+    address: str | None = None
 
 
 def train_lora(
@@ -81,10 +87,12 @@ def train_lora(
     Raises:
         ClipError, ClipNotFoundError: the images cannot be read.
         ModelError, ModelNotFoundError: the model cannot be used, or was distilled to few steps.
-        ConfigError: the folder holds the training of other settings.
-        OutputError: nothing can be written there.
+        ConfigError: the folder holds the training of other settings, or `push` is not owner/name.
+        OutputError: nothing can be written there, or to the Hub.
     """
     pictures = _read_images(settings.images, settings.caption)
+    if settings.push:  # says now if it cannot be
+        open_repository(settings.push, private=settings.private)
     with listening(on_event):
         model = _load(settings, on_event)
         model.schedule.training_batch(torch.zeros(1, 1, 2, 2), torch.Generator())  # refuses what cannot be trained
@@ -93,7 +101,16 @@ def train_lora(
         kept = _kept_examples(settings, model, on_event)
         examples = _examples(settings, model, pictures)
         losses = run.train(examples, kept, on_event, cancel)
-    return TrainedLoRA(settings.output / WEIGHTS, settings.steps, float(np.mean(losses)) if losses else None)
+        address = _push(settings) if settings.push else None
+    loss = float(np.mean(losses)) if losses else None
+    return TrainedLoRA(settings.output / WEIGHTS, settings.steps, loss, address)
+
+
+def _push(settings: LoRATraining) -> str:
+    """Upload what a training left, with a card that names the repository."""
+    write_text(settings.output / CARD, model_card(settings, settings.steps))
+    message = f"LoRA after {settings.steps} steps"
+    return upload(settings.push or "", settings.output, [WEIGHTS, CARD, f"{SAMPLES}/*"], message)
 
 
 class _Run:
@@ -139,21 +156,35 @@ class _Run:
         settings = self._settings
         generator = torch.Generator().manual_seed(settings.seed + 1 + self._done)
         drawn = [
-            each
-            for source in (examples, kept)
-            for each in _draw(source, settings.batch_size, settings.empty_captions, generator)
+            *_draw(examples, settings.batch_size, settings.empty_captions, generator),
+            *_draw(kept, settings.batch_size, KEPT_EMPTY, generator),
         ]
         latents = torch.cat([each.latents for each in drawn])
         batch = self._model.schedule.training_batch(latents, generator)
-        prediction = self._model.training_prediction(
-            batch.noisy, batch.times, stack([each.conditioning for each in drawn])
-        )
-        loss = F.mse_loss(prediction, batch.target.to(prediction))
+        conditioning = stack([each.conditioning for each in drawn])
+        prediction = self._model.training_prediction(batch.noisy, batch.times, conditioning)
+        target = batch.target.to(prediction)
+        if kept:  # what the model without the LoRA says of these, in place of what is there
+            first = settings.batch_size
+            target[first:] = self._unchanged_prediction(
+                batch.noisy[first:], batch.times[first:], conditioning.from_branch(first)
+            )
+        loss = F.mse_loss(prediction, target)
         self._optimiser.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(self._parameters(), CLIP_GRADIENT)
         self._optimiser.step()
         return float(loss.detach())
+
+    def _unchanged_prediction(self, noisy: Tensor, times: Tensor, conditioning: Conditioning) -> Tensor:
+        """What the model without the LoRA predicts: b c h w."""
+        network = self._model.network
+        network.disable_adapters()
+        try:
+            with torch.no_grad():
+                return self._model.training_prediction(noisy, times, conditioning)
+        finally:
+            network.enable_adapters()
 
     def resume(self) -> None:
         """Go on from the saved state, if there is one.
@@ -289,8 +320,8 @@ def _kept_examples(settings: LoRATraining, model: Model, on_event: Listener | No
         images = generate(
             model, prompt, size=(side, side), seed=settings.seed, count=settings.keep_images, on_event=on_event
         )
-        conditioning = model.condition(prompt, size=(side, side))
-        examples += [Example(each[None], conditioning) for each in model.encode(as_tensor(images)).cpu()]
+        conditioning, empty = (model.condition(text, size=(side, side)) for text in (prompt, ""))
+        examples += [Example(each[None], conditioning, empty) for each in model.encode(as_tensor(images)).cpu()]
     model.network.enable_adapters()
     return examples
 
@@ -326,7 +357,16 @@ def _square(file: Path, side: int) -> np.ndarray:
 
 def _digest(settings: LoRATraining, model: Model, pictures: Sequence[tuple[Path, str]]) -> str:
     """Of everything the LoRA after a number of steps depends on."""
-    changes_nothing = {"steps", "samples", "sample_every", "output", "images", "gradient_checkpointing"}
+    changes_nothing = {
+        "steps",
+        "samples",
+        "sample_every",
+        "output",
+        "images",
+        "gradient_checkpointing",
+        "push",
+        "private",
+    }
     content = {
         "settings": settings.model_dump(mode="json", exclude=changes_nothing),
         "model": model.fingerprint,

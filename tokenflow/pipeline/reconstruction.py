@@ -118,7 +118,8 @@ def reconstruct(
     check_type("reconstruct", inverted, InvertedClip, "invert(clip, model, prompt) makes one")
     check_count("batch_size", batch_size)
     if not inverted.steps:
-        raise ConfigError("this model samples in a few steps, so the clip was not inverted and cannot be sampled back")
+        why = "in 0 steps; take more" if inverted.model.schedule.few_step is None else "since its model takes few steps"
+        raise ConfigError(f"expected an inversion to sample back, but this clip was not inverted ({why})")
     with listening(on_event):
         source = replace(inverted, model=interruptible(inverted.model, cancel))
         figures: Figures = {}

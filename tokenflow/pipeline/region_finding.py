@@ -60,8 +60,7 @@ def find_regions(
     with listening(on_event):
         source = replace(inverted, model=interruptible(inverted.model, cancel))
         target = build_prompt(source.model, prompt or source.prompt, settings.guidance_scale, source.size)
-        finder = RegionFinder(
-            source, settings, target, build_correspondence(source, settings), on_event=on_event, cancel=cancel
-        )
-        found, _ = finder.find(regions)
+        with build_correspondence(source, settings) as pairwise:
+            finder = RegionFinder(source, settings, target, pairwise, on_event=on_event, cancel=cancel)
+            found, _ = finder.find(regions)
     return None if found is None else found.masks[range(source.frame_count)]

@@ -39,6 +39,7 @@ from tokenflow.pipeline.wiring import (
     kept_features,
 )
 from tokenflow.propagation import EditDenoiser
+from tokenflow.regions.surroundings import around
 
 OnStep = Callable[[Step, WritableLatents], object]
 """Called with a step and the latents (f c h w) after it, from which the next one starts: it may change them."""
@@ -103,43 +104,43 @@ def edit_frames(
         settings.guidance_scale,
         source.size,
     )
-    correspondence = build_correspondence(source, settings, folder)
-    finder = RegionFinder(
-        source,
-        settings,
-        guidance.conditional,
-        correspondence,
-        excerpt=excerpt,
-        folder=folder,
-        on_event=on_event,
-        cancel=cancel,
-    )
-    within, found = finder.find(regions)
-    options: dict[str, Any] = {
-        "references": references,
-        "scratch": scratch,
-        "checkpoint": checkpoint,
-        "preview_every": preview_every,
-        "on_step": on_step,
-        "on_event": on_event,
-    }
-    if keyframes is None:
-        latents = sample_edit(source, guidance, settings, correspondence, regions=within, **options)
-        shown = range(len(latents)) if shown is None else shown
-        chosen = LazyLatents(len(shown), lambda indices: latents[[shown[index] for index in indices]])
-        frames = restored(source, decode(source, chosen, settings.batch_size, on_event))
-        return SampledEdit(pasted(source, within, frames, shown), within, found)
-    carried = carry_keyframes(source, keyframes, folder=folder, on_event=on_event, cancel=cancel)
-    if within is not None:
-        carried = carried.within(within.masks)
-    sampled = None
-    if not carried.complete:
-        mode = filling_mode(source, carried, keyframes.strength, settings.batch_size)
-        always = tuple(sorted(keyframes.images))
-        latents = sample_edit(source, guidance, settings, correspondence, carried=mode, always=always, **options)
-        sampled = restored(source, decode(source, latents, settings.batch_size, on_event))
-    every = range(source.frame_count)
-    return SampledEdit(pasted(source, within, filled(source, carried, sampled), every), within, found)
+    with build_correspondence(source, settings, folder) as correspondence:
+        finder = RegionFinder(
+            source,
+            settings,
+            guidance.conditional,
+            correspondence,
+            excerpt=excerpt,
+            folder=folder,
+            on_event=on_event,
+            cancel=cancel,
+        )
+        within, found = finder.find(regions)
+        options: dict[str, Any] = {
+            "references": references,
+            "scratch": scratch,
+            "checkpoint": checkpoint,
+            "preview_every": preview_every,
+            "on_step": on_step,
+            "on_event": on_event,
+        }
+        if keyframes is None:
+            latents = sample_edit(source, guidance, settings, correspondence, regions=within, **options)
+            shown = range(len(latents)) if shown is None else shown
+            chosen = LazyLatents(len(shown), lambda indices: latents[[shown[index] for index in indices]])
+            frames = restored(source, decode(source, chosen, settings.batch_size, on_event))
+            return SampledEdit(pasted(source, within, frames, shown), within, found)
+        carried = carry_keyframes(source, keyframes, folder=folder, on_event=on_event, cancel=cancel)
+        if within is not None:
+            carried = carried.within(within.masks)
+        sampled = None
+        if not carried.complete:
+            mode = filling_mode(source, carried, keyframes.strength, settings.batch_size)
+            always = tuple(sorted(keyframes.images))
+            latents = sample_edit(source, guidance, settings, correspondence, carried=mode, always=always, **options)
+            sampled = restored(source, decode(source, latents, settings.batch_size, on_event))
+        every = range(source.frame_count)
+        return SampledEdit(pasted(source, within, filled(source, carried, sampled), every), within, found)
 
 
 def sample_edit(
@@ -166,7 +167,8 @@ def sample_edit(
         settings: of the edit.
         correspondence: where tokens lie in other frames.
         carried: the mode that fills in what carried frames do not show; None for the mode that the settings name.
-        regions: outside of which the source's latents are put back after each step.
+        regions: outside of which the source's latents are put back after each step, or shown to a model that paints
+            into images.
         references: images whose look it takes.
         always: frames that are keyframes at every step.
         scratch, checkpoint, preview_every, on_step, on_event: see `edit_frames`.
@@ -181,11 +183,13 @@ def sample_edit(
     denoiser = EditDenoiser(source.model, mode, guidance)
     compose: Compose = unchanged if carried is None else carried.compose
     if regions is not None:
-        denoiser, compose = (
-            _within(denoiser, regions, settings, source),
-            regions.latents.composed(mode.source_latents_at),
-        )
-    denoiser = _referring(denoiser, references, settings, source)
+        denoiser = _within(denoiser, regions, settings, source)
+        if source.model.inpaints:  # it was trained to continue what it is shown, as its pipeline does, without more
+            shown = around(source, regions.latents.inside, settings.batch_size, scratch)
+            denoiser = replace(denoiser, surroundings=shown)
+        else:
+            compose = regions.latents.composed(mode.source_latents_at)
+    denoiser = referring(denoiser, references, settings, source)
     predict = build_propagation(denoiser, source, settings, taken[done:], always, correspondence, on_event)
     if preview_every is not None and on_event is not None:
         predict = Previewed(predict, source, preview_every, on_event)
@@ -218,7 +222,7 @@ def notice_few_steps(model: Model, settings: Edit) -> None:
         )
 
 
-def _referring(
+def referring(
     denoiser: EditDenoiser, references: Sequence[Reference], settings: Edit, source: InvertedClip
 ) -> EditDenoiser:
     """The denoiser, with references: in its prompts if an IP-Adapter or the model itself reads them, else for

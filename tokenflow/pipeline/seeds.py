@@ -11,6 +11,7 @@ from tokenflow.modes.source import InvertedClip
 from tokenflow.pipeline.checks import check_sampled
 from tokenflow.pipeline.clip import open_clip
 from tokenflow.pipeline.job import check_edit, invert_stored, open_inversion_of, open_model
+from tokenflow.pipeline.memory import check_memory
 from tokenflow.pipeline.output import SEEDS, sheet_path, write_sheet
 from tokenflow.pipeline.references import checked_references, references_of
 from tokenflow.pipeline.regions import checked_regions, regions_of
@@ -50,6 +51,7 @@ def seed_sheet(
     with listening(on_event):
         path = sheet_path(config, SEEDS)
         clip = open_clip(config.clip)
+        check_memory(config)
         model = model or open_model(config.model)
         check_edit(config.edit, model)
         stored = open_inversion_of(config, clip, model)

@@ -89,13 +89,7 @@ def region_calls(edit: Edit) -> float:
 
 def edit_calls(edit: Edit) -> float:
     """Network calls per frame of an edit: keyframes at every step, other frames where the edit is not propagated."""
-    strengths = {
-        "sdedit": edit.sdedit.strength,
-        "flowedit": edit.flowedit.strength,
-        "keyframes": edit.keyframes.strength,
-        "instruct": edit.instruct.strength,
-    }
-    taken = strengths.get(edit.mode, 1.0)
+    taken = strength_of(edit)
     # conditional and unconditional, and what the mode adds
     full = 2 + ADDED_CALLS[edit.mode]
     if edit.propagation == "none":
@@ -104,6 +98,17 @@ def edit_calls(edit: Edit) -> float:
     late = min(1 - edit.propagate_edit_until, taken)
     branches = (1 if edit.guidance == "propagated" else 2) * (2 if edit.mode == "flowedit" else 1)
     return edit.steps * (taken * keyframes * full + late * (1 - keyframes) * branches)
+
+
+def strength_of(edit: Edit) -> float:
+    """Share of the steps that an edit takes."""
+    strengths = {
+        "sdedit": edit.sdedit.strength,
+        "flowedit": edit.flowedit.strength,
+        "keyframes": edit.keyframes.strength,
+        "instruct": edit.instruct.strength,
+    }
+    return strengths.get(edit.mode, 1.0)
 
 
 class NumberedStages:

@@ -18,11 +18,13 @@ def validated(section: type[Section], **values: Any) -> Section:
     try:
         return section(**values)
     except ValidationError as error:
-        mistakes = [
-            f"{'.'.join(map(str, each['loc']))}: {each['msg'].removeprefix('Value error, ')}, got {each['input']!r}"
-            for each in error.errors()
-        ]
-        raise ConfigError("; ".join(mistakes)) from error
+        raise ConfigError("; ".join(_explained(each) for each in error.errors())) from error
+
+
+def _explained(mistake: Any) -> str:
+    """One of pydantic's errors; one of a section as a whole says itself which of its values do not go together."""
+    key, message = ".".join(map(str, mistake["loc"])), mistake["msg"].removeprefix("Value error, ")
+    return f"{key}: {message}, got {mistake['input']!r}" if key else message
 
 
 def check_count(name: str, value: object) -> None:

@@ -111,15 +111,26 @@ def _propagation(
     if edit.propagation == "none":
         return lambda denoiser: PerFrame(denoiser, edit.batch_size)
     options = propagation_options(source, edit, always)
-    pairs = [
-        pair
-        for shot in source.shots
-        for pair in frame_pairs(shot, (options.keyframes(shot, each.index) for each in steps))
-    ]
-    if pairs:
-        for pair in track(pairs, FINDING[edit.correspondence], on_event, total=len(pairs)):
+    pairs = pairs_by_step(options, steps)
+    if not correspondence.needs_network:  # those of the first step are waited for, the others found while it works
+        correspondence.find_ahead([pair for of_step in pairs for pair in of_step])
+        pairs = pairs[:1]
+    wanted = [pair for of_step in pairs for pair in of_step]
+    if wanted:
+        for pair in track(wanted, FINDING[edit.correspondence], on_event, total=len(wanted)):
             correspondence.prepare(*pair)
     return lambda denoiser: TokenFlow(denoiser, edit.batch_size, correspondence, options)
+
+
+def pairs_by_step(options: Propagation, steps: Sequence[Step]) -> list[list[tuple[int, int]]]:
+    """The pairs of frames between which tokens are propagated, by the step that is the first to need them."""
+    seen: set[tuple[int, int]] = set()
+    pairs = []
+    for step in steps:
+        needed = [pair for shot in options.shots for pair in frame_pairs(shot, options.keyframes(shot, step.index))]
+        pairs.append([pair for pair in needed if pair not in seen])
+        seen.update(needed)
+    return pairs
 
 
 def propagation_options(source: InvertedClip, edit: Edit, always: Sequence[int] = ()) -> Propagation:
@@ -159,7 +170,7 @@ def build_correspondence(source: InvertedClip, edit: Edit, scratch: Path | None 
     if edit.correspondence == "nearest":
         return FeatureCorrespondence(source_features(source), scratch)
     height, width = source.latents(source.model.schedule.clean, [0]).shape[-2:]
-    return FlowCorrespondence(source.frames, height, width, scratch)
+    return FlowCorrespondence(source.frames, height, width, scratch, keep=source.inversion.kept_pairs)
 
 
 def source_features(source: InvertedClip) -> Features:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from tokenflow.diffusion.conditioning import Conditioning
 from tokenflow.diffusion.guidance import Guidance
+from tokenflow.diffusion.latents import Latents
 from tokenflow.diffusion.schedules import Step
 from tokenflow.models.attention import AttentionOverride
 from tokenflow.models.injection import Injection
@@ -29,6 +30,8 @@ class EditDenoiser:
         guidance: the prompts.
         prompt_shares: where each of several prompts holds; None for one prompt everywhere.
         references: images whose tokens frames attend to; None for none.
+        surroundings: what a model that paints into images is shown of each frame, f (1 + c) h w; None where it paints
+            everything, and for other models.
     """
 
     model: Model
@@ -36,6 +39,7 @@ class EditDenoiser:
     guidance: Guidance
     prompt_shares: PromptShares | None = field(default=None, kw_only=True)
     references: References | None = field(default=None, kw_only=True)
+    surroundings: Latents | None = field(default=None, kw_only=True)
 
     def predict(
         self,
@@ -83,7 +87,12 @@ class EditDenoiser:
         return self.model.schedule.parametrisation.noise(latents, self.source_prediction(indices, step), step.at)
 
     def _predict(self, call: Call, attention: AttentionOverride, injection: Injection) -> Tensor:
-        inject = replace(injection, residuals=self.mode.residuals(call), sources=self.mode.sources(call))
+        inject = replace(
+            injection,
+            residuals=self.mode.residuals(call),
+            sources=self.mode.sources(call),
+            surroundings=None if self.surroundings is None else self.surroundings[list(call.indices)],
+        )
         branches = self.model.predict(call.latents, call.step.at, call.conditioning, attention=attention, inject=inject)
         return branches if self.prompt_shares is None else self._joined(branches, self.prompt_shares(call.indices))
 

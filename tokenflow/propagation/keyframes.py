@@ -1,7 +1,7 @@
 """Which frames are keyframes at a step, which of them attend to each other, and which are nearest to a frame."""
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -81,16 +81,15 @@ def neighbours(frame: int, keyframes: Sequence[int]) -> tuple[int, int]:
     return before if before >= 0 else after, after if after < len(keyframes) else before
 
 
-def frame_pairs(frames: range, drawn: Iterable[Sequence[int]]) -> list[tuple[int, int]]:
-    """The pairs of frames, the earlier first, between which tokens are propagated: each once, in order.
+def frame_pairs(frames: range, keyframes: Sequence[int]) -> list[tuple[int, int]]:
+    """The pairs of frames, the earlier first, between which tokens are propagated in a step: each once, in order.
 
     Args:
         frames: of one shot.
-        drawn: the keyframes of each step among them, sorted.
+        keyframes: those of the step among them, sorted.
     """
     pairs = {
         (min(frame, keyframes[side]), max(frame, keyframes[side]))
-        for keyframes in drawn
         for frame in frames
         for side in neighbours(frame, keyframes)
         if frame != keyframes[side]

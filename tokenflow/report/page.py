@@ -135,7 +135,11 @@ def write_page(
     page = open_template(Path(__file__).with_suffix(".html"), percent=_percent).render(
         content=content,
         settings=settings,
-        chips=[*_chips(settings, content["frames"]), *_regions(content.get("regions", []))],
+        chips=[
+            *_chips(settings, content["frames"]),
+            *_weights(content.get("model")),
+            *_regions(content.get("regions", [])),
+        ],
         reconstruction=metrics.get("reconstruction"),
         max_psnr=MAX_PSNR,
         metrics=[
@@ -163,6 +167,15 @@ def _chips(settings: Mapping[str, Any], frames: int) -> Iterator[str]:
     yield f"guidance {edit['guidance_scale']:g}"
     yield f"seed {edit['seed']}"
     yield settings["model"]["path"]
+
+
+def _weights(model: Mapping[str, Any] | None) -> Iterator[str]:
+    """What the model's weights take in memory, and in which form, in a few words."""
+    if model is not None:
+        kinds = {"": model["quantization"], "text in ": model["text_encoder_quantization"]}
+        yield ", ".join(
+            [f"{model['weights_mb']:,.0f} MiB of weights", *(f"{part}{kind}" for part, kind in kinds.items() if kind)]
+        )
 
 
 def _regions(regions: Sequence[Mapping[str, Any]]) -> Iterator[str]:

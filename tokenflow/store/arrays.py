@@ -6,9 +6,9 @@ Files are read and written row by row and never memory-mapped, so that memory do
 import tempfile
 import threading
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, Protocol
 
 import numpy as np
 import torch
@@ -41,6 +41,10 @@ class ArrayFile:
         self.shape = tuple(shape)
         self._row_bytes = int(np.prod(self.shape[1:])) * self._dtype.itemsize
         weakref.finalize(self, file.close)
+
+    def close(self) -> None:
+        """Close the file; nothing can be read any more."""
+        self._file.close()
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -116,38 +120,69 @@ def on_disk(folder: Path) -> Scratch:
     return lambda shape: LatentFile(shape, folder)
 
 
+class Kept(Protocol):
+    """Arrays of pairs that an earlier run left."""
+
+    def __contains__(self, pair: tuple[int, int]) -> bool: ...
+
+    def __getitem__(self, pair: tuple[int, int]) -> np.ndarray: ...
+
+
 class PairFile:
     """One array per pair of frames, all of one shape and dtype, computed once and kept in a temporary file.
 
     A long clip has many pairs, since the keyframes change at every step. In memory, thousands of arrays between the
-    network's large tensors would also keep the heap from shrinking.
+    network's large tensors would also keep the heap from shrinking. Threads may share it: what one of them is at, the
+    others wait for.
 
     Args:
         folder: where the file is; by default the system's folder for temporary files.
+        kept: arrays that need not be computed.
 
     Raises:
         OutputError: (when made or used) nothing can be written to the folder.
     """
 
-    def __init__(self, folder: Path | None = None) -> None:
+    def __init__(self, folder: Path | None = None, kept: Kept | None = None) -> None:
         self._folder = folder or Path(tempfile.gettempdir())
         self._file = _temporary_file(self._folder)
         weakref.finalize(self, self._file.close)
+        self._kept = kept
         self._arrays: ArrayFile | None = None  # once the first array has told their shape
         self._rows: dict[tuple[int, int], int] = {}
+        self._in_work: set[tuple[int, int]] = set()
+        self._changed = threading.Condition()
+
+    @property
+    def computed(self) -> Iterator[tuple[tuple[int, int], np.ndarray]]:
+        """The pairs that were computed, each with its array."""
+        if self._arrays is not None:
+            for pair, row in self._rows.items():
+                yield pair, self._arrays[row]
 
     def get(self, pair: tuple[int, int], compute: Callable[[int, int], np.ndarray]) -> np.ndarray:
-        """The array of a pair of frames, from `compute` where it is not stored yet."""
-        if self._arrays is None or pair not in self._rows:
+        """The array of a pair of frames, from `compute` where it is not there yet."""
+        if self._kept is not None and pair in self._kept:
+            return self._kept[pair]
+        with self._changed:
+            self._changed.wait_for(lambda: pair not in self._in_work)
+            if self._arrays is not None and pair in self._rows:
+                return self._arrays[self._rows[pair]]
+            self._in_work.add(pair)
+        try:
             return self._store(pair, compute(*pair))
-        return self._arrays[self._rows[pair]]
+        finally:
+            with self._changed:
+                self._in_work.discard(pair)
+                self._changed.notify_all()
 
     def _store(self, pair: tuple[int, int], array: np.ndarray) -> np.ndarray:
-        self._arrays = self._arrays or ArrayFile(self._file, (MAX_PAIRS, *array.shape), array.dtype)
-        row = len(self._rows)
-        with output_errors(self._folder, REMEDY):
-            self._arrays[[row]] = array[None]
-        self._rows[pair] = row
+        with self._changed:
+            self._arrays = self._arrays or ArrayFile(self._file, (MAX_PAIRS, *array.shape), array.dtype)
+            row = len(self._rows)
+            with output_errors(self._folder, REMEDY):
+                self._arrays[[row]] = array[None]
+            self._rows[pair] = row
         return array
 
 

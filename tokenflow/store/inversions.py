@@ -3,17 +3,19 @@
 A folder holds `manifest.json` (format, what it was made from, frame times, levels, a checksum of every finished part),
 `frames.rgb` (raw frames), one safetensors file per level, named after it, and the report and videos of the
 reconstruction check. Everything is written under a temporary name and renamed; a part counts once the manifest lists
-it. Reading some frames of a level reads no others. No pickle.
+it. Reading some frames of a level reads no others. Beside them is what edits found about the frames and leave for later
+ones, such as optical flow (`kept_pairs`). No pickle.
 """
 
 import hashlib
 import json
 import math
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, astuple, dataclass, field
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -28,6 +30,7 @@ from tokenflow.errors import TrajectoryError, WaitingWarning
 from tokenflow.events import Cancel, notice
 from tokenflow.store.arrays import ArrayFile, on_disk
 from tokenflow.store.files import locked, output_errors, sha256, write_atomically, write_json
+from tokenflow.store.kept_pairs import SUFFIX, KeptPairs
 from tokenflow.store.memory import in_order
 
 FORMAT = 5
@@ -118,6 +121,23 @@ class StoredInversion:
         self._verify(FRAMES)
         shape = len(self._manifest.times), *self._manifest.frame_shape
         return ArrayFile((self.folder / FRAMES).open("rb"), shape, np.uint8)
+
+    def kept_pairs(self, name: str, made_from: Mapping[str, Any]) -> KeptPairs:
+        """What edits of this inversion left about pairs of its frames, and may add to.
+
+        Args:
+            name: of what is kept.
+            made_from: what it depends on beside the frames, as JSON values.
+        """
+        depends_on = {"frames": self._manifest.parts[FRAMES], **made_from}
+        # Not the lock of the inversion: who makes that would seem to be at work while flow is written.
+        lock = partial(locked, self.folder, lambda: None, REMEDY, name=f".{name}.lock")
+        return KeptPairs(self.folder / f"{name}{SUFFIX}", depends_on, lock, REMEDY)
+
+    @property
+    def kept_bytes(self) -> int:
+        """Of all that `kept_pairs` keeps."""
+        return sum(path.stat().st_size for path in self.folder.glob(f"*{SUFFIX}"))
 
     def latents(self, level: Level, indices: Sequence[int] | None = None) -> Tensor:
         """Latents f c h w float32 at a level, of all frames or of those listed.

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -12,6 +12,7 @@ from typing import Any
 from tokenflow.errors import OutputError
 from tokenflow.store.files import LOCK, locked, output_errors
 from tokenflow.store.inversions import FORMAT, MANIFEST
+from tokenflow.store.kept_pairs import SUFFIX
 
 REMEDY = "check its permissions"
 
@@ -26,6 +27,7 @@ class ListedInversion:
         steps: of its inversion; None likewise.
         complete: whether every level is there, in the format that this version reads.
         bytes: of all its files.
+        flow_bytes: of those among them that edits left: flow, which an edit without it finds again.
         written: when the last of them was.
     """
 
@@ -34,6 +36,7 @@ class ListedInversion:
     steps: int | None
     complete: bool
     bytes: int
+    flow_bytes: int
     written: datetime
 
     def is_older_than(self, age: timedelta) -> bool:
@@ -55,17 +58,32 @@ def remove_inversion(inversion: ListedInversion) -> None:
         OutputError: another run is making it, or it cannot be deleted.
     """
     folder = inversion.folder
-
-    def refuse() -> None:
-        raise OutputError(f"{folder} is being written by another run; it was left as it is")
-
-    with locked(folder, refuse), output_errors(folder, REMEDY):
+    with locked(folder, _refusal(folder)), output_errors(folder, REMEDY):
         for path in folder.iterdir():
             if path.name != LOCK:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
     with suppress(OSError):  # another run has begun to make it again
         (folder / LOCK).unlink(missing_ok=True)
         folder.rmdir()
+
+
+def remove_flow(inversion: ListedInversion) -> None:
+    """Delete the flow that edits left with an inversion.
+
+    Raises:
+        OutputError: another run is writing there, or it cannot be deleted.
+    """
+    folder = inversion.folder
+    with locked(folder, _refusal(folder)), output_errors(folder, REMEDY):
+        for path in folder.glob(f"*{SUFFIX}"):
+            path.unlink()
+
+
+def _refusal(folder: Path) -> Callable[[], None]:
+    def refuse() -> None:
+        raise OutputError(f"{folder} is being written by another run; it was left as it is")
+
+    return refuse
 
 
 def _listed(manifest: Path) -> ListedInversion:
@@ -78,6 +96,7 @@ def _listed(manifest: Path) -> ListedInversion:
         steps=made_from.get("steps"),
         complete=content.get("format") == FORMAT and content.get("complete") is True,
         bytes=sum(each.st_size for each in files),
+        flow_bytes=sum(path.stat().st_size for path in manifest.parent.glob(f"*{SUFFIX}")),
         written=datetime.fromtimestamp(max(each.st_mtime for each in files), UTC),
     )
 

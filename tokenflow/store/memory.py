@@ -1,9 +1,9 @@
 """What an inversion holds, and the one that lives in memory."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from fractions import Fraction
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor
 from tokenflow.diffusion.latents import Frames, Scratch, in_memory
 from tokenflow.diffusion.levels import Level
 from tokenflow.events import Cancel
+from tokenflow.store.kept_pairs import KeptPairs
 
 
 class Inversion(Protocol):
@@ -53,6 +54,10 @@ class Inversion(Protocol):
 
     def frames(self) -> Frames:
         """The frames at the working size, f H W 3 uint8."""
+        ...
+
+    def kept_pairs(self, name: str, made_from: Mapping[str, Any]) -> KeptPairs | None:
+        """What edits left under a name about pairs of its frames, and may add to; None in memory."""
         ...
 
     def write_frames(self, frames: Iterable[tuple[np.ndarray, Fraction, Fraction]]) -> None:
@@ -104,6 +109,9 @@ class MemoryInversion:
         """Latents f c h w float32 at a level, of all frames or of those listed."""
         stored = self._latents[level]
         return stored.to(torch.float32, copy=True) if indices is None else stored[list(indices)].float()
+
+    def kept_pairs(self, name: str, made_from: Mapping[str, Any]) -> None:
+        """Nothing: what is in memory ends with its edit."""
 
     def write_frames(self, frames: Iterable[tuple[np.ndarray, Fraction, Fraction]]) -> None:
         """Store the frames."""

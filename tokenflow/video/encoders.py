@@ -203,3 +203,8 @@ def _video_format(pixel_format: str) -> av.VideoFormat:
         return av.VideoFormat(pixel_format, 16, 16)
     except ValueError as error:
         raise OutputError(f"unknown pixel format {pixel_format!r}; use one such as yuv420p") from error
+
+
+def missing_codecs() -> list[str]:
+    """Values of `output.codec` that the FFmpeg in PyAV has no encoder for, in order."""
+    return sorted(codec for codec, encoder in _ENCODERS.items() if encoder.name not in av.codecs_available)

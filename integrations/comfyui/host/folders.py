@@ -1,58 +1,15 @@
-"""Models in ComfyUI's folders, chosen by name from a list, or elsewhere by path or Hub id."""
+"""ComfyUI's folders: the models in them by name, and where inversions are stored."""
 
 import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import folder_paths
-from comfy_api.latest import io
-
-ELSEWHERE = "path or Hub id"
-"""The choice for models that are not in ComfyUI's folders."""
-
-INDEX = "model_index.json"
-"""The file that makes a folder a pipeline."""
 
 WEIGHTS = ".safetensors"
 
-
-def chooser(name: str, kind: str, what: str, path: str, *, folders: bool = False) -> list[io.Input]:
-    """Two widgets that name a model: a list, and a text for what is not in it.
-
-    Args:
-        name: of the list.
-        kind: of ComfyUI's folders, such as `checkpoints`.
-        what: the model is, for the tooltips.
-        path: the default of the text, whose widget is named `path`.
-        folders: whether pipelines in ComfyUI's `diffusers` folders are listed, too.
-    """
-    names = [*model_files(kind), *(pipeline_folders() if folders else {})]
-    return [
-        io.Combo.Input(
-            name,
-            options=[ELSEWHERE, *names],
-            default=ELSEWHERE,
-            tooltip=f"{what} in ComfyUI's folders, or by its path below.",
-        ),
-        io.String.Input(
-            "path",
-            default=path,
-            tooltip=f"{what}: a folder in diffusers' layout, a .safetensors file, or a Hub id. Used if nothing is "
-            "chosen above.",
-        ),
-    ]
-
-
-def chosen_path(choice: str, kind: str, path: str = "") -> str:
-    """What the two widgets name, as the library takes it.
-
-    Raises:
-        ValueError: they name nothing.
-    """
-    if choice == ELSEWHERE:
-        if not path.strip():
-            raise ValueError("no model is named; choose one from the list, or write its path or Hub id")
-        return path.strip()
-    return pipeline_folders().get(choice) or folder_paths.get_full_path_or_raise(kind, choice)
+INDEX, CONFIG = "model_index.json", "config.json"
+"""The files that make a folder a pipeline, or one of its networks, in diffusers' layout."""
 
 
 def model_files(kind: str) -> list[str]:
@@ -60,22 +17,35 @@ def model_files(kind: str) -> list[str]:
     return [name for name in folder_paths.get_filename_list(kind) if name.lower().endswith(WEIGHTS)]
 
 
-def pipeline_folders() -> dict[str, str]:
-    """Pipelines in diffusers' layout in ComfyUI's folders: name -> path."""
-    found = {}
-    for root in folder_paths.get_folder_paths("diffusers"):
-        for folder, subfolders, files in os.walk(root, followlinks=True):
-            if INDEX in files:
-                found[Path(folder).relative_to(root).as_posix()] = folder
-                subfolders.clear()
-    return found
+def model_folders(kind: str, marker: str) -> dict[str, str]:
+    """Models in diffusers' layout in ComfyUI's folders of a kind: name -> path.
+
+    Args:
+        kind: of ComfyUI's folders, such as `diffusers`.
+        marker: the file that such a folder has.
+    """
+    roots = folder_paths.get_folder_paths(kind)
+    return {path.relative_to(root).as_posix(): str(path) for root in roots for path in _below(Path(root), marker)}
 
 
-def weights_size(path: str) -> int:
-    """Bytes of the weights of a local model; 0 for a Hub id."""
-    root = Path(path)
-    files = [root] if root.is_file() else root.rglob(f"*{WEIGHTS}")
-    return sum(file.stat().st_size for file in files)
+def _below(root: Path, marker: str) -> Iterator[Path]:
+    """The folders below a folder that have a file of this name; the others are looked into, each once."""
+    visited: set[str] = set()
+    for folder, subfolders, files in os.walk(root, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in visited:  # a link to a folder above it
+            subfolders.clear()
+            continue
+        visited.add(real)
+        if marker in files and Path(folder) != root:
+            yield Path(folder)
+            subfolders.clear()
+
+
+def found_file(name: str, kinds: Sequence[str]) -> str | None:
+    """The path of a file of this name in ComfyUI's folders of these kinds; None if there is none."""
+    paths = (folder_paths.get_full_path(kind, name) for kind in kinds)
+    return next((path for path in paths if path is not None), None)
 
 
 def inversions_folder(*, for_good: bool) -> Path:

@@ -11,6 +11,8 @@ from typing import Any
 from comfy_api.latest import io
 from pydantic import BaseModel
 
+from .wording import MODES
+
 AUTO, YES, NO = "auto", "yes", "no"
 
 MAX_INT = 10**9
@@ -36,19 +38,15 @@ def widget(section: type[BaseModel], name: str, **changes: Any) -> io.Input:
     kinds = described.get("anyOf", [described])
     kind = next(each for each in kinds if each.get("type") != "null")
     nullable = len(kinds) > 1
-    tooltip = without_sections(described["description"])
+    tooltip = as_tooltip(described["description"])
     options = {"default": described.get("default"), "tooltip": tooltip} | changes
     return _BUILDERS[_kind(kind)](name, kind, nullable, options)
 
 
-def names_with_widget(section: type[BaseModel]) -> list[str]:
-    """The settings of a section that a widget can hold: neither lists nor sections of their own."""
-    return [name for name, each in _json_schema(section)["properties"].items() if _kinds(each) <= set(_BUILDERS)]
-
-
-def without_sections(text: str) -> str:
-    """A text of the library that names settings, with the names of widgets instead: `edit.seed` becomes `seed`."""
-    return SECTION.sub("", text)
+def as_tooltip(text: str) -> str:
+    """A description of the library, with the names of widgets and nodes: `edit.seed` becomes `seed`."""
+    text = SECTION.sub("", text)
+    return re.sub(r"\b(pnp|sdedit)\b", lambda found: MODES[found[1]].removeprefix("Mode: "), text)
 
 
 def settings(section: type[BaseModel], given: Mapping[str, Any]) -> dict[str, Any]:
@@ -70,11 +68,6 @@ def _json_schema(section: type[BaseModel]) -> dict[str, Any]:
 
 def _kind(kind: Mapping[str, Any]) -> str:
     return "enum" if "enum" in kind else str(kind.get("type"))
-
-
-def _kinds(described: Mapping[str, Any]) -> set[str]:
-    """All kinds of values that a setting takes, null left out."""
-    return {_kind(each) for each in described.get("anyOf", [described])} - {"null"}
 
 
 def _setting(described: Mapping[str, Any], value: Any) -> Any:

@@ -22,10 +22,14 @@ class CheckInversion(io.ComfyNode):
             "CheckInversion",
             "Check Inversion",
             search_words=("reconstruct", "psnr"),
-            description="Samples an inversion back without an edit. No edit is closer to its clip than this.",
-            inputs=[INVERSION.Input("inversion"), *advanced(widget(Settings, "batch_size"))],
+            description="Rebuilds the clip from its inversion, without an edit: edits of whole frames come no closer "
+            "to it.",
+            inputs=[
+                INVERSION.Input("inversion", tooltip="Of 1 step or more."),
+                *advanced(widget(Settings, "batch_size")),
+            ],
             outputs=[
-                io.Image.Output(display_name="reconstruction"),
+                io.Image.Output(display_name="reconstruction", tooltip="The frames, at the working size."),
                 io.Float.Output(display_name="psnr", tooltip="Of the reconstruction against the clip, in dB."),
                 io.Float.Output(
                     display_name="autoencoder_psnr",

@@ -1,6 +1,7 @@
 """Edit: an inversion and a sentence become an edited clip."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,16 +11,31 @@ import tokenflow
 from tokenflow.config import Edit as Settings
 
 from ..host import types
+from ..host.chooser import content_fingerprint
+from ..host.memory import room_for
 from ..host.running import run
 from ..host.schema import advanced, schema
 from ..host.tensors import as_image, as_mask, write_video
 from ..host.types import INVERSION, MODE, REFERENCES, REGIONS, Inversion
-from ..host.widgets import names_with_widget, settings, widget
+from ..host.widgets import settings, widget
 
 EMPTY_PROMPT = "the prompt is empty; say in one sentence what the edited clip should show"
 
-SHOWN = "prompt", "mode", "negative_prompt", "guidance_scale", "steps", "seed"
-"""Settings of an edit that are not folded away."""
+ADVANCED = (
+    "guidance",
+    "propagate_edit_until",
+    "variation",
+    "batch_size",
+    "propagation",
+    "correspondence",
+    "keyframe_interval",
+    "keyframe_window",
+    "extended_attention",
+    "propagated_layers",
+    "kept_features",
+    "ip_adapter",
+)
+"""Settings that are folded away, in the order in which workflows keep their values: new ones come last."""
 
 NOT_LINKED = "not linked"
 """The mode that `validate_inputs` sees where none is linked; a linked one is None there."""
@@ -37,7 +53,7 @@ class Edit(io.ComfyNode):
             search_words=("prompt", "restyle", "style transfer"),
             description="Edits an inverted clip by a sentence, consistently over time.",
             inputs=[
-                INVERSION.Input("inversion"),
+                INVERSION.Input("inversion", tooltip="Of the clip to edit, with the model that edits it."),
                 MODE.Input(
                     "mode", optional=True, tooltip="What the edit keeps of its clip; Plug-and-Play if not linked."
                 ),
@@ -49,11 +65,11 @@ class Edit(io.ComfyNode):
                     "prompt",
                     multiline=True,
                     placeholder="what the edited clip should show",
-                    tooltip="What the edited clip should show; mostly the sentence of the inversion with some words "
+                    tooltip="What the edited clip should show; usually the sentence of the inversion with some words "
                     "replaced.",
                 ),
                 widget(Settings, "negative_prompt", multiline=True),
-                widget(Settings, "guidance_scale", max=100.0, step=0.1),
+                widget(Settings, "guidance_scale", step=0.1),
                 io.Int.Input(
                     "steps",
                     default=0,
@@ -69,15 +85,17 @@ class Edit(io.ComfyNode):
                         default=1,
                         min=0,
                         max=1000,
-                        tooltip="Show how the edit stands every so many steps; 0 for never.",
+                        tooltip="Show a preview every so many steps; 0 for never.",
                     ),
-                    *(widget(Settings, name) for name in names_with_widget(Settings) if name not in SHOWN),
+                    *(widget(Settings, name) for name in ADVANCED),
                 ),
             ],
             outputs=[
                 io.Video.Output(display_name="video", tooltip="With the clip's rate and sound."),
-                io.Image.Output(display_name="images"),
-                io.Mask.Output(display_name="mask", tooltip="What could change; white everywhere without regions."),
+                io.Image.Output(display_name="images", tooltip="Its frames."),
+                io.Mask.Output(
+                    display_name="mask", tooltip="What was allowed to change: white everywhere without regions."
+                ),
                 types.EDIT.Output(display_name="edit", tooltip="For the report."),
             ],
         )
@@ -87,6 +105,11 @@ class Edit(io.ComfyNode):
         """Refuse an empty prompt before anything runs; a linked one is None here."""
         empty = prompt is not None and not prompt.strip()
         return EMPTY_PROMPT if empty and mode == NOT_LINKED else True
+
+    @classmethod
+    def fingerprint_inputs(cls, ip_adapter: str | None = None, **given: Any) -> str:
+        """Changes with the content of the IP-Adapter, so that one that was replaced is loaded again."""
+        return content_fingerprint(ip_adapter)
 
     @classmethod
     def execute(
@@ -113,9 +136,26 @@ class Edit(io.ComfyNode):
             regions=regions,
             references=references,
             preview_every=preview_every or None,
+            room=room_for(_loaded(mode, given["ip_adapter"])),
             **settings(Settings, given),
         )
         images = as_image(edited.frames)
         mask = torch.ones(images.shape[:3]) if edited.masks is None else as_mask(edited.masks)
         video = write_video(images, inversion.clip.video.rate, inversion.audio)
-        return io.NodeOutput(video, images, mask, types.Edit(edited, prompt, type(mode).__name__.lower()))
+        return io.NodeOutput(video, images, mask, types.Edit(edited, prompt, _name(mode)))
+
+
+def _loaded(mode: Any, ip_adapter: str) -> list[str]:
+    """Paths and Hub ids of what an edit loads beside the model."""
+    controls = [unit.path for unit in mode.units] if isinstance(mode, tokenflow.ControlNet) else []
+    if not ip_adapter:
+        return controls
+    encoder = Path(ip_adapter).parent / "image_encoder"
+    return [*controls, ip_adapter, *([str(encoder)] if encoder.is_dir() else [])]
+
+
+def _name(mode: Any) -> str:
+    """The name of a mode in the library."""
+    from tokenflow.pipeline.editing import MODE_NAMES  # takes seconds to import
+
+    return MODE_NAMES.get(type(mode), "keyframes")

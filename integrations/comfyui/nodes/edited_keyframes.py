@@ -8,6 +8,7 @@ from tokenflow.apps.frame_numbers import frame_numbers
 from tokenflow.config import Keyframes as Settings
 
 from ..host.schema import schema
+from ..host.tensors import read_image
 from ..host.types import MODE
 from ..host.widgets import widget
 
@@ -32,13 +33,16 @@ class EditedKeyframes(io.ComfyNode):
                 ),
                 widget(Settings, "strength"),
             ],
-            outputs=[MODE.Output(display_name="mode")],
+            outputs=[MODE.Output(display_name="mode", tooltip="For Edit.")],
         )
 
     @classmethod
     def execute(cls, images: Tensor, frames: str, strength: float) -> io.NodeOutput:
         """The mode with these images."""
         numbers = frame_numbers(frames)
-        if len(set(numbers)) != len(images) or len(numbers) != len(images):
-            raise ValueError(f"expected one frame number for each of {len(images)} images, got {frames!r}")
-        return io.NodeOutput(tokenflow.Keyframes(dict(zip(numbers, images, strict=True)), strength))
+        if len(numbers) != len(images):
+            each = "the one image" if len(images) == 1 else f"each of the {len(images)} images"
+            raise ValueError(f"expected one frame number for {each}, got {frames!r}")
+        if twice := [number for number in numbers if numbers.count(number) > 1]:
+            raise ValueError(f"frame {twice[0]} is named twice; expected another number for each image")
+        return io.NodeOutput(tokenflow.Keyframes(dict(zip(numbers, read_image(images), strict=True)), strength))

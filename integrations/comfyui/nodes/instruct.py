@@ -9,6 +9,10 @@ from tokenflow.config import Instruct as Settings
 from ..host.schema import schema
 from ..host.types import MODE
 from ..host.widgets import settings, widget
+from ..host.wording import made
+
+WIDGETS = ("strength",)
+"""In the order in which workflows keep their values: new ones come last."""
 
 
 class Instruct(io.ComfyNode):
@@ -23,11 +27,11 @@ class Instruct(io.ComfyNode):
             search_words=("kontext", "flux", "instruction", "edit model"),
             description="The prompt of the edit is an instruction, such as: make the dog a tiger. For FLUX.1 Kontext "
             "and FLUX.2 [klein]; without an inversion, so Invert may take 0 steps.",
-            inputs=[widget(Settings, name) for name in Settings.model_fields],
-            outputs=[MODE.Output(display_name="mode")],
+            inputs=[widget(Settings, name) for name in WIDGETS],
+            outputs=[MODE.Output(display_name="mode", tooltip="For Edit.")],
         )
 
     @classmethod
     def execute(cls, **given: Any) -> io.NodeOutput:
         """The mode with these settings."""
-        return io.NodeOutput(Settings(**settings(Settings, given)))
+        return io.NodeOutput(made(Settings, **settings(Settings, given)))

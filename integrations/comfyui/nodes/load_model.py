@@ -8,15 +8,25 @@ from comfy_api.latest import io
 import tokenflow
 from tokenflow.config import Model as Settings
 
-from ..host.folders import chooser, chosen_path, model_files, weights_size
-from ..host.running import Listener, ask_for_memory
+from ..host.chooser import Chooser, content_fingerprint
+from ..host.folders import CONFIG, INDEX, found_file, model_files, model_folders
+from ..host.memory import room_for
+from ..host.running import at_work
 from ..host.schema import advanced, schema
 from ..host.types import LORAS, MODEL, TEXTUAL_INVERSIONS
 from ..host.widgets import AUTO, settings, widget
 
-EXAMPLE = "stable-diffusion-v1-5/stable-diffusion-v1-5"
+CHOOSER = Chooser(
+    "model",
+    ("checkpoints", "diffusion_models"),
+    "a model",
+    "a folder in diffusers' layout, a .safetensors file, or a Hub id, which is downloaded",
+    folders=("diffusers", INDEX),
+    default="stable-diffusion-v1-5/stable-diffusion-v1-5",
+)
 
 ADVANCED = "tiling", "base", "revision", "variant", "prediction_type"
+"""In the order in which workflows keep their values: new ones come last."""
 
 
 class LoadModel(io.ComfyNode):
@@ -27,7 +37,7 @@ class LoadModel(io.ComfyNode):
         """Widgets of the settings `model`."""
         vae = io.Combo.Input(
             "vae",
-            options=[AUTO, *model_files("vae")],
+            options=[AUTO, *model_files("vae"), *model_folders("vae", CONFIG)],
             default=AUTO,
             tooltip="An autoencoder in place of the model's own; auto for the model's own.",
         )
@@ -45,39 +55,50 @@ class LoadModel(io.ComfyNode):
             inputs=[
                 LORAS.Input("loras", optional=True, tooltip="They act on edits; the model without them inverts."),
                 TEXTUAL_INVERSIONS.Input("textual_inversions", optional=True, tooltip="Words for its prompts."),
-                *chooser("model", "checkpoints", "A model", EXAMPLE, folders=True),
+                *CHOOSER.widgets(),
                 widget(Settings, "dtype"),
                 widget(Settings, "offload"),
                 *advanced(vae, *(widget(Settings, name) for name in ADVANCED), few_step),
             ],
-            outputs=[MODEL.Output(display_name="model")],
+            outputs=[MODEL.Output(display_name="model", tooltip="For Invert, whose edits are made with it.")],
         )
 
     @classmethod
     def fingerprint_inputs(cls, **given: Any) -> str:
-        """Changes with the content of the files, so that a model that was replaced is loaded again."""
-        from tokenflow.models.loading import stored_fingerprint  # takes seconds to import
+        """Changes with the content of the files, so that a model that was replaced is loaded again.
 
-        path, options = _arguments(**given)
-        options.pop("offload")
-        return stored_fingerprint(path, **options)
+        Widgets and linked nodes are ComfyUI's own to compare.
+        """
+        vae = "" if given["vae"] in (None, AUTO) else found_vae(given["vae"])
+        return " ".join([CHOOSER.fingerprint(given), content_fingerprint(vae), content_fingerprint(given["base"])])
 
     @classmethod
-    def execute(cls, **given: Any) -> io.NodeOutput:
+    def execute(cls, loras: Any = (), textual_inversions: Any = (), **given: Any) -> io.NodeOutput:
         """Load it; ComfyUI is asked for as much memory as its weights take."""
-        path, options = _arguments(**given)
-        ask_for_memory(weights_size(path))
-        model = tokenflow.load_model(path, **options, on_event=Listener())
-        model_management.soft_empty_cache()
+        path = CHOOSER.path(given)
+        vae = None if given["vae"] == AUTO else found_vae(given["vae"])
+        options = settings(Settings, {name: given[name] for name in ("dtype", "offload", *ADVANCED, "few_step")})
+        parts = [path, vae, options["base"], *(each.path for each in loras)]
+        with at_work(room_for(filter(None, parts), offload=options["offload"])) as listener:
+            model = tokenflow.load_model(
+                path,
+                **options,
+                vae=vae,
+                loras=loras,
+                textual_inversions=textual_inversions,
+                device=str(model_management.get_torch_device()),
+                on_event=listener,
+            )
         return io.NodeOutput(model)
 
 
-def _arguments(
-    *, model: str, path: str, vae: str, loras: Any = (), textual_inversions: Any = (), **given: Any
-) -> tuple[str, dict[str, Any]]:
-    """What widgets and links say, as `load_model` takes it; a linked input is None before its node has run."""
-    options = settings(Settings, given)
-    options |= {"loras": loras or (), "textual_inversions": textual_inversions or ()}
-    options["vae"] = None if vae == AUTO else chosen_path(vae, "vae")
-    options["device"] = str(model_management.get_torch_device())
-    return chosen_path(model, "checkpoints", path), options
+def found_vae(name: str) -> str:
+    """The path of an autoencoder in ComfyUI's folders.
+
+    Raises:
+        ValueError: it is no longer there.
+    """
+    found = model_folders("vae", CONFIG).get(name) or found_file(name, ("vae",))
+    if found is None:
+        raise ValueError(f"the autoencoder {name!r} is no longer in ComfyUI's folders; choose another")
+    return found

@@ -1,18 +1,26 @@
 """LoRA: weights that add a subject, a style or few-step sampling to a model."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from comfy_api.latest import io
 
 import tokenflow
 from tokenflow.config import LoRA as Settings
 
-from ..host.folders import chooser, chosen_path
+from ..host.chooser import Chooser
 from ..host.schema import schema
 from ..host.types import LORAS
 from ..host.widgets import widget
+from ..host.wording import made
 
-EXAMPLE = "ByteDance/Hyper-SD/Hyper-SD15-8steps-lora.safetensors"
+CHOOSER = Chooser(
+    "lora",
+    ("loras",),
+    "a LoRA",
+    "a .safetensors file, a folder with one, a Hub id, or a Hub id and a file in it",
+    example="ByteDance/Hyper-SD/Hyper-SD15-8steps-lora.safetensors",
+)
 
 
 class LoRA(io.ComfyNode):
@@ -29,30 +37,27 @@ class LoRA(io.ComfyNode):
             "model without them inverts.",
             inputs=[
                 LORAS.Input("others", optional=True, tooltip="Other LoRAs of the same model."),
-                *chooser("lora", "loras", "A LoRA", EXAMPLE),
+                *CHOOSER.widgets(),
                 widget(Settings, "scale"),
                 io.String.Input(
                     "triggers",
                     default="",
-                    tooltip="Words that it was trained with, with commas between several. A notice tells if a "
+                    tooltip="Words that it was trained with, with commas between several. A notice appears if the "
                     "prompt has none of them.",
                 ),
             ],
-            outputs=[LORAS.Output(display_name="loras")],
+            outputs=[LORAS.Output(display_name="loras", tooltip="For Load Model, or for the next LoRA.")],
         )
 
     @classmethod
-    def fingerprint_inputs(cls, lora: str, path: str, scale: float, triggers: str) -> str:
+    def fingerprint_inputs(cls, **given: Any) -> str:
         """Changes with the content of the file, so that a LoRA that was trained further is loaded again."""
-        from tokenflow.models.identity import path_fingerprint  # takes seconds to import
-
-        return path_fingerprint(chosen_path(lora, "loras", path))
+        return CHOOSER.fingerprint(given)
 
     @classmethod
     def execute(
-        cls, lora: str, path: str, scale: float, triggers: str, others: "Sequence[tokenflow.LoRA]" = ()
+        cls, scale: float, triggers: str, others: "Sequence[tokenflow.LoRA]" = (), **given: Any
     ) -> io.NodeOutput:
         """The LoRA with these settings; Load Model loads it."""
         words = tuple(word.strip() for word in triggers.split(",") if word.strip())
-        made = tokenflow.LoRA(path=chosen_path(lora, "loras", path), scale=scale, triggers=words)
-        return io.NodeOutput((*others, made))
+        return io.NodeOutput((*others, made(Settings, path=CHOOSER.path(given), scale=scale, triggers=words)))

@@ -10,6 +10,7 @@ import tokenflow
 from tokenflow.config import Reference as Settings
 
 from ..host.schema import schema
+from ..host.tensors import read_image
 from ..host.types import REFERENCES
 from ..host.widgets import widget
 
@@ -24,14 +25,20 @@ class Reference(io.ComfyNode):
             "Reference",
             "Reference",
             search_words=("ip-adapter", "ipadapter", "style image", "image prompt"),
-            description="An image whose look an edit takes: that of what the prompt changes, or its style.",
+            description="An image whose look an edit takes: the look of what the prompt changes, or its style.",
             inputs=[
                 io.Image.Input("images", tooltip="One or several; each is a reference."),
                 REFERENCES.Input("others", optional=True, tooltip="Other references of the same edit."),
                 widget(Settings, "weight"),
-                widget(Settings, "kind"),
+                widget(
+                    Settings,
+                    "kind",
+                    tooltip="Whose look is taken: identity, the look of what the prompt changes, which the model finds "
+                    "in the image; or style, the look of everything in it, with its overall colours and contrasts. No "
+                    "effect with an IP-Adapter.",
+                ),
             ],
-            outputs=[REFERENCES.Output(display_name="references")],
+            outputs=[REFERENCES.Output(display_name="references", tooltip="For Edit, or for the next Reference.")],
         )
 
     @classmethod
@@ -43,4 +50,5 @@ class Reference(io.ComfyNode):
         others: "Sequence[tokenflow.Reference]" = (),
     ) -> io.NodeOutput:
         """The references with this weight; the edit reads them."""
-        return io.NodeOutput((*others, *(tokenflow.Reference(image.numpy(), weight, kind) for image in images)))
+        made = (tokenflow.Reference(image, weight, kind) for image in read_image(images))
+        return io.NodeOutput((*others, *made))

@@ -1,6 +1,7 @@
 """Region: a part of the clip that an edit may change."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from comfy_api.latest import io
@@ -10,8 +11,10 @@ import tokenflow
 from tokenflow.config import Region as Settings
 
 from ..host.schema import advanced, schema
+from ..host.tensors import read_mask
 from ..host.types import REGIONS
 from ..host.widgets import settings, widget
+from ..host.wording import made
 
 NO_FRAME = -1
 
@@ -58,11 +61,11 @@ class Region(io.ComfyNode):
                         min=NO_FRAME,
                         max=10**9,
                         tooltip="The frame that the one mask is of, counted from 0; it is carried to all others along "
-                        "the motion of the clip. -1 where it is not.",
+                        "the motion of the clip. -1 if the mask is not that of a single frame.",
                     )
                 ),
             ],
-            outputs=[REGIONS.Output(display_name="regions")],
+            outputs=[REGIONS.Output(display_name="regions", tooltip="For Edit, Region Mask, or the next Region.")],
         )
 
     @classmethod
@@ -75,7 +78,8 @@ class Region(io.ComfyNode):
     ) -> io.NodeOutput:
         """The region with these settings; the edit finds it."""
         values = settings(Settings, given) | {"mask_frame": None if mask_frame == NO_FRAME else mask_frame}
-        named = [name for name in ("words", "auto") if values[name]] + ([] if mask is None else ["mask"])
-        if len(named) != 1:
-            raise ValueError(f"expected one of mask, words and auto, got {' and '.join(named) or 'none of them'}")
-        return io.NodeOutput((*others, tokenflow.Region(mask=mask, **values)))
+        values |= {name: (values[name] or "").strip() or None for name in ("words", "prompt")}
+        has_mask = {} if mask is None else {"mask": Path("linked")}
+        checked = made(Settings, **values, **has_mask)
+        region = tokenflow.Region(**dict(checked) | {"mask": None if mask is None else read_mask(mask)})
+        return io.NodeOutput((*others, region))

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from comfy_api.latest import io
 
@@ -28,10 +29,13 @@ class RegionMask(io.ComfyNode):
             search_words=("segment", "mask from text"),
             description="The regions of an edit as a mask, without the edit.",
             inputs=[
-                INVERSION.Input("inversion"),
-                REGIONS.Input("regions"),
+                INVERSION.Input("inversion", tooltip="Of the clip that is edited."),
+                REGIONS.Input("regions", tooltip="As they go into the edit."),
                 io.String.Input(
-                    "prompt", default="", multiline=True, tooltip="Of the edit; only a region by auto depends on it."
+                    "prompt",
+                    default="",
+                    multiline=True,
+                    tooltip="The edit's prompt; only regions by auto depend on it.",
                 ),
                 *advanced(
                     widget(Settings, "correspondence"),
@@ -39,7 +43,7 @@ class RegionMask(io.ComfyNode):
                     widget(Settings, "batch_size"),
                 ),
             ],
-            outputs=[io.Mask.Output(display_name="mask")],
+            outputs=[io.Mask.Output(display_name="mask", tooltip="One per frame, white inside.")],
         )
 
     @classmethod
@@ -47,6 +51,8 @@ class RegionMask(io.ComfyNode):
         cls, inversion: Inversion, regions: "Sequence[tokenflow.Region]", prompt: str, **given: Any
     ) -> io.NodeOutput:
         """Find them."""
+        from tokenflow.pipeline.frames import kept_part  # takes seconds to import
+
         if not prompt.strip() and any(region.auto for region in regions):
             raise ValueError("a region by auto is where the edit's prompt changes something; write that prompt here")
         clip = inversion.clip
@@ -54,4 +60,5 @@ class RegionMask(io.ComfyNode):
         if masks is not None:
             return io.NodeOutput(as_mask(masks))
         width, height = clip.video.size
-        return io.NodeOutput(torch.ones(clip.frame_count, height, width))
+        everywhere = kept_part(np.ones((height, width)), clip)  # the frames of an edit are cropped alike
+        return io.NodeOutput(torch.ones(clip.frame_count, *everywhere.shape))

@@ -9,6 +9,10 @@ from tokenflow.config import SDEdit as Settings
 from ..host.schema import schema
 from ..host.types import MODE
 from ..host.widgets import settings, widget
+from ..host.wording import made
+
+WIDGETS = ("strength", "noise")
+"""In the order in which workflows keep their values: new ones come last."""
 
 
 class SDEdit(io.ComfyNode):
@@ -22,11 +26,11 @@ class SDEdit(io.ComfyNode):
             "Mode: SDEdit",
             search_words=("img2img", "denoise", "strength"),
             description="Keeps rough layout and colours of the clip, and may change shapes.",
-            inputs=[widget(Settings, name) for name in Settings.model_fields],
-            outputs=[MODE.Output(display_name="mode")],
+            inputs=[widget(Settings, name) for name in WIDGETS],
+            outputs=[MODE.Output(display_name="mode", tooltip="For Edit.")],
         )
 
     @classmethod
     def execute(cls, **given: Any) -> io.NodeOutput:
         """The mode with these settings."""
-        return io.NodeOutput(Settings(**settings(Settings, given)))
+        return io.NodeOutput(made(Settings, **settings(Settings, given)))

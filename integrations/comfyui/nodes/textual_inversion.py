@@ -1,18 +1,26 @@
 """Textual Inversion: a word that the text encoder learnt."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from comfy_api.latest import io
 
 import tokenflow
 from tokenflow.config import TextualInversion as Settings
 
-from ..host.folders import chooser, chosen_path
+from ..host.chooser import Chooser
 from ..host.schema import schema
 from ..host.types import TEXTUAL_INVERSIONS
 from ..host.widgets import settings, widget
+from ..host.wording import made
 
-EXAMPLE = "sd-concepts-library/cat-toy"
+CHOOSER = Chooser(
+    "embedding",
+    ("embeddings",),
+    "a textual inversion",
+    "a .safetensors file, a folder with one, or a Hub id",
+    example="sd-concepts-library/cat-toy",
+)
 
 
 class TextualInversion(io.ComfyNode):
@@ -28,16 +36,23 @@ class TextualInversion(io.ComfyNode):
             description="A word that the text encoder learnt, to be used in prompts.",
             inputs=[
                 TEXTUAL_INVERSIONS.Input("others", optional=True, tooltip="Other words of the same model."),
-                *chooser("embedding", "embeddings", "A textual inversion", EXAMPLE),
+                *CHOOSER.widgets(),
                 widget(Settings, "token"),
             ],
-            outputs=[TEXTUAL_INVERSIONS.Output(display_name="textual_inversions")],
+            outputs=[
+                TEXTUAL_INVERSIONS.Output(
+                    display_name="textual_inversions", tooltip="For Load Model, or for the next Textual Inversion."
+                )
+            ],
         )
 
     @classmethod
-    def execute(
-        cls, embedding: str, path: str, token: str, others: "Sequence[tokenflow.TextualInversion]" = ()
-    ) -> io.NodeOutput:
+    def fingerprint_inputs(cls, **given: Any) -> str:
+        """Changes with the content of the file."""
+        return CHOOSER.fingerprint(given)
+
+    @classmethod
+    def execute(cls, token: str, others: "Sequence[tokenflow.TextualInversion]" = (), **given: Any) -> io.NodeOutput:
         """The word with these settings; Load Model loads it."""
-        where = chosen_path(embedding, "embeddings", path)
-        return io.NodeOutput((*others, tokenflow.TextualInversion(path=where, **settings(Settings, {"token": token}))))
+        word = made(Settings, path=CHOOSER.path(given), **settings(Settings, {"token": token}))
+        return io.NodeOutput((*others, word))

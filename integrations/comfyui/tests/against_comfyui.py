@@ -13,6 +13,7 @@ import asyncio
 import copy
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from io import BytesIO
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import aiohttp
@@ -35,8 +37,12 @@ import workflows
 from workflows import EXAMPLES, PACK, Prompt
 
 ROOT = PACK.parent.parent
+sys.path.insert(0, str(ROOT))  # for the project's own tests
 FRAMES, RATE, SIZE, SOUND_RATE = 8, Fraction(12), 128, 22_050
 CLIP, KEYFRAME, REFERENCE = "dog_walk.mp4", "edited_frame_0.png", "reference.png"
+INPUT = PACK / "example_workflows" / "input"
+
+LORAS = "ein Tiger.safetensors", "another.safetensors"
 
 SMALL: dict[str, dict[str, Any]] = {
     "TokenflowLoadModel": {"model": "mini-sd"},
@@ -45,8 +51,8 @@ SMALL: dict[str, dict[str, Any]] = {
 }
 """Widgets of the examples that are changed here: the bundled models, and few steps."""
 
-START_SECONDS, RUN_SECONDS = 180, 900
-INTERRUPT_SECONDS = 20
+START_SECONDS, RUN_SECONDS = 900, 1800
+INTERRUPT_SECONDS = 90
 """Within which an interrupted run has to end: a network call here takes far less, a whole run far more."""
 
 
@@ -95,7 +101,7 @@ class ComfyUI:
 
     def __init__(self, session: aiohttp.ClientSession, address: str) -> None:
         self._session = session
-        self._address = address
+        self.address = address
         self.infos: dict[str, Any] = {}
 
     async def wait(self, process: subprocess.Popen[bytes]) -> None:
@@ -109,13 +115,13 @@ class ComfyUI:
         raise UnexpectedError("ComfyUI did not start")
 
     async def get(self, path: str, **query: str) -> Any:
-        async with self._session.get(self._address + path, params=query) as answer:
+        async with self._session.get(self.address + path, params=query) as answer:
             expect(answer.status == 200, f"{path} answers {answer.status}")
             return await (answer.json() if answer.content_type == "application/json" else answer.read())
 
     async def refused(self, prompt: Prompt) -> dict[str, Any]:
         """The errors of the nodes of a prompt that is not accepted."""
-        async with self._session.post(self._address + "/prompt", json={"prompt": prompt}) as answer:
+        async with self._session.post(self.address + "/prompt", json={"prompt": prompt}) as answer:
             expect(answer.status == 400, f"the prompt was accepted ({answer.status})")
             errors: dict[str, Any] = (await answer.json())["node_errors"]
             return errors
@@ -124,9 +130,9 @@ class ComfyUI:
         """Run a prompt to its end; or interrupt it once the node of that number reports progress."""
         client = f"test-{time.monotonic_ns()}"
         events = Run("", {}, {})
-        async with self._session.ws_connect(f"{self._address}/ws?clientId={client}", max_msg_size=0) as socket:
+        async with self._session.ws_connect(f"{self.address}/ws?clientId={client}", max_msg_size=0) as socket:
             body = {"prompt": prompt, "client_id": client}
-            async with self._session.post(self._address + "/prompt", json=body) as answer:
+            async with self._session.post(self.address + "/prompt", json=body) as answer:
                 content = await answer.json()
                 expect(answer.status == 200, f"the prompt was refused: {json.dumps(content)[:2000]}")
                 name = content["prompt_id"]
@@ -148,7 +154,7 @@ class ComfyUI:
                     if node == interrupt_at and not interrupted:
                         interrupted = True
                         deadline = time.monotonic() + INTERRUPT_SECONDS
-                        await self._session.post(self._address + "/interrupt")
+                        await self._session.post(self.address + "/interrupt")
                 ended = event["type"] in ("execution_success", "execution_error", "execution_interrupted")
                 if ended and event["data"]["prompt_id"] == name:
                     break
@@ -185,24 +191,30 @@ def write_clip(path: Path) -> None:
         target.mux(sound.encode())
 
 
-def write_first_frame(clip: str, path: Path) -> None:
-    """The first frame of a bundled clip as an image."""
-    with av.open(ROOT / "data" / "clips" / clip) as source:
-        next(source.decode(video=0)).to_image().save(path)
+def write_loras(folder: Path) -> None:
+    """Two LoRAs of random weights for the bundled model."""
+    from diffusers import UNet2DConditionModel
+
+    from tests.models.adapters.making import lora_weights, save_kohya
+
+    unet = UNet2DConditionModel.from_pretrained(ROOT / "data" / "models" / "mini-sd" / "unet")
+    for seed, name in enumerate(LORAS):
+        save_kohya(folder / name, {"unet": lora_weights(SimpleNamespace(unet=unet), "unet", seed)}, alpha=0.1)
 
 
 def prepared(folder: Path) -> Path:
-    """A base folder for ComfyUI: the pack as a link, the bundled model, a clip and an edited frame."""
+    """A base folder for ComfyUI: the pack as a link, the bundled model, LoRAs for it, a clip, the examples' images."""
     base = folder / "ComfyUI – Prüfung mit Leerzeichen"
-    for name in ("custom_nodes", "input", "models/diffusers", "models/checkpoints"):
+    for name in ("custom_nodes", "input", "models/diffusers", "models/checkpoints", "models/loras"):
         (base / name).mkdir(parents=True)
     (base / "custom_nodes" / "tokenflow").symlink_to(PACK, target_is_directory=True)
     (base / "models" / "diffusers" / "mini-sd").symlink_to(
         ROOT / "data" / "models" / "mini-sd", target_is_directory=True
     )
     write_clip(base / "input" / CLIP)
-    write_first_frame("dog_walk.perfect_tiger.mp4", base / "input" / KEYFRAME)
-    write_first_frame("dog_walk.perfect_golden_tiger.mp4", base / "input" / REFERENCE)
+    for name in (KEYFRAME, REFERENCE):
+        shutil.copy(INPUT / name, base / "input")
+    write_loras(base / "models" / "loras")
     return base
 
 
@@ -328,6 +340,31 @@ async def check_cache(server: ComfyUI, prompt: Prompt, inversions: Path) -> None
     print("another sentence, and the same clip under another name, invert nothing")
 
 
+async def check_chained(server: ComfyUI, prompt: Prompt) -> None:
+    """Two LoRAs one after the other are loaded once, and change the edit."""
+    chained = copy.deepcopy(prompt)
+    for number, (name, others) in enumerate(zip(LORAS, ({}, {"others": ["lora 0", 0]}), strict=True)):
+        values = {"lora": name, "path": "", "scale": 1.0, "triggers": ""}
+        chained[f"lora {number}"] = {"class_type": "TokenflowLoRA", "inputs": values | others}
+    chained = changed(chained, "TokenflowLoadModel", loras=["lora 1", 0])
+    run = await server.run(chained)
+    expect(run.status == "success", f"LoRAs: {json.dumps(run.messages.get('execution_error'))[:3000]}")
+    again = await server.run(chained)
+    expect(set(chained) <= again.cached(), f"nodes {set(chained) - again.cached()} ran again unchanged")
+    print("two chained LoRAs are loaded once")
+
+
+async def check_deleted(server: ComfyUI, prompt: Prompt, inversions: Path) -> None:
+    """An inversion that the user deletes is made again."""
+    shutil.rmtree(inversions)
+    run = await server.run(changed(prompt, "TokenflowEdit", seed=9))
+    expect(run.status == "success", f"deleted: {json.dumps(run.messages.get('execution_error'))[:3000]}")
+    expect(list(inversions.iterdir()), "it was not made again")
+    again = await server.run(changed(prompt, "TokenflowEdit", seed=9))
+    expect(node_of(prompt, "TokenflowEdit") in again.cached(), "the edit ran again unchanged")
+    print("a deleted inversion is made again, once")
+
+
 async def check_interrupt(server: ComfyUI, prompt: Prompt) -> None:
     """An interrupt ends a long edit at once, and the next run is not disturbed by it."""
     edit = node_of(prompt, "TokenflowEdit")
@@ -353,7 +390,11 @@ async def check_mistakes(server: ComfyUI, prompt: Prompt, keyframes: Prompt) -> 
             "TokenflowLoadModel",
             "/no/where",
         ),
-        (changed(prompt, "TokenflowEdit", keyframe_interval=9), "TokenflowEdit", "the clip has 8 frames"),
+        (
+            changed(prompt, "TokenflowEdit", keyframe_interval=9),
+            "TokenflowEdit",
+            "the clip has 8 frames; expected 1 to 8, or 0",
+        ),
     ]
     for wrong, kind, expected in mistakes:
         run = await server.run(wrong)
@@ -380,7 +421,10 @@ async def check(checkout: Path, folder: Path, out: Path | None) -> None:
             small(workflows.as_prompt(workflows.read(PACK / "example_workflows" / f"{name}.json"), server.infos))
             for name in ("edit_a_clip", "carry_an_edited_frame")
         )
-        await check_cache(server, prompt, base / "temp" / "tokenflow" / "inversions")
+        inversions = base / "temp" / "tokenflow" / "inversions"
+        await check_cache(server, prompt, inversions)
+        await check_chained(server, prompt)
+        await check_deleted(server, prompt, inversions)
         await check_interrupt(server, prompt)
         await check_mistakes(server, prompt, keyframes)
 

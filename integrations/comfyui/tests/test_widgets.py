@@ -73,3 +73,5 @@ def test_tooltips_speak_of_widgets(widgets: ModuleType) -> None:
     assert "0 for 4" in widgets.widget(Edit, "keyframe_interval").tooltip
     assert "null" not in widgets.widget(Model, "base").tooltip
     assert "edit." not in widgets.widget(Edit, "seed").tooltip
+    assert "as always in Plug-and-Play" in widgets.widget(Edit, "seed").tooltip
+    assert "that SDEdit skips" in widgets.widget(Edit, "propagate_edit_until").tooltip

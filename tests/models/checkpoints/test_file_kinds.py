@@ -58,7 +58,6 @@ WAN = {"patch_embedding.weight": torch.zeros(2, 2, 1, 1, 1)} | named("head.modul
         (prefixed("model.diffusion_model.", unet_weights(tiny_unet())), "is a UNet alone"),
         (without_text(), "is without a text encoder"),
         (tiny_pipeline().text_encoder.state_dict(), "is a text encoder alone"),
-        (sd(9), "is an inpainting model, which needs a mask"),
         (sd(8), "is an InstructPix2Pix model"),
         (sd(5), "is a depth model"),
         (sd() | named("edm_mean", "edm_std"), r"is a checkpoint of Playground 2\.5"),
@@ -91,13 +90,8 @@ def test_a_controlnet_is_told_where_it_belongs(saved: Path, tmp_path: Path) -> N
 
 
 def test_other_formats_are_told_by_their_suffix_and_never_opened(saved: Path, tmp_path: Path) -> None:
-    for name, said in (
-        ("flux-Q4.gguf", r"is a GGUF file, whose quantised weights other programs read"),
-        ("Model.GGUF", r"is a GGUF file"),
-        ("model.ckpt", r"is a pickle, which can run any code"),
-    ):
-        with pytest.raises(ModelError, match=said):
-            load_model(tmp_path / name, device="cpu")
+    with pytest.raises(ModelError, match=r"is a pickle, which can run any code"):
+        load_model(tmp_path / "model.ckpt", device="cpu")
 
 
 def test_a_file_of_diffusers_own_names_is_no_whole_checkpoint(saved: Path, tmp_path: Path) -> None:

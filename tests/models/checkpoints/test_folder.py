@@ -58,6 +58,14 @@ def test_a_part_in_one_variant_alone_is_loaded_beside_full_ones(
     assert_equal(load(model), load(saved))
 
 
+@pytest.mark.parametrize("part", ["text_encoder", "text_encoder_2"])
+def test_so_is_each_text_encoder_of_sdxl(part: str, saved_xl: Path, tmp_path: Path) -> None:
+    model = Path(shutil.copytree(saved_xl, tmp_path / "model"))
+    weights = model / part / "model.safetensors"
+    weights.rename(weights.with_name("model.fp16.safetensors"))
+    assert_equal(load(model), load(saved_xl))
+
+
 def test_every_part_may_be_in_another_variant(model: Path, saved: Path) -> None:
     for part, variant in zip(NAMES, ("non_ema", "fp16", "bf16"), strict=True):
         rename(part, variant)(model)

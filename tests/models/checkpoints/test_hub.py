@@ -12,6 +12,8 @@ from huggingface_hub import constants, hf_hub_download
 from tests.models.checkpoints.stub_hub import StubHub
 from tests.tiny import level, save_tiny_controlnet
 from tokenflow.errors import ModelError, ModelNotFoundError, TokenflowWarning
+from tokenflow.models.adapters.files import find_file
+from tokenflow.models.checkpoints import hub
 from tokenflow.models.checkpoints.hub import WITHDRAWN
 from tokenflow.models.loading import control_fingerprint, load_model, stored_fingerprint
 
@@ -137,11 +139,11 @@ def test_what_the_settings_tell_is_said_before_any_weight_is_downloaded(publishe
     with pytest.raises(ModelError, match="scheduler is a EDMEulerScheduler whose noise levels are not given by betas"):
         load_model(NAME, device="cpu")
     config = json.loads((model / "unet" / "config.json").read_text())
-    (model / "unet" / "config.json").write_text(json.dumps(config | {"in_channels": 9}))
-    other = Path(shutil.copytree(model, model.with_name("inpainting")))
-    published.add("someone/inpainting", other)
-    with pytest.raises(ModelError, match="is an inpainting model, which needs a mask"):
-        load_model("someone/inpainting", device="cpu")
+    (model / "unet" / "config.json").write_text(json.dumps(config | {"in_channels": 8}))
+    other = Path(shutil.copytree(model, model.with_name("pix2pix")))
+    published.add("someone/pix2pix", other)
+    with pytest.raises(ModelError, match="is an InstructPix2Pix model, which needs the image"):
+        load_model("someone/pix2pix", device="cpu")
     assert not [name for name in published.served if name.endswith(".safetensors")]
 
 
@@ -249,6 +251,37 @@ def test_a_controlnet_that_is_cached_in_part_is_refused_offline(
     monkeypatch.setattr(constants, OFFLINE, True)
     with pytest.raises(ModelNotFoundError, match=r"only a part of it is in the local cache, and .*HF_HUB_OFFLINE"):
         load_model(saved, device="cpu").load_control("someone/controlnet")
+
+
+def test_an_adapter_on_the_hub_is_the_file_that_is_named_or_else_the_usual_one_or_the_only_one(
+    stub_hub: StubHub, tmp_path: Path
+) -> None:
+    for name, files in {"usual": ["pytorch_lora_weights", "a"], "only": ["toy"], "two": ["a", "b"]}.items():
+        (tmp_path / name).mkdir()
+        for file in files:
+            (tmp_path / name / f"{file}.safetensors").write_bytes(file.encode())
+        stub_hub.add(f"someone/{name}", tmp_path / name)
+    for name, found in {
+        "someone/usual": b"pytorch_lora_weights",
+        "someone/only": b"toy",
+        "someone/two/b.safetensors": b"b",
+    }.items():
+        assert find_file(name, "model.loras").read_bytes() == found
+    with pytest.raises(ModelNotFoundError, match=r"has 2 \.safetensors files; set model\.loras to the one"):
+        find_file("someone/two", "model.loras")
+
+
+@pytest.mark.parametrize("name", ["someone/missing", "someone/missing/a.safetensors"])
+def test_an_adapter_that_the_hub_does_not_have_is_said(name: str, stub_hub: StubHub) -> None:
+    with pytest.raises(ModelNotFoundError, match=r"there is no adapter .* the Hub has no repository of that name"):
+        find_file(name, "model.loras")
+
+
+@pytest.mark.parametrize("name", ["missing.safetensors", "loras/missing.safetensors"])
+def test_a_file_name_is_not_asked_for_on_the_hub(name: str, stub_hub: StubHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub, "download_file", lambda *_: pytest.fail("the Hub was asked"))
+    with pytest.raises(ModelNotFoundError, match=rf"there is no adapter '{name}' in .*; set model\.loras"):
+        find_file(name, "model.loras")
 
 
 def test_a_vae_on_the_hub_is_taken_from_its_own_repository_or_that_of_a_model(

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tests.models.checkpoints.original import contiguous, open_clip_weights, original_weights, prefixed, save_original
 from tests.models.checkpoints.stub_hub import StubHub
-from tests.tiny import tiny_pipeline
+from tests.tiny import inpainting, tiny_pipeline
 from tokenflow.errors import ModelError, TokenflowWarning
 from tokenflow.models.checkpoints.single_file import BASES, NOISE_BASE
 from tokenflow.models.loading import load_model
@@ -27,9 +27,9 @@ def save(saved: Path, folder: Path, **marks: Tensor) -> Path:
     return save_original(folder / "model.safetensors", StableDiffusionPipeline.from_pretrained(saved), **marks)
 
 
-def save_version_2(folder: Path, **marks: Tensor) -> Path:
+def save_version_2(folder: Path, change: Any = None, **marks: Tensor) -> Path:
     """A file of SD 2.x: its text encoder is named as OpenCLIP names it."""
-    pipeline = tiny_pipeline()
+    pipeline = change(tiny_pipeline()) if change else tiny_pipeline()
     text = "cond_stage_model."
     weights = {name: weight for name, weight in original_weights(pipeline).items() if not name.startswith(text)}
     weights |= prefixed(f"{text}model.", open_clip_weights(pipeline.text_encoder))
@@ -123,3 +123,12 @@ def test_a_file_of_version_2_that_does_not_say_is_assumed_to_be_as_configured_wi
         model = load(file, saved)
     expected = load_model(saved, device="cpu", dtype="float32")
     torch.testing.assert_close(model.condition("a dog").tokens, expected.condition("a dog").tokens, rtol=0, atol=1e-6)
+
+
+def test_the_inpainting_model_of_version_2_predicts_noise(tmp_path: Path) -> None:
+    tiny_pipeline(prediction_type="v_prediction").save_pretrained(tmp_path / "velocity")
+    tiny_pipeline().save_pretrained(tmp_path / "noise")
+    file = save_version_2(tmp_path, inpainting)
+    assert load(file, tmp_path / "noise").schedule.prediction_type == "epsilon"
+    with pytest.raises(ModelError, match=r"seems to predict by epsilon, and model\.base by v_prediction"):
+        load(file, tmp_path / "velocity")

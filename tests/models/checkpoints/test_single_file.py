@@ -12,7 +12,7 @@ from torch import Tensor
 
 from tests.models.checkpoints.original import contiguous, original_weights, save_original
 from tests.models.checkpoints.stub_hub import StubHub
-from tests.tiny import level, tiny_pipeline
+from tests.tiny import inpainting, level, tiny_pipeline, tiny_xl_pipeline
 from tokenflow.errors import ModelError, ModelNotFoundError, TokenflowWarning
 from tokenflow.models.checkpoints.single_file import BASES
 from tokenflow.models.loading import load_model
@@ -61,6 +61,18 @@ def test_a_file_is_the_model_it_was_made_from(file: Path, saved: Path) -> None:
 
 def test_a_file_of_sdxl_is_the_model_it_was_made_from(file_xl: Path, saved_xl: Path) -> None:
     assert_equal(load(file_xl, saved_xl), load_model(saved_xl, device="cpu", dtype="float32"))
+
+
+@pytest.mark.parametrize("make", [tiny_pipeline, tiny_xl_pipeline])
+@pytest.mark.parametrize("base", [tiny_pipeline, inpainting])
+def test_an_inpainting_file_may_have_the_configuration_of_either_model(make: Any, base: Any, tmp_path: Path) -> None:
+    pipeline = inpainting(make())
+    pipeline.save_pretrained(tmp_path / "folder")
+    (pipeline if base is inpainting else make()).save_pretrained(tmp_path / "base")
+    file = save_original(tmp_path / "model.safetensors", pipeline)
+    model = load(file, tmp_path / "base")
+    assert model.inpaints
+    assert_equal(model, load_model(tmp_path / "folder", device="cpu", dtype="float32"))
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])

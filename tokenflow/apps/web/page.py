@@ -137,7 +137,7 @@ def _estimate(site: Site, edit: edit_tab.EditTab, fields: dict[str, Any], wrong:
             config = site.of(request).config(_form(fields, values), clip)
             with importing():
                 from tokenflow.apps.dry_run import dry_run
-            found = dry_run(config)
+            found = dry_run(config, timed=False)  # a job may be at work on the device
         except TokenflowError as error:
             mistakes = by_field(error, ["clip.path", *fields])
             return ["", *_said(edit, mistakes), *marked(fields, mistakes)]

@@ -1,7 +1,7 @@
 """A model with LoRAs: they act on edits, and are switched off for whatever reads or inverts the source."""
 
 import hashlib
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from threading import RLock
@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from torch import Tensor
 
+from tokenflow.config import LoRA
 from tokenflow.diffusion.conditioning import Conditioning
 from tokenflow.diffusion.levels import Level
 from tokenflow.models.identity import DIGITS
@@ -45,10 +46,14 @@ class Adapted:
         model: the model, with LoRA layers in its networks; see `Model` for the methods.
         switch: of these layers.
         adapters: tells one set of LoRAs and scales from another.
+        loras: their settings.
         on: whether they act.
     """
 
-    def __init__(self, model: Model, switch: Switch, adapters: str, *, on: bool = True) -> None:
+    def __init__(
+        self, model: Model, switch: Switch, adapters: str, loras: Sequence[LoRA] = (), *, on: bool = True
+    ) -> None:
+        self.loras = tuple(loras)
         self._model = model
         self._switch = switch
         self._adapters = adapters

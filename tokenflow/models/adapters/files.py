@@ -8,6 +8,7 @@ from huggingface_hub import HfApi
 from tokenflow.errors import ModelNotFoundError, looked_in
 from tokenflow.models.checkpoints import hub
 from tokenflow.models.checkpoints.file_kinds import is_file_name
+from tokenflow.models.checkpoints.quiet import quiet_hub
 from tokenflow.models.checkpoints.reasons import UNREACHABLE, hub_reason
 
 PREFERRED = ("pytorch_lora_weights.safetensors", "adapter_model.safetensors", "learned_embeds.safetensors")
@@ -30,7 +31,7 @@ def find_file(name: str, setting: str) -> Path:
     if path.is_dir():
         return path / _choose([file.name for file in path.iterdir()], name, setting)
     repository, file = _on_hub(name)
-    if not hub.is_hub_id(repository):
+    if not hub.is_hub_id(repository) or is_file_name(repository):
         raise ModelNotFoundError(
             f"there is no adapter {name!r}{looked_in(name)}; set {setting} to a .safetensors file, a folder with one, "
             "or the id of a repository on the Hub"
@@ -67,7 +68,10 @@ def _on_hub(name: str) -> tuple[str, str | None]:
 def _files_of(repository: str) -> list[str]:
     """The files of a repository; where the Hub cannot be asked, those that diffusers and peft would have written."""
     cached = [file for file in PREFERRED if hub.cached_commit(repository, file)]
-    return cached or HfApi().list_repo_files(repository)
+    if cached:
+        return cached
+    with quiet_hub():
+        return HfApi().list_repo_files(repository)
 
 
 def _choose(files: Collection[str], name: str, setting: str) -> str:

@@ -43,7 +43,7 @@ def load_loras(pipeline: Any, family: Family, loras: Sequence[LoRA]) -> None:
         _load(pipeline, family, lora, name)
     pipeline.set_adapters(names, [lora.scale for lora in loras])
     for part in networks(pipeline):
-        dtype = next(iter(part.parameters())).dtype
+        dtype = next(weight.dtype for weight in part.parameters() if weight.is_floating_point())
         for layer in lora_layers(part):
             layer.to(dtype)
 

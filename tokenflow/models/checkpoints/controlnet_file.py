@@ -2,10 +2,12 @@
 
 from collections.abc import Collection
 from itertools import count, takewhile
+from types import SimpleNamespace
 from typing import Any
 
 import torch
 from diffusers import ControlNetModel
+from diffusers.configuration_utils import FrozenDict
 from diffusers.loaders.single_file_utils import convert_controlnet_checkpoint
 from safetensors.torch import load_file
 
@@ -42,9 +44,11 @@ def load_controlnet_file(path: str, unet: Any) -> Any:
     header = read_header(path, SETTING)
     if not is_controlnet(header) or (widths := _hint_widths(header)) is None:
         raise ModelError(f"the file {path!r} holds something other than a ControlNet; set {SETTING} to another")
+    # ControlNets of inpainting models take latents alone.
+    encoder = SimpleNamespace(config=FrozenDict({**unet.config, "in_channels": unet.config.out_channels}))
     with torch.device("meta"):
         network = ControlNetModel.from_unet(
-            unet, conditioning_embedding_out_channels=widths, load_weights_from_unet=False
+            encoder, conditioning_embedding_out_channels=widths, load_weights_from_unet=False
         )
     try:
         weights = convert_controlnet_checkpoint(load_file(path), network.config)

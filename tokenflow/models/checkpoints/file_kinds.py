@@ -37,13 +37,15 @@ CONTROLNET = ("control_model.", "controlnet_cond_embedding.", "input_hint_block.
 BARE_VAE = ("encoder.", "decoder.", "quant_conv.", "post_quant_conv.", "loss.", "model_ema.")
 BARE_UNET = ("input_blocks.", "down_blocks.", "time_embed.", "time_embedding.")
 
+LATENT_CHANNELS = 4
+"""Of Stable Diffusion."""
+
 CHANNELS = {
-    9: "an inpainting model, which needs a mask",
     8: "an InstructPix2Pix model, which needs the image to edit",
     7: "an upscaler, which needs the image to enlarge",
     5: "a depth model, which needs a depth map",
 }
-"""What a UNet is that takes so many channels where a text-to-image model has 4 latent channels."""
+"""What a UNet is that takes so many channels; an inpainting one takes 9 (models/inpainting.py)."""
 
 ALONE = "a UNet alone, without text encoder and VAE"
 
@@ -119,6 +121,12 @@ def is_version_2(header: Header) -> bool:
     return _any_starts(header, "cond_stage_model.model.")
 
 
+def unet_channels(header: Header) -> int:
+    """How many channels the UNet of a checkpoint takes; 0 if it has none."""
+    first = header.get(FIRST_CONVOLUTION)
+    return 0 if first is None else first.shape[1]
+
+
 def is_vae(header: Header) -> bool:
     """Whether a file holds an autoencoder and nothing else."""
     return all(name.startswith((*VAE, *BARE_VAE)) for name in header)
@@ -158,9 +166,9 @@ def _lacking(header: Header, has_vae: bool) -> str | None:
         return "the SDXL refiner, which only finishes images of the base model"
     if "edm_mean" in header:
         return "a checkpoint of Playground 2.5, whose noise levels (EDM) are not supported"
-    first = header.get(FIRST_CONVOLUTION)
-    if first is not None and first.shape[1] in CHANNELS:
-        return CHANNELS[first.shape[1]]
+    channels = unet_channels(header)
+    if channels in CHANNELS:
+        return CHANNELS[channels]
     if not _any_starts(header, *TEXT):
         return "without a text encoder"
     if not has_vae and not _any_starts(header, *VAE):

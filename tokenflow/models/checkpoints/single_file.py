@@ -16,7 +16,14 @@ from torch import Tensor
 
 from tokenflow.errors import ModelError
 from tokenflow.events import notice
-from tokenflow.models.checkpoints.file_kinds import UNET, VAE, Header, is_version_2, is_xl
+from tokenflow.models.checkpoints.file_kinds import (
+    FIRST_CONVOLUTION,
+    UNET,
+    VAE,
+    Header,
+    is_version_2,
+    is_xl,
+)
 from tokenflow.models.checkpoints.reasons import UNUSABLE
 from tokenflow.models.checkpoints.weights import check_complete, without_values
 
@@ -93,8 +100,9 @@ def with_text_model(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def _load(part: str, class_name: str, weights: dict[str, Tensor], folder: Path, dtype: torch.dtype) -> Any:
     where = {"config": str(folder), "subfolder": part}
-    if part == "unet":
-        return UNet2DConditionModel.from_single_file(weights, dtype=dtype, **where)
+    if part == "unet":  # inpainting models are often described by the model that they descend from
+        channels = weights[FIRST_CONVOLUTION].shape[1]
+        return UNet2DConditionModel.from_single_file(weights, dtype=dtype, in_channels=channels, **where)
     if part == "vae":
         return AutoencoderKL.from_single_file(weights, dtype=dtype, **where)
     text_class = getattr(transformers, class_name)

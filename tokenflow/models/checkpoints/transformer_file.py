@@ -1,4 +1,4 @@
-"""A transformer in a `.safetensors` file of its own, named as in the original code or as diffusers names it.
+"""A transformer in a `.safetensors` or GGUF file of its own, named as in the original code or as diffusers names it.
 
 Everything else comes from the model that it descends from.
 """
@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 
 from tokenflow.errors import ModelError
 from tokenflow.models.checkpoints.file_kinds import UNET, Header
+from tokenflow.models.checkpoints.gguf_file import is_gguf, load_gguf
 from tokenflow.models.checkpoints.reasons import UNUSABLE
 from tokenflow.models.checkpoints.weights import check_complete, without_values
 
@@ -63,15 +64,23 @@ def load_transformer(path: str, family: str, base: str, folder: Path, dtype: tor
         f"the weights of the model file {path!r} do not fit the transformer of {base!r}; set model.base to the "
         f"{family} that the file descends from"
     )
-    weights = {name.removeprefix(UNET): weight for name, weight in load_file(path).items()}
+    found, options = (load_gguf(path), _gguf(dtype)) if is_gguf(path) else (load_file(path), {})
+    weights = {name.removeprefix(UNET): weight for name, weight in found.items()}
     count = len(weights)
     network_class = getattr(diffusers, class_of_transformer(family))
     try:
         # Without the configuration, any FLUX.2 would be taken for FLUX.2 [dev].
-        network = network_class.from_single_file(weights, config=str(folder), subfolder="transformer", dtype=dtype)
+        network = network_class.from_single_file(
+            weights, config=str(folder), subfolder="transformer", dtype=dtype, **options
+        )
     except (NotImplementedError, IndexError, KeyError, *UNUSABLE) as error:
         raise ModelError(misfit) from error
     check_complete(f"the model file {path!r}", "model.path", without_values(network))
     if any(name in weights for name in network.state_dict()) and count > len(network.state_dict()):
         raise ModelError(misfit)  # diffusers would leave the rest out
-    return network.to(dtype)
+    return network if options else network.to(dtype)  # what is quantised cannot be converted
+
+
+def _gguf(dtype: torch.dtype) -> dict[str, Any]:
+    """What diffusers is told to keep the weights of a GGUF file as they are, and to multiply in a precision."""
+    return {"quantization_config": diffusers.GGUFQuantizationConfig(compute_dtype=dtype)}

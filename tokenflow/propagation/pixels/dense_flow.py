@@ -12,6 +12,9 @@ from tokenflow.store.arrays import PairFile
 MAX_SIDE = 768
 """Pixels of the longer side of images in which flow is estimated; that of larger ones is enlarged."""
 
+DENSE_FLOW_BYTES = 2 * 2 * 4
+"""Per pixel of the flow between two neighbours: there and back, x and y, float32."""
+
 
 class DenseFlow:
     """Displacements of all pixels between the frames of a clip.

@@ -4,14 +4,21 @@ import weakref
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+READ_VALUE = torch.ops.aten._local_scalar_dense.default
+
 
 class LiveBytes(TorchDispatchMode):
     """Of all tensors that operations inside the block return; those made before it are left out.
+
+    Code that asks for a value, which a fake tensor does not have, is told True or 0: images are finite, and no token is
+    occluded.
 
     Attributes:
         now: bytes that are alive.
@@ -26,6 +33,8 @@ class LiveBytes(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
+        if func is READ_VALUE and isinstance(args[0], FakeTensor):
+            return args[0].dtype == torch.bool or 0
         result = func(*args, **(kwargs or {}))
         for tensor in tree_leaves(result):
             if isinstance(tensor, Tensor):
