@@ -43,6 +43,8 @@ class Negative:
     device = torch.device("cpu")
     fingerprint = "negative"
     guidance = "branches"
+    inpaints = False
+    weight_bytes = 0
 
     @property
     def base(self) -> "Negative":

@@ -71,8 +71,8 @@ def test_without_the_bundled_model_one_is_asked_for(
     monkeypatch.chdir(tmp_path)
     assert status("edit", "dog.mp4", *SENTENCES) == 2
     assert capsys.readouterr().err == (
-        "error: dog.mp4: model.path: missing; set model.path=… (a folder in diffusers' layout, a .safetensors file, "
-        "a Hub id, or a short name that `tokenflow models` lists, such as flux.2-klein-4b)\n"
+        "error: dog.mp4: model.path: missing; set model.path=… (a folder in diffusers' layout, a .safetensors or "
+        ".gguf file, a Hub id, or a short name that `tokenflow models` lists, such as flux.2-klein-4b)\n"
     )
 
 

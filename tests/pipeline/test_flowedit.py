@@ -102,7 +102,7 @@ def test_a_seed_draws_other_noise(noise: InvertedClip) -> None:
 
 
 def test_modes_that_need_an_inversion_say_so(noise: InvertedClip) -> None:
-    with pytest.raises(ConfigError, match=r"edit\.mode pnp needs an inversion, .*0 steps; .*FlowEdit"):
+    with pytest.raises(ConfigError, match=r"edit\.mode pnp needs an inversion, .*0 steps; .*mode flowedit"):
         tokenflow.edit(noise, "a tiger")
 
 

@@ -30,7 +30,7 @@ class Autoencoder:
     def __init__(self, network: Any, device: torch.device, ready: Callable[[Any], Any]) -> None:
         if device.type == "cuda" or network.dtype == torch.bfloat16:
             # Faster convolutions (docs/speed.md), which round differently: in float32 on a CPU results keep their bits.
-            network.to(memory_format=torch.channels_last)
+            _lay_out_channels_last(network)
         self._network = network
         self._device = device
         self._ready = ready
@@ -138,3 +138,10 @@ def unpatchify(patches: Tensor) -> Tensor:
 def _per_channel(values: Sequence[float] | None, device: torch.device) -> Tensor | None:
     """One number per channel of latents f c h w: 1 c 1 1."""
     return None if values is None else torch.tensor(values, device=device).reshape(1, -1, 1, 1)
+
+
+def _lay_out_channels_last(network: torch.nn.Module) -> None:
+    """As `network.to(memory_format=torch.channels_last)`, which fake tensors do not take."""
+    for parameter in network.parameters():
+        if parameter.ndim == 4:
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)

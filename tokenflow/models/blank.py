@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import try_to_load_from_cache
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from tokenflow.config import Model as ModelSettings
 from tokenflow.models.adapters.few_step_loras import few_step_kind, set_scheduler
 from tokenflow.models.checkpoints.file_kinds import is_file_name
 from tokenflow.models.checkpoints.folder import INDEX, class_of, open_folder, read_index
-from tokenflow.models.checkpoints.hub import WITHDRAWN
+from tokenflow.models.checkpoints.hub import WITHDRAWN, cached_file
 from tokenflow.models.checkpoints.quiet import quiet
 from tokenflow.models.families import family_of
 from tokenflow.models.model import Model
@@ -57,10 +56,8 @@ def settings_folder(settings: ModelSettings) -> Path | None:
         name = full_name(settings.base)
     if Path(name).is_dir():
         return Path(name) if (Path(name) / INDEX).is_file() else None
-    if name.count("/") != 1:
-        return None
-    cached = try_to_load_from_cache(WITHDRAWN.get(name, name), INDEX, revision=settings.revision)
-    return Path(cached).parent if isinstance(cached, str) else None
+    cached = cached_file(WITHDRAWN.get(name, name), INDEX, settings.revision)
+    return None if cached is None else cached.parent
 
 
 def stored_weights(settings: ModelSettings) -> int:

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import try_to_load_from_cache
-
 from tokenflow.diffusion.few_step import few_step_of, flux_few_step
+from tokenflow.models.checkpoints.hub import cached_file
 from tokenflow.models.presets import full_name
 
 
@@ -76,12 +75,11 @@ def _with_joint_transformer(network: dict[str, Any], autoencoder: dict[str, Any]
 
 
 def _configuration(path: str, part: str, name: str = "config.json") -> dict[str, Any]:
+    """A part's configuration; empty if it is not there or cannot be read, of which loading the model says why."""
     path = full_name(path)
-    file: Any = Path(path) / part / name
-    if not file.is_file() and path.count("/") == 1 and not Path(path).exists():
-        file = try_to_load_from_cache(path, (Path(part) / name).as_posix())
-    return (
-        json.loads(Path(file).read_text(encoding="utf-8"))
-        if isinstance(file, str | Path) and Path(file).is_file()
-        else {}
-    )
+    try:
+        here = Path(path) / part / name
+        file = here if here.is_file() else cached_file(path, (Path(part) / name).as_posix())
+        return {} if file is None else json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}

@@ -49,8 +49,14 @@ def current_name(name: str, setting: str) -> str:
 
 def cached_commit(name: str, file: str, revision: str | None = None) -> str | None:
     """The commit of a file in the local cache of the Hub; None for a path, and for an id that is not cached."""
+    cached = cached_file(name, file, revision)
+    return None if cached is None else cached.parents[len(Path(file).parts) - 1].name
+
+
+def cached_file(name: str, file: str, revision: str | None = None) -> Path | None:
+    """A file of a repository in the local cache of the Hub; None for a path, and for what is not cached."""
     cached = try_to_load_from_cache(name, file, revision=revision) if is_hub_id(name) else None
-    return Path(cached).parents[len(Path(file).parts) - 1].name if isinstance(cached, str) else None
+    return Path(cached) if isinstance(cached, str) else None
 
 
 def download_file(name: str, file: str, revision: str | None = None) -> Path:
