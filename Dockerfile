@@ -22,14 +22,14 @@ LABEL org.opencontainers.image.title="tokenflow" \
 RUN apt-get update && apt-get install --yes --no-install-recommends libgl1 libglib2.0-0 \
     && rm -rf /var/lib/apt/lists/* \
     && useradd --uid 10001 --create-home --home-dir /srv/tokenflow tokenflow \
-    && install --directory --owner tokenflow /data /models
+    && install --directory --owner tokenflow /data /models /hub
 COPY --from=build /opt/tokenflow /opt/tokenflow
 WORKDIR /srv/tokenflow
 COPY --chown=tokenflow data/models/mini-sd data/models/mini-sd
-ENV PATH=/opt/tokenflow/bin:$PATH PYTHONUNBUFFERED=1 HF_HOME=/models/hub
+ENV PATH=/opt/tokenflow/bin:$PATH PYTHONUNBUFFERED=1 HF_HOME=/hub
 USER tokenflow
-# /data: database, clips and results. /models: checkpoints that the server's YAML names.
-VOLUME ["/data", "/models"]
+# /data: database, clips and results. /models: checkpoints that the server's YAML names. /hub: what the Hub gave.
+VOLUME ["/data", "/models", "/hub"]
 EXPOSE 8000
 HEALTHCHECK --start-period=120s --interval=30s --timeout=5s \
     CMD ["python3", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8000/healthz', timeout=4)"]

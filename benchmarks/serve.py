@@ -285,6 +285,21 @@ def table(found: dict[str, Any]) -> list[str]:
     return lines
 
 
+def shortcomings(found: dict[str, Any]) -> list[str]:
+    """What must not be: answers of 5xx, edits that did not complete, credits that do not add up."""
+    loaded, broken = found["load"], found["faults"]
+    wrong = []
+    if loaded["server_errors"]:
+        wrong.append(f"{loaded['server_errors']} answers were a 5xx")
+    if loaded["ended"] != {"completed": loaded["clients"]}:
+        wrong.append(f"of {loaded['clients']} edits under load not all were completed: {loaded['ended']}")
+    if broken["ended"] != {"completed": broken["accepted"]}:
+        wrong.append(f"of {broken['accepted']} edits under faults not all were completed: {broken['ended']}")
+    if not found["credits"]["add_up"]:
+        wrong.append(f"the credits do not add up: {found['credits']}")
+    return wrong
+
+
 def main() -> None:
     """Run both parts, print a table, and write the results."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -306,6 +321,8 @@ def main() -> None:
         found["credits"] = credits_add_up(service)
     print("\n".join(table(found)))
     write_json(RESULTS, found)
+    if wrong := shortcomings(found):
+        sys.exit("; ".join(wrong))
 
 
 if __name__ == "__main__":

@@ -4,10 +4,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from omegaconf import OmegaConf
 from pydantic import BaseModel, ValidationError
 
-from tokenflow.config import Config, ControlNet, PnP
+from tokenflow.config import Config, ControlNet, PnP, resolve
 from tokenflow.config.suggestions import all_keys, annotation, is_section
+from tokenflow.errors import ConfigError
 
 
 def settings(section: type[BaseModel] = Config, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -54,3 +56,8 @@ def test_all_parts_of_a_run_are_on_by_default() -> None:
     assert config.output.contact_sheet
     assert config.output.page
     assert config.model.revision is None
+
+
+def test_an_item_that_is_missing_is_explained_by_its_list() -> None:
+    with pytest.raises(ConfigError, match=r"edit\.controlnet\.canny_thresholds\.1: missing; .*hysteresis"):
+        resolve(OmegaConf.create({"edit": {"controlnet": {"canny_thresholds": [1]}}}), environment={}, name="settings")

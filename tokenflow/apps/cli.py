@@ -542,7 +542,7 @@ def revoke_key(
     data: Data = Path("service"),
     database: DatabaseUrl = None,
 ) -> None:
-    """Make a key useless from now on."""
+    """Revoke a key."""
     from tokenflow.apps.server.availability import check_installed
 
     check_installed()

@@ -17,7 +17,12 @@ from tokenflow.pipeline.job import open_model, run
 
 @dataclass(frozen=True)
 class JobResult:
-    """How a job ended; the fields but `cancelled` are those of a `Record`."""
+    """How a job ended; the fields but the last two are those of a `Record`.
+
+    Attributes:
+        cancelled: whether the supply wanted it to stop.
+        error: the class of the error that it failed with, such as `ConfigError`; None if no worker lived to tell.
+    """
 
     seconds: float = 0.0
     reason: str | None = None
@@ -25,6 +30,7 @@ class JobResult:
     warnings: tuple[str, ...] = ()
     traceback: str | None = None
     cancelled: bool = False
+    error: str | None = None
 
     @property
     def failed(self) -> bool:
@@ -60,7 +66,7 @@ class Worker:
         """
         events = _Events(on_event)
         begin = time.perf_counter()
-        reason = trace = None
+        reason = trace = name = None
         try:
             with listening(events):
                 model = self._model_for(config.model)
@@ -70,6 +76,7 @@ class Worker:
         except Exception as error:
             if events.listener_error is not None:
                 raise events.listener_error  # noqa: B904 - whatever was made of it on its way here
+            name = type(error).__name__
             if isinstance(error, TokenflowError):
                 reason = str(error)
             else:
@@ -80,6 +87,7 @@ class Worker:
             inverted="invert" in events.stages,
             warnings=tuple(events.warnings),
             traceback=trace,
+            error=name,
         )
 
     def _model_for(self, settings: ModelSettings) -> Model:

@@ -3,6 +3,7 @@
 import errno
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
@@ -66,8 +67,11 @@ def _refuse_impossible(path: str) -> None:
             raise ValueError(f"invalid path ({reason})") from None
 
 
-LocalPath = Annotated[Path, BeforeValidator(_expand_path)]
-PathOrHubId = Annotated[str, BeforeValidator(_expand_path)]
+NAMES_A_FILE = BeforeValidator(_expand_path)
+"""Marks the settings that name a file, a folder or a model on the Hub; see `files.py`."""
+
+LocalPath = Annotated[Path, NAMES_A_FILE]
+PathOrHubId = Annotated[str, NAMES_A_FILE]
 
 
 AUTO: Literal["auto"] = "auto"
@@ -855,8 +859,24 @@ class Config(Section):
 
 def escape_references(value: Any) -> Any:
     """Nested settings in which every `${` is escaped, so that OmegaConf reads it literally."""
-    if isinstance(value, dict):
-        return {key: escape_references(each) for key, each in value.items()}
-    if isinstance(value, str):  # backslashes count only before a reference
-        return re.sub(r"(\\*)\$\{", lambda found: 2 * found[1] + "\\${", value)
+    # Backslashes count only before a reference.
+    return _with_strings(value, lambda text: re.sub(r"(\\*)\$\{", lambda found: 2 * found[1] + "\\${", text))
+
+
+def unescape_references(value: Any) -> Any:
+    """The settings that `escape_references` made these of."""
+    return _with_strings(
+        value, lambda text: re.sub(r"(\\+)\$\{", lambda found: found[1][: len(found[1]) // 2] + "${", text)
+    )
+
+
+def _with_strings(value: Any, change: Callable[[str], str]) -> Any:
+    """Nested settings with every string in them changed, at any depth."""
+    match value:
+        case str():
+            return change(value)
+        case dict():
+            return {key: _with_strings(each, change) for key, each in value.items()}
+        case list() | tuple():
+            return [_with_strings(each, change) for each in value]
     return value

@@ -139,8 +139,8 @@ def _field(settings: Section, key: str) -> FieldInfo:
 
 
 def _gist(settings: Section, key: str) -> str:
-    """The first sentence of a setting's description."""
-    sentence = description(settings, key).partition(". ")[0].rstrip(".")
+    """The first sentence of a setting's description; for an item of a list, that of the list."""
+    sentence = description(settings, re.sub(r"(\.\d+)+$", "", key)).partition(". ")[0].rstrip(".")
     return sentence[:1].lower() + sentence[1:]
 
 

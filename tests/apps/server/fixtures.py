@@ -113,7 +113,7 @@ def key(database: Database) -> str:
 @pytest.fixture
 def client(app: FastAPI, key: str) -> Iterator[TestClient]:
     """A client with a key of 1000 credits; an edit of `clip` takes 8."""
-    with TestClient(app, headers={"authorization": f"Bearer {key}"}) as client:
+    with TestClient(app, headers={"authorization": f"Bearer {key}"}, client=("127.0.0.1", 50_000)) as client:
         yield client
 
 
@@ -143,7 +143,7 @@ Drain = Callable[[], None]
 @pytest.fixture
 def queue(database: Database, folders: Folders, monkeypatch: pytest.MonkeyPatch) -> Queue:
     monkeypatch.setattr(pool, "INTERVAL", 0.0)
-    return Queue(database, folders, POOL, keep=3600)
+    return Queue(database, folders, POOL)
 
 
 @pytest.fixture

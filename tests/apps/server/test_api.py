@@ -1,5 +1,6 @@
 """The interface: what is accepted, what is answered, and what is refused and how."""
 
+import asyncio
 import json
 import logging
 from pathlib import Path
@@ -8,18 +9,26 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 from httpx import Response
+from PIL import Image
+from pydantic import ValidationError
 from sqlalchemy import select
 
 from tests.apps.server.fixtures import POOL, Drain, Submit, with_key
+from tokenflow.apps.server import expiry, feed, uploads, videos
+from tokenflow.apps.server.callers import Caller
 from tokenflow.apps.server.database import Database
 from tokenflow.apps.server.expiry import expire
+from tokenflow.apps.server.feed import Feed
 from tokenflow.apps.server.folders import Folders
 from tokenflow.apps.server.keys import create_key
-from tokenflow.apps.server.lifecycle import claim
+from tokenflow.apps.server.lifecycle import MAX_ATTEMPTS, claim, report
 from tokenflow.apps.server.pool import Queue
-from tokenflow.apps.server.pools import living
-from tokenflow.apps.server.tables import Event, Video
-from tokenflow.batch.worker import Worker
+from tokenflow.apps.server.pools import living, note_ready
+from tokenflow.apps.server.settings import ServerSettings
+from tokenflow.apps.server.submission import Submissions
+from tokenflow.apps.server.tables import Event, Key, Video
+from tokenflow.batch.worker import JobResult, Worker
+from tokenflow.config import Config
 from tokenflow.events import Progress
 from tokenflow.video import probe
 
@@ -45,7 +54,7 @@ def refused(answer: Response) -> tuple[int, str, str | None]:
 
 
 def test_a_clip_is_edited_and_fetched_in_ranges(
-    client: TestClient, submit: Submit, drain: Drain, folders: Folders, tmp_path: Path
+    client: TestClient, submit: Submit, drain: Drain, folders: Folders, model: str, tmp_path: Path
 ) -> None:
     accepted = submit(seed="3", mode="sdedit")
     assert accepted.status_code == 202
@@ -61,7 +70,7 @@ def test_a_clip_is_edited_and_fetched_in_ranges(
     drain()
     video = client.get(address).json()
     assert (video["status"], video["progress"], video["error"]) == ("completed", 100, None)
-    assert video["expires_at"] == pytest.approx(video["completed_at"] + 3600, abs=2)
+    assert video["expires_at"] == pytest.approx(video["completed_at"] + 24 * 3600, abs=2)
     assert credits(client) == (992, 0, 8)
 
     whole = client.get(f"{address}/content")
@@ -70,14 +79,25 @@ def test_a_clip_is_edited_and_fetched_in_ranges(
     assert (probe(tmp_path / "edited.mp4").width, probe(tmp_path / "edited.mp4").height) == (24, 16)
     part = client.get(f"{address}/content", headers={"range": "bytes=10-19"})
     assert (part.status_code, part.content) == (206, whole.content[10:20])
-    assert client.get(f"{address}/content", headers={"range": "bytes=9999999-"}).status_code == 416
-    known = client.get(f"{address}/content", headers={"if-none-match": whole.headers["etag"]})
-    assert (known.status_code, known.content) == (304, b"")
+    beyond = client.get(f"{address}/content", headers={"range": "bytes=9999999-"})
+    assert refused(beyond) == (416, "the clip has fewer bytes than that", "Range")
+    assert beyond.headers["content-range"] == f"bytes */{len(whole.content)}"
+    malformed = client.get(f"{address}/content", headers={"range": "lines=1-2"})
+    assert refused(malformed)[:2] == (400, "the header Range is malformed; expected bytes=0-499")
+    etag = whole.headers["etag"]
+    for known in (etag, f"W/{etag}", f'"another", {etag}', "*"):
+        unchanged = client.get(f"{address}/content", headers={"if-none-match": known})
+        assert (unchanged.status_code, unchanged.content) == (304, b"")
+    assert client.get(f"{address}/content", headers={"if-none-match": f"x{etag}x"}).status_code == 200
+    head = client.head(f"{address}/content")
+    assert (head.status_code, head.content, head.headers["content-length"]) == (200, b"", str(len(whole.content)))
 
-    report = client.get(f"{address}/report")
-    assert report.json()["settings"]["edit"]["seed"] == 3
-    assert report.json()["settings"]["edit"]["mode"] == "sdedit"
-    assert str(folders.root) not in report.text
+    for form in ("json", "html"):
+        text = client.get(f"{address}/report", params={"format": form}).text
+        assert str(folders.root) not in text
+        assert model not in text
+    settings = client.get(f"{address}/report").json()["settings"]
+    assert (settings["edit"]["seed"], settings["edit"]["mode"]) == (3, "sdedit")
     assert "<html" in client.get(f"{address}/report", params={"format": "html"}).text
 
 
@@ -198,15 +218,70 @@ def test_a_running_video_is_stopped_by_its_worker(
 def test_a_failure_has_a_type_and_gives_the_credits_back(
     client: TestClient, submit: Submit, drain: Drain, database: Database, folders: Folders
 ) -> None:
-    video = submit().json()
+    damaged, missing = submit().json()["id"], submit(seed="1").json()["id"]
     with database.read() as session:
-        family = session.get_one(Video, video["id"]).family
-    (folders.family(family) / "clip.mp4").unlink()
+        files = [folders.family(session.get_one(Video, each).family) / "clip.mp4" for each in (damaged, missing)]
+    files[0].write_bytes(b"no clip")
+    files[1].unlink()
     drain()
-    failed = client.get(f"/v1/videos/{video['id']}").json()
-    assert (failed["status"], failed["error"]["code"]) == ("failed", "invalid_input")
-    assert str(folders.root) not in failed["error"]["message"]
+    failed = [client.get(f"/v1/videos/{each}").json() for each in (damaged, missing)]
+    assert [each["status"] for each in failed] == ["failed"] * 2
+    assert [each["error"]["code"] for each in failed] == ["invalid_input", "internal_error"]
+    assert failed[1]["error"]["message"] == "an internal error; the operator will find it in the log"
+    assert str(folders.root) not in str(failed)
     assert credits(client) == (1000, 0, 0)
+
+
+def test_a_failure_of_the_model_is_the_operators(client: TestClient, submit: Submit, queue: Queue, model: str) -> None:
+    video = submit().json()
+    job = queue.take()
+    assert job is not None
+    queue.on_finish(job, 0, JobResult(reason=f"{model} has no unet", error="ModelError"))
+    assert client.get(f"/v1/videos/{video['id']}").json()["error"]["code"] == "internal_error"
+    video = submit().json()
+    job = queue.take()
+    assert job is not None
+    queue.on_finish(job, 0, JobResult(reason="its worker died each time"))
+    assert client.get(f"/v1/videos/{video['id']}").json()["error"]["code"] == "worker_died"
+
+
+def test_a_video_that_ends_its_pool_each_time_fails_and_others_are_made(
+    client: TestClient, submit: Submit, queue: Queue, database: Database
+) -> None:
+    video = submit().json()
+    for _ in range(MAX_ATTEMPTS):
+        assert queue.take() is not None
+        queue.put_back(POOL)
+    shown = client.get(f"/v1/videos/{video['id']}").json()
+    assert (shown["status"], shown["error"]["code"]) == ("failed", "internal_error")
+    assert credits(client) == (1000, 0, 0)
+    assert queue.take() is None
+
+    unreadable, without_report = submit(seed="1").json(), submit(seed="2").json()
+    with database.write() as session:
+        session.get_one(Video, unreadable["id"]).config = {"nonsense": 1}
+    assert queue.take() is None
+    job = queue.take()
+    assert job is not None
+    queue.on_finish(job, 0, JobResult())
+    for each in (unreadable, without_report):
+        assert client.get(f"/v1/videos/{each['id']}").json()["error"]["code"] == "internal_error"
+
+
+def test_progress_counts_as_getting_further_and_never_goes_back(
+    client: TestClient, submit: Submit, queue: Queue, database: Database
+) -> None:
+    video = submit().json()
+    for number in range(MAX_ATTEMPTS):
+        assert queue.take() is not None
+        with database.write() as session:
+            report(session, video["id"], number + 1, "edit", 7.0)
+            report(session, video["id"], 0, "edit", 8.0)
+        queue.put_back(POOL)
+    shown = client.get(f"/v1/videos/{video['id']}").json()
+    assert (shown["status"], shown["progress"], shown["seconds_left"]) == ("queued", MAX_ATTEMPTS, None)
+    reported = [each.data["progress"] for each in events(database, video["id"]) if each.kind == "progress"]
+    assert reported == sorted(reported)
 
 
 @pytest.mark.parametrize(
@@ -223,17 +298,46 @@ def test_a_failure_has_a_type_and_gives_the_credits_back(
         ({"seed": "-1"}, 422, "seed", ""),
         ({"seconds": "0"}, 422, "seconds", ""),
         ({"settings": "{"}, 422, "settings", "expected JSON"),
+        ({"settings": '{"model": {}}'}, 422, "settings", "model cannot be set by clients; allowed: edit, clip"),
+        ({"settings": r'{"edit": {"negative_prompt": "\ud800"}}'}, 422, "settings", "Unicode without NUL"),
+        ({"settings": r'{"edit": {"regions": [{"prompt": "\u0000"}]}}'}, 422, "settings", "Unicode without NUL"),
+        ({"settings": '{"clip": {"start": 1e999}}'}, 422, "settings", "finite"),
+        ({"preset": "fast"}, 422, "preset", "expected standard, which this model has, got 'fast'"),
         ({"settings": "[" * 9000}, 422, "settings", "expected JSON"),
-        ({"settings": '{"model": {"path": "/etc"}}'}, 422, "settings", "model.path is not a client's to set"),
-        ({"settings": '{"edit": {"controlnet": {"path": "/etc"}}}'}, 422, "settings", "edit.controlnet is not"),
-        ({"settings": '{"edit": {"keyframes": {"frames": "/etc"}}}'}, 422, "settings", "edit.keyframes is not"),
-        ({"settings": '{"edit": {"regions": [{"mask": "/etc"}]}}'}, 422, "settings", "edit.regions is not"),
-        ({"settings": '{"output": {"dir": "/tmp"}}'}, 422, "settings", "output.dir is not"),
-        ({"settings": '{"edit": {"batch_size": 4096}}'}, 422, "settings", "edit.batch_size is not"),
+        (
+            {"settings": '{"model": {"path": "/etc"}}'},
+            422,
+            "settings",
+            "model cannot be set by clients",
+        ),
+        (
+            {"settings": '{"edit": {"controlnet": {"path": "/etc"}}}'},
+            422,
+            "settings",
+            "controlnet.path cannot be set",
+        ),
+        (
+            {"settings": '{"edit": {"keyframes": {"frames": "/etc"}}}'},
+            422,
+            "settings",
+            "keyframes.frames cannot be set",
+        ),
+        (
+            {"settings": '{"edit": {"regions": [{"mask": "/etc"}]}}'},
+            422,
+            "settings",
+            "regions.0.mask cannot be set",
+        ),
+        ({"settings": '{"output": {"dir": "/tmp"}}'}, 422, "settings", "output cannot be set"),
+        ({"settings": '{"edit": {"batch_size": 4096}}'}, 422, "settings", "edit.batch_size cannot be set"),
         ({"settings": '{"edit": {"steps": 1000}}'}, 422, "settings", "edit.steps: expected at most 50, got 1000"),
         ({"settings": '{"edit": {"guidance_scale": "much"}}'}, 422, "settings", "edit.guidance_scale"),
         ({"settings": '{"edit": {"keyframe_interval": 99}}'}, 422, None, "keyframe_interval is 99 but the clip has 4"),
         ({"settings": '{"edit": {"regions": [{"words": "cat"}]}}'}, 422, None, "cat"),
+        *(
+            ({"webhook_url": url}, 422, "webhook_url", "webhook_url")
+            for url in ("http://[", "http://example.com/\x01", "http://example.com:65536/", "http://999.1.1.1/")
+        ),
         ({"webhook_url": "file:///etc/passwd"}, 422, "webhook_url", "should match pattern"),
         ({"colour": "red"}, 422, "colour", "expected only the fields"),
         ({"model": "small"}, 413, None, "the clip has more than 3 frames"),
@@ -268,6 +372,28 @@ def test_settings_are_taken_literally_and_masks_and_frames_are_uploaded(
     folder = Path(config["clip"]["path"]).parent
     assert [path.name for path in sorted(folder.iterdir())] == ["clip.mp4", "mask.mp4"]
     assert config["edit"]["regions"][0]["mask"] == str(folder / "mask.mp4")
+
+
+def test_references_are_uploaded(
+    client: TestClient, submit: Submit, clip: Path, tmp_path: Path, database: Database, drain: Drain
+) -> None:
+    Image.new("RGB", (16, 16), "orange").save(tmp_path / "tiger.png")
+    image = ("../tiger.PNG", (tmp_path / "tiger.png").read_bytes())
+    files = [("video", ("a.mp4", clip.read_bytes())), ("references[]", image), ("references[]", image)]
+    made = submit(files=files).json()
+    with database.read() as session:
+        config = Config.model_validate(session.get_one(Video, made["id"]).config)
+    assert [each.path.name for each in config.edit.references] == ["reference_0.png", "reference_1.png"]
+    assert all(each.path.is_file() for each in config.edit.references)
+    drain()
+    assert client.get(f"/v1/videos/{made['id']}").json()["status"] == "completed"
+    damaged = [files[0], ("references[]", ("tiger.png", b"no image"))]
+    assert refused(submit(files=damaged))[0] == 422
+
+
+def test_a_body_that_is_no_json_names_no_field(client: TestClient) -> None:
+    answer = client.post("/v1/videos/abc/remix", content=b"{", headers={"content-type": "application/json"})
+    assert (refused(answer)[0], refused(answer)[2]) == (422, None)
 
 
 @pytest.mark.parametrize(
@@ -320,7 +446,7 @@ def test_credits_and_rates_run_out(client: TestClient, submit: Submit, database:
     assert [submit(quick).status_code for _ in range(3)] == [202, 202, 429]
     limited = submit(quick)
     assert 0 < int(limited.headers["retry-after"]) <= 60
-    assert refused(limited)[1] == "expected at most 2/min submissions; try again later"
+    assert refused(limited)[1] == "more than 2/min submissions; try again later"
     assert submit().status_code == 202
 
 
@@ -352,6 +478,68 @@ def test_results_expire(client: TestClient, submit: Submit, drain: Drain, databa
     assert credits(client) == (992, 0, 8)
 
 
+def test_files_are_deleted_once_that_is_stored_and_what_a_kill_left_is_deleted_later(
+    client: TestClient,
+    submit: Submit,
+    drain: Drain,
+    database: Database,
+    folders: Folders,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    video = submit().json()
+    drain()
+
+    def be_killed(*_: object) -> None:
+        with database.read() as session:
+            assert session.get_one(Video, video["id"]).deleted_at is not None
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Folders, "delete", be_killed)
+        with pytest.raises(KeyboardInterrupt):
+            videos.delete_video(client.app.state.service, caller(database), video["id"])  # type: ignore[attr-defined]
+    assert list(folders.results.iterdir())
+    monkeypatch.setattr(expiry, "ABANDONED", -60.0)
+    expire(database, folders, 3600)
+    assert not [*folders.results.iterdir(), *folders.families.iterdir()]
+
+
+def caller(database: Database) -> Caller:
+    with database.read() as session:
+        key = session.scalars(select(Key)).one()
+    return Caller(f"key:{key.id}", key.id, key.name, None, ("standard",), 10)
+
+
+def test_what_has_no_room_is_refused_before_its_files_are_looked_at(
+    client: TestClient, submit: Submit, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = submit({"idempotency-key": "one"}).json()
+    with database.write() as session:
+        session.scalars(select(Key)).one().credits = 0
+    assert submit({"idempotency-key": "one"}).json()["id"] == first["id"]
+    monkeypatch.setattr(uploads, "store", None)
+    assert refused(submit())[:2] == (402, "no credits are left; see /v1/usage")
+
+
+@pytest.mark.parametrize("content", [{"waiting": 1}], indirect=True)
+def test_a_repeated_request_that_comes_at_the_same_time_gives_the_video_of_the_first(
+    client: TestClient, submit: Submit, folders: Folders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = submit({"idempotency-key": "one"}).json()
+    for each in ("_earlier", "_check_room"):  # as if the first had not been stored yet
+        monkeypatch.setattr(Submissions, each, lambda *_: None)
+    assert submit({"idempotency-key": "one"}).json()["id"] == first["id"]
+    assert len(list(folders.families.iterdir())) == 1
+    assert credits(client) == (992, 8, 0)
+
+
+def test_proxies_are_addresses_and_networks(content: dict[str, Any]) -> None:
+    for proxies in (["10.0.0.0/8", "::1"], []):
+        ServerSettings.model_validate(content | {"proxies": proxies})
+    with pytest.raises(ValidationError, match=r"proxy\.local"):
+        ServerSettings.model_validate(content | {"proxies": ["proxy.local"]})
+
+
 def test_models_have_their_sizes_and_prices(client: TestClient) -> None:
     standard, small = client.get("/v1/models").json()["data"]
     assert (standard["id"], standard["steps"], standard["credits"], standard["size"]) == ("standard", 2, 5000, 16)
@@ -361,6 +549,8 @@ def test_models_have_their_sizes_and_prices(client: TestClient) -> None:
 def test_it_is_ready_once_there_are_workers(client: TestClient, folders: Folders) -> None:
     assert refused(client.get("/readyz")) == (503, "no workers are running yet", None)
     with living(folders.pools, "pool"):
+        assert client.get("/readyz").status_code == 503
+        note_ready(folders.pools, "pool")
         assert client.get("/readyz").json() == {"status": "ok"}
     assert client.get("/readyz").status_code == 503
 
@@ -392,6 +582,22 @@ def test_logs_have_prompts_if_asked(submit: Submit, caplog: pytest.LogCaptureFix
     assert "a secret wish" in caplog.text
 
 
+def test_a_fault_is_answered_in_the_common_form_and_counted(
+    client: TestClient, submit: Submit, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError("of the test")
+
+    monkeypatch.setattr(Submissions, "submit", fail)
+    assert refused(submit(prompt="a secret wish"))[:2] == (
+        500,
+        "an internal error; the operator will find it in the log",
+    )
+    assert "ZeroDivisionError" in caplog.text
+    assert "secret" not in caplog.text
+    assert 'method="POST",route="/v1/videos",status="500"' in client.get("/metrics").text
+
+
 def lines(text: str) -> list[tuple[int, str, Any]]:
     """The events of a stream: id, kind and data."""
     parsed = []
@@ -419,6 +625,42 @@ def test_events_stream_until_the_end_and_go_on_after_the_last_one_received(
     middle = received[len(received) // 2][0]
     rest = lines(client.get(address, headers={"last-event-id": str(middle)}).text)
     assert rest == [each for each in received if each[0] > middle]
+
+
+def test_a_stream_has_an_end_after_the_last_event_and_without_any(
+    client: TestClient, submit: Submit, drain: Drain, database: Database, folders: Folders
+) -> None:
+    video = submit().json()["id"]
+    drain()
+    address = f"/v1/videos/{video}/events"
+    last = events(database, video)[-1].id
+    assert client.get(address, headers={"last-event-id": str(last)}).status_code == 204
+
+    async def received() -> int:
+        return len([event async for event in Feed(database).stream(video, last)])
+
+    assert asyncio.run(asyncio.wait_for(received(), 20)) == 0
+    with database.write() as session:
+        session.get_one(Video, video).expires_at = 1.0
+    expire(database, folders, 3600)
+    assert client.get(address).status_code == 204
+
+
+def test_the_stream_of_a_video_that_is_deleted_ends(
+    client: TestClient, submit: Submit, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feed, "RECHECK", 0.05)
+    video = submit().json()["id"]
+
+    async def received() -> list[str]:
+        kinds = []
+        async for event in Feed(database).stream(video, 0):
+            kinds.append(str(event.event))
+            await asyncio.to_thread(client.post, f"/v1/videos/{video}/cancel")
+            await asyncio.to_thread(client.delete, f"/v1/videos/{video}")
+        return kinds
+
+    assert asyncio.run(asyncio.wait_for(received(), 20)) == ["state"]
 
 
 def test_a_video_in_the_making_shows_its_stage(client: TestClient, submit: Submit, database: Database) -> None:

@@ -33,6 +33,7 @@ def new_video(video_id: str, key_id: str | None = None, owner: str = "ann", cost
         price=cost,
         request_digest="",
         created_at=time.time(),
+        keep_seconds=60.0,
         progress=0,
         cancel_requested=False,
     )
@@ -64,7 +65,7 @@ def test_a_completed_video_is_paid_once(database: Database, key_id: str) -> None
     for _ in range(2):
         with database.write() as session:
             claim(session, "pool")
-            complete(session, "v", "pool", 60, 1.0, None)
+            complete(session, "v", "pool", 1.0, None)
     assert left(database, key_id) == (90, 0, 10)
 
 
@@ -74,8 +75,8 @@ def test_a_failed_video_is_paid_back_once_and_stays_failed(database: Database, k
         claim(session, "pool")
     for _ in range(2):
         with database.write() as session:
-            fail(session, "v", "pool", 60, "invalid_input", "no")
-            complete(session, "v", "pool", 60, 1.0, None)
+            fail(session, "v", "pool", "invalid_input", "no")
+            complete(session, "v", "pool", 1.0, None)
             put_back(session, "v", "pool")
     with database.read() as session:
         assert session.get_one(Video, "v").state == FAILED
@@ -88,9 +89,9 @@ def test_only_the_pool_that_runs_a_video_ends_it(database: Database, key_id: str
         claim(session, "first")
         put_back(session, "v", "first")
         claim(session, "second")
-        fail(session, "v", "first", 60, "invalid_input", "no")
+        fail(session, "v", "first", "invalid_input", "no")
         assert session.get_one(Video, "v", populate_existing=True).state == IN_PROGRESS
-        complete(session, "v", "second", 60, 1.0, None)
+        complete(session, "v", "second", 1.0, None)
         assert session.get_one(Video, "v", populate_existing=True).state == COMPLETED
     assert left(database, key_id) == (90, 0, 10)
 
@@ -106,8 +107,8 @@ def test_a_cancelled_video_is_paid_back_even_if_its_pool_dies(
     with database.write() as session:
         if is_running:
             claim(session, "pool")
-        ask_to_cancel(session, session.get_one(Video, "v"), 60)
-        ask_to_cancel(session, session.get_one(Video, "v"), 60)
+        ask_to_cancel(session, session.get_one(Video, "v"))
+        ask_to_cancel(session, session.get_one(Video, "v"))
         put_back(session, "v", "pool")
         assert session.get_one(Video, "v", populate_existing=True).state == CANCELLED
         assert len(session.scalars(select(Delivery)).all()) == 1

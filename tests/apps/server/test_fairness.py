@@ -1,11 +1,13 @@
 """Owners take turns, however many videos one of them has waiting."""
 
 import pytest
+from sqlalchemy import select
 
 from tests.apps.server.test_credits import new_video
 from tokenflow.apps.server.database import Database
 from tokenflow.apps.server.fairness import next_video, positions
 from tokenflow.apps.server.lifecycle import accept, claim, complete
+from tokenflow.apps.server.tables import QUEUED, Video
 
 pytestmark = pytest.mark.serve
 
@@ -35,7 +37,7 @@ def test_with_one_worker_owners_alternate(database: Database) -> None:
             video = claim(session, "pool")
             assert video is not None
             order.append(video.owner)
-            complete(session, video.id, "pool", 60, 1.0, None)
+            complete(session, video.id, "pool", 1.0, None)
     assert order == ["ann", "bob", "ann", "bob", "ann"]
 
 
@@ -49,3 +51,29 @@ def test_positions_are_the_order_in_which_videos_start(database: Database) -> No
     with database.write() as session:
         claim(session, "pool")
         assert positions(session, ids) == {"bob3": 1, "ann1": 2, "bob4": 3, "ann2": 4}
+
+
+def test_positions_count_who_has_had_a_turn_before(database: Database) -> None:
+    queue_up(database, "bob", "ann")
+    drained(database)
+    with database.write() as session:
+        for number, owner in enumerate(("ann", "ann", "bob", "cleo", "bob", "ann")):
+            video = new_video(f"again-{owner}{number}", owner=owner)
+            video.created_at = 100.0 + number
+            accept(session, video)
+    with database.read() as session:
+        ids = list(session.scalars(select(Video.id).where(Video.state == QUEUED)))
+        expected = positions(session, ids)
+    assert drained(database) == sorted(expected, key=lambda each: expected[each])
+
+
+def drained(database: Database) -> list[str]:
+    """Start and complete all that waits, one after another: the order."""
+    order = []
+    while True:
+        with database.write() as session:
+            video = claim(session, "pool")
+            if video is None:
+                return order
+            order.append(video.id)
+            complete(session, video.id, "pool", 1.0, None)

@@ -16,9 +16,11 @@ from sqlalchemy import func, select
 
 from benchmarks.serve import workers_of
 from tests.apps.conftest import status
+from tokenflow.apps.server import pool
 from tokenflow.apps.server.credits import HELD, RETURNED, balance
 from tokenflow.apps.server.database import Database
 from tokenflow.apps.server.keys import create_key
+from tokenflow.apps.server.pool_options import PoolOptions
 from tokenflow.apps.server.tables import COMPLETED, Entry, Key, Video
 
 pytestmark = pytest.mark.serve
@@ -153,3 +155,12 @@ def test_mistakes_in_a_variant_are_named_before_anything_starts(
     (tmp_path / "server.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
     assert status("serve", "--data", str(tmp_path / "service"), "--config", str(tmp_path / "server.yaml")) == 2
     assert "variants.standard: settings: edit.stepps" in capsys.readouterr().err
+
+
+def test_workers_of_another_server_need_none_of_its_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[PoolOptions] = []
+    monkeypatch.setattr(pool, "run_pool", started.append)
+    where = ("--data", str(tmp_path / "service"), "--config", str(tmp_path / "missing.yaml"))
+    assert status("serve", "--part", "workers", *where) == 0
+    (options,) = started
+    assert PoolOptions.from_line(options.to_line()) == options

@@ -11,11 +11,11 @@ from typing import Any
 import httpx
 import pytest
 from openai import InvalidWebhookSignatureError, OpenAI
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from tests.apps.server.test_credits import new_video
 from tokenflow.apps.server import outbound, webhooks
-from tokenflow.apps.server.database import Database
+from tokenflow.apps.server.database import BUSY_SECONDS, Database
 from tokenflow.apps.server.keys import create_key
 from tokenflow.apps.server.lifecycle import accept, claim, complete
 from tokenflow.apps.server.outbound import RefusedAddress, is_public, post, resolve_public
@@ -58,13 +58,13 @@ def key_id(database: Database) -> str:
     return create_key(database, "bob", 100, None).split("_")[1]
 
 
-def finish_one(database: Database, key_id: str, url: str) -> None:
+def finish_one(database: Database, key_id: str, url: str, video_id: str = "v") -> None:
     with database.write() as session:
-        video = new_video("v", key_id)
+        video = new_video(video_id, key_id, cost=1)
         video.webhook_url = url
         accept(session, video)
         claim(session, "pool")
-        complete(session, "v", "pool", 60, 1.0, None)
+        complete(session, video_id, "pool", 1.0, None)
 
 
 def deliver(database: Database, allow_private: bool = True, rounds: int = 1) -> Delivery:
@@ -135,6 +135,7 @@ def test_private_addresses_are_refused(database: Database, key_id: str, receiver
         ("2606:4700::1111", True),
         *((address, False) for address in ("127.0.0.1", "10.0.0.1", "192.168.1.1", "172.16.0.1", "169.254.169.254")),
         *((address, False) for address in ("0.0.0.0", "100.64.0.1", "224.0.0.1", "255.255.255.255", "::1", "fe80::1")),
+        *((address, False) for address in ("fec0::1", "::7f00:1", "64:ff9b:1::a00:1", "2001:db8::1", "ff02::1")),
         *((address, False) for address in ("fd00::1", "::ffff:10.0.0.1", "64:ff9b::a00:1", "2002:a00:1::")),
     ],
 )
@@ -167,3 +168,50 @@ def test_the_address_that_was_checked_is_the_one_that_is_used(
     assert Receiver.received[0][0]["host"] == f"rebound.example:{receiver.server_port}"
     with pytest.raises(httpx.HTTPError):
         asyncio.run(post(f"https://rebound.example:{receiver.server_port}/", "{}", {}, "127.0.0.1"))
+
+
+@pytest.mark.parametrize(
+    "receiver_url", ["http://[", "http://example.com/\x01", "http://example.com:0x1/", "http:///done"]
+)
+def test_an_address_that_cannot_be_parsed_is_settled(database: Database, key_id: str, receiver_url: str) -> None:
+    finish_one(database, key_id, receiver_url)
+    delivery = deliver(database, rounds=len(webhooks.PAUSES) + 1)
+    assert delivery.next_at is None
+    assert delivery.outcome
+
+
+def test_a_slow_receiver_delays_no_other(
+    database: Database, key_id: str, receiver: HTTPServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbound, "TIMEOUT", 60.0)
+    monkeypatch.setattr(webhooks, "INTERVAL", 0.01)
+    Receiver.statuses = [204]
+    other = create_key(database, "slow", 100, None).split("_")[1]
+
+    async def until_it_arrived() -> None:
+        task = asyncio.create_task(Webhooks(database, MASTER, allow_private=True).run())
+        while not Receiver.received:
+            await asyncio.sleep(0.01)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        for number in range(webhooks.AT_ONCE + 1):
+            finish_one(database, other, f"http://127.0.0.1:{silent.getsockname()[1]}/", f"slow{number}")
+        finish_one(database, key_id, f"http://127.0.0.1:{receiver.server_port}/")
+        asyncio.run(asyncio.wait_for(until_it_arrived(), 30))
+    with database.read() as session:
+        tried = select(func.count()).where(Delivery.key_id == other, Delivery.attempts > 0)
+        assert session.scalar(tried) == webhooks.AT_ONCE_PER_KEY
+
+
+def test_an_attempt_ends_in_time_and_is_not_sent_by_two(
+    database: Database, key_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbound, "TIMEOUT", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        finish_one(database, key_id, f"http://127.0.0.1:{silent.getsockname()[1]}/")
+        assert len(Webhooks(database, MASTER, True)._claim()) == 1
+        assert Webhooks(database, MASTER, True)._claim() == []
+        assert "TimeoutError" in (deliver(database).outcome or "")
+    assert outbound.TIMEOUT + webhooks.RESOLVE_SECONDS + BUSY_SECONDS < webhooks.LEASE

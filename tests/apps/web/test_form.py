@@ -142,3 +142,37 @@ def test_a_result_gets_a_folder_of_its_own(tmp_path: Path) -> None:
     second = free_folder(tmp_path, "clip.mp4", "a tiger")
     third = free_folder(tmp_path, "clip.mp4", "a tiger", [second])
     assert [folder.name for folder in (first, second, third)] == ["clip-a-tiger", "clip-a-tiger-2", "clip-a-tiger-3"]
+
+
+def test_no_list_of_a_form_refers_to_the_environment(
+    values: dict[str, str], clip: str, space: Space, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SECRET_OF_THE_SERVER", "a-secret")
+
+    def outcome(key: str, text: str) -> str:
+        try:
+            return to_config(values | {key: text}, clip, space).model_dump_json()
+        except ConfigError as error:
+            return str(error)
+
+    texts = ("['${oc.env:SECRET_OF_THE_SERVER}']", "[{path: [['${oc.env:SECRET_OF_THE_SERVER}']]}]")
+    fields = [key for key in keys(space) if key not in (REGIONS, *PARTS)]
+    assert not [key for key in fields for text in texts if "a-secret" in outcome(key, text)]
+    listed = values | {"edit.references": "[{path: '${oc.env:SECRET_OF_THE_SERVER}'}]"}
+    assert str(to_config(listed, clip, space).edit.references[0].path) == "${oc.env:SECRET_OF_THE_SERVER}"
+
+
+def test_yaml_that_hides_a_reference_is_refused_and_what_was_written_is_read_back(
+    values: dict[str, str], clip: str, space: Space
+) -> None:
+    config = to_config(values | {"edit.references": "['${a}.png']", "edit.prompt": r"\\${b}"}, clip, space)
+    assert from_yaml(config.to_yaml(), space)[0].edit == config.edit
+    with pytest.raises(ConfigError, match="written out"):
+        from_yaml(r'edit: {references: ["\x24{oc.env:HOME}"]}', space)
+
+
+def test_a_shared_page_takes_no_model_in_a_list(values: dict[str, str], clip: str, space: Space) -> None:
+    shared = replace(space, is_local=False)
+    form = {key: text for key, text in values.items() if key in keys(shared)}
+    with pytest.raises(ConfigError, match=r"edit\.controlnet\.also\.0\.path: not available here"):
+        to_config(form | {"edit.controlnet.also": "[{path: /etc/hostname}]"}, clip, shared)

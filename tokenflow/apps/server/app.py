@@ -19,6 +19,7 @@ from tokenflow.apps.server import operations, videos
 from tokenflow.apps.server.database import Database
 from tokenflow.apps.server.decoding import Inspector
 from tokenflow.apps.server.expiry import expire
+from tokenflow.apps.server.faults import Faults
 from tokenflow.apps.server.feed import Feed
 from tokenflow.apps.server.folders import Folders
 from tokenflow.apps.server.gate import Gate
@@ -64,7 +65,8 @@ def create_app(settings: ServerSettings, database: Database, folders: Folders, p
         app.mount("/ui", PageProxy(page_port))
     app.add_exception_handler(HTTPException, answer_problem)
     app.add_exception_handler(RequestValidationError, answer_invalid)
-    app.add_middleware(Gate, settings=settings, database=database, rates=Rates())
+    app.add_middleware(Gate, settings=settings, database=database, rates=Rates(database))
+    app.add_middleware(Faults)
     app.add_middleware(Requests, histogram=histogram)
     if settings.proxies:
         app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=list(settings.proxies))
@@ -94,7 +96,7 @@ async def _lasting(run: Any) -> None:
         try:
             await run()
         except Exception:
-            log.exception("begins again after an error")
+            log.exception("a background task failed and is restarted")
             await asyncio.sleep(1)
 
 

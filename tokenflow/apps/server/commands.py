@@ -35,6 +35,6 @@ def list_lines(data: Path, url: str | None) -> list[str]:
 
 
 def revoke(data: Path, url: str | None, name: str) -> None:
-    """Make a key useless."""
+    """Revoke a key."""
     database, _ = open_state(data, url)
     revoke_key(database, name)

@@ -4,12 +4,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, cast
 
-from sqlalchemy import Connection, CursorResult, Engine, Update, create_engine, event, text
+from sqlalchemy import Connection, CursorResult, Engine, Update, create_engine, event, insert, inspect, select, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, OperationalError
 from sqlalchemy.orm import Session
 
-from tokenflow.apps.server.tables import Base
+from tokenflow.apps.server.tables import SCHEMA_VERSION, Base, Schema, Video
 from tokenflow.errors import ConfigError, EngineError
 
 BUSY_SECONDS = 30.0
@@ -26,7 +26,7 @@ class Database:
         url: such as `sqlite:///service/state.sqlite` or `postgresql://user:password@host/name`.
 
     Raises:
-        ConfigError: the URL is of another kind.
+        ConfigError: the URL is of another kind, or the tables are another version's.
         EngineError: there is no database.
     """
 
@@ -37,7 +37,7 @@ class Database:
             with self._writing.begin() as connection:
                 if not self.is_sqlite:
                     connection.execute(text(f"SELECT pg_advisory_xact_lock({LOCK_OF_TABLES})"))
-                Base.metadata.create_all(connection)
+                _create_tables(connection)
         except OperationalError as error:
             reason = " ".join(str(error.orig).split())
             raise EngineError(f"the database cannot be opened ({reason}); check --database and --data") from error
@@ -69,19 +69,44 @@ def change(session: Session, statement: Update) -> bool:
     return bool(cast("CursorResult[Any]", session.execute(statement)).rowcount)
 
 
+def _create_tables(connection: Connection) -> None:
+    """Make the tables that are missing.
+
+    Raises:
+        ConfigError: there are those of another version.
+    """
+    tables = inspect(connection).get_table_names()
+    is_new = Video.__tablename__ not in tables
+    version = connection.scalar(select(Schema.version)) if Schema.__tablename__ in tables else None
+    if not is_new and version != SCHEMA_VERSION:
+        raise ConfigError(
+            f"the database has tables of version {version or 0} and this tokenflow needs {SCHEMA_VERSION}; start with "
+            "another --data or --database, or serve with the tokenflow that made it"
+        )
+    Base.metadata.create_all(connection)
+    if is_new:
+        connection.execute(insert(Schema).values(version=SCHEMA_VERSION))
+
+
 def _open(url: str) -> Engine:
     try:
         parsed = make_url(url)
-    except ArgumentError:
-        raise ConfigError(f"expected --database as a URL, such as postgresql://user@host/name, got {url!r}") from None
+    except (ArgumentError, ValueError):  # what was given may hold a password
+        raise ConfigError("expected --database as a URL, such as postgresql://user@host/name") from None
     if parsed.drivername == "sqlite":
-        engine = create_engine(parsed, connect_args={"timeout": BUSY_SECONDS, "check_same_thread": False})
+        engine = create_engine(
+            parsed, connect_args={"timeout": BUSY_SECONDS, "check_same_thread": False}, hide_parameters=True
+        )
         event.listen(engine, "connect", _set_up_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
         return engine
     if parsed.drivername in ("postgresql", "postgres", "postgresql+psycopg"):
         return create_engine(
-            parsed.set(drivername="postgresql+psycopg"), pool_size=10, max_overflow=40, pool_pre_ping=True
+            parsed.set(drivername="postgresql+psycopg"),
+            pool_size=10,
+            max_overflow=40,
+            pool_pre_ping=True,
+            hide_parameters=True,
         )
     raise ConfigError(f"expected --database to begin with sqlite:// or postgresql://, got {parsed.drivername}://")
 

@@ -65,7 +65,7 @@ class Inspector:
             case Inspected():
                 return answer
             case Refused():
-                raise Problem(answer.status, self._folders.hide(answer.message))
+                raise Problem(answer.status, self._folders.hide(answer.message, config))
         raise Problem(413, f"the upload took more than {self._seconds:g} s to decode; send a shorter or smaller clip")
 
     def _start(self, connection: Connection | None, *arguments: Any) -> Any:

@@ -1,15 +1,20 @@
 """From what a client asks for to a configuration. Settings that name files or use up memory are the operator's."""
 
 import json
+import math
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
+from pydantic import BaseModel
 
 from tokenflow.apps.server.problems import Problem
 from tokenflow.apps.server.settings import Variant
-from tokenflow.config import PRESETS, Config, resolve
+from tokenflow.config import PRESETS, Clip, Config, Edit, resolve
+from tokenflow.config.files import named_files
 from tokenflow.config.settings import escape_references
 from tokenflow.errors import ConfigError
 
@@ -32,14 +37,11 @@ OF_EDIT = (
 )
 """Settings of `edit` that a client may give."""
 
+OF_PAGE = ("prompt", "mode", "seed", "regions", "keyframes", "references")
+"""Settings of `edit` that the page fixes: some name its uploads."""
+
 OF_CLIP = ("start", "frames", "every")
 """Settings of `clip` that a client may give."""
-
-NAMES_FILES = {("controlnet", "path"), ("keyframes", "frames"), ("regions", "mask"), ("regions", "mask_frame")}
-"""Settings within these that are not the client's: uploads take their place."""
-
-MAX_SETTINGS = 20_000
-"""Characters of settings."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,7 @@ class Asked:
         clip: the file.
         mask: the file of a mask; None for none.
         keyframes: files of edited frames, by frame number.
+        references: files of images whose look the edit takes.
     """
 
     prompt: str
@@ -67,6 +70,7 @@ class Asked:
     clip: Path
     mask: Path | None
     keyframes: dict[int, Path]
+    references: tuple[Path, ...] = ()
 
 
 def read_client_settings(text: str | None) -> dict[str, Any]:
@@ -77,23 +81,26 @@ def read_client_settings(text: str | None) -> dict[str, Any]:
     """
     if not text:
         return {}
-    if len(text) > MAX_SETTINGS:
-        raise Problem(422, f"settings: expected at most {MAX_SETTINGS} characters, got {len(text)}", "settings")
     try:
         settings = json.loads(text)
     except (ValueError, RecursionError):
         raise Problem(422, 'settings: expected JSON such as {"edit": {"steps": 12}}', "settings") from None
-    allowed = {"edit": OF_EDIT, "clip": OF_CLIP}
+    if not all(map(_can_be_stored, _leaves(settings))):
+        raise Problem(422, "settings: expected text in Unicode without NUL, and finite numbers", "settings")
     if not isinstance(settings, dict) or not all(isinstance(each, dict) for each in settings.values()):
         raise Problem(422, 'settings: expected sections, such as {"edit": {"steps": 12}}', "settings")
-    for section, values in settings.items():
-        for name, value in values.items():
-            if name not in allowed.get(section, ()) or _names_file(name, value):
-                offered = [f"{each}.{key}" for each, keys in allowed.items() for key in keys]
-                shown = f"{section}.{name}"[:100]
-                message = f"settings: {shown} is not a client's to set, or names a file; expected {', '.join(offered)}"
-                raise Problem(422, message, "settings")
+    _check_allowed(settings)
     return settings
+
+
+def check_preset(preset: str | None, variant: Variant) -> None:
+    """Check that a client asks for a variant's own preset: its price is that of its steps.
+
+    Raises:
+        Problem: it is another.
+    """
+    if preset is not None and preset != variant.preset:
+        raise Problem(422, f"preset: expected {variant.preset}, which this model has, got {preset!r}", "preset")
 
 
 def configuration(asked: Asked, variant: Variant, inversions: Path, result: Path) -> Config:
@@ -102,6 +109,7 @@ def configuration(asked: Asked, variant: Variant, inversions: Path, result: Path
     Raises:
         Problem: a setting is wrong, or more than the variant allows.
     """
+    check_preset(asked.preset, variant)
     edit: dict[str, Any] = {"prompt": asked.prompt}
     clip: dict[str, Any] = {"path": str(asked.clip), "prompt": asked.source_prompt}
     if asked.mode is not None:
@@ -114,25 +122,62 @@ def configuration(asked: Asked, variant: Variant, inversions: Path, result: Path
         edit["regions"] = [{"mask": str(asked.mask)}]
     if asked.keyframes:
         edit["keyframes"] = {"frames": {number: str(path) for number, path in asked.keyframes.items()}}
-    preset = asked.preset or variant.preset
+    if asked.references:
+        edit["references"] = [{"path": str(path)} for path in asked.references]
     fixed = {
-        "preset": preset,
+        "preset": variant.preset,
         "clip": clip,
         "edit": edit,
         "model": variant.model.model_dump(mode="json"),
         "output": {"dir": str(result)},
         "trajectories": {"dir": str(inversions)},
     }
-    layers = [PRESETS[preset], variant.settings, asked.settings, fixed]
-    try:
-        merged = OmegaConf.merge(*(OmegaConf.create(escape_references(layer)) for layer in layers))
-        config = resolve(merged, environment={}, name="settings")  # type: ignore[arg-type]
-    except ConfigError as error:
-        raise Problem(422, str(error), "settings") from error
-    except Exception as error:  # OmegaConf has many for content that is none of its own
-        raise Problem(422, f"settings: {' '.join(str(error).split())[:300]}", "settings") from error
+    config = _merged(fixed, variant, asked.settings)
+    _refuse_files(config, _merged(fixed, variant, {}) if asked.settings else config)
     check_against_limits(config, variant)
     return config
+
+
+def of_page(config: Config, variant: Variant, inversions: Path, result: Path) -> Config:
+    """The configuration of an edit that is asked for on the page: what its form sets, over the variant's settings.
+
+    Args:
+        config: of the form, which has read what it names from the page's uploads.
+        variant: that was chosen.
+        inversions, result: folders.
+
+    Raises:
+        Problem: a setting is not a client's, is wrong, or more than the variant allows.
+    """
+    check_preset(config.preset if "preset" in _set_by(Config, config) else None, variant)
+    clip, edit = _set_by(Clip, config.clip), _set_by(Edit, config.edit)
+    edit = {name: value for name, value in edit.items() if value != PRESETS[config.preset]["edit"].get(name)}
+    fixed = {
+        "preset": variant.preset,
+        "clip": {name: clip.pop(name) for name in ("path", "prompt", "size") if name in clip},
+        "edit": {name: edit.pop(name) for name in OF_PAGE if name in edit},
+        "model": variant.model.model_dump(mode="json"),
+        "output": {"dir": str(result)},
+        "trajectories": {"dir": str(inversions)},
+    }
+    _check_allowed({"clip": clip, "edit": edit})
+    made = _merged(fixed, variant, {"clip": clip, "edit": edit})
+    _refuse_files(made, _merged(fixed, variant, {}))
+    check_against_limits(made, variant)
+    return made
+
+
+def _set_by(section: type[BaseModel], settings: BaseModel) -> dict[str, Any]:
+    """The settings of a section that depart from their defaults, nested ones alike."""
+    found: dict[str, Any] = {}
+    for name, field in section.model_fields.items():
+        value = getattr(settings, name)
+        if isinstance(value, BaseModel):
+            if inner := _set_by(type(value), value):
+                found[name] = inner
+        elif field.is_required() or value != field.default:
+            found[name] = settings.model_dump(mode="json", include={name})[name]
+    return found
 
 
 def reprompted(config: Config, prompt: str, seed: int | None, result: Path) -> Config:
@@ -143,10 +188,57 @@ def reprompted(config: Config, prompt: str, seed: int | None, result: Path) -> C
     return config.model_copy(update={"edit": edit, "output": output})
 
 
-def _names_file(name: str, value: Any) -> bool:
-    parts = value if isinstance(value, list) else [value]
-    keys = {str(key) for part in parts if isinstance(part, dict) for key in part}
-    return any((name, key) in NAMES_FILES for key in keys)
+def _check_allowed(settings: dict[str, dict[str, Any]]) -> None:
+    allowed = {"edit": OF_EDIT, "clip": OF_CLIP}
+    if unknown := sorted(set(settings) - set(allowed)):
+        raise Problem(422, f"settings: {unknown[0][:60]} cannot be set by clients; allowed: edit, clip", "settings")
+    for section, values in settings.items():
+        for name in values:
+            if name not in allowed.get(section, ()):
+                offered = [f"{each}.{key}" for each, keys in allowed.items() for key in keys]
+                shown = f"{section}.{name}"[:100]
+                message = f"settings: {shown} cannot be set by clients; allowed: {', '.join(offered)}"
+                raise Problem(422, message, "settings")
+
+
+def _leaves(value: Any) -> Iterator[Any]:
+    """The texts and numbers of parsed JSON, names included."""
+    if isinstance(value, dict):
+        yield from value
+        value = list(value.values())
+    if isinstance(value, list):
+        for each in value:
+            yield from _leaves(each)
+    else:
+        yield value
+
+
+def _can_be_stored(value: Any) -> bool:
+    """Whether every database holds a value."""
+    if isinstance(value, str):
+        return not re.search("[\0\ud800-\udfff]", value)
+    return not isinstance(value, float) or math.isfinite(value)
+
+
+def _merged(fixed: dict[str, Any], variant: Variant, settings: dict[str, Any]) -> Config:
+    """The configuration of a variant with a client's settings, and over them what is fixed. All is taken literally."""
+    layers = [PRESETS[fixed["preset"]], variant.settings, settings, fixed]
+    try:
+        merged = OmegaConf.merge(*(OmegaConf.create(escape_references(layer)) for layer in layers))
+        return resolve(merged, environment={}, name="settings")  # type: ignore[arg-type]
+    except ConfigError as error:
+        raise Problem(422, str(error), "settings") from error
+    except Exception as error:  # OmegaConf has many for content that is none of its own
+        raise Problem(422, f"settings: {' '.join(str(error).split())[:300]}", "settings") from error
+
+
+def _refuse_files(config: Config, own: Config) -> None:
+    """Check that a client's settings have added no file or model to those of the variant and the uploads."""
+    allowed = named_files(own)
+    for key, name in named_files(config).items():
+        if allowed.get(key) != name:
+            message = f"settings: {key} cannot be set by clients, as it names a file or model; leave it out"
+            raise Problem(422, message, "settings")
 
 
 def check_against_limits(config: Config, variant: Variant) -> None:

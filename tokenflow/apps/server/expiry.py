@@ -2,7 +2,8 @@
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from sqlalchemy import delete, func, select
@@ -31,18 +32,18 @@ def expire(database: Database, folders: Folders, keep: float) -> None:
         ids = session.scalars(select(Video.id).where(Video.expires_at < now)).all()
     for video_id in ids:
         with database.write() as session:
-            delete_files(session, folders, session.get_one(Video, video_id))
+            unused = forget_files(session, folders, session.get_one(Video, video_id))
+        delete_all(folders, unused)
         log.info("deleted the files of %s", video_id)
-    for folder, known in _left_over(database, folders, now - ABANDONED):
-        if not known:
-            folders.delete(folder)
-    for path in folders.page.rglob("*"):
-        if path.is_file() and path.stat().st_mtime < now - keep:
-            path.unlink(missing_ok=True)
+    delete_all(folders, _left_over(database, folders, now - ABANDONED))
+    for path in list(folders.page.rglob("*")):
+        with suppress(FileNotFoundError):  # the page moves and deletes files, too
+            if path.is_file() and path.stat().st_mtime < now - keep:
+                path.unlink(missing_ok=True)
 
 
-def delete_files(session: Session, folders: Folders, video: Video, *, forget: bool = False) -> None:
-    """Delete the files and events of a video that has ended, and its clip if no other needs it.
+def forget_files(session: Session, folders: Folders, video: Video, *, forget: bool = False) -> list[Path]:
+    """Delete the events of a video that has ended. The folders to delete once that is committed.
 
     Args:
         session: of a write.
@@ -55,17 +56,36 @@ def delete_files(session: Session, folders: Folders, video: Video, *, forget: bo
         video.prompt, video.config, video.webhook_url = "", {}, None
     video.expires_at = None
     session.execute(delete(Event).where(Event.video_id == video.id))
-    folders.delete(folders.result(video.id))
-    of_family = Video.family == video.family, Video.id != video.id, Video.deleted_at.is_(None)
-    alive = Video.state.in_(UNFINISHED) | (Video.expires_at > time.time())
-    if not session.scalar(select(func.count()).where(*of_family, alive)):
-        folders.delete(folders.family(video.family))
+    session.flush()
+    clip = [] if is_clip_kept(session, video.family) else [folders.family(video.family)]
+    return [folders.result(video.id), *clip]
 
 
-def _left_over(database: Database, folders: Folders, before: float) -> Iterator[tuple[Path, bool]]:
-    """Folders of uploads from before a time, and whether a video has them: none has if the server was killed then."""
-    for folder in (*folders.incoming.iterdir(), *folders.families.iterdir()):
-        if folder.stat().st_mtime < before:
+def is_clip_kept(session: Session, family: str) -> bool:
+    """Whether any video still needs a clip, or may be remixed with it."""
+    needs_it = Video.state.in_(UNFINISHED) | (Video.expires_at > time.time())
+    found = select(func.count()).where(Video.family == family, Video.deleted_at.is_(None), needs_it)
+    return bool(session.scalar(found))
+
+
+def delete_all(folders: Folders, unused: Iterable[Path]) -> None:
+    """Delete folders of the service."""
+    for folder in unused:
+        folders.delete(folder)
+
+
+def _left_over(database: Database, folders: Folders, before: float) -> Iterator[Path]:
+    """Folders from before a time that no video needs: those of a server that was killed just then."""
+    for folder in (*folders.incoming.iterdir(), *folders.families.iterdir(), *folders.results.iterdir()):
+        with suppress(FileNotFoundError):  # it has been moved or deleted since
+            if folder.stat().st_mtime >= before:
+                continue
             with database.read() as session:
-                of_family = select(Video.id).where(Video.family == folder.name).limit(1)
-                yield folder, session.scalar(of_family) is not None
+                is_result = folder.parent == folders.results
+                if not (_is_result_kept(session, folder.name) if is_result else is_clip_kept(session, folder.name)):
+                    yield folder
+
+
+def _is_result_kept(session: Session, video_id: str) -> bool:
+    video = session.get(Video, video_id)
+    return video is not None and (video.state in UNFINISHED or video.expires_at is not None)

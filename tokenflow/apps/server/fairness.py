@@ -31,19 +31,24 @@ def positions(session: Session, ids: Collection[str]) -> dict[str, int]:
     """Places in the queue of some videos that wait, from 1, if all took as long and none were added."""
     if not ids:
         return {}
-    running = (
-        select(Video.owner, func.count().label("count"))
-        .where(Video.state == IN_PROGRESS)
-        .group_by(Video.owner)
-        .subquery()
-    )
+    running = select(Video.owner, func.count().label("count")).where(Video.state == IN_PROGRESS).group_by(Video.owner)
+    running_of = running.subquery()
+    started_of = select(Video.owner, func.max(Video.started_at).label("at")).group_by(Video.owner).subquery()
     turn = func.row_number().over(partition_by=Video.owner, order_by=(Video.created_at, Video.id))
     turns = (
-        select(Video.id, Video.created_at, (turn + func.coalesce(running.c.count, 0)).label("turn"))
-        .outerjoin(running, running.c.owner == Video.owner)
+        select(
+            Video.id,
+            turn.label("turn"),
+            (turn + func.coalesce(running_of.c.count, 0)).label("round"),
+            func.coalesce(started_of.c.at, 0.0).label("started"),
+            func.min(Video.created_at).over(partition_by=Video.owner).label("oldest"),
+        )
+        .outerjoin(running_of, running_of.c.owner == Video.owner)
+        .outerjoin(started_of, started_of.c.owner == Video.owner)
         .where(Video.state == QUEUED)
         .subquery()
     )
-    place = func.row_number().over(order_by=(turns.c.turn, turns.c.created_at, turns.c.id))
-    placed = select(turns.c.id, place.label("place")).subquery()
+    # In a round, those who have had no turn since now come first: their last start lies longer back.
+    order = (turns.c.round, turns.c.turn, turns.c.started, turns.c.oldest, turns.c.id)
+    placed = select(turns.c.id, func.row_number().over(order_by=order).label("place")).subquery()
     return {row.id: row.place for row in session.execute(select(placed).where(placed.c.id.in_(list(ids))))}

@@ -11,15 +11,13 @@ from sse_starlette import ServerSentEvent
 from starlette.concurrency import run_in_threadpool
 
 from tokenflow.apps.server.database import Database
-from tokenflow.apps.server.tables import CANCELLED, COMPLETED, FAILED, Event
+from tokenflow.apps.server.tables import UNFINISHED, Event, Video
 
 INTERVAL = 0.25
 """Seconds between two looks at the database."""
 
 RECHECK = 5.0
-"""Seconds after which a stream looks for itself: events of other processes may be committed out of order."""
-
-ENDED = (COMPLETED, FAILED, CANCELLED)
+"""Seconds after which a stream looks for itself: a video that is deleted has no event that says so."""
 
 
 class Feed:
@@ -45,6 +43,11 @@ class Feed:
                 for waiting in self._waiting.get(video_id, ()):
                     waiting.set()
 
+    def is_over(self, video_id: str, last: int) -> bool:
+        """Whether nothing comes after an event: the video has ended, or is gone, and has no later one."""
+        events, ended = self._look(video_id, last)
+        return ended and not events
+
     async def stream(self, video_id: str, last: int) -> AsyncIterator[ServerSentEvent]:
         """The events of a video after the last one that the client has, until the video has ended."""
         woken = asyncio.Event()
@@ -52,11 +55,12 @@ class Feed:
         try:
             while True:
                 woken.clear()
-                for event in await run_in_threadpool(self._events, video_id, last):
+                events, ended = await run_in_threadpool(self._look, video_id, last)
+                for event in events:
                     last = event.id
                     yield ServerSentEvent(json.dumps(event.data), event=event.kind, id=str(event.id))
-                    if event.kind == "state" and event.data["status"] in ENDED:
-                        return
+                if ended:
+                    return
                 with suppress(TimeoutError):
                     await asyncio.wait_for(woken.wait(), RECHECK)
         finally:
@@ -76,8 +80,9 @@ class Feed:
         self._last = max([self._last, *(newest for _, newest in rows)])
         return [video_id for video_id, _ in rows]
 
-    def _events(self, video_id: str, last: int) -> Sequence[Event]:
+    def _look(self, video_id: str, last: int) -> tuple[Sequence[Event], bool]:
+        """The events after one, and whether they are the last: the event of an end is stored with the end."""
+        later = select(Event).where(Event.video_id == video_id, Event.id > last).order_by(Event.id)
         with self._database.read() as session:
-            return session.scalars(
-                select(Event).where(Event.video_id == video_id, Event.id > last).order_by(Event.id)
-            ).all()
+            ended = session.scalar(select(Video.state).where(Video.id == video_id)) not in UNFINISHED  # before events
+            return session.scalars(later).all(), ended

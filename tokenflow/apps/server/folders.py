@@ -6,6 +6,8 @@ import secrets
 import shutil
 from pathlib import Path
 
+from tokenflow.config import Config
+from tokenflow.config.files import named_files
 from tokenflow.store.files import output_errors
 
 
@@ -63,9 +65,19 @@ class Folders:
         """What the edit of a video leaves."""
         return self.results / video
 
-    def hide(self, message: str) -> str:
-        """A message for clients, who should not learn where the service keeps its files: their names alone."""
-        return re.sub(re.escape(str(self.root)) + r"([\\/][^\\/\s]+)*[\\/]", "", message)
+    def hide(self, text: str, config: Config) -> str:
+        """A text for clients, who should not learn where the service keeps files and models: their names alone.
+
+        Args:
+            text: such as a message or a report.
+            config: of the edit it is about.
+        """
+        text = re.sub(re.escape(str(self.root)) + r"([\\/][^\\/\s\"'<>]+)*[\\/]", "", text)
+        named = {name for given in named_files(config).values() for name in (given, str(Path(given).absolute()))}
+        for name in sorted(named, key=len, reverse=True):
+            if Path(name).name != name:
+                text = text.replace(name, Path(name).name)
+        return text.replace(str(self.root), self.root.name)
 
     def delete(self, folder: Path) -> None:
         """Delete a folder of these, whether it exists or not."""

@@ -41,7 +41,7 @@ class Gate:
             if scope["path"].startswith(GUARDED):
                 caller = await self._caller(scope)
                 scope.setdefault("state", {})["caller"] = caller
-                self._admit_submission(scope, caller)
+                await self._admit_submission(scope, caller)
         except Problem as problem:
             await problem.response()(scope, receive, send)
             return
@@ -52,14 +52,14 @@ class Gate:
         address = (scope.get("client") or (None,))[0]
         return await run_in_threadpool(identify, authorization, address, self._settings, self._database)
 
-    def _admit_submission(self, scope: Scope, caller: Caller) -> None:
+    async def _admit_submission(self, scope: Scope, caller: Caller) -> None:
         """Count what makes work, accepted or not."""
         makes_work = scope["path"].rstrip("/") == "/v1/videos" or scope["path"].endswith("/remix")
         if scope["method"] != "POST" or not makes_work or caller.rate is None:
             return
-        seconds = self._rates.seconds_to_wait(caller.rate, caller.owner)
+        seconds = await run_in_threadpool(self._rates.seconds_to_wait, caller.rate, caller.owner)
         if seconds:
-            raise retry_later(f"expected at most {caller.rate} submissions; try again later", seconds)
+            raise retry_later(f"more than {caller.rate} submissions; try again later", seconds)
 
     def _admit_body(self, scope: Scope, receive: Receive) -> Receive:
         """Refuse a body that says it is too long, and end one that turns out to be."""

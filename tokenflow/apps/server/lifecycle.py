@@ -29,6 +29,14 @@ from tokenflow.apps.server.tables import (
     Video,
 )
 
+MAX_ATTEMPTS = 8
+"""How often a video is started without getting further before it fails: it may be what ends its pool."""
+
+GIVEN_UP = {
+    "error_type": "internal_error",
+    "error_message": f"its workers ended {MAX_ATTEMPTS} times at the same place",
+}
+
 
 def accept(session: Session, video: Video) -> bool:
     """Put a new video into the queue, and hold its price; False if its key has not enough credits."""
@@ -49,7 +57,7 @@ def unfinished(session: Session, owner: str) -> int:
 def claim(session: Session, pool: str) -> Video | None:
     """Start the video whose turn it is, in a pool; None if none waits, or another pool was faster."""
     video_id = next_video(session)
-    if video_id is None or not _change(session, video_id, QUEUED, IN_PROGRESS, pool=pool, started_at=time.time()):
+    if video_id is None or not _change(session, video_id, QUEUED, IN_PROGRESS, **_started(pool)):
         return None
     video = session.get_one(Video, video_id, populate_existing=True)
     _note_state(session, video)
@@ -57,12 +65,16 @@ def claim(session: Session, pool: str) -> Video | None:
 
 
 def report(session: Session, video_id: str, progress: int, stage: str, seconds_left: float | None) -> None:
-    """Keep how far a video is; it never goes backwards."""
-    least = max(0, min(progress, 99))
-    values = {"progress": least, "stage": stage, "seconds_left": seconds_left}
-    running = update(Video).where(Video.id == video_id, Video.state == IN_PROGRESS, Video.progress <= least)
-    session.execute(running.values(values))
-    session.add(Event(video_id=video_id, kind="progress", data=values))
+    """Keep how far a video is. It never goes backwards, though one that is started again begins at an earlier step."""
+    video = session.get_one(Video, video_id)
+    if video.state != IN_PROGRESS:
+        return
+    if progress > video.progress:
+        video.attempts = 1
+    video.progress = max(video.progress, min(progress, 99))
+    video.stage, video.seconds_left = stage, seconds_left
+    data = {"progress": video.progress, "stage": stage, "seconds_left": seconds_left}
+    session.add(Event(video_id=video_id, kind="progress", data=data))
 
 
 def note(session: Session, video_id: str, kind: str, data: dict[str, Any]) -> None:
@@ -70,27 +82,25 @@ def note(session: Session, video_id: str, kind: str, data: dict[str, Any]) -> No
     session.add(Event(video_id=video_id, kind=kind, data=data))
 
 
-def complete(session: Session, video_id: str, pool: str, keep: float, seconds: float, memory_mb: int | None) -> None:
-    """A video is done; its result is kept for some seconds."""
-    now = time.time()
-    values = {"progress": 100, "seconds": seconds, "memory_mb": memory_mb, "expires_at": now + keep}
-    _end(session, video_id, COMPLETED, pool, keep, values)
+def complete(session: Session, video_id: str, pool: str, seconds: float, memory_mb: int | None) -> None:
+    """A video is done; its result is kept for some time."""
+    _end(session, video_id, COMPLETED, pool, {"progress": 100, "seconds": seconds, "memory_mb": memory_mb})
 
 
-def fail(session: Session, video_id: str, pool: str, keep: float, error_type: str, message: str) -> None:
+def fail(session: Session, video_id: str, pool: str, error_type: str, message: str) -> None:
     """A video could not be made; its credits are given back."""
-    _end(session, video_id, FAILED, pool, keep, {"error_type": error_type, "error_message": message})
+    _end(session, video_id, FAILED, pool, {"error_type": error_type, "error_message": message})
 
 
-def cancelled(session: Session, video_id: str, pool: str, keep: float) -> None:
+def cancelled(session: Session, video_id: str, pool: str) -> None:
     """A worker has stopped a video; its credits are given back."""
-    _end(session, video_id, CANCELLED, pool, keep, {})
+    _end(session, video_id, CANCELLED, pool, {})
 
 
-def ask_to_cancel(session: Session, video: Video, keep: float) -> None:
+def ask_to_cancel(session: Session, video: Video) -> None:
     """Cancel a video that waits; have one that runs stopped; leave one that has ended."""
     now = time.time()
-    if _change(session, video.id, QUEUED, CANCELLED, finished_at=now, expires_at=now + keep):
+    if _change(session, video.id, QUEUED, CANCELLED, finished_at=now, expires_at=now + Video.keep_seconds):
         _settle(session, video.id)
     else:
         running = update(Video).where(Video.id == video.id, Video.state == IN_PROGRESS)
@@ -116,20 +126,31 @@ def running_in(session: Session, pool: str) -> Sequence[str]:
 
 
 def put_back(session: Session, video_id: str, pool: str) -> None:
-    """Queue a video again whose pool has died; it goes on from what is stored. One that was to be stopped is."""
+    """Queue a video again whose pool has died; it goes on from what is stored.
+
+    One that was to be stopped is, and one that was started too often without getting further fails.
+    """
+    stuck = Video.attempts >= MAX_ATTEMPTS, Video.cancel_requested.is_(False)
     of_pool = update(Video).where(Video.id == video_id, Video.state == IN_PROGRESS, Video.pool == pool)
-    if change(session, of_pool.values(state=QUEUED, pool=None)):
+    now = time.time()
+    failed = {"finished_at": now, "expires_at": now + Video.keep_seconds, "seconds_left": None, **GIVEN_UP}
+    if change(session, of_pool.where(*stuck).values(state=FAILED, **failed)):
+        _settle(session, video_id)
+    elif change(session, of_pool.values(state=QUEUED, pool=None, seconds_left=None)):
         video = session.get_one(Video, video_id, populate_existing=True)
-        now = time.time()
         if video.cancel_requested and _change(session, video_id, QUEUED, CANCELLED, finished_at=now, expires_at=now):
             _settle(session, video_id)
         else:
             _note_state(session, video)
 
 
-def _end(session: Session, video_id: str, state: str, pool: str, keep: float, values: dict[str, Any]) -> None:
+def _started(pool: str) -> dict[str, Any]:
+    return {"pool": pool, "started_at": time.time(), "attempts": Video.attempts + 1}
+
+
+def _end(session: Session, video_id: str, state: str, pool: str, values: dict[str, Any]) -> None:
     now = time.time()
-    values = {"finished_at": now, "expires_at": now + keep, "seconds_left": None, **values}
+    values = {"finished_at": now, "expires_at": now + Video.keep_seconds, "seconds_left": None, **values}
     if _change(session, video_id, IN_PROGRESS, state, of_pool=pool, **values):
         _settle(session, video_id)
 

@@ -9,7 +9,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from sqlalchemy import func, select
 
 from tokenflow.apps.server.credits import balance
-from tokenflow.apps.server.pools import any_alive
+from tokenflow.apps.server.pools import any_ready
 from tokenflow.apps.server.problems import Problem, documented
 from tokenflow.apps.server.schemas import Health, ModelLimits, ModelList, ModelObject, Usage
 from tokenflow.apps.server.service import CallerOf, ServiceOf
@@ -59,7 +59,7 @@ def readyz(service: ServiceOf) -> Health:
     """Whether videos can be accepted and made: there is a database, and there are workers."""
     with _unavailable("the database does not answer"), service.database.read() as session:
         session.execute(select(1))
-    if not any_alive(service.folders.pools):
+    if not any_ready(service.folders.pools):
         raise Problem(503, "no workers are running yet")
     return Health()
 
@@ -73,7 +73,7 @@ def readyz(service: ServiceOf) -> Health:
 def metrics(request: Request) -> Response:
     """Figures for Prometheus, for clients in this network only."""
     host = "" if request.client is None else request.client.host
-    if host != "testclient" and not _is_private(host):
+    if not _is_private(host):
         raise Problem(404, "not found")
     return Response(generate_latest(request.app.state.registry), media_type=CONTENT_TYPE_LATEST)
 

@@ -17,19 +17,18 @@ from typing import TYPE_CHECKING, Any
 import uvicorn
 from fastapi import FastAPI
 from sqlalchemy import select
-from sqlalchemy.orm import Session
 
 from tokenflow.apps.server.callers import Caller
 from tokenflow.apps.server.database import Database
 from tokenflow.apps.server.decoding import Inspector
-from tokenflow.apps.server.edits import check_against_limits
+from tokenflow.apps.server.edits import OF_EDIT, OF_PAGE, of_page
 from tokenflow.apps.server.folders import Folders, new_id
 from tokenflow.apps.server.keys import recognise
 from tokenflow.apps.server.lifecycle import ask_to_cancel
 from tokenflow.apps.server.page_options import PageOptions
 from tokenflow.apps.server.problems import Problem
 from tokenflow.apps.server.rates import Rates
-from tokenflow.apps.server.settings import ServerSettings, Variant
+from tokenflow.apps.server.settings import ServerSettings
 from tokenflow.apps.server.submission import Submissions
 from tokenflow.apps.server.supervisor import end_with_parent
 from tokenflow.apps.server.tables import CANCELLED, FAILED, UNFINISHED, Key, Video
@@ -59,7 +58,7 @@ class QueueEditor:
     def __init__(self, settings: ServerSettings, database: Database, folders: Folders) -> None:
         self._settings, self._database, self._folders = settings, database, folders
         self._submissions = Submissions(settings, database, folders, Inspector(settings.decode_seconds, folders))
-        self._rates = Rates()
+        self._rates = Rates(database)
 
     def trial(self, config: Config, on_event: Listener, cancel: Cancel) -> "Trial":
         """The workers edit whole clips.
@@ -77,23 +76,15 @@ class QueueEditor:
             Cancelled: `cancel` returned True.
         """
         visitor = config.output.dir.parent.name
-        name, variant = self._variant(config)
+        name = config.model.path  # where visitors choose one by name
         video_id = new_id("video")
         family = f"page-{visitor}"
-        queued = config.model_copy(
-            update={
-                "output": config.output.model_copy(update={"dir": self._folders.result(video_id)}),
-                "trajectories": config.trajectories.model_copy(
-                    update={"dir": self._folders.family(family) / "inversions"}
-                ),
-                "model": variant.model,
-            }
-        )
+        inversions, result = self._folders.family(family) / "inversions", self._folders.result(video_id)
         try:
-            check_against_limits(queued, variant)
+            queued = of_page(config, self._settings.variants[name], inversions, result)
             caller = self._caller(visitor)
             if caller.rate is not None and self._rates.seconds_to_wait(caller.rate, caller.owner):
-                raise ConfigError(f"expected at most {caller.rate} edits; try again later")
+                raise ConfigError(f"more than {caller.rate} edits; try again later")
             self._submissions.queue(caller, video_id, family, name, queued)
         except Problem as problem:
             raise ConfigError(problem.detail) from problem
@@ -111,17 +102,12 @@ class QueueEditor:
             on_event(Progress(stage, video.progress, 100, run_seconds_left=video.seconds_left))
             if cancel() and not video.cancel_requested:
                 with self._database.write() as session:
-                    ask_to_cancel(session, session.get_one(Video, video_id), self._settings.keep_hours * 3600)
+                    ask_to_cancel(session, session.get_one(Video, video_id))
             time.sleep(POLL_INTERVAL)
         if video.state == CANCELLED:
             raise Cancelled("cancelled")
         if video.state == FAILED:
             raise ConfigError(video.error_message or "the edit failed")
-
-    def _variant(self, config: Config) -> tuple[str, Variant]:
-        """The variant of the model that was chosen on the page."""
-        found = (each for each in self._settings.variants.items() if each[1].model.path == config.model.path)
-        return next(found)
 
     def _caller(self, visitor: str) -> Caller:
         """The key of a visitor, whose folder is named after the name of the key."""
@@ -138,25 +124,22 @@ def may_enter(database: Database) -> Callable[[str, str], bool]:
 
     def check(name: str, given: str) -> bool:
         with database.read() as session:
-            key = _recognised(session, given)
+            key = recognise(session, given)
         return key is not None and key.name == name
 
     return check
 
 
-def _recognised(session: Session, given: str) -> Key | None:
-    return recognise(session, given) if given.isascii() else None
-
-
 def page_space(settings: ServerSettings, folders: Folders) -> Space:
-    """What the page may use: models and limits of the variants, and a folder of the service."""
+    """What the page may use: variants with their limits, the settings that the API allows, and a folder."""
     all_limits = [variant.limits for variant in settings.variants.values()]
     return Space(
         outputs=folders.page,
         trajectories=folders.page / "inversions",
         examples=(),
-        models=tuple(dict.fromkeys(variant.model.path for variant in settings.variants.values())),
+        models=tuple(settings.variants),
         is_local=False,
+        edit_settings=(*OF_PAGE, *OF_EDIT),
         limits=Limits(
             max(limits.megabytes for limits in all_limits),
             max(limits.seconds for limits in all_limits),

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import FrameType
 
 from tokenflow.apps.server.database import Database
+from tokenflow.apps.server.faults import INTERNAL
 from tokenflow.apps.server.folders import Folders
 from tokenflow.apps.server.lifecycle import (
     cancelled,
@@ -29,7 +30,7 @@ from tokenflow.apps.server.lifecycle import (
     to_cancel,
 )
 from tokenflow.apps.server.pool_options import PoolOptions
-from tokenflow.apps.server.pools import is_alive, living, new_pool
+from tokenflow.apps.server.pools import is_alive, living, new_pool, note_ready
 from tokenflow.apps.server.supervisor import end_with_parent
 from tokenflow.batch.engine import LastingEngine
 from tokenflow.batch.jobs import Job
@@ -57,6 +58,9 @@ MAX_PREVIEW = 3
 NICENESS = 10
 """Of the workers: requests go first."""
 
+OF_CLIENTS = ("ConfigError", "ClipError")
+"""Errors that are about what a client asked for or sent; all others are the operator's."""
+
 log = logging.getLogger(__name__)
 
 
@@ -67,20 +71,23 @@ class Queue:
         database: with the queue.
         folders: of the service.
         pool: the name of this one.
-        keep: seconds for which results are kept.
     """
 
     is_open = True
 
-    def __init__(self, database: Database, folders: Folders, pool: str, keep: float) -> None:
-        self._database, self._folders, self._pool, self._keep = database, folders, pool, keep
+    def __init__(self, database: Database, folders: Folders, pool: str) -> None:
+        self._database, self._folders, self._pool = database, folders, pool
         self._looked = self._swept = self._asked = -1e9
+        self._is_ready = False
         self._to_cancel: set[str] = set()
         self._reported: dict[str, tuple[str, float]] = {}
 
     def take(self) -> Job | None:
         """The next video whose turn it is."""
         now = time.monotonic()
+        if not self._is_ready:  # engines ask once a worker is free for it
+            self._is_ready = True
+            note_ready(self._folders.pools, self._pool)
         if now - self._swept > SWEEP_INTERVAL:
             self._swept = now
             self._sweep()
@@ -91,7 +98,11 @@ class Queue:
         if video is None:
             self._looked = now
             return None
-        return Job(Config.model_validate(video.config))
+        try:
+            return Job(Config.model_validate(video.config))
+        except Exception:
+            self._fail_internally(video.id)
+            return None
 
     def is_cancelled(self, job: Job) -> bool:
         """Whether its client wants it to stop."""
@@ -114,7 +125,7 @@ class Queue:
             case Preview():
                 self._note(_id(job), "preview", {"step": event.step, **_preview(event)})
             case Notice():
-                self._note(_id(job), "notice", {"message": self._folders.hide(event.message)})
+                self._note(_id(job), "notice", {"message": self._folders.hide(event.message, job.config)})
 
     def on_finish(self, job: Job, worker: int, result: JobResult) -> None:
         """End the video as its job has ended."""
@@ -122,27 +133,36 @@ class Queue:
         self._reported.pop(video_id, None)
         if result.cancelled:
             with self._database.write() as session:
-                cancelled(session, video_id, self._pool, self._keep)
+                cancelled(session, video_id, self._pool)
         elif result.failed:
-            code, message = self._reason(result)
+            code, message = self._reason(job, result)
             with self._database.write() as session:
-                fail(session, video_id, self._pool, self._keep, code, message)
+                fail(session, video_id, self._pool, code, message)
         else:
-            memory = json.loads((job.output / REPORT).read_bytes()).get("peak_memory_mb")
+            try:
+                memory = json.loads((job.output / REPORT).read_bytes()).get("peak_memory_mb")
+            except (OSError, ValueError):
+                self._fail_internally(video_id)
+                return
             with self._database.write() as session:
-                complete(session, video_id, self._pool, self._keep, result.seconds, memory)
+                complete(session, video_id, self._pool, result.seconds, memory)
         ended = "cancelled" if result.cancelled else "failed" if result.failed else "completed"
         log.info("%s is %s after %.1f s", video_id, ended, result.seconds)
 
-    def _reason(self, result: JobResult) -> tuple[str, str]:
+    def _fail_internally(self, video_id: str) -> None:
+        """In an exception's handler: fail a video, log why, and go on with the others."""
+        log.exception("%s has failed", video_id)
+        with self._database.write() as session:
+            fail(session, video_id, self._pool, "internal_error", INTERNAL)
+
+    def _reason(self, job: Job, result: JobResult) -> tuple[str, str]:
         """The code and the message of a failure; what is a fault of the service is for its log."""
-        if result.traceback is not None:
-            log.error("a worker failed: %s", result.traceback)
-            return "internal_error", "a fault of the service; its operator finds it in the log"
-        reason = result.reason or ""
-        if "died each time" in reason:
+        if result.error is None:
             return "worker_died", "its worker died each time; if memory ran out, ask for a smaller size or fewer frames"
-        return "invalid_input", self._folders.hide(reason)
+        if result.error in OF_CLIENTS:
+            return "invalid_input", self._folders.hide(result.reason or "", job.config)
+        log.error("%s has failed: %s", _id(job), result.traceback or result.reason)
+        return "internal_error", INTERNAL
 
     def _report(self, video_id: str, event: Progress) -> None:
         stage, last = self._reported.get(video_id, ("", 0.0))
@@ -178,7 +198,7 @@ class Queue:
                 pass
             with self._database.write() as session:
                 put_back(session, video_id, pool)
-            log.info("queued %s again", video_id)
+            log.info("put %s back", video_id)
 
 
 def run_pool(options: PoolOptions) -> None:
@@ -191,7 +211,7 @@ def run_pool(options: PoolOptions) -> None:
     database = Database(options.database)
     engine = _engine(options)
     pool = new_pool()
-    queue = Queue(database, folders, pool, options.keep_seconds)
+    queue = Queue(database, folders, pool)
     signal.signal(signal.SIGTERM, _interrupt)
     if hasattr(os, "nice"):
         os.nice(NICENESS)

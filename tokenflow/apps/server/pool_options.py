@@ -18,7 +18,6 @@ class PoolOptions:
         engine: processes of this machine, or Ray.
         address: of a Ray cluster.
         gpus: per worker on Ray.
-        keep_seconds: for which results are kept.
     """
 
     data: str
@@ -27,7 +26,6 @@ class PoolOptions:
     engine: EngineName
     address: str | None
     gpus: float | None
-    keep_seconds: float
 
     def to_line(self) -> bytes:
         """As `from_line` reads them."""

@@ -1,4 +1,4 @@
-"""Pools of workers and who of them is alive: a pool holds a lock for as long as its process lives."""
+"""Pools of workers and which of them are alive: a pool holds a lock for as long as its process lives."""
 
 import secrets
 from collections.abc import Iterator
@@ -22,26 +22,37 @@ def living(folder: Path, pool: str) -> Iterator[None]:
     """Be alive until the block ends, or the process does."""
     with locked(folder, lambda: None, name=f"{pool}.lock"):  # another process may just be asking whether we live
         yield
-    (folder / f"{pool}.lock").unlink(missing_ok=True)
+    _forget(folder, pool)
 
 
 def is_alive(folder: Path, pool: str) -> bool:
     """Whether the process of a pool lives. The lock of one that does not is removed."""
     path = folder / f"{pool}.lock"
     if not path.exists():
+        _forget(folder, pool)
         return False
     try:
         with locked(folder, _raise, name=path.name):
             pass
     except Alive:
         return True
-    path.unlink(missing_ok=True)
+    _forget(folder, pool)
     return False
 
 
-def any_alive(folder: Path) -> bool:
+def note_ready(folder: Path, pool: str) -> None:
+    """Say that a worker of a pool that lives waits for its first video."""
+    (folder / f"{pool}.ready").touch()
+
+
+def any_ready(folder: Path) -> bool:
     """Whether there is a pool that takes videos."""
-    return any(is_alive(folder, path.stem) for path in folder.glob("*.lock"))
+    return any(is_alive(folder, path.stem) for path in folder.glob("*.ready"))
+
+
+def _forget(folder: Path, pool: str) -> None:
+    for path in (folder / f"{pool}.lock", folder / f"{pool}.ready"):
+        path.unlink(missing_ok=True)
 
 
 def _raise() -> None:

@@ -20,6 +20,7 @@ TYPES = {
     416: "range_not_satisfiable",
     422: "invalid_request",
     429: "rate_limit",
+    500: "internal_error",
     503: "unavailable",
 }
 """What kind of error a status is."""
@@ -101,7 +102,10 @@ async def answer_invalid(request: Request, error: Exception) -> JSONResponse:
     """Requests that do not fit the schema."""
     if not isinstance(error, RequestValidationError):
         raise error
-    mistakes = [(".".join(map(str, each["loc"][1:])), each["msg"]) for each in error.errors()]
+    mistakes = [
+        (".".join(each for each in mistake["loc"][1:] if isinstance(each, str)), mistake["msg"])
+        for mistake in error.errors()
+    ]
     message = "; ".join(f"{name}: {text}" if name else text for name, text in mistakes)
     return _response(422, message or "the request is not valid", mistakes[0][0] if len(mistakes) == 1 else None, None)
 

@@ -39,7 +39,7 @@ class PageProxy:
         try:
             answer = await self._client.send(outgoing, stream=True)
         except httpx.HTTPError:
-            await Problem(503, "the page is not there yet; try again in a moment").response()(scope, receive, send)
+            await Problem(503, "the page is still starting; try again in a moment").response()(scope, receive, send)
             return
         response = StreamingResponse(answer.aiter_raw(), answer.status_code)
         response.raw_headers = [

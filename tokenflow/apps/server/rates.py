@@ -10,8 +10,10 @@ from limits import (
     RateLimitItemPerMinute,
     RateLimitItemPerSecond,
 )
-from limits.storage import MemoryStorage
-from limits.strategies import MovingWindowRateLimiter
+from sqlalchemy import delete, select
+
+from tokenflow.apps.server.database import Database
+from tokenflow.apps.server.tables import Submission
 
 UNITS: dict[str, type[RateLimitItem]] = {
     "s": RateLimitItemPerSecond,
@@ -37,14 +39,24 @@ def parse_rate(text: str) -> RateLimitItem:
 
 
 class Rates:
-    """Counts submissions in this process over a moving window. A restart forgets them; credits do not pass here."""
+    """Counts submissions over a moving window, in the database: for all servers, and their pages, together.
 
-    def __init__(self) -> None:
-        self._limiter = MovingWindowRateLimiter(MemoryStorage())
+    Args:
+        database: where they are counted.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
 
     def seconds_to_wait(self, rate: str, who: str) -> float:
         """Count a submission; 0 if it is within the rate, else the seconds after which one will be."""
         item = parse_rate(rate)
-        if self._limiter.hit(item, who):
-            return 0.0
-        return max(1.0, self._limiter.get_window_stats(item, who).reset_time - time.time())
+        window, now = item.get_expiry(), time.time()
+        of_owner = Submission.owner == who
+        with self._database.write() as session:
+            session.execute(delete(Submission).where(of_owner, Submission.at <= now - window))
+            times = session.scalars(select(Submission.at).where(of_owner).order_by(Submission.at.desc())).all()
+            if len(times) < item.amount:
+                session.add(Submission(owner=who, at=now))
+                return 0.0
+        return max(1.0, times[item.amount - 1] + window - now)

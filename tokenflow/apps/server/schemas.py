@@ -11,8 +11,22 @@ NO_ZERO = r"^[^\x00]*$"
 
 VIDEO_ID = r"^[a-zA-Z0-9_-]{1,60}$"
 
-WEBHOOK = r"^https?://[^\s/?#@]+([/?]\S*)?$"
-"""An address without a user."""
+_LABEL = r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
+_PORT = r"([1-9]\d{0,3}|[1-5]\d{4}|6[0-4]\d{3}|65[0-4]\d{2}|655[0-2]\d|6553[0-5])"
+
+WEBHOOK = rf"^https?://{_LABEL}(\.{_LABEL}){{0,9}}(:{_PORT})?([/?][\x21-\x7e]*)?$"
+"""A host by name or IPv4 address, perhaps a port, a path and a query; no user."""
+
+EVENT = {
+    "type": "object",
+    "properties": {
+        "id": {"type": "string", "description": "for Last-Event-ID"},
+        "event": {"enum": ["state", "progress", "preview", "notice"]},
+        "data": {"type": "string", "contentMediaType": "application/json"},
+    },
+    "required": ["id", "event", "data"],
+}
+"""One event of a stream."""
 
 Status = Literal["queued", "in_progress", "completed", "failed", "cancelled"]
 

@@ -77,8 +77,6 @@ def serve(options: ServeOptions, on_start: Callable[[str], Any]) -> None:
         EngineError: the port is taken, or there is no database.
         OutputError: the folder cannot be written to.
     """
-    settings = read_settings(options.config)
-    _check_variants(settings)
     if options.engine != "ray" and (options.address is not None or options.gpus is not None):
         raise BatchError("address and gpus apply to the ray engine only; leave them out, or choose --engine ray")
     folders = Folders(options.data)
@@ -90,7 +88,6 @@ def serve(options: ServeOptions, on_start: Callable[[str], Any]) -> None:
         options.engine,
         options.address,
         options.gpus,
-        settings.keep_hours * 3600,
     )
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     if options.part == "workers":
@@ -98,6 +95,8 @@ def serve(options: ServeOptions, on_start: Callable[[str], Any]) -> None:
 
         run_pool(pool)
         return
+    settings = read_settings(options.config)
+    _check_variants(settings)
     database = Database(url)
     _check_reachable(options, settings, database)
     page = _page(options, settings, folders, url)

@@ -1,5 +1,6 @@
 """The server's YAML: variants of models, limits, prices, the free tier and what else an operator decides."""
 
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -46,7 +47,7 @@ class Variant(_Section):
 
     Attributes:
         model: the `model` section of a configuration, or its path.
-        preset: used where a request names none.
+        preset: of every edit with it.
         settings: more of a configuration, such as `{edit: {steps: 12}}`; requests override some.
         modes: that may be asked for.
         credits: per edited frame and megapixel at the working size.
@@ -117,6 +118,13 @@ class ServerSettings(_Section):
     decode_seconds: float = Field(60, gt=0)
     log_prompts: bool = False
     page: bool = True
+
+    @field_validator("proxies")
+    @classmethod
+    def _are_networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for each in value:
+            ip_network(each)
+        return value
 
     @property
     def default(self) -> str:

@@ -20,13 +20,15 @@ from tokenflow.apps.server.credits import price
 from tokenflow.apps.server.database import Database
 from tokenflow.apps.server.decoding import Inspector
 from tokenflow.apps.server.edits import Asked, configuration, read_client_settings, reprompted
+from tokenflow.apps.server.expiry import is_clip_kept
 from tokenflow.apps.server.findings import Inspected
 from tokenflow.apps.server.folders import Folders, new_id
 from tokenflow.apps.server.lifecycle import accept, unfinished
+from tokenflow.apps.server.outbound import host_and_port
 from tokenflow.apps.server.problems import Problem, not_found, retry_later
 from tokenflow.apps.server.schemas import Quote, RemixRequest
 from tokenflow.apps.server.settings import ServerSettings, Variant
-from tokenflow.apps.server.tables import COMPLETED, QUEUED, Video
+from tokenflow.apps.server.tables import COMPLETED, QUEUED, Key, Video
 from tokenflow.config import Config
 
 RETRY_FULL_QUEUE = 30.0
@@ -50,6 +52,7 @@ class Wish:
     seed: int | None
     mask: UploadFile | None
     keyframes: Sequence[UploadFile]
+    references: Sequence[UploadFile]
     settings: str | None
     webhook_url: str | None
 
@@ -76,6 +79,8 @@ class Submissions:
         name, variant = self._variant(caller, wish.model)
         self._check_webhook(caller, wish.webhook_url)
         settings = read_client_settings(wish.settings)
+        if not dry_run:
+            self._check_room(caller, variant, idempotency_key)
         size = _read_size(wish.size)
         family = new_id("clip")
         folder = self._folders.incoming / family
@@ -100,10 +105,13 @@ class Submissions:
             try:
                 row = _row(video_id, caller, family, None, name, _moved(config, folder, home), inspected, cost, digest)
                 row.webhook_url, row.idempotency_key = wish.webhook_url, idempotency_key
-                return self._accept(caller, row)
-            except BaseException:
+                accepted = self._accept(caller, row)
+            except (Problem, IntegrityError):  # after any other, the row may be there all the same
                 self._folders.delete(home)
                 raise
+            if accepted is not row:
+                self._folders.delete(home)
+            return accepted
         except IntegrityError:  # the same request at the same time
             earlier = self._earlier(caller, idempotency_key or "", digest)
             if earlier is None:
@@ -132,8 +140,6 @@ class Submissions:
         self._check_webhook(caller, wish.webhook_url)
         with self._database.read() as session:
             source = find(session, caller, video_id)
-        if not self._folders.family(source.family).is_dir():
-            raise Problem(409, "the clip of this video has expired; send it again", "video_id")
         digest = hashlib.sha256(f"{video_id} {wish.model_dump_json()}".encode()).hexdigest()
         if idempotency_key is not None:
             earlier = self._earlier(caller, idempotency_key, digest)
@@ -166,6 +172,11 @@ class Submissions:
             return
         if caller.key_id is None:
             raise Problem(422, "webhook_url: needs a key, whose secret signs it", "webhook_url")
+        try:
+            host_and_port(url)
+        except ValueError as error:
+            message = f"webhook_url: expected an address such as https://example.org/done ({error})"
+            raise Problem(422, message, "webhook_url") from error
 
     def _store(
         self,
@@ -191,6 +202,11 @@ class Submissions:
             path = folder / f"frame_{number}{uploads.suffix_of(upload, 'keyframes[]', uploads.OF_IMAGES)}"
             digests.append(uploads.store(upload, path, "keyframes[]", most))
             keyframes[number] = path
+        references = []
+        for number, upload in enumerate(wish.references):
+            path = folder / f"reference_{number}{uploads.suffix_of(upload, 'references[]', uploads.OF_IMAGES)}"
+            digests.append(uploads.store(upload, path, "references[]", most))
+            references.append(path)
         asked = Asked(
             wish.prompt,
             wish.source_prompt,
@@ -203,6 +219,7 @@ class Submissions:
             clip,
             mask,
             keyframes,
+            tuple(references),
         )
         return asked, digests
 
@@ -213,16 +230,34 @@ class Submissions:
             Problem: that asked for something else.
         """
         with self._database.read() as session:
-            by_key = Video.owner == caller.owner, Video.idempotency_key == idempotency_key
-            earlier = session.scalar(select(Video).where(*by_key))
-        if earlier is not None and earlier.request_digest != digest:
-            raise Problem(409, "this Idempotency-Key was used for another request; use a new one", "Idempotency-Key")
-        return earlier
+            return _earlier(session, caller, idempotency_key, digest)
+
+    def _check_room(self, caller: Caller, variant: Variant, idempotency_key: str | None) -> None:
+        """Refuse what will be refused anyway before its files are stored and looked at.
+
+        Raises:
+            Problem: the client has too many unfinished videos, or no credits.
+        """
+        with self._database.read() as session:
+            repeated = Video.owner == caller.owner, Video.idempotency_key == idempotency_key
+            if idempotency_key is not None and session.scalar(select(Video.id).where(*repeated)):
+                return
+            _check_unfinished(session, caller)
+            if caller.key_id and variant.credits > 0 and session.get_one(Key, caller.key_id).credits < 1:
+                raise Problem(402, "no credits are left; see /v1/usage")
 
     def _accept(self, caller: Caller, row: Video) -> Video:
         with self._database.write() as session:
-            if unfinished(session, caller.owner) >= caller.waiting:
-                raise retry_later(f"{caller.waiting} of your videos are not finished; wait for one", RETRY_FULL_QUEUE)
+            if caller.key_id is not None:  # one submission of a key at a time, where transactions run side by side
+                session.execute(select(Key.id).where(Key.id == caller.key_id).with_for_update())
+            if row.idempotency_key is not None:
+                earlier = _earlier(session, caller, row.idempotency_key, row.request_digest)
+                if earlier is not None:
+                    return earlier
+            if row.remix_of is not None and not is_clip_kept(session, row.family):
+                raise Problem(409, "the clip of this video has expired; send it again", "video_id")
+            _check_unfinished(session, caller)
+            row.keep_seconds = self._settings.keep_hours * 3600
             if not accept(session, row):
                 raise Problem(402, f"this edit takes {row.price} credits, more than are left; see /v1/usage")
         said = f": {row.prompt!r}" if self._settings.log_prompts else ""
@@ -257,6 +292,19 @@ def find(session: Session, caller: Caller, video_id: str) -> Video:
     if video is None or video.owner != caller.owner or video.deleted_at is not None:
         raise not_found(video_id)
     return video
+
+
+def _earlier(session: Session, caller: Caller, idempotency_key: str, digest: str) -> Video | None:
+    by_key = Video.owner == caller.owner, Video.idempotency_key == idempotency_key
+    earlier = session.scalar(select(Video).where(*by_key))
+    if earlier is not None and earlier.request_digest != digest:
+        raise Problem(409, "this Idempotency-Key was used for another request; use a new one", "Idempotency-Key")
+    return earlier
+
+
+def _check_unfinished(session: Session, caller: Caller) -> None:
+    if unfinished(session, caller.owner) >= caller.waiting:
+        raise retry_later(f"{caller.waiting} of your videos are not finished; wait for one", RETRY_FULL_QUEUE)
 
 
 def _row(
@@ -313,6 +361,7 @@ def _read_size(text: str | None) -> tuple[int, int] | int | None:
 
 def _digest(asked: Asked, model: str, wish: Wish, digests: Sequence[str]) -> str:
     """Of everything that a request asks for."""
-    plain = replace(asked, clip=Path(asked.clip.name), mask=None, keyframes={})
-    said = [repr(plain), model, wish.webhook_url, sorted(asked.keyframes), list(digests)]
+    plain = replace(asked, clip=Path(asked.clip.name), mask=None, keyframes={}, references=())
+    files = [asked.mask is not None, sorted(asked.keyframes), len(asked.references), list(digests)]
+    said = [repr(plain), model, wish.webhook_url, files]
     return hashlib.sha256(json.dumps(said).encode()).hexdigest()

@@ -8,11 +8,22 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 QUEUED, IN_PROGRESS, COMPLETED, FAILED, CANCELLED = "queued", "in_progress", "completed", "failed", "cancelled"
 UNFINISHED = (QUEUED, IN_PROGRESS)
 
+SCHEMA_VERSION = 2
+"""Of these tables; raised with each change of them."""
+
 
 class Base(DeclarativeBase):
     """The tables. Times are seconds since 1970, UTC."""
 
     type_annotation_map = {float: Double}  # noqa: RUF012 - how SQLAlchemy is told
+
+
+class Schema(Base):
+    """One row: which version of these tables the database has."""
+
+    __tablename__ = "schema_version"
+
+    version: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
 
 
 class Key(Base):
@@ -48,6 +59,8 @@ class Video(Base):
         config: the whole configuration, so that it stays the same edit whatever becomes of the variant.
         price: in credits; held from acceptance on.
         pool: the process whose worker runs it.
+        attempts: how often it was started since it last got further.
+        keep_seconds: how long its files are kept after its end.
         expires_at: when its files are deleted; None before it has ended, and once they are.
         seconds, memory_mb: what it took.
     """
@@ -80,10 +93,12 @@ class Video(Base):
     error_type: Mapped[str | None] = mapped_column(String(32))
     error_message: Mapped[str | None] = mapped_column(Text)
     pool: Mapped[str | None] = mapped_column(String(32))
+    attempts: Mapped[int] = mapped_column(default=0)
     cancel_requested: Mapped[bool] = mapped_column(default=False)
     webhook_url: Mapped[str | None] = mapped_column(Text)
     idempotency_key: Mapped[str | None] = mapped_column(String(255))
     request_digest: Mapped[str] = mapped_column(String(64))
+    keep_seconds: Mapped[float]
     created_at: Mapped[float]
     started_at: Mapped[float | None]
     finished_at: Mapped[float | None]
@@ -91,6 +106,17 @@ class Video(Base):
     deleted_at: Mapped[float | None]
     seconds: Mapped[float | None]
     memory_mb: Mapped[int | None]
+
+
+class Submission(Base):
+    """A request that was counted against a rate, accepted or not."""
+
+    __tablename__ = "submissions"
+    __table_args__ = (Index("submissions_by_owner", "owner", "at"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    owner: Mapped[str] = mapped_column(String(80))
+    at: Mapped[float]
 
 
 class Entry(Base):

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path as FilePath
 from typing import Annotated, Any, Literal
 
 from anyio import to_thread
@@ -12,11 +13,13 @@ from sqlalchemy.orm import Session
 from sse_starlette import EventSourceResponse
 
 from tokenflow.apps.server.callers import Caller
-from tokenflow.apps.server.expiry import delete_files
+from tokenflow.apps.server.clip_response import clip_response
+from tokenflow.apps.server.expiry import delete_all, forget_files
 from tokenflow.apps.server.fairness import positions
 from tokenflow.apps.server.lifecycle import ask_to_cancel
 from tokenflow.apps.server.problems import Problem, documented, not_found
 from tokenflow.apps.server.schemas import (
+    EVENT,
     NO_ZERO,
     VIDEO_ID,
     WEBHOOK,
@@ -32,6 +35,7 @@ from tokenflow.apps.server.service import CallerOf, Service, ServiceOf
 from tokenflow.apps.server.settings import Mode, Preset
 from tokenflow.apps.server.submission import Wish, find
 from tokenflow.apps.server.tables import COMPLETED, QUEUED, UNFINISHED, Video
+from tokenflow.config import Config
 
 router = APIRouter(prefix="/v1/videos", tags=["videos"], responses=documented(400, 401, 422))
 
@@ -39,7 +43,7 @@ MAX_PROMPT = 2000
 
 FIELDS = {
     *("video", "input_reference", "prompt", "source_prompt", "model", "preset", "mode", "size", "seconds", "seed"),
-    *("mask", "keyframes[]", "settings", "webhook_url"),
+    *("mask", "keyframes[]", "references[]", "settings", "webhook_url"),
 }
 
 VideoId = Annotated[str, Path(pattern=VIDEO_ID)]
@@ -70,6 +74,9 @@ async def create_video(
     seed: Annotated[int | None, Form(ge=0, le=2**63 - 1)] = None,
     mask: Annotated[UploadFile | None, File(description="white where the clip may change")] = None,
     keyframes: Annotated[Sequence[UploadFile] | None, File(alias="keyframes[]", description="edited frames")] = None,
+    references: Annotated[
+        Sequence[UploadFile] | None, File(alias="references[]", description="images whose look the edit takes")
+    ] = None,
     settings: Annotated[str | None, Form(max_length=20_000, description="JSON")] = None,
     webhook_url: Annotated[str | None, Form(max_length=2000, pattern=WEBHOOK)] = None,
     dry_run: Annotated[bool, Query(description="only say what it would take")] = False,
@@ -89,6 +96,7 @@ async def create_video(
         seed,
         mask,
         keyframes or (),
+        references or (),
         settings,
         webhook_url,
     )
@@ -136,20 +144,27 @@ def get_video(service: ServiceOf, caller: CallerOf, video_id: VideoId) -> VideoO
 @router.get(
     "/{video_id}/events",
     response_class=EventSourceResponse,
-    responses={200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}, **documented(404)},
+    responses={
+        200: {"content": {"text/event-stream": {"schema": EVENT}}},
+        204: {"description": "the video has ended, and nothing came after Last-Event-ID"},
+        **documented(404),
+    },
 )
 def stream_events(
     service: ServiceOf,
     caller: CallerOf,
     video_id: VideoId,
     last_event_id: Annotated[int, Header(ge=0, le=2**53, description="of the last event that was received")] = 0,
-) -> EventSourceResponse:
+) -> Response:
     """What happens to a video, as server-sent events: `state`, `progress`, `preview`, `notice`. Ends with the video."""
     with service.database.read() as session:
         find(session, caller, video_id)
+    if service.feed.is_over(video_id, last_event_id):
+        return Response(status_code=204)  # which tells browsers not to connect again
     return EventSourceResponse(service.feed.stream(video_id, last_event_id))
 
 
+@router.head("/{video_id}/content", include_in_schema=False)
 @router.get(
     "/{video_id}/content",
     response_class=FileResponse,
@@ -167,20 +182,16 @@ def get_content(
     if_none_match: Annotated[str | None, Header()] = None,
 ) -> Response:
     """The edited clip, whole or in ranges."""
-    report = _result_file(service, caller, video_id, "report.json").parent
-    path = next(iter(sorted(report.glob("edited.*"))), None)
+    report, _ = _result_file(service, caller, video_id, "report.json")
+    path = next(iter(sorted(report.parent.glob("edited.*"))), None)
     if path is None:
         raise not_found(video_id)
-    name = f"{video_id}{path.suffix}"
-    response = FileResponse(path, filename=name, stat_result=path.stat(), content_disposition_type="inline")
-    if if_none_match is not None and response.headers["etag"] in if_none_match:
-        return Response(status_code=304, headers={"etag": response.headers["etag"]})
-    return response
+    return clip_response(path, f"{video_id}{path.suffix}", if_none_match)
 
 
 @router.get(
     "/{video_id}/report",
-    response_class=FileResponse,
+    response_class=Response,
     responses={
         200: {"content": {"application/json": {"schema": {"type": "object"}}, "text/html": {}}},
         **documented(404, 409),
@@ -193,11 +204,9 @@ def get_report(
     format: Literal["json", "html"] = "json",
 ) -> Response:
     """What was measured on an edit: figures, verdict, settings; as JSON, or as a page."""
-    if format == "html":
-        return FileResponse(_result_file(service, caller, video_id, "report.html"), media_type="text/html")
-    path = _result_file(service, caller, video_id, "report.json")
-    text = service.folders.hide(path.read_text(encoding="utf-8"))
-    return Response(text, media_type="application/json")
+    path, video = _result_file(service, caller, video_id, f"report.{format}")
+    text = service.folders.hide(path.read_text(encoding="utf-8"), Config.model_validate(video.config))
+    return Response(text, media_type="text/html" if format == "html" else "application/json")
 
 
 @router.post(
@@ -213,10 +222,9 @@ def remix_video(
 @router.post("/{video_id}/cancel", response_model=VideoObject, responses=documented(404))
 def cancel_video(service: ServiceOf, caller: CallerOf, video_id: VideoId) -> VideoObject:
     """Stop a video. One that runs is `cancelled` once its worker has stopped; one that has ended stays as it is."""
-    keep = service.settings.keep_hours * 3600
     with service.database.write() as session:
         video = find(session, caller, video_id)
-        ask_to_cancel(session, video, keep)
+        ask_to_cancel(session, video)
         return _objects(session, [video])[0]
 
 
@@ -227,7 +235,8 @@ def delete_video(service: ServiceOf, caller: CallerOf, video_id: VideoId) -> Del
         video = find(session, caller, video_id)
         if video.state in UNFINISHED:
             raise Problem(409, f"the video is {video.state}; cancel it first", "video_id")
-        delete_files(session, service.folders, video, forget=True)
+        unused = forget_files(session, service.folders, video, forget=True)
+    delete_all(service.folders, unused)
     return DeletedVideo(id=video_id)
 
 
@@ -235,7 +244,7 @@ async def _refuse_other_fields(request: Request) -> None:
     """Refuse a form with other fields, and an address with another query: what is misspelt would cost credits."""
     asked = sorted(set(request.query_params) - {"dry_run"})
     if asked:
-        raise Problem(422, f"{asked[0][:60]}: expected no query but dry_run", asked[0][:60])
+        raise Problem(422, f"{asked[0][:60]}: unknown query parameter; only dry_run is accepted", asked[0][:60])
     other = sorted(set((await request.form()).keys()) - FIELDS)
     if other:
         raise Problem(422, f"{other[0][:60]}: expected only the fields {', '.join(sorted(FIELDS))}", other[0][:60])
@@ -243,7 +252,9 @@ async def _refuse_other_fields(request: Request) -> None:
 
 def _needs_key(caller: Caller) -> None:
     if caller.key_id is None:
-        raise Problem(401, "needs a key: others may share your address", headers={"WWW-Authenticate": "Bearer"})
+        raise Problem(
+            401, "listing videos needs a key: others may share your address", headers={"WWW-Authenticate": "Bearer"}
+        )
 
 
 def _shown(service: Service, video: Video) -> VideoObject:
@@ -256,8 +267,8 @@ def _objects(session: Session, videos: Sequence[Video]) -> list[VideoObject]:
     return [video_object(video, places.get(video.id)) for video in videos]
 
 
-def _result_file(service: Service, caller: Caller, video_id: str, name: str) -> Any:
-    """A file of a result that is complete."""
+def _result_file(service: Service, caller: Caller, video_id: str, name: str) -> tuple[FilePath, Video]:
+    """A file of a result that is complete, and its video."""
     with service.database.read() as session:
         video = find(session, caller, video_id)
     if video.state != COMPLETED:
@@ -265,4 +276,4 @@ def _result_file(service: Service, caller: Caller, video_id: str, name: str) -> 
     path = service.folders.result(video.id) / name
     if not path.is_file():
         raise Problem(404, "the result has expired and was deleted", "video_id")
-    return path
+    return path, video

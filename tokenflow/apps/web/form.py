@@ -13,8 +13,9 @@ from tokenflow.apps.one_line import BUNDLED_MODEL, output_folder
 from tokenflow.apps.web.region_fields import PARTS, REGIONS, beside_field, check_words, to_fields, to_setting
 from tokenflow.apps.web.space import Space
 from tokenflow.config import PRESETS, Clip, Config, Edit, resolve
+from tokenflow.config.files import named_files
 from tokenflow.config.reference import all_settings
-from tokenflow.config.settings import escape_references
+from tokenflow.config.settings import escape_references, unescape_references
 from tokenflow.config.suggestions import annotation, is_section
 from tokenflow.errors import ConfigError
 
@@ -43,6 +44,9 @@ EDITED_FRAMES, REFERENCES = "edit.keyframes.frames", "edit.references"
 """The settings that name frames which were edited elsewhere, and references. Where the page is shared they have to be
 uploaded."""
 
+CHECKED_WHERE_READ = tuple(f"{key}." for key in (*CHOSEN_BY_THE_PAGE, "model.path", EDITED_FRAMES, REFERENCES, REGIONS))
+"""Beginnings of the keys of files and models that a shared page may name, if they are its own; see `Site`."""
+
 UNSET = {"clip.path": "none", "clip.prompt": "", "edit.prompt": "", "output.dir": "none", "model.path": "none"}
 """What a configuration has to have, where it does not matter."""
 
@@ -59,8 +63,13 @@ def keys(space: Space) -> list[str]:
     """The settings that have a field, in the order of a file, and the parts of the region."""
     found = [setting.key for setting in all_settings(Config) if setting.key not in CHOSEN_BY_THE_PAGE]
     if not space.is_local:
-        found = [key for key in found if key in SHARED or (key.startswith("edit.") and key not in PATHS)]
+        found = [key for key in found if key in SHARED or (_is_offered(key, space) and key not in PATHS)]
     return [*found, *PARTS]
+
+
+def _is_offered(key: str, space: Space) -> bool:
+    section, _, name = key.partition(".")
+    return section == "edit" and (not space.edit_settings or name.partition(".")[0] in space.edit_settings)
 
 
 def to_config(values: Values, clip: str, space: Space, taken: Collection[Path] = ()) -> Config:
@@ -94,6 +103,7 @@ def to_config(values: Values, clip: str, space: Space, taken: Collection[Path] =
         config = _resolve(settings)
     except ConfigError as error:
         raise ConfigError(str(error), beside_field(error.mistakes, values[REGIONS])) from error
+    _refuse_files(config, space)
     check_words(config.edit, config.clip.prompt)
     return config
 
@@ -146,13 +156,11 @@ def from_yaml(text: str, space: Space) -> tuple[Config, str]:
         raise ConfigError(f"expected YAML with sections such as clip, model and edit ({error})") from error
     if not isinstance(content, dict):
         raise ConfigError("expected YAML with sections such as clip, model and edit")
-    if "extends" in content or re.search(r"(?<!\\)\$\{", text):
+    if "extends" in content or _refers(content):
         raise ConfigError(
             "expected settings written out, without extends: and ${…}; load what `tokenflow config FILE` prints"
         )
-    flat = {
-        key: value.replace("\\${", "${") if isinstance(value, str) else value for key, value in _flat(content).items()
-    }
+    flat = _flat(unescape_references(content))
     clip = str(flat.get("clip.path", ""))
     model = {"model.path": space.models[0]} if space.models else {}
     config = _resolve(UNSET | model | flat)
@@ -160,11 +168,35 @@ def from_yaml(text: str, space: Space) -> tuple[Config, str]:
     return config, clip
 
 
+def _refers(content: Any) -> bool:
+    """Whether any text in parsed YAML refers to a setting or variable, however it was written."""
+    match content:
+        case str():
+            return re.search(r"(?<!\\)(\\\\)*\$\{", content) is not None
+        case dict():
+            return any(_refers(each) for pair in content.items() for each in pair)
+        case list() | tuple():
+            return any(map(_refers, content))
+    return False
+
+
 def _refuse_hidden(config: Config, space: Space) -> None:
     """Check that no setting without a field departs from its default."""
     settings, defaults = _flat(config.model_dump(mode="json")), _flat(_defaults(config))
     allowed = {*keys(space), *CHOSEN_BY_THE_PAGE}
     mistakes = _not_available(key for key, value in settings.items() if key not in allowed and value != defaults[key])
+    if mistakes:
+        raise ConfigError("; ".join(mistakes), mistakes)
+    _refuse_files(config, space)
+
+
+def _refuse_files(config: Config, space: Space) -> None:
+    """Check that a shared page's settings name no file or model but those that are checked where they are read."""
+    if space.is_local:
+        return
+    usual = named_files(_default(config))
+    found = {key: name for key, name in named_files(config).items() if name != usual.get(key)}
+    mistakes = _not_available(key for key in found if not f"{key}.".startswith(CHECKED_WHERE_READ))
     if mistakes:
         raise ConfigError("; ".join(mistakes), mistakes)
 
@@ -253,11 +285,13 @@ def _resolve(settings: Mapping[str, Any]) -> Config:
 
 def _defaults(config: Config) -> dict[str, Any]:
     """The settings that hold for a configuration's preset where nothing else is given."""
+    return _default(config).model_dump(mode="json") | {"preset": Config.model_fields["preset"].default}
+
+
+def _default(config: Config) -> Config:
     given: dict[str, Any] = {"clip": {"path": "none", "prompt": ""}, "model": {"path": "none"}}
     given |= {"edit": {"prompt": ""}, "output": {"dir": "none"}, "preset": config.preset}
-    merged = OmegaConf.merge(PRESETS[config.preset], given)
-    defaults = Config.model_validate(OmegaConf.to_container(merged)).model_dump(mode="json")
-    return defaults | {"preset": Config.model_fields["preset"].default}
+    return Config.model_validate(OmegaConf.to_container(OmegaConf.merge(PRESETS[config.preset], given)))
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -23,6 +23,7 @@ class Space:
         is_local: whether only the user of this machine sees the page: then other models and clips of this machine may
             be named, too.
         limits: of uploads.
+        edit_settings: the settings of `edit` that have a field where the page is shared; empty for all.
     """
 
     outputs: Path = Path("outputs")
@@ -31,6 +32,7 @@ class Space:
     models: tuple[str, ...] = field(default_factory=lambda: bundled_models())
     is_local: bool = True
     limits: Limits = field(default_factory=Limits)
+    edit_settings: tuple[str, ...] = ()
 
     def of(self, user: str) -> "Space":
         """The part of a shared space that belongs to a user: a folder in `outputs`; all of it where it is local.

@@ -1,0 +1,90 @@
+"""What a client's settings may not do: refer to the server's variables, or name files and models."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tokenflow.apps.server.edits import Asked, configuration, read_client_settings
+from tokenflow.apps.server.problems import Problem
+from tokenflow.apps.server.settings import Variant
+from tokenflow.config import Config
+from tokenflow.config.files import field_type, forms, is_file, item_types
+from tokenflow.config.suggestions import is_section
+
+pytestmark = pytest.mark.serve
+
+SECRET = "a-secret-of-the-server"
+REFERENCE = "${oc.env:SECRET_OF_THE_SERVER}"
+FOREIGN = "/etc/hostname"
+
+
+@pytest.fixture
+def variant(monkeypatch: pytest.MonkeyPatch) -> Variant:
+    monkeypatch.setenv("SECRET_OF_THE_SERVER", SECRET)
+    return Variant.model_validate({"model": "model"})
+
+
+def asked(settings: dict[str, Any]) -> Asked:
+    given = read_client_settings(json.dumps(settings))
+    return Asked("a tiger", "a dog", None, None, None, None, None, given, Path("clip.mp4"), None, {})
+
+
+def values_in(kind: Any, value: str, *, of_files: bool) -> Iterator[Any]:
+    """Every place of a type that a name may stand at, or any text: the setting with it there."""
+    for form in forms(kind):
+        if is_section(form):
+            for name in form.model_fields:
+                yield from ({name: each} for each in values_in(field_type(form, name), value, of_files=of_files))
+        elif is_file(form) or (not of_files and form in (str, int, float)):
+            yield value
+        elif isinstance(items := item_types(form), tuple) and items:
+            for item in items:
+                for each in values_in(item, value, of_files=of_files):
+                    yield [each]
+                    yield {"0": each}
+
+
+PLACES = {json.dumps(each): each for each in values_in(Config, FOREIGN, of_files=True)}
+
+
+def test_the_settings_that_name_files_are_found() -> None:
+    assert {
+        '{"clip": {"sound": "/etc/hostname"}}',
+        '{"model": {"loras": [{"path": "/etc/hostname"}]}}',
+        '{"edit": {"controlnet": {"also": [{"path": "/etc/hostname"}]}}}',
+        '{"edit": {"keyframes": {"frames": {"0": "/etc/hostname"}}}}',
+        '{"edit": {"regions": [{"mask": "/etc/hostname"}]}}',
+        '{"edit": {"references": [{"path": "/etc/hostname"}]}}',
+    } <= set(PLACES)
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_no_setting_of_a_client_names_a_file_or_model(place: str, variant: Variant) -> None:
+    with pytest.raises(Problem) as raised:
+        configuration(asked(PLACES[place]), variant, Path("inversions"), Path("result"))
+    assert raised.value.status_code == 422
+
+
+def outcome(settings: dict[str, Any], variant: Variant) -> str:
+    """The configuration that settings make, or why they are refused."""
+    try:
+        made = configuration(asked(settings), variant, Path("inversions"), Path("result"))
+    except Problem as problem:
+        return problem.detail
+    return made.model_dump_json()
+
+
+def test_no_text_of_a_client_refers_to_the_environment(variant: Variant) -> None:
+    places = list(values_in(Config, REFERENCE, of_files=False))
+    assert {"edit": {"regions": [{"prompt": REFERENCE}]}} in places
+    places += [{"edit": {"steps": [[REFERENCE]]}}, {"edit": {"regions": [{"words": "dog", "x": [REFERENCE]}]}}]
+    assert not [place for place in places if SECRET in outcome(place, variant)]
+
+
+def test_references_in_lists_are_taken_literally(variant: Variant) -> None:
+    regions = [{"words": "dog", "prompt": REFERENCE}]
+    made = configuration(asked({"edit": {"regions": regions}}), variant, Path("inversions"), Path("result"))
+    assert made.edit.regions[0].prompt == REFERENCE  # type: ignore[union-attr]
