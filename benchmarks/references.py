@@ -1,16 +1,20 @@
 """`make references`: whether an edit takes the look of a reference, on drawn clips.
 
     python -m benchmarks.references
+    python -m benchmarks.references --only "style, weight 0.5"
 
-The reference is a drawn golden tiger in a scene of its own, and the prompt says a tiger, not a golden one. `material`
-is the share of frames in which the classifier sees gold, `object` that in which it sees a tiger, and `kept` that of the
-clip's own background and light. Weights and kinds are compared on tuning clips, and the default is measured on the
-others, in each mode, and in the region of the object. Writes benchmarks/results/references.json and
-docs/references.jpg.
+The reference is a drawn golden tiger in a scene of its own, and the prompt says a tiger, not a golden one; as a
+control, it is of marble. `material` is the share of frames in which the classifier sees the reference's, `object` that
+in which it sees a tiger, and `kept` that of the clip's own background and light. Weights and kinds are compared on
+tuning clips, and the default is measured on the others, in each mode, and in the region of the object. Writes
+benchmarks/results/references.json and docs/references.jpg; with --only, these edits alone are made, and put into the
+JSON.
 """
 
+import argparse
+import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,9 +50,13 @@ CHOSEN = {
 """Clips of animals of no material, of the lists in clips.py."""
 
 
-def reference_image(style: str) -> np.ndarray:
-    """A golden tiger on snow, H W 3 uint8."""
-    scene = Scene(Words("tiger", "golden", style, "snow"), Pose(0.02, 0.33, 0.72), variant=3)
+Edits = Mapping[str, Mapping[str, Any]]
+"""By label, what an edit differs in: see `Inverted.edited`."""
+
+
+def reference_image(style: str, material: str) -> np.ndarray:
+    """A tiger on snow, H W 3 uint8."""
+    scene = Scene(Words("tiger", material, style, "snow"), Pose(0.02, 0.33, 0.72), variant=3)
     return (render(scene).picture * 255).round().astype(np.uint8)
 
 
@@ -71,21 +79,23 @@ class Inverted:
         """The edit's: a tiger, of no material."""
         return caption(Words("tiger", "plain", self.words.style, self.words.background, self.words.light))
 
-    def edited(self, **settings: Any) -> tokenflow.Edited:
-        """An edit with the reference, unless `references` says otherwise."""
-        reference = tokenflow.Reference(reference_image(self.words.style), **settings.pop("reference", {}))
+    def edited(
+        self, *, material: str = "golden", kind: Any = "identity", weight: float = 1.0, **settings: Any
+    ) -> tokenflow.Edited:
+        """An edit with a reference of a material, unless `references` says otherwise."""
+        reference = tokenflow.Reference(reference_image(self.words.style, material), weight, kind)
         return tokenflow.edit(self.source, self.prompt, **{"references": [reference], **settings})
 
-    def row(self, label: str, **settings: Any) -> dict[str, Any]:
+    def row(self, label: str, *, material: str = "golden", **settings: Any) -> dict[str, Any]:
         """The figures of one edit."""
         start = time.process_time()
-        edited = self.edited(**settings)
+        edited = self.edited(material=material, **settings)
         seconds = time.process_time() - start
-        return {"clip": self.name, "edit": label, **seen(edited.frames, self.words), "seconds": seconds}
+        return {"clip": self.name, "edit": label, **seen(edited.frames, self.words, material), "seconds": seconds}
 
 
-def seen(frames: np.ndarray, before: Words) -> dict[str, float]:
-    """The shares of frames (f H W 3 uint8) in which the classifier sees gold, a tiger, and what the clip had."""
+def seen(frames: np.ndarray, before: Words, material: str) -> dict[str, float]:
+    """The shares of frames (f H W 3 uint8) in which the classifier sees a material, a tiger, and what the clip had."""
     network = classifier()
     if network is None:
         raise SystemExit("expected the classifier data/models/mini-classifier, which is missing")
@@ -96,7 +106,7 @@ def seen(frames: np.ndarray, before: Words) -> dict[str, float]:
         return float((found[kind] == list(network.kinds[kind]).index(word)).float().mean())
 
     kept = [share("background", before.background), share("light", before.light)]
-    return {"material": share("material", "golden"), "object": share("object", "tiger"), "kept": float(np.mean(kept))}
+    return {"material": share("material", material), "object": share("object", "tiger"), "kept": float(np.mean(kept))}
 
 
 def animals(group: str) -> list[tuple[str, Clip]]:
@@ -105,30 +115,49 @@ def animals(group: str) -> list[tuple[str, Clip]]:
     return [(name, clips[name]) for name in CHOSEN[group]]
 
 
-def inverted(model: Any, clips: list[tuple[str, Clip]]) -> Iterator[Inverted]:
-    """Each clip, inverted when it is asked for."""
-    for name, clip in clips:
-        frames = (clip.pictures()[:FRAMES] * 255).round().astype(np.uint8)
-        source = tokenflow.invert(tokenflow.Video(frames, rate=RATE), model, caption(clip.start.words), cuts=())
-        yield Inverted(name, clip.start.words, source)
+def inverted(model: Any, name: str, clip: Clip) -> Inverted:
+    """A clip, inverted."""
+    frames = (clip.pictures()[:FRAMES] * 255).round().astype(np.uint8)
+    source = tokenflow.invert(tokenflow.Video(frames, rate=RATE), model, caption(clip.start.words), cuts=())
+    return Inverted(name, clip.start.words, source)
 
 
-def tuning_rows(clip: Inverted) -> Iterator[dict[str, Any]]:
+def tuning_edits(words: Words) -> Edits:
     """Each kind at each weight."""
-    yield clip.row("no reference", references=[])
-    for kind in ("identity", "style"):
-        for weight in WEIGHTS:
-            yield clip.row(f"{kind}, weight {weight:g}", reference={"kind": kind, "weight": weight})
+    kinds = [(kind, weight) for kind in ("identity", "style") for weight in WEIGHTS]
+    with_reference = {f"{kind}, weight {weight:g}": {"kind": kind, "weight": weight} for kind, weight in kinds}
+    return {"no reference": {"references": []}, **with_reference}
 
 
-def benchmark_rows(clip: Inverted) -> Iterator[dict[str, Any]]:
-    """No reference; the default in each mode; a style; and the default in the object's region."""
-    region = [tokenflow.Region(words=clip.words.object)]
-    yield clip.row("pnp, no reference", references=[])
-    for mode, settings in MODES.items():
-        yield clip.row(f"{mode}, identity", mode=settings)
-    yield clip.row("pnp, style", reference={"kind": "style"})
-    yield clip.row("pnp, identity, in the object's region", regions=region)
+def benchmark_edits(words: Words) -> Edits:
+    """No reference; the default in each mode; another reference; a style; and the default in the object's region."""
+    return {
+        "pnp, no reference": {"references": []},
+        **{f"{mode}, identity": {"mode": settings} for mode, settings in MODES.items()},
+        "pnp, identity of marble": {"material": "marble"},
+        "pnp, style": {"kind": "style"},
+        "pnp, identity, in the object's region": {"regions": [tokenflow.Region(words=words.object)]},
+    }
+
+
+GROUPS: dict[str, Callable[[Words], Edits]] = {"tuning": tuning_edits, "benchmark": benchmark_edits}
+
+
+def measured(model: Any, group: str, only: list[str] | None, former: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows of a group; with `only`, those of other edits as they were."""
+    kept = {(row["clip"], row["edit"]): row for row in former}
+    rows = []
+    for name, clip in animals(group):
+        edits = GROUPS[group](clip.start.words)
+        chosen = [label for label in edits if only is None or label in only]
+        source = inverted(model, name, clip) if chosen else None
+        for label, settings in edits.items():
+            if source is not None and label in chosen:
+                rows.append(source.row(label, **settings))
+                print(rows_table(rows[-1:]).splitlines()[-1], flush=True)
+            elif (name, label) in kept:
+                rows.append(kept[name, label])
+    return rows
 
 
 def means(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -142,34 +171,34 @@ def means(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def write_sheet(model: Any) -> None:
     """One clip: its source, edits without and with the reference, and in the region of the object."""
-    clip = next(inverted(model, [each for each in animals("benchmark") if each[0] == SHOWN]))
+    clip = inverted(model, SHOWN, dict(animals("benchmark"))[SHOWN])
     region = [tokenflow.Region(words=clip.words.object)]
     rows = {
         f"source: {clip.source.prompt}": clip.source.video.frames,
         clip.prompt: clip.edited(references=[]).frames,
         "with the reference on the right": clip.edited().frames,
-        "as a style": clip.edited(reference={"kind": "style"}).frames,
+        "as a style": clip.edited(kind="style").frames,
         "in the object's region": clip.edited(regions=region).frames,
     }
     shown = np.linspace(0, clip.source.frame_count - 1, 5).round().astype(int)
-    reference = reference_image(clip.words.style)
+    reference = reference_image(clip.words.style, "golden")
     contact_sheet({label: [*frames[shown], reference] for label, frames in rows.items()}).save(SHEET, quality=92)
 
 
 def main() -> None:
     """Measure, print, and write the JSON and the sheet."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="+", metavar="EDIT", help="edits by their labels in the JSON")
+    only = parser.parse_args().only
     model = tokenflow.load_model(MODEL, device="cpu", dtype=DTYPE)
-    content = {}
-    for group, rows_of in (("tuning", tuning_rows), ("benchmark", benchmark_rows)):
-        rows: list[dict[str, Any]] = []
-        for clip in inverted(model, animals(group)):
-            for row in rows_of(clip):
-                rows.append(row)
-                print(rows_table([row]).splitlines()[-1], flush=True)
+    content = json.loads(RESULTS.read_text(encoding="utf-8")) if only else {}
+    for group in GROUPS:
+        rows = measured(model, group, only, content[group]["rows"] if only else [])
         content[group] = {"means": means(rows), "rows": rows}
         print(f"\n{group}:\n{rows_table(content[group]['means'])}\n", flush=True)
         write_json(RESULTS, content)
-    write_sheet(model)
+    if not only:
+        write_sheet(model)
 
 
 if __name__ == "__main__":

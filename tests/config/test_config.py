@@ -166,6 +166,8 @@ def test_unreadable_values_and_broken_references_do_not_hide_other_mistakes(mini
         ("edit.prompt=a ${tiger}", r"tiger.*for a literal \$\{, write \\\$\{"),
         ("edit.steps=true", r"edit\.steps: expected a string or number \(quote words such as 'yes'\), got True"),
         ("edit.guidance_scale=yes", r"edit\.guidance_scale: expected a string or number"),
+        ("clip.cuts=[true]", r"clip\.cuts: expected auto, or the frames at which shots begin, such as \[49\]"),
+        ("clip.cuts=3", r"clip\.cuts: expected auto, or the frames"),
         ("clip.size=true", r"clip\.size: expected a string or number"),
         ("clip.frames=false", r"clip\.frames: expected a string or number"),
         (

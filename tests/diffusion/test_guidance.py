@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -43,3 +45,16 @@ def test_another_prompt_keeps_the_negative_one_and_the_scale() -> None:
     other = Guidance(prompts[0], prompts[1], 3.0).with_prompts(prompts[2])
     assert other.branches.tokens[:, 0, 0].tolist() == [1.0, 2.0]
     assert other.combine(torch.ones(1), torch.ones(1)).item() == 3.0
+
+
+def test_another_prompt_brings_its_own_references_and_no_others() -> None:
+    seen = object()
+    shown = Guidance(prompt(1.0), prompt(0.0), 3.0).showing(seen)
+    assert shown.branches.references is seen
+    assert shown.with_prompts(prompt(2.0)).branches.references is None
+    assert shown.with_prompts(replace(prompt(2.0), references=seen)).branches.references is seen
+
+
+def test_prompts_with_different_references_are_not_stacked() -> None:
+    with pytest.raises(ValueError, match=r"expected prompts with the same references"):
+        stack([replace(prompt(0.0), references=object()), prompt(1.0)])

@@ -13,7 +13,7 @@ from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 import tokenflow
 from tests.tiny import moving_square, tiny_model, tiny_pipeline, tiny_xl_pipeline
 from tests.tiny_sana import tiny_sana
-from tokenflow.errors import ConfigError, ModelError, ModelNotFoundError
+from tokenflow.errors import ModelError, ModelNotFoundError
 from tokenflow.models.stable_diffusion import StableDiffusion
 from tokenflow.pipeline.references import Reference, guided_by_images
 from tokenflow.pipeline.wiring import build_guidance
@@ -138,9 +138,3 @@ def test_other_families_say_that_they_have_none(adapter: Path) -> None:
     source = tokenflow.invert(CLIP, tiny_sana(), "a dog", steps=1)
     with pytest.raises(ModelError, match=r"only Stable Diffusion and SDXL have IP-Adapters"):
         tokenflow.edit(source, "a tiger", references=[IMAGE], ip_adapter=str(adapter))
-
-
-def test_references_are_checked_before_any_work() -> None:
-    source = tokenflow.invert(CLIP, tiny_model(), "a dog", steps=1)
-    with pytest.raises(ConfigError, match=r"weight"):
-        tokenflow.edit(source, "a tiger", references=[Reference(IMAGE, weight=-1)])

@@ -115,6 +115,7 @@ def test_an_edit_that_is_cancelled_while_it_decodes_samples_no_step_again(path: 
         "edit.regions=[{words: dog}]",
         "inversion.iterations=2",
         "clip.frames=4",
+        "clip.cuts=[2]",
         "clip.prompt=a cat",
         "model.dtype=bfloat16",
     ],

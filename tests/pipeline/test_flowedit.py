@@ -68,6 +68,12 @@ def test_with_the_sources_prompt_and_guidance_the_source_comes_back(source: Inve
     torch.testing.assert_close(returned, clean(source), rtol=0, atol=1e-4)
 
 
+def test_with_varied_noise_the_source_comes_back_as_well(noise: InvertedClip) -> None:
+    """Also where the schedule's clean level has a little noise, as here."""
+    returned = sampled(noise, settings(PROMPT, variation=0.7))
+    torch.testing.assert_close(returned, clean(noise), rtol=0, atol=1e-4)
+
+
 def flow(source: InvertedClip, latents: torch.Tensor, step: Step, prompt: str) -> torch.Tensor:
     """n̂ − x̂₀ of a prediction: the velocity of x/(a+b) over s = b/(a+b)."""
     model = source.model

@@ -68,6 +68,14 @@ def test_settings_that_save_memory_lower_the_estimate(tmp_path: Path) -> None:
     assert offloaded.peak < whole.peak
 
 
+@pytest.mark.parametrize("kind", ["identity", "style"])
+def test_references_that_attention_reads_do_not_count(kind: str, tmp_path: Path) -> None:
+    tiny_pipeline().save_pretrained(tmp_path / "model")
+    plain = estimate_memory(configured(tmp_path / "model"), FRAMES, (SIDE, SIDE))
+    references = [{"path": str(tmp_path / "tiger.png"), "kind": kind}]
+    assert estimate_memory(configured(tmp_path / "model", references=references), FRAMES, (SIDE, SIDE)) == plain
+
+
 def test_nothing_is_told_of_a_model_that_is_not_here() -> None:
     assert estimate_memory(configured(Path("somebody/model")), 24, (32, 32)) is None
 

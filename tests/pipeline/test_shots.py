@@ -1,5 +1,6 @@
 """Two scenes in one clip: nothing is carried over the cut between them."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,12 @@ import tokenflow
 from tests.propagation.pixels.conftest import FRAMES, draw
 from tests.tiny import save_tiny_setup, tiny_model, whole
 from tests.tiny_sana import tiny_sana
+from tokenflow import Reference
 from tokenflow.config import Config, Edit, load_config
 from tokenflow.errors import ConfigError, TokenflowWarning
 from tokenflow.models.model import Model
 from tokenflow.modes.source import InvertedClip
+from tokenflow.pipeline.regions import RegionFinder
 from tokenflow.pipeline.sampling import sample_edit
 from tokenflow.pipeline.wiring import build_correspondence, build_guidance
 from tokenflow.video import Video, VideoWriter
@@ -36,11 +39,21 @@ DOG, CAR = scene("dog_walk", CUT), scene("car_drive", 6)
 BOTH = Video(np.concatenate([DOG, CAR]), rate=10)
 
 
-def sampled(source: InvertedClip, **settings: Any) -> torch.Tensor:
+IMAGE = np.random.default_rng(1).integers(0, 255, (16, 24, 3), dtype=np.uint8)
+
+
+def sampled(
+    source: InvertedClip,
+    references: Sequence[Reference] = (),
+    regions: Sequence[tokenflow.Region] = (),
+    **settings: Any,
+) -> torch.Tensor:
     """The edited latents of all frames."""
     edit = Edit(prompt="a golden tiger", steps=2, **settings)
     guidance = build_guidance(source.model, edit.prompt, "", edit.guidance_scale, source.size)
-    return whole(sample_edit(source, guidance, edit, build_correspondence(source, edit)))
+    correspondence = build_correspondence(source, edit)
+    within, _ = RegionFinder(source, edit, guidance.conditional, correspondence).find(regions)
+    return whole(sample_edit(source, guidance, edit, correspondence, regions=within, references=references))
 
 
 def sources_of(model: Model) -> list[InvertedClip]:
@@ -61,6 +74,10 @@ HOW: dict[str, dict[str, Any]] = {
     "a keyframe per shot": {"keyframe_interval": 11, "seed": 3},
     "matched features": {"correspondence": "nearest"},
     "shared noise": {"mode": "sdedit", "sdedit": {"strength": 1.0, "noise": "shared"}, "seed": 3},
+    "no inversion": {"mode": "flowedit", "flowedit": {"strength": 1.0}},
+    "references": {"references": [Reference(IMAGE), Reference(IMAGE, kind="style")]},
+    "regions of words": {"regions": [tokenflow.Region(words="dog", feather=0)]},
+    "regions that change": {"regions": [tokenflow.Region(auto=True, feather=0)]},
 }
 
 
@@ -86,6 +103,27 @@ def test_cuts_are_found_with_a_notice(sources: list[InvertedClip]) -> None:
         found = tokenflow.invert(BOTH, sources[0].model, "a dog", steps=1, size=16)
     assert found.cuts == (CUT,)
     assert found.shots == (range(CUT), range(CUT, 11))
+
+
+def test_a_shot_of_one_frame_is_edited_as_it_would_be_alone(sources: list[InvertedClip]) -> None:
+    clip, alone = np.concatenate([DOG, CAR[:1], 255 - DOG]), CAR[:1]
+    both, single = (
+        sampled(tokenflow.invert(Video(each, rate=10), sources[0].model, "a dog on grass", cuts=cuts, steps=2, size=16))
+        for each, cuts in ((clip, [CUT, CUT + 1]), (alone, []))
+    )
+    torch.testing.assert_close(both[[CUT]], single, rtol=0, atol=1e-4)
+
+
+def test_the_cuts_of_a_stored_inversion_are_looked_for_once(
+    sources: list[InvertedClip], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options: dict[str, Any] = {"steps": 1, "size": 16, "store": tmp_path}
+    with pytest.warns(TokenflowWarning, match="found a cut"):
+        tokenflow.invert(BOTH, sources[0].model, "a dog", **options)
+    monkeypatch.setattr("tokenflow.pipeline.inversion.find_cuts", None)
+    with pytest.warns(TokenflowWarning, match="found a cut"):
+        assert tokenflow.invert(BOTH, sources[0].model, "a dog", **options).cuts == (CUT,)
+    assert tokenflow.invert(BOTH, sources[0].model, "a dog", cuts=[], **options).cuts == ()
 
 
 def test_a_cut_beyond_the_clip_is_refused_before_the_network_is_called() -> None:

@@ -78,11 +78,13 @@ AUTO: Literal["auto"] = "auto"
 
 
 def _explain_cuts_once(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
-    """One error for cuts, where pydantic gives one for each of their forms."""
+    """One error for cuts, where pydantic gives one for each of their forms and reads true as 1."""
     try:
-        return validate(value)
-    except ValidationError:
-        raise ValueError("expected auto, or the frames at which shots begin, such as [49]") from None
+        if not any(isinstance(each, bool) for each in value):
+            return validate(value)
+    except (ValidationError, TypeError):
+        pass
+    raise ValueError("expected auto, or the frames at which shots begin, such as [49]")
 
 
 Cuts = Annotated[tuple[PositiveCount, ...] | Literal["auto"], WrapValidator(_explain_cuts_once)]
@@ -476,7 +478,7 @@ class FlowEdit(Section):
         le=1000,
         allow_inf_nan=False,
         description="Scale of guidance under the source's prompt, 1 to 1000; that under the edit's is "
-        "edit.guidance_scale. Higher moves further from what the source shows.",
+        "edit.guidance_scale. Higher pushes the edit further away from the source's prompt.",
     )
 
 

@@ -49,12 +49,19 @@ class Conditioning:
 
 
 def stack(conditionings: Sequence[Conditioning]) -> Conditioning:
-    """Several prompts as the branches of one conditioning, in the order given; shorter ones are filled up."""
+    """Several prompts as the branches of one conditioning, in the order given; shorter ones are filled up.
+
+    Raises:
+        ValueError: they do not have the same references.
+    """
+    references = conditionings[0].references
+    if any(each.references is not references for each in conditionings):
+        raise ValueError("expected prompts with the same references, since branches share them; got different ones")
     longest = max(conditionings, key=lambda each: each.tokens.shape[1])
     return Conditioning(
         torch.cat([_filled_up(each, longest) for each in conditionings]),
         {name: torch.cat([each.added[name] for each in conditionings]) for name in conditionings[0].added},
-        conditionings[0].references,
+        references,
         longest.padding,
     )
 

@@ -47,11 +47,12 @@ class Guidance:
     def with_prompts(self, conditional: Conditioning, scale: float | None = None) -> "Guidance":
         """The same guidance by other prompts, one branch each, for parts of the frame; at another scale if given.
 
-        The negative prompt then adds what these add, and no more.
+        The negative prompt then adds what these add and shows their references, and no more.
         """
         negative = self._unconditional
         if negative is not None:
-            negative = replace(negative, added={name: negative.added[name] for name in conditional.added})
+            added = {name: negative.added[name] for name in conditional.added}
+            negative = replace(negative, added=added, references=conditional.references)
         return Guidance(conditional, negative, self._scale if scale is None else scale)
 
     def adding(self, prompts: Mapping[str, Tensor], negative: Mapping[str, Tensor]) -> "Guidance":

@@ -107,11 +107,14 @@ def _with_images(processor: Any, images: list[Tensor]) -> Callable[..., Tensor]:
     return attend
 
 
-def added_images(path: str, adapter: IPAdapter, images: Sequence[np.ndarray], weights: Sequence[float]) -> Any:
+def added_images(
+    path: str, adapter: IPAdapter, images: Sequence[np.ndarray], weights: Sequence[float]
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """What conditionings add (see `ImagePrompt`) for an adapter that was loaded from a path."""
     tokens, nothing = adapter.read(images)
     scales = torch.tensor([list(weights)], device=tokens.device)  # 1 r
-    return tuple({f"{TOKENS} {path}": each, f"{WEIGHTS} {path}": scales} for each in (tokens, nothing))
+    prompts, negative = ({f"{TOKENS} {path}": each, f"{WEIGHTS} {path}": scales} for each in (tokens, nothing))
+    return prompts, negative
 
 
 def is_of_images(name: str) -> bool:

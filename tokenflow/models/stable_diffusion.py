@@ -264,7 +264,7 @@ class StableDiffusion(PipelineModel):
                 self._adapter_fingerprints[path] = fingerprint
             adapter = self._adapters[path]
 
-        def read(images: Sequence[np.ndarray], weights: Sequence[float]) -> Any:
+        def read(images: Sequence[np.ndarray], weights: Sequence[float]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
             with self._turn:
                 return added_images(path, adapter, images, weights)
 

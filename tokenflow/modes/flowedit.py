@@ -26,7 +26,7 @@ class FlowEditMode(NothingInjected):
 
     Args:
         source: the clip.
-        settings: the share of the steps that is taken.
+        settings: strength, the share of the steps to take.
         seed: of the noise.
     """
 

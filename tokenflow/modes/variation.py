@@ -35,11 +35,14 @@ class Varied:
     seed: int
 
     def source_latents_at(self, level: Level) -> Latents:
-        """The mode's own, with the same part of their noise replaced at every level."""
-        latents = self.mode.source_latents_at(level)
+        """The mode's own, with the same part of their noise replaced at every level but the clean one, which is what
+        sampling leads back to, though in some schedules it has a little noise."""
+        latents, clean_level = self.mode.source_latents_at(level), self.source.model.schedule.clean
+        if level == clean_level:
+            return latents
 
         def read(indices: list[int]) -> Tensor:
-            clean = self.source.latents(self.source.model.schedule.clean, indices)
+            clean = self.source.latents(clean_level, indices)
             return vary(latents[indices], clean, level, self.amount, self.seed)
 
         return LazyLatents(len(latents), read)

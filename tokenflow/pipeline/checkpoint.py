@@ -6,6 +6,7 @@ another edit are never used, and a checksum of the latents.
 
 import hashlib
 import json
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from io import BufferedReader
@@ -110,7 +111,7 @@ class Checkpoint:
         return None
 
 
-def digest_of(edit: Edit, inversion: StoredInversion, model: Model) -> str:
+def digest_of(edit: Edit, inversion: StoredInversion, cuts: Sequence[int], model: Model) -> str:
     """SHA-256 of everything that the latents of an edit depend on, down to their last bits."""
     controls = edit.controlnet.units if edit.mode == "controlnet" else ()
     made_from = {
@@ -119,6 +120,7 @@ def digest_of(edit: Edit, inversion: StoredInversion, model: Model) -> str:
         "ip_adapter": None if edit.ip_adapter is None else path_fingerprint(edit.ip_adapter),
         "images": [sha256(file) for path in edit.paths for file in clip_files(path)],
         "inversion": inversion.digest,
+        "cuts": list(cuts),
         "model": model.fingerprint,
         "device": str(model.device),
         "versions": report.versions(),

@@ -196,8 +196,8 @@ def edit(
     regions = regions_of(settings) if regions is None else regions
     regions = checked_regions(regions, inverted.prompt, settings.mode)
     check_paints_somewhere(inverted.model, regions, settings.mode)
-    references = checked_references(references)
     with listening(on_event):
+        references = checked_references(references, settings)
         notice_missing_triggers(prompt, getattr(inverted.model, "loras", ()))
         source = replace(inverted, model=interruptible(inverted.model, cancel))
         keyframes = mode if isinstance(mode, Keyframes) else None

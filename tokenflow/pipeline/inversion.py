@@ -240,9 +240,11 @@ def complete_inversion(
             if not inversion.complete:  # another process may have finished it by now
                 if not inversion.has_frames:
                     with watch.stage("read"):
-                        inversion.write_frames(_working_frames(clip, model, options, on_event))
+                        inversion.write_frames(working_frames(clip, model, options, on_event))
                 check_frame_count(len(inversion.times))
                 cuts = _cuts(inversion, options)
+                if options.cuts == "auto":
+                    inversion.write_cuts(cuts)
                 conditioning = _conditioning(inversion, model, options)
                 _encode(inversion, model, options, watch, on_event)
                 if options.steps and model.schedule.few_step is None:
@@ -264,8 +266,10 @@ def _cuts(inversion: Inversion, options: InversionOptions) -> tuple[int, ...]:
     if options.cuts != "auto":
         check_cuts(options.cuts, len(inversion.times))
         return tuple(options.cuts)
-    frames = inversion.frames()
-    cuts = find_cuts(frames[index] for index in range(len(frames)))
+    cuts = inversion.cuts
+    if cuts is None:
+        frames = inversion.frames()
+        cuts = find_cuts(frames[index] for index in range(len(frames)))
     if cuts:
         notice(
             f"found {'a cut' if len(cuts) == 1 else 'cuts'} at frame {', '.join(map(str, cuts))}; each shot is edited "
@@ -282,8 +286,8 @@ def _conditioning(inversion: Inversion, model: Model, options: InversionOptions)
     return reads.condition(options.prompt, size=(width, height))
 
 
-def _working_frames(
-    clip: Video, model: Model, options: InversionOptions, on_event: Listener | None
+def working_frames(
+    clip: Video, model: Model, options: InversionOptions, on_event: Listener | None = None
 ) -> Iterator[tuple[np.ndarray, Fraction, Fraction]]:
     """The clip's frames at the working size, with the time of each and its duration."""
     width, height = working_size(clip, model.native_size, model.size_multiple, options.size)

@@ -1,7 +1,7 @@
 """run() and preprocess(): from a configuration to files, around invert and edit."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,7 @@ from tokenflow.pipeline.reconstruction import (
     checked_reconstruction,
     notice_poor_reconstruction,
 )
-from tokenflow.pipeline.references import checked_references, load_ip_adapter, reader_of, references_of
+from tokenflow.pipeline.references import Reference, checked_references, load_ip_adapter, reader_of, references_of
 from tokenflow.pipeline.regions import checked_regions, regions_of
 from tokenflow.pipeline.sampling import edit_frames
 from tokenflow.pipeline.stages import NumberedStages, stage_1, stage_2, work
@@ -161,7 +161,7 @@ def run(
         notice_missing_triggers(config.edit.prompt, config.model.loras)
         keyframes_of(config.edit)  # says now which images are missing
         checked_regions(regions_of(config.edit), config.clip.prompt, config.edit.mode)
-        checked_references(references_of(config.edit))
+        references = checked_references(references_of(config.edit), config.edit)
         clip = open_clip(config.clip)
         results.check_encoding(config.output, clip, clip.size, folder)
         check_memory(config)
@@ -178,8 +178,8 @@ def run(
         with watch.stage("preprocess"):
             source, content = invert_stored(config, clip, model, stored, Stopwatch(model.device), on_event, cancel)
         metrics = open_metrics(config, source, None if content is None else stored.folder / LOSSLESS, score, words)
-        checkpoint = Checkpoint(config.output.dir, folder, digest_of(config.edit, stored, model))
-        regions = _edit(config, source, folder, checkpoint, metrics, watch, preview_every, on_event, cancel)
+        checkpoint = Checkpoint(config.output.dir, folder, digest_of(config.edit, stored, source.cuts, model))
+        regions = _edit(config, source, references, folder, checkpoint, metrics, watch, preview_every, on_event, cancel)
         reported = _report(config, source, stored, content, metrics) | {"regions": regions} | watch.figures()
         if metrics is not None:
             keeps_object = words is not None and words.keeps_object
@@ -337,6 +337,7 @@ def invert_stored(
 def _edit(
     config: Config,
     source: InvertedClip,
+    references: Sequence[Reference],
     folder: Path,
     checkpoint: Checkpoint,
     metrics: EditMetrics | None,
@@ -356,7 +357,7 @@ def _edit(
             config.edit,
             keyframes_of(config.edit),
             regions_of(config.edit),
-            references=references_of(config.edit),
+            references=references,
             scratch=on_disk(folder),
             folder=folder,
             checkpoint=checkpoint,

@@ -23,7 +23,7 @@ from tokenflow.models.model import Model
 from tokenflow.models.placement import choose_device
 from tokenflow.modes.source import InvertedClip
 from tokenflow.pipeline.disk_space import dimensions
-from tokenflow.pipeline.references import references_of
+from tokenflow.pipeline.references import checked_references, references_of
 from tokenflow.pipeline.sampling import referring
 from tokenflow.pipeline.wiring import (
     build_guidance,
@@ -95,7 +95,8 @@ def estimate_memory(config: Config, frames: int, size: tuple[int, int]) -> Memor
     """What an edit takes; None where the configuration of its model is not on this machine.
 
     A pass of each kind goes through the networks without any values, in the mode and with the settings of the edit. A
-    ControlNet counts by its weights.
+    ControlNet counts by its weights. References that are read by attention are left out: how much of them counts
+    depends on values.
 
     Args:
         config: of the clip and its edit.
@@ -245,7 +246,9 @@ def _edit(source: InvertedClip, edit: Edit, steps: Sequence[Step]) -> int:
         guidance = build_guidance(model, edit.prompt, edit.negative_prompt, edit.guidance_scale, size)
         mode = build_mode(source, edit)
         latents, taken = mode.initial_latents(steps)
-        denoiser = referring(EditDenoiser(model, mode, guidance), references_of(edit), edit, source)
+        read_by_model = edit.ip_adapter is not None or hasattr(model, "read_references")
+        references = checked_references(references_of(edit), edit) if edit.references and read_by_model else []
+        denoiser = referring(EditDenoiser(model, mode, guidance), references, edit, source, guidance.conditional)
         with _Still() as still:
             predict = build_propagation(denoiser, source, edit, (), (), still, None)
             for step in _kinds(taken, edit):

@@ -1,12 +1,11 @@
 """The references of an edit: from images to what keyframes attend to."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,6 +16,7 @@ from tokenflow.diffusion.conditioning import Conditioning
 from tokenflow.diffusion.guidance import Guidance
 from tokenflow.diffusion.levels import Level, at_level, shared_noise
 from tokenflow.errors import ClipNotFoundError, ConfigError, ModelError
+from tokenflow.events import notice
 from tokenflow.models.ip_adapter import ImagePrompt
 from tokenflow.models.model import Model
 from tokenflow.modes.source import InvertedClip
@@ -44,7 +44,7 @@ class Reference:
 
     Attributes:
         image: a path, a Pillow image, or H W 3 uint8, or floating point in [0, 1]. Its middle is taken where its aspect
-            ratio is not that of the clip.
+            ratio is not that of the clip, the first frame of a video, and black behind transparent pixels.
         weight: how strongly it counts, from 0 to 100.
         kind: `identity` takes the look of what the prompt changes, which the model finds in the image; `style` that of
             everything in it, with its overall colours and contrasts.
@@ -60,26 +60,39 @@ def references_of(edit: Edit) -> list[Reference]:
     return [Reference(each.path, each.weight, each.kind) for each in edit.references]
 
 
-def checked_references(references: Iterable[Any]) -> list[Reference]:
-    """The references, after a check of all that can be checked before any work.
+def checked_references(references: Iterable[Any], edit: Edit) -> list[Reference]:
+    """The references with their images read, after a check of all that can be checked before any work.
 
     Args:
-        references: `Reference`s, or images alone.
+        references: `Reference`s, settings of references, or images alone.
+        edit: the settings.
 
     Raises:
-        ConfigError: a value is out of range.
-        ClipNotFoundError: there is no such file.
+        ConfigError: a value is out of range, or what was given is not an image.
+        ClipError, ClipNotFoundError: an image cannot be read.
     """
-    if isinstance(references, Reference | str | PathLike) or not isinstance(references, Iterable):
+    single = Reference | ReferenceSettings | Mapping | str | PathLike
+    if isinstance(references, single) or not isinstance(references, Iterable):
         raise ConfigError(f"expected a list of references, such as [Reference('style.png')]; got {references!r}")
-    checked = [each if isinstance(each, Reference) else Reference(each) for each in references]
-    for each in checked:
-        validated(ReferenceSettings, path=Path("given"), weight=each.weight, kind=each.kind)
-        if isinstance(each.image, str | PathLike) and not Path(each.image).is_file():
-            raise ClipNotFoundError(
-                f"edit.references: there is no image at {each.image} in {Path.cwd()}; check the path"
-            )
+    checked = [_checked(each) for each in references]
+    if checked and edit.mode == "keyframes":
+        notice("edit.mode keyframes takes references only where it fills in what no edited frame shows")
+    if edit.ip_adapter is not None and not checked:
+        notice("edit.ip_adapter has no effect without edit.references; give the images that it is to read")
     return checked
+
+
+def _checked(given: Any) -> Reference:
+    if isinstance(given, Mapping):
+        given = validated(ReferenceSettings, **given)
+    if isinstance(given, ReferenceSettings):
+        given = Reference(given.path, given.weight, given.kind)
+    elif not isinstance(given, Reference):
+        given = Reference(given)
+    values = validated(ReferenceSettings, path=Path("given"), weight=given.weight, kind=given.kind)
+    if isinstance(given.image, str | PathLike) and not Path(given.image).is_file():
+        raise ClipNotFoundError(f"edit.references: there is no image at {given.image} in {Path.cwd()}; check the path")
+    return Reference(as_image(given.image, "a reference"), values.weight, values.kind)
 
 
 def load_ip_adapter(model: Model, path: str) -> ImagePrompt:
@@ -114,25 +127,22 @@ def reader_of(model: Model, mode: str) -> Callable[..., Any] | None:
 
 
 def guided_by_images(guidance: Guidance, model: Model, path: str, references: Sequence[Reference]) -> Guidance:
-    """Guidance by prompts and references, which an IP-Adapter reads.
+    """Guidance by prompts and references (as `checked_references` gives them), which an IP-Adapter reads.
 
     Raises:
-        ClipError: an image cannot be read.
         Everything that `load_ip_adapter` raises.
     """
-    images = [as_image(each.image, "a reference") for each in references]
+    images = [each.image for each in references]
     return guidance.adding(*load_ip_adapter(model, path)(images, [each.weight for each in references]))
 
 
 def reference_latents(source: InvertedClip, references: Sequence[Reference]) -> list[Tensor]:
     """Clean latents 1 c h w of each reference at the clip's working size, of those that count.
 
-    Raises:
-        ClipError: an image cannot be read.
+    References are as `checked_references` gives them.
     """
-    images = [as_image(each.image, "a reference") for each in references if each.weight > 0]
-    working = [resize(image, *source.size, "fill") for image in images]
-    return [source.model.encode(as_tensor(image[None])) for image in working]
+    images = [resize(each.image, *source.size, "fill") for each in references if each.weight > 0]
+    return [source.model.encode(as_tensor(image[None])) for image in images]
 
 
 def build_references(
@@ -142,19 +152,15 @@ def build_references(
 
     Args:
         source: the clip.
-        references: the images.
-        prompt: the edit's, one branch.
+        references: the images, as `checked_references` gives them.
+        prompt: the edit's own, one branch, whatever prompts its regions have.
         seed: of their noise, the same for all of them.
-
-    Raises:
-        ClipError: an image cannot be read.
     """
     counted = [each for each in references if each.weight > 0]
     if not counted:
         return None
     model = source.model
-    images = [resize(as_image(each.image, "a reference"), *source.size, "fill") for each in counted]
-    clean = model.encode(as_tensor(np.stack(images)))  # r c h w
+    clean = torch.cat(reference_latents(source, counted))  # r c h w
     noise = shared_noise(clean, seed, draw=DRAW)
 
     def latents_at(level: Level) -> Tensor:
@@ -166,9 +172,9 @@ def build_references(
         level = step_with_left(source_steps(source), ATTENTION_AT).at
         change = model.text_change(latents_at(level)[things], level, prompt, source.conditioning).cpu()  # t h w
         inside[things] = torch.stack([found_part(each) for each in change])
-    styles = tuple(place for place, each in enumerate(counted) if each.kind == "style")
-    counts = GAIN * torch.tensor([each.weight for each in counted])  # r
-    return References(model, latents_at, counts, inside, styles)
+    weights = torch.tensor([each.weight for each in counted])  # r
+    styles = weights * torch.tensor([each.kind == "style" for each in counted])  # r
+    return References(model, latents_at, GAIN * weights, inside, styles)
 
 
 def found_part(change: Tensor) -> Tensor:

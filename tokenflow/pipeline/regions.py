@@ -251,12 +251,11 @@ class RegionFinder:
     def _keyframes(self) -> list[int]:
         """One frame per keyframe interval, and both ends of each shot."""
         interval = keyframe_interval(self._edit, self._source.frame_count)
+        counts = {shot: -(-(len(shot) - 1) // interval) + 1 for shot in self._source.shots}
         return [
-            frame
-            for shot in self._source.shots
-            for frame in sorted(
-                {*np.linspace(shot[0], shot[-1], -(-(len(shot) - 1) // interval) + 1).round().astype(int).tolist()}
-            )
+            shot[place]
+            for shot, count in counts.items()
+            for place in np.linspace(0, len(shot) - 1, count).round().astype(int).tolist()
         ]
 
     def _restored(self, found: Found) -> Masks:

@@ -7,7 +7,7 @@ from typing import Any
 
 from tokenflow.config import Edit
 from tokenflow.correspondence.pairwise import Pairwise
-from tokenflow.diffusion.conditioning import stack
+from tokenflow.diffusion.conditioning import Conditioning, stack
 from tokenflow.diffusion.few_step import MAX_SCALE, MAX_STEPS
 from tokenflow.diffusion.guidance import Guidance
 from tokenflow.diffusion.latents import Latents, LazyLatents, Scratch, WritableLatents, in_memory
@@ -181,6 +181,7 @@ def sample_edit(
     kept = None if checkpoint is None else checkpoint.load(scratch)
     done, latents = kept or (0, start)
     denoiser = EditDenoiser(source.model, mode, guidance)
+    prompt = guidance.conditional  # the edit's own, before those of regions
     compose: Compose = unchanged if carried is None else carried.compose
     if regions is not None:
         denoiser = _within(denoiser, regions, settings, source)
@@ -189,7 +190,7 @@ def sample_edit(
             denoiser = replace(denoiser, surroundings=shown)
         else:
             compose = regions.latents.composed(mode.source_latents_at)
-    denoiser = referring(denoiser, references, settings, source)
+    denoiser = referring(denoiser, references, settings, source, prompt)
     predict = build_propagation(denoiser, source, settings, taken[done:], always, correspondence, on_event)
     if preview_every is not None and on_event is not None:
         predict = Previewed(predict, source, preview_every, on_event)
@@ -223,7 +224,11 @@ def notice_few_steps(model: Model, settings: Edit) -> None:
 
 
 def referring(
-    denoiser: EditDenoiser, references: Sequence[Reference], settings: Edit, source: InvertedClip
+    denoiser: EditDenoiser,
+    references: Sequence[Reference],
+    settings: Edit,
+    source: InvertedClip,
+    prompt: Conditioning,
 ) -> EditDenoiser:
     """The denoiser, with references: in its prompts if an IP-Adapter or the model itself reads them, else for
     attention."""
@@ -235,7 +240,7 @@ def referring(
         shown = read_references(latents, beside_source=settings.mode == "instruct") if latents else None
         return replace(denoiser, guidance=denoiser.guidance.showing(shown))
     if settings.ip_adapter is None:
-        attended = build_references(source, references, denoiser.guidance.conditional, settings.seed)
+        attended = build_references(source, references, prompt, settings.seed)
         return replace(denoiser, references=attended)
     guidance = guided_by_images(denoiser.guidance, source.model, settings.ip_adapter, references)
     return replace(denoiser, guidance=guidance)

@@ -1,5 +1,6 @@
 """seed_sheet(): the same edit from several seeds, on one inversion, as one image."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from tokenflow.pipeline.clip import open_clip
 from tokenflow.pipeline.job import check_edit, invert_stored, open_inversion_of, open_model
 from tokenflow.pipeline.memory import check_memory
 from tokenflow.pipeline.output import SEEDS, sheet_path, write_sheet
-from tokenflow.pipeline.references import checked_references, references_of
+from tokenflow.pipeline.references import Reference, checked_references, references_of
 from tokenflow.pipeline.regions import checked_regions, regions_of
 from tokenflow.pipeline.sampling import edit_frames
 from tokenflow.report import sheet_frames
@@ -47,8 +48,8 @@ def seed_sheet(
     """
     check_sampled(config.edit, "sheet of seeds")
     checked_regions(regions_of(config.edit), config.clip.prompt, config.edit.mode)
-    checked_references(references_of(config.edit))
     with listening(on_event):
+        references = checked_references(references_of(config.edit), config.edit)
         path = sheet_path(config, SEEDS)
         clip = open_clip(config.clip)
         check_memory(config)
@@ -61,16 +62,20 @@ def seed_sheet(
         rows = {f"source: {config.clip.prompt}": list(source.frames[shown])}
         for seed in range(config.edit.seed, config.edit.seed + count):
             edit = config.edit.model_copy(update={"seed": seed})
-            rows[f"seed {seed}: {edit.prompt}"] = _edited_frames(source, edit, shown, on_event)
+            rows[f"seed {seed}: {edit.prompt}"] = _edited_frames(source, edit, references, shown, on_event)
         write_sheet(path, rows)
     return path
 
 
-def _edited_frames(source: InvertedClip, edit: Edit, shown: list[int], on_event: Listener | None) -> list[np.ndarray]:
+def _edited_frames(
+    source: InvertedClip,
+    edit: Edit,
+    references: Sequence[Reference],
+    shown: list[int],
+    on_event: Listener | None,
+) -> list[np.ndarray]:
     """Some frames of an edit at the working size, H W 3 uint8; only these are decoded."""
-    made = edit_frames(
-        source, edit, None, regions_of(edit), references=references_of(edit), shown=shown, on_event=on_event
-    )
+    made = edit_frames(source, edit, None, regions_of(edit), references=references, shown=shown, on_event=on_event)
     return [frame.decoded for frame in made.frames]
 
 

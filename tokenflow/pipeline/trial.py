@@ -12,7 +12,7 @@ from tokenflow.events import Cancel, Listener, listening
 from tokenflow.models.model import Model
 from tokenflow.pipeline.checks import check_interval, check_sampled
 from tokenflow.pipeline.clip import open_clip
-from tokenflow.pipeline.inversion import complete_inversion
+from tokenflow.pipeline.inversion import complete_inversion, working_frames
 from tokenflow.pipeline.job import check_edit, inversion_options, open_model
 from tokenflow.pipeline.output import TRIAL, sheet_path, write_sheet
 from tokenflow.pipeline.references import checked_references, references_of
@@ -72,9 +72,9 @@ def trial(
     check_count("count", count)
     check_sampled(config.edit, "trial")
     checked_regions(regions_of(config.edit), config.clip.prompt, config.edit.mode)
-    references = checked_references(references_of(config.edit))
     edit = config.edit.model_copy(update={"keyframe_interval": 1})
     with listening(on_event):
+        references = checked_references(references_of(edit), edit)
         clip = open_clip(config.clip)
         check_interval(config.edit, len(clip))
         indices = spread(len(clip), count)
@@ -84,9 +84,11 @@ def trial(
         if on_event is not None:
             stages = ["read", "encode", *(["invert"] if inverted else []), *stage_2(edit)]
             on_event = NumberedStages(stages, work(config.inversion, edit), on_event)
-        cuts = find_cuts(frame.image for frame in clip) if config.clip.cuts == "auto" else config.clip.cuts
+        options, cuts = inversion_options(config), config.clip.cuts
+        if cuts == "auto":
+            cuts = find_cuts(image for image, _, _ in working_frames(clip, model, options))
         check_cuts(cuts, len(clip))
-        options = replace(inversion_options(config), cuts=cuts_among(indices, cuts))
+        options = replace(options, cuts=cuts_among(indices, cuts))
         shown = _chosen(clip, indices)
         source = complete_inversion(MemoryInversion(), shown, model, options, on_event=on_event, cancel=cancel)
         sampled = edit_frames(

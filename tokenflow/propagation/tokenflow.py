@@ -17,6 +17,7 @@ from tokenflow.propagation.extended_attention import extended_attention
 from tokenflow.propagation.feature_bank import EMPTY_BANK, FeatureBank
 from tokenflow.propagation.kept_features import KeptFeatures, KeptMemories
 from tokenflow.propagation.keyframes import Window, draw_keyframes, windows
+from tokenflow.propagation.references import ReferenceFeatures
 from tokenflow.propagation.warp import OccludedTokens, Warp, WarpOptions
 
 DIFFERENCE = "guidance"
@@ -179,12 +180,15 @@ class TokenFlow:
         grids = {size, *(site.grid(*size) for site in denoiser.model.sites)}
         grids |= {(each.shape[-2], each.shape[-1]) for each in features.values()}
         warp = self._warp(indices, bank, grids, bank.tensors[DIFFERENCE])
+        references = denoiser.references_at(step)
+        if references is not None:
+            references = references.of_last(self._frame_conditioning.branches)
         branches = denoiser.predict_propagated(
             indices,
             latents,
             step,
             self._frame_conditioning,
-            _propagated_attention(bank, warp, size),
+            _propagated_attention(bank, warp, size, references),
             {point: warp.warp_maps(each[0]) for point, each in features.items()},
         )
         conditional, difference = guidance.split(branches)
@@ -196,14 +200,20 @@ class TokenFlow:
         return Warp(indices, bank.keyframes, self._correspondence, grids, like.device, self._options.warp)
 
 
-def _propagated_attention(bank: FeatureBank, warp: Warp, size: tuple[int, int]) -> AttentionOverride:
-    """The keyframes' features at corresponding places (section 4.2), and a frame's own where it is occluded in them."""
+def _propagated_attention(
+    bank: FeatureBank, warp: Warp, size: tuple[int, int], references: ReferenceFeatures | None
+) -> AttentionOverride:
+    """The keyframes' features at corresponding places (section 4.2), and a frame's own where it is occluded in them.
+
+    At sites whose features are not in the bank, every frame attends to itself and to the references.
+    """
+    alone = per_frame_attention() if references is None else references.within_frames()
 
     def attend(call: AttentionCall) -> Tensor:
         grid = call.site.grid(*size)
         kept = bank.tensors.get(call.site.name)
         if kept is None:
-            return per_frame_attention()(call)
+            return alone(call)
         features = warp.warp_sequence(kept, grid, call.text_tokens)  # b f n c
         occluded = warp.grids[grid].occluded
         if occluded is not None:

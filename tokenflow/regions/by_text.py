@@ -104,6 +104,8 @@ def find_by_text(
 ) -> Found:
     """The region of a clip that another text would change; of several texts, all that any of them would.
 
+    Each shot is read by itself: outside and inside are told apart by the maps of its own keyframes.
+
     Args:
         source: the clip.
         steps: of sampling; some of their levels are read.
@@ -114,16 +116,20 @@ def find_by_text(
         with_predictions: also where the prediction changes, which finds places that are to get something new.
         on_event: called with `Progress` of the stage `region`.
     """
-    found = []  # by text, k m h w
     with progress("region", len(keyframes) * len(others), on_event) as advance:
-        for other in others:
+
+        def read(other: Conditioning, of_shot: list[int]) -> Tensor:
+            """The maps of a text and the keyframes of one shot, k m h w."""
             attention, predictions = [], []
-            for indices in batches(keyframes, batch_size):
+            for indices in batches(of_shot, batch_size):
                 attention.append(attention_change(source, steps, other, indices))
                 if with_predictions:
                     predictions.append(prediction_change(source, steps, other, indices))
                 advance(len(indices))
-            found.append(_contrasts(torch.cat(attention), predictions))
+            return _contrasts(torch.cat(attention), predictions)
+
+        shots = [[frame for frame in keyframes if frame in shot] for shot in source.shots]
+        found = [torch.cat([read(other, of_shot) for of_shot in shots]) for other in others]
     maps = torch.stack(found).amax(0)  # k m h w
     both = carried(maps, keyframes, source.shots, correspondence, batch_size)  # f m h w
     threshold = CHANGED if with_predictions else SHOWN

@@ -57,6 +57,7 @@ class _Manifest:
     levels: list[tuple[float, float, float]] = field(default_factory=list)
     parts: dict[str, str] = field(default_factory=dict)
     complete: bool = False
+    cuts: list[int] | None = None
 
 
 class StoredInversion:
@@ -110,6 +111,11 @@ class StoredInversion:
     def levels(self) -> Sequence[Level]:
         """The levels that are there, cleanest first."""
         return in_order(Level(*level) for level in self._manifest.levels)
+
+    @property
+    def cuts(self) -> tuple[int, ...] | None:
+        """The cuts that were found in the frames; None if none were looked for."""
+        return None if self._manifest.cuts is None else tuple(self._manifest.cuts)
 
     @property
     def scratch(self) -> Scratch:
@@ -172,6 +178,11 @@ class StoredInversion:
                 file.write(np.ascontiguousarray(image).data)
         self._manifest.times, self._manifest.end, self._manifest.frame_shape = times, str(end), shape
         self._add(FRAMES)
+
+    def write_cuts(self, cuts: Sequence[int]) -> None:
+        """Store the cuts that were found in the frames."""
+        self._manifest.cuts = list(cuts)
+        self._save()
 
     def write_latents(self, level: Level, groups: Iterable[Tensor]) -> None:
         """Store the latents of all frames at a level, group by group (g c h w, float32 or float16); then they outlive a

@@ -48,6 +48,11 @@ class Inversion(Protocol):
         ...
 
     @property
+    def cuts(self) -> tuple[int, ...] | None:
+        """The cuts that were found in the frames; None if none were looked for."""
+        ...
+
+    @property
     def scratch(self) -> Scratch:
         """Allocates latents in the same storage as the inversion."""
         ...
@@ -62,6 +67,10 @@ class Inversion(Protocol):
 
     def write_frames(self, frames: Iterable[tuple[np.ndarray, Fraction, Fraction]]) -> None:
         """Store the frames: H W 3 uint8, the time of each and its duration in seconds."""
+        ...
+
+    def write_cuts(self, cuts: Sequence[int]) -> None:
+        """Store the cuts that were found in the frames."""
         ...
 
     def write_latents(self, level: Level, groups: Iterable[Tensor]) -> None:
@@ -86,6 +95,7 @@ class MemoryInversion:
         self.times: tuple[Fraction, ...] = ()
         self.end = Fraction(0)
         self.complete = False
+        self.cuts: tuple[int, ...] | None = None
         self._frames: np.ndarray | None = None
         self._latents: dict[Level, Tensor] = {}
 
@@ -118,6 +128,10 @@ class MemoryInversion:
         images, times, durations = zip(*frames, strict=True)
         self._frames = np.stack(images)
         self.times, self.end = tuple(times), times[-1] + durations[-1]
+
+    def write_cuts(self, cuts: Sequence[int]) -> None:
+        """Store the cuts."""
+        self.cuts = tuple(cuts)
 
     def write_latents(self, level: Level, groups: Iterable[Tensor]) -> None:
         """Store the latents of a level."""
