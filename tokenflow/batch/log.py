@@ -52,6 +52,7 @@ class BatchLog:
         """Record how it ended."""
         changes: dict[str, Any] = asdict(result)
         del changes["cancelled"]  # a batch stops as a whole, and its jobs then wait
+        del changes["error"]  # the reason tells more
         if result.failed:
             changes["state"] = "failed"
         else:
