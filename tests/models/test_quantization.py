@@ -231,7 +231,7 @@ def test_a_gpu_that_is_too_old_is_refused(
     [
         ({"quantization": "int4"}, r"model\.quantization int4 needs a CUDA device .*, got cpu; set it to int8"),
         ({"text_encoder_quantization": "nvfp4"}, r"model\.text_encoder_quantization nvfp4 needs .*10\.0 .*, got cpu"),
-        ({"quantization": "int2"}, r"model\.quantization is 'int2'; expected null, int8, fp8, int4, nvfp4"),
+        ({"quantization": "int2"}, r"model\.quantization is 'int2'; expected int8, fp8, int4, nvfp4, or none"),
     ],
 )
 def test_what_the_device_does_not_have_is_refused_before_loading(options: dict[str, str], said: str) -> None:

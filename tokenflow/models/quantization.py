@@ -133,7 +133,7 @@ class Quantization:
 
 def _checked(setting: str, kind: str, dtype: str, device: torch.device) -> str:
     if kind not in KINDS:
-        raise ConfigError(f"{setting} is {kind!r}; expected null, {', '.join(KINDS)}")
+        raise ConfigError(f"{setting} is {kind!r}; expected {', '.join(KINDS)}, or none at all")
     needs = KINDS[kind]
     try:
         import torchao  # noqa: F401

@@ -26,7 +26,8 @@ CHOOSER = Chooser(
 )
 
 ADVANCED = "tiling", "base", "revision", "variant", "prediction_type"
-"""In the order in which workflows keep their values: new ones come last."""
+NEWER = "quantization", "text_encoder_quantization", "compile"
+"""In the order in which workflows keep their values, these after `few_step`: new ones come last."""
 
 
 class LoadModel(io.ComfyNode):
@@ -58,7 +59,12 @@ class LoadModel(io.ComfyNode):
                 *CHOOSER.widgets(),
                 widget(Settings, "dtype"),
                 widget(Settings, "offload"),
-                *advanced(vae, *(widget(Settings, name) for name in ADVANCED), few_step),
+                *advanced(
+                    vae,
+                    *(widget(Settings, name) for name in ADVANCED),
+                    few_step,
+                    *(widget(Settings, name) for name in NEWER),
+                ),
             ],
             outputs=[MODEL.Output(display_name="model", tooltip="For Invert, whose edits are made with it.")],
         )

@@ -127,7 +127,8 @@ def test_every_input_and_output_has_a_tooltip_and_every_node_search_words(nodes:
 
 
 WIDGETS = {
-    "TokenflowLoadModel": "model path dtype offload vae tiling base revision variant prediction_type few_step",
+    "TokenflowLoadModel": "model path dtype offload vae tiling base revision variant prediction_type few_step "
+    "quantization text_encoder_quantization compile",
     "TokenflowLoRA": "lora path scale triggers",
     "TokenflowTextualInversion": "embedding path token",
     "TokenflowInvert": "prompt size steps rate keep resize iterations batch_size cuts",
