@@ -15,7 +15,7 @@ from transformers import CLIPModel, CLIPTokenizer
 from tools.mini_clip.networks import MEAN, SIDE, SPREAD, build_clip
 from tools.mini_sd.captions import sample_caption
 from tools.mini_sd.classifier import damage
-from tools.mini_sd.muon import Muon
+from tools.mini_sd.gradients import Gradients
 from tools.mini_sd.reconstruction import HELD_OUT
 from tools.mini_sd.scene import render, sample_scene
 from tools.mini_sd.training import Progress, Run, choose_device, load_averages, stage_arguments
@@ -67,11 +67,15 @@ def prepare(pictures: Tensor) -> Tensor:
     return (small - mean) / spread
 
 
-def similarities(model: CLIPModel, tokenizer: CLIPTokenizer, pictures: Tensor, captions: list[str]) -> Tensor:
+def tokenize(tokenizer: CLIPTokenizer, captions: list[str], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Token indices b n and their mask b n."""
+    tokens = tokenizer(captions, padding="max_length", truncation=True, return_tensors="pt").to(device)
+    return tokens.input_ids, tokens.attention_mask
+
+
+def similarities(model: CLIPModel, pictures: Tensor, tokens: Tensor, mask: Tensor) -> Tensor:
     """Logits b b: each picture (row) with each caption."""
-    tokens = tokenizer(captions, padding="max_length", truncation=True, return_tensors="pt").to(pictures.device)
-    output = model(input_ids=tokens.input_ids, attention_mask=tokens.attention_mask, pixel_values=pictures)
-    return output.logits_per_image.float()
+    return model(input_ids=tokens, attention_mask=mask, pixel_values=pictures).logits_per_image.float()
 
 
 def load_clip(runs: Path, device: torch.device) -> tuple[CLIPModel, CLIPTokenizer]:
@@ -89,7 +93,7 @@ def report(runs: Path, device: torch.device) -> None:
     found = []
     for part in range(8):
         pictures, captions = draw(np.random.default_rng((HELD_OUT, part)), 64, damaged=False)
-        logits = similarities(model, tokenizer, pictures.to(device), captions)
+        logits = similarities(model, pictures.to(device), *tokenize(tokenizer, captions, device))
         found.append((logits.argmax(dim=1).cpu() == torch.arange(64)).float().mean())
     print(f"  the right one of 64 captions: {torch.stack(found).mean():.1%}", flush=True)
 
@@ -104,17 +108,22 @@ def main() -> None:
     torch.manual_seed(arguments.seed)
     tokenizer = CLIPTokenizer.from_pretrained(arguments.runs / "tokenizer")
     model = build_clip(tokenizer).to(device).train()
-    run = Run(arguments.runs / STAGE, {"clip": model}, arguments.steps, arguments.rate, optimiser_kind=Muon)
+    run = Run.of(arguments, STAGE, {"clip": model})
     batches = Batches(arguments.seed, arguments.batch)
     drawn = iter(DataLoader(batches, None, sampler=range(run.step, run.steps), num_workers=arguments.workers))
     progress, right = Progress(run.steps), torch.arange(arguments.batch, device=device)
+
+    def loss_of(pictures: Tensor, tokens: Tensor, mask: Tensor) -> Tensor:
+        with torch.autocast(device.type, torch.bfloat16):
+            logits = similarities(model, pictures, tokens, mask)
+        return (F.cross_entropy(logits, right) + F.cross_entropy(logits.T, right)) / 2
+
+    gradients = Gradients(loss_of, run.parameters())
     for step in run.loop(arguments.save_minutes):
         pictures, captions = next(drawn)
-        with torch.autocast(device.type, torch.bfloat16):
-            logits = similarities(model, tokenizer, pictures.to(device), captions)
-        loss = (F.cross_entropy(logits, right) + F.cross_entropy(logits.T, right)) / 2
-        run.descend(loss)
-        progress.report(step, loss=loss.item())
+        loss = gradients(pictures, *tokenize(tokenizer, captions, device))
+        run.descend()
+        progress.report(step, loss=loss)
         if (step + 1) % arguments.report_every == 0:
             run.save()
             report(arguments.runs, device)

@@ -8,6 +8,7 @@ whose tokens stand beside the noisy ones, as Flux2KleinPipeline places them:
     3  the same, and one whose background is asked for
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -32,10 +33,10 @@ from tools.mini_flux.text import KleinText
 from tools.mini_flux.tokenizers import LENGTH
 from tools.mini_sd.autoencoder import load_autoencoder
 from tools.mini_sd.captions import sample_caption
-from tools.mini_sd.diffusion import EMPTY_CAPTIONS, draw_batch, shrink
+from tools.mini_sd.diffusion import COARSE, EMPTY_CAPTIONS, draw_batch, shrink
 from tools.mini_sd.flow import add_noise
+from tools.mini_sd.gradients import Gradients
 from tools.mini_sd.latents import EncodedScenes, load_scenes, words_of
-from tools.mini_sd.muon import Muon
 from tools.mini_sd.networks import COMPRESSION
 from tools.mini_sd.sampling import SAMPLE_PROMPTS, STEPS, write_grid
 from tools.mini_sd.scene import PICTURE
@@ -51,7 +52,11 @@ GUIDANCE = 4.0
 
 
 def predict(
-    transformer: Flux2Transformer2DModel, latents: Tensor, times: Tensor, text: Tensor, references: Tensor | None = None
+    transformer: Flux2Transformer2DModel,
+    latents: Tensor,
+    times: Tensor,
+    text: Tensor,
+    references: Sequence[Tensor] = (),
 ) -> Tensor:
     """The velocity b c h w of latents b c h w at times b.
 
@@ -60,12 +65,12 @@ def predict(
         latents: b c h w.
         times: b, in (0,1].
         text: b LENGTH d.
-        references: r b c h w, clean latents.
+        references: r times b c h w, clean latents.
     """
     height, width = latents.shape[-2:]
     side = height // TOKEN
     tokens, positions = [pack(latents)], [places(side, FULL // TOKEN, axes=4)]
-    for index, reference in enumerate([] if references is None else references):
+    for index, reference in enumerate(references):
         tokens.append(pack(reference))
         positions.append(places(side, FULL // TOKEN, axes=4, time=REFERENCE_TIME * (index + 1)))
     text_places = torch.zeros(text.shape[1], 4)
@@ -94,12 +99,12 @@ class Examples:
         words = scenes.words.numpy()
         self._showing = {kind: _places_by_word(words[:, column]) for column, kind in enumerate(KINDS)}
 
-    def draw(self, count: int, rng: np.random.Generator) -> tuple[Tensor, list[str], Tensor | None]:
-        """Latents b c h w, sentences, and references r b c h w of a random number r."""
+    def draw(self, count: int, rng: np.random.Generator) -> tuple[Tensor, list[str], list[Tensor]]:
+        """Latents b c h w, sentences, and a random number of references b c h w."""
         number = int(rng.choice(len(REFERENCES), p=REFERENCES))
         if number == 0:
             latents, sentences, _ = draw_batch(self.scenes, count, rng)
-            return latents, sentences, None
+            return latents, sentences, []
         chosen = rng.integers(len(self.pairs), size=count)
         sentences, others = [], []
         for place in chosen:
@@ -115,7 +120,7 @@ class Examples:
             else:
                 sentences.append(sample_instruction(before, after, rng))
         further = [self.scenes.latents[list(column)] for column in zip(*others, strict=True)]
-        return self.pairs.after[chosen], sentences, torch.stack([self.pairs.before[chosen], *further])
+        return self.pairs.after[chosen], sentences, [self.pairs.before[chosen], *further]
 
 
 def _places_by_word(column: np.ndarray) -> dict[int, np.ndarray]:
@@ -171,31 +176,34 @@ def write_samples(
 def main() -> None:
     """Trains until the last step, with a grid of samples on the way."""
     parser = stage_arguments(__doc__, steps=16_000, batch=24, rate=1.5e-3)
-    parser.add_argument("--coarse-steps", type=int, default=9000, help="how many of the steps see small latents")
+    parser.add_argument("--coarse", type=float, default=COARSE, help="share of the training that sees small latents")
     parser.add_argument("--sample-every", type=int, default=1000, help="steps between grids of samples")
     arguments = parser.parse_args()
     device = choose_device(arguments.device)
     torch.manual_seed(arguments.seed)
-    scenes = load_scenes(arguments.runs / "latents")
-    examples = Examples(scenes, load_pairs(arguments.runs / "pairs", scenes.scale))
+    scenes = load_scenes(arguments.runs / "latents", device)
+    examples = Examples(scenes, load_pairs(arguments.runs / "pairs", scenes.scale, device))
     transformer, text = build_klein().to(device).train(), KleinText.build(arguments.runs, device)
     networks = {"transformer": transformer, **text.networks}
-    run = Run(arguments.runs / STAGE, networks, arguments.steps, arguments.rate, optimiser_kind=Muon)
+    run = Run.of(arguments, STAGE, networks)
     progress = Progress(run.steps)
+
+    def loss_of(latents: Tensor, tokens: Tensor, mask: Tensor, *references: Tensor) -> Tensor:
+        noised = add_noise(latents, KLEIN_SHIFT)
+        with torch.autocast(device.type, torch.bfloat16):
+            prediction = predict(transformer, noised.noisy, noised.times, text(tokens, mask), references)
+        return noised.loss(prediction)
+
+    gradients = Gradients(loss_of, run.parameters())
     for step in run.loop(arguments.save_minutes):
         rng = np.random.default_rng((6, arguments.seed, step))
         torch.manual_seed(arguments.seed + step)
         latents, sentences, references = examples.draw(arguments.batch, rng)
-        if step < arguments.coarse_steps:
-            latents = shrink(latents)
-            references = None if references is None else torch.stack([shrink(one) for one in references])
-        noised = add_noise(latents.to(device), KLEIN_SHIFT)
-        references = None if references is None else references.to(device)
-        with torch.autocast(device.type, torch.bfloat16):
-            prediction = predict(transformer, noised.noisy, noised.times, text(sentences), references)
-        loss = noised.loss(prediction)
-        run.descend(loss)
-        progress.report(step, loss=loss.item())
+        if run.done < arguments.coarse:
+            latents, references = shrink(latents), [shrink(reference) for reference in references]
+        loss = gradients(latents, *text.tokens(sentences), *references)
+        run.descend()
+        progress.report(step, loss=loss)
         if (step + 1) % arguments.sample_every == 0:
             run.save()
             write_samples(arguments.runs, STAGE, step + 1, scenes, device)

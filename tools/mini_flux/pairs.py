@@ -73,14 +73,14 @@ def encode_shard(autoencoder: AutoencoderKL, seed: int, device: torch.device) ->
     return shard
 
 
-def load_pairs(folder: Path, scale: float) -> EncodedPairs:
-    """Every shard in a folder, latents multiplied by `scale`."""
+def load_pairs(folder: Path, scale: float, device: torch.device) -> EncodedPairs:
+    """Every shard in a folder, latents on a device and multiplied by `scale`."""
     files = sorted(folder.glob("*.safetensors"))
     if not files:
         raise FileNotFoundError(f"no encoded pairs in {folder}; run `python -m tools.mini_flux.pairs` first")
     shards = [load_file(file) for file in files]
     parts = {name: torch.cat([shard[name] for shard in shards]) for name in shards[0]}
-    before, after = parts["before"].float() * scale, parts["after"].float() * scale
+    before, after = (parts[name].to(device).float() * scale for name in ("before", "after"))
     return EncodedPairs(before, after, parts["words_before"], parts["words_after"])
 
 

@@ -33,11 +33,12 @@ class FluxText:
         """The encoders by name."""
         return {"clip": self.clip, "t5": self.t5}
 
-    def __call__(self, sentences: list[str]) -> tuple[Tensor, Tensor]:
-        """Tokens b LENGTH d and pooled b d."""
-        device = self.t5.device
-        words = pad(self.t5_tokenizer, sentences).to(device)
-        pooled = pad(self.clip_tokenizer, sentences).to(device)
+    def tokens(self, sentences: list[str]) -> tuple[Tensor, Tensor]:
+        """Token indices b LENGTH of T5 and of CLIP."""
+        return pad(self.t5_tokenizer, sentences), pad(self.clip_tokenizer, sentences)
+
+    def __call__(self, words: Tensor, pooled: Tensor) -> tuple[Tensor, Tensor]:
+        """What `tokens` gave, as b LENGTH d and pooled b d."""
         return self.t5(words)[0], self.clip(pooled).pooler_output
 
 
@@ -59,8 +60,8 @@ class KleinText:
         """The encoder by name."""
         return {"qwen": self.qwen}
 
-    def __call__(self, sentences: list[str]) -> Tensor:
-        """The states of three layers side by side, b LENGTH 3·d."""
+    def tokens(self, sentences: list[str]) -> tuple[Tensor, Tensor]:
+        """Token indices b LENGTH and their mask b LENGTH."""
         chats = [
             self.tokenizer.apply_chat_template(
                 [{"role": "user", "content": sentence}],
@@ -70,11 +71,15 @@ class KleinText:
             )
             for sentence in sentences
         ]
-        inputs = self.tokenizer(
-            chats, padding="max_length", max_length=LENGTH, truncation=True, return_tensors="pt"
-        ).to(self.qwen.device)
+        inputs = self.tokenizer(chats, padding="max_length", max_length=LENGTH, truncation=True, return_tensors="pt")
+        return inputs.input_ids, inputs.attention_mask
+
+    def __call__(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        """The states of three layers side by side, b LENGTH 3·d."""
         # The body alone: the head over the vocabulary is not trained.
-        states = self.qwen.model(**inputs, output_hidden_states=True, use_cache=False).hidden_states
+        states = self.qwen.model(
+            input_ids=tokens, attention_mask=mask, output_hidden_states=True, use_cache=False
+        ).hidden_states
         return torch.cat([states[layer] for layer in READ_LAYERS], dim=-1)
 
 

@@ -15,8 +15,8 @@ from tools.mini_sana.networks import SHIFT, build_controlnet, build_sana
 from tools.mini_sd.controlnet import EMPTY_CAPTIONS
 from tools.mini_sd.diffusion import draw_batch
 from tools.mini_sd.flow import add_noise
+from tools.mini_sd.gradients import Gradients
 from tools.mini_sd.latents import load_scenes, unpack_edges
-from tools.mini_sd.muon import Muon
 from tools.mini_sd.networks import encode
 from tools.mini_sd.training import Progress, Run, choose_device, load_averages, stage_arguments
 
@@ -35,24 +35,29 @@ def main() -> None:
     arguments = stage_arguments(__doc__, steps=2500, batch=24, rate=1e-3).parse_args()
     device = choose_device(arguments.device)
     torch.manual_seed(arguments.seed)
-    scenes = load_scenes(arguments.runs / FOLDER)
+    scenes = load_scenes(arguments.runs / FOLDER, device)
     transformer, text = load_sana(arguments.runs, TRANSFORMER, False, device)
     autoencoder = load_autoencoder(arguments.runs, device)
     controlnet = build_controlnet(transformer).to(device).train()
-    run = Run(arguments.runs / STAGE, {"controlnet": controlnet}, arguments.steps, arguments.rate, optimiser_kind=Muon)
+    run = Run.of(arguments, STAGE, {"controlnet": controlnet})
     progress = Progress(run.steps)
+
+    def loss_of(latents: Tensor, tokens: Tensor, mask: Tensor, edges: Tensor) -> Tensor:
+        noised = add_noise(latents, SHIFT)
+        with torch.autocast(device.type, torch.bfloat16):
+            encoded = encode(autoencoder, edges) * scenes.scale
+            prediction = predict(controlnet, transformer, noised.noisy, noised.times, text(tokens, mask), encoded)
+        return noised.loss(prediction)
+
+    gradients = Gradients(loss_of, run.parameters())
     for step in run.loop(arguments.save_minutes):
         rng = np.random.default_rng((8, arguments.seed, step))
         torch.manual_seed(arguments.seed + step)
         latents, captions, places = draw_batch(scenes, arguments.batch, rng)
         captions = ["" if rng.random() < EMPTY_CAPTIONS else caption for caption in captions]
-        noised = add_noise(latents.to(device), SHIFT)
-        with torch.autocast(device.type, torch.bfloat16):
-            edges = encode(autoencoder, unpack_edges(scenes.edges[places]).to(device)) * scenes.scale
-            prediction = predict(controlnet, transformer, noised.noisy, noised.times, text(captions), edges)
-        loss = noised.loss(prediction)
-        run.descend(loss)
-        progress.report(step, loss=loss.item())
+        loss = gradients(latents, *text.tokens(captions), unpack_edges(scenes.edges[places]))
+        run.descend()
+        progress.report(step, loss=loss)
 
 
 def predict(

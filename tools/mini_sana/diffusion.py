@@ -14,10 +14,10 @@ from tools.mini_sana.autoencoder import load_autoencoder
 from tools.mini_sana.latents import FOLDER
 from tools.mini_sana.networks import SHIFT, build_sana, build_schedule, build_sprint_schedule
 from tools.mini_sana.text import SanaText
-from tools.mini_sd.diffusion import draw_batch, shrink
+from tools.mini_sd.diffusion import COARSE, draw_batch, shrink
 from tools.mini_sd.flow import add_noise
+from tools.mini_sd.gradients import Gradients
 from tools.mini_sd.latents import load_scenes
-from tools.mini_sd.muon import Muon
 from tools.mini_sd.sampling import SAMPLE_PROMPTS, STEPS, write_grid
 from tools.mini_sd.scene import PICTURE
 from tools.mini_sd.training import Progress, Run, choose_device, load_averages, stage_arguments
@@ -98,28 +98,33 @@ def write_samples(runs: Path, stage: str, step: int, scale: float, device: torch
 def main() -> None:
     """Trains until the last step, with a grid of samples on the way."""
     parser = stage_arguments(__doc__, steps=16_000, batch=32, rate=1.5e-3)
-    parser.add_argument("--coarse-steps", type=int, default=9000, help="how many of the steps see small latents")
+    parser.add_argument("--coarse", type=float, default=COARSE, help="share of the training that sees small latents")
     parser.add_argument("--sample-every", type=int, default=1000, help="steps between grids of samples")
     arguments = parser.parse_args()
     device = choose_device(arguments.device)
     torch.manual_seed(arguments.seed)
-    scenes = load_scenes(arguments.runs / FOLDER)
+    scenes = load_scenes(arguments.runs / FOLDER, device)
     transformer, text = build_sana(guided=False).to(device).train(), SanaText.build(arguments.runs, device)
     networks = {"transformer": transformer, "text_encoder": text.encoder}
-    run = Run(arguments.runs / STAGE, networks, arguments.steps, arguments.rate, optimiser_kind=Muon)
+    run = Run.of(arguments, STAGE, networks)
     progress = Progress(run.steps)
+
+    def loss_of(latents: Tensor, *tokens: Tensor) -> Tensor:
+        noised = add_noise(latents, SHIFT)
+        with torch.autocast(device.type, torch.bfloat16):
+            prediction = predict(transformer, noised.noisy, noised.times, text(*tokens))
+        return noised.loss(prediction)
+
+    gradients = Gradients(loss_of, run.parameters())
     for step in run.loop(arguments.save_minutes):
         rng = np.random.default_rng((7, arguments.seed, step))
         torch.manual_seed(arguments.seed + step)
         latents, captions, _ = draw_batch(scenes, arguments.batch, rng)
-        if step < arguments.coarse_steps:
+        if run.done < arguments.coarse:
             latents = shrink(latents)
-        noised = add_noise(latents.to(device), SHIFT)
-        with torch.autocast(device.type, torch.bfloat16):
-            prediction = predict(transformer, noised.noisy, noised.times, text(captions))
-        loss = noised.loss(prediction)
-        run.descend(loss)
-        progress.report(step, loss=loss.item())
+        loss = gradients(latents, *text.tokens(captions))
+        run.descend()
+        progress.report(step, loss=loss)
         if (step + 1) % arguments.sample_every == 0:
             run.save()
             write_samples(arguments.runs, STAGE, step + 1, scenes.scale, device)

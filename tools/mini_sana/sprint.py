@@ -14,8 +14,8 @@ from tools.mini_sana.latents import FOLDER
 from tools.mini_sana.networks import SHIFT, build_sana
 from tools.mini_sd.diffusion import draw_batch
 from tools.mini_sd.flow import chord, shift_times
+from tools.mini_sd.gradients import Gradients
 from tools.mini_sd.latents import load_scenes
-from tools.mini_sd.muon import Muon
 from tools.mini_sd.training import Progress, Run, choose_device, stage_arguments
 
 STAGE = "sana_sprint"
@@ -37,33 +37,38 @@ def main() -> None:
     arguments = stage_arguments(__doc__, steps=3500, batch=24, rate=5e-4).parse_args()
     device = choose_device(arguments.device)
     torch.manual_seed(arguments.seed)
-    scenes = load_scenes(arguments.runs / FOLDER)
+    scenes = load_scenes(arguments.runs / FOLDER, device)
     teacher, text = load_sana(arguments.runs, TEACHER, True, device)
     student = build_sana(guided=True).to(device).train()
     student.load_state_dict(teacher.state_dict())
     networks = {"transformer": student}
-    run = Run(arguments.runs / STAGE, networks, arguments.steps, arguments.rate, 0.99, optimiser_kind=Muon)
+    run = Run.of(arguments, STAGE, networks, 0.99)
     progress = Progress(run.steps)
     scales = torch.full((arguments.batch,), GUIDANCE, device=device)
-    for step in run.loop(arguments.save_minutes):
-        rng = np.random.default_rng((10, arguments.seed, step))
-        torch.manual_seed(arguments.seed + step)
-        latents, captions, _ = draw_batch(scenes, arguments.batch, rng)
-        times = sample_times(arguments.batch, device)
+
+    def loss_of(latents: Tensor, *tokens: Tensor) -> Tensor:
+        times = sample_times(len(latents), device)
         share = times.view(-1, 1, 1, 1)
-        noisy = (1 - share) * latents.to(device) + share * torch.randn(latents.shape, device=device)
+        noisy = (1 - share) * latents + share * torch.randn_like(latents)
         with torch.autocast(device.type, torch.bfloat16):
             with torch.no_grad():
-                asked = text(captions)
+                asked = text(*tokens)
 
-                def guided(latents: Tensor, times: Tensor, asked: tuple[Tensor, Tensor] = asked) -> Tensor:
+                def guided(latents: Tensor, times: Tensor) -> Tensor:
                     return predict(teacher, latents, times, asked, scales).float()
 
                 wanted = chord(guided, noisy, times, torch.zeros_like(times), SUBSTEPS)
             prediction = predict(student, noisy, times, asked, scales)
-        loss = (share * (prediction.float() - wanted)).square().mean()  # of clean latents
-        run.descend(loss)
-        progress.report(step, loss=loss.item())
+        return (share * (prediction.float() - wanted)).square().mean()  # of clean latents
+
+    gradients = Gradients(loss_of, run.parameters())
+    for step in run.loop(arguments.save_minutes):
+        rng = np.random.default_rng((10, arguments.seed, step))
+        torch.manual_seed(arguments.seed + step)
+        latents, captions, _ = draw_batch(scenes, arguments.batch, rng)
+        loss = gradients(latents, *text.tokens(captions))
+        run.descend()
+        progress.report(step, loss=loss)
     write_samples(arguments.runs, STAGE, run.step, scenes.scale, device, guided=True)
 
 

@@ -27,14 +27,17 @@ class SanaText:
         tokenizer = GemmaTokenizer.from_pretrained(folder)
         return cls(build_text_encoder(tokenizer).to(device), tokenizer)
 
-    def __call__(self, sentences: list[str]) -> tuple[Tensor, Tensor]:
-        """Tokens b n d and their mask b n."""
+    def tokens(self, sentences: list[str]) -> tuple[Tensor, Tensor]:
+        """Token indices b n and their mask b n."""
         inputs = self.tokenizer(
             sentences,
             padding="max_length",
             max_length=self.tokenizer.model_max_length,
             truncation=True,
             return_tensors="pt",
-        ).to(self.encoder.device)
-        states = self.encoder(input_ids=inputs.input_ids, attention_mask=inputs.attention_mask, use_cache=False)
-        return states[0], inputs.attention_mask
+        )
+        return inputs.input_ids, inputs.attention_mask
+
+    def __call__(self, tokens: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """What `tokens` gave, as b n d, and the mask b n."""
+        return self.encoder(input_ids=tokens, attention_mask=mask, use_cache=False)[0], mask

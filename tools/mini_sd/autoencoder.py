@@ -26,7 +26,6 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from tools.mini_sd.crops import crops
-from tools.mini_sd.muon import Muon
 from tools.mini_sd.networks import LATENT_CHANNELS, build_autoencoder, encode
 from tools.mini_sd.photographs import load_photographs
 from tools.mini_sd.reconstruction import autoencoder_figures, scenes, shift
@@ -167,7 +166,7 @@ def train(
     device = choose_device(arguments.device)
     torch.manual_seed(arguments.seed)
     network, averaged = build().to(device).train(), build().to(device).eval()
-    run = Run(arguments.runs / stage, {"autoencoder": network}, arguments.steps, arguments.rate, optimiser_kind=Muon)
+    run = Run.of(arguments, stage, {"autoencoder": network})
     batches = Batches(arguments.runs, arguments.seed, run.steps, arguments.batch)
     drawn = iter(DataLoader(batches, None, sampler=range(run.step, run.steps), num_workers=arguments.workers))
     progress = Progress(run.steps)
@@ -175,8 +174,10 @@ def train(
         torch.manual_seed(arguments.seed + step)
         rng = np.random.default_rng((1, arguments.seed, step))
         loss, least_used = step_loss(network, next(drawn).to(device), rng, equivariant=step % 2 == 1)
-        run.descend(loss)
-        progress.report(step, loss=loss.item(), least_used=least_used.item())
+        run.optimiser.zero_grad()
+        loss.backward()
+        run.descend()
+        progress.report(step, loss=loss.detach(), least_used=least_used)
         if (step + 1) % arguments.report_every == 0:
             run.save()
             load_averages(run.folder, {"autoencoder": averaged})

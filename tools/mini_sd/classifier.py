@@ -11,7 +11,9 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
+from tools.mini_sd.gradients import Gradients
 from tools.mini_sd.reconstruction import HELD_OUT
 from tools.mini_sd.scene import render, sample_scene
 from tools.mini_sd.scene_classifier import SceneClassifier
@@ -24,6 +26,17 @@ def load_classifier(runs: Path, device: torch.device) -> SceneClassifier:
     network = SceneClassifier(LABELS)
     load_averages(runs / "classifier", {"classifier": network})
     return network.eval().to(device)
+
+
+class Batches(Dataset[tuple[Tensor, Tensor]]):
+    """The damaged pictures of each step and their labels: a function of seed and step."""
+
+    def __init__(self, seed: int, count: int) -> None:
+        self.seed, self.count = seed, count
+
+    def __getitem__(self, step: int) -> tuple[Tensor, Tensor]:
+        """Scenes drawn for this step alone."""
+        return labelled_scenes(np.random.default_rng((2, self.seed, step)), self.count, damaged=True)
 
 
 def labelled_scenes(rng: np.random.Generator, count: int, damaged: bool) -> tuple[Tensor, Tensor]:
@@ -65,22 +78,28 @@ def agreement(network: SceneClassifier, pictures: Tensor, labels: Tensor) -> dic
 
 def main() -> None:
     """Trains, then prints the accuracy on scenes never trained on."""
-    arguments = stage_arguments(__doc__, steps=2500, batch=64, rate=2e-3).parse_args()
+    parser = stage_arguments(__doc__, steps=2500, batch=64, rate=2e-3)
+    parser.add_argument("--workers", type=int, default=0, help="processes that draw; with a GPU, nearly all cores")
+    arguments = parser.parse_args()
     device = choose_device(arguments.device)
     torch.manual_seed(arguments.seed)
     network = SceneClassifier(LABELS).to(device).train()
-    run = Run(arguments.runs / "classifier", {"classifier": network}, arguments.steps, arguments.rate, 0.99)
+    run = Run.of(arguments, "classifier", {"classifier": network}, 0.99)
+    batches = Batches(arguments.seed, arguments.batch)
+    drawn = iter(DataLoader(batches, None, sampler=range(run.step, run.steps), num_workers=arguments.workers))
     progress = Progress(run.steps)
-    for step in run.loop(arguments.save_minutes):
-        pictures, labels = labelled_scenes(
-            np.random.default_rng((2, arguments.seed, step)), arguments.batch, damaged=True
-        )
+
+    def loss_of(pictures: Tensor, labels: Tensor) -> Tensor:
         with torch.autocast(device.type, torch.bfloat16):
-            seen = network(pictures.to(device))
-        losses = [F.cross_entropy(seen[kind].float(), labels[:, i].to(device)) for i, kind in enumerate(LABELS)]
-        loss = torch.stack(losses).sum()
-        run.descend(loss)
-        progress.report(step, loss=loss.item())
+            seen = network(pictures)
+        losses = [F.cross_entropy(seen[kind].float(), labels[:, place]) for place, kind in enumerate(LABELS)]
+        return torch.stack(losses).sum()
+
+    gradients = Gradients(loss_of, run.parameters())
+    for step in run.loop(arguments.save_minutes):
+        loss = gradients(*next(drawn))
+        run.descend()
+        progress.report(step, loss=loss)
     network = load_classifier(arguments.runs, device)
     for damaged in (False, True):
         pictures, labels = labelled_scenes(np.random.default_rng(HELD_OUT), 1000, damaged)

@@ -83,15 +83,18 @@ def encode_shard(autoencoder: AutoencoderKL | AutoencoderDC, seed: int, device: 
     return {"latents": torch.cat(latents), "words": words, "edges": torch.from_numpy(np.stack(edges))}
 
 
-def load_scenes(folder: Path) -> EncodedScenes:
-    """Every shard in a folder. The scale comes from the first shard alone, so that more shards do not change it."""
+def load_scenes(folder: Path, device: torch.device | str = "cpu") -> EncodedScenes:
+    """Every shard in a folder, latents on a device.
+
+    The scale comes from the first shard alone, so that more shards do not change it.
+    """
     files = sorted(folder.glob("*.safetensors"))
     if not files:
         raise FileNotFoundError(f"no encoded scenes in {folder}; run `python -m tools.mini_sd.latents` first")
     shards = [load_file(file) for file in files]
     parts = {name: torch.cat([shard[name] for shard in shards]) for name in shards[0]}
     scale = 1 / float(shards[0]["latents"].float().std())
-    return EncodedScenes(parts["latents"].float() * scale, parts["words"], parts["edges"], scale)
+    return EncodedScenes(parts["latents"].to(device).float() * scale, parts["words"], parts["edges"], scale)
 
 
 def write_shards(autoencoder: AutoencoderKL | AutoencoderDC, folder: Path, count: int, device: torch.device) -> None:
