@@ -1,11 +1,22 @@
+import argparse
+
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
+from tools.mini_sd import latents
 from tools.mini_sd.autoencoder import normalise_latents, transform
 from tools.mini_sd.diffusion import NoiseSchedule, draw_batch
-from tools.mini_sd.latents import checksum, find_edges, load_scenes, unpack_edges, words_of
+from tools.mini_sd.latents import (
+    checksum,
+    find_edges,
+    load_scenes,
+    missing_shards,
+    unpack_edges,
+    words_of,
+    write_shards,
+)
 from tools.mini_sd.networks import build_autoencoder, build_schedule
 from tools.mini_sd.reconstruction import scenes
 from tools.mini_sd.scene import PICTURE, render, sample_scene
@@ -25,6 +36,26 @@ def test_edges_survive_as_bits():
     unpacked = unpack_edges(torch.from_numpy(np.packbits(edges))[None])
     assert unpacked.shape == (1, 3, PICTURE, PICTURE)
     np.testing.assert_array_equal(unpacked[0, 0].numpy() > 0, edges)
+
+
+def test_shards_that_are_there_are_kept_and_processes_that_draw_change_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(latents, "SHARD", 4)
+    monkeypatch.setattr(latents, "BATCH", 2)
+    autoencoder, written = build_autoencoder().eval(), []
+    for workers in (0, 2):
+        arguments = argparse.Namespace(scenes=8, workers=workers)
+        write_shards(autoencoder, tmp_path / str(workers), arguments, torch.device("cpu"))
+        written.append([load_file(file) for file in sorted((tmp_path / str(workers)).iterdir())])
+        latents.scenes_of.cache_clear()
+    for alone, ahead in zip(*written, strict=True):
+        assert {name: value.shape[0] for name, value in alone.items()} == {"latents": 4, "words": 4, "edges": 4}
+        for name, value in alone.items():
+            assert torch.equal(value, ahead[name])
+    stamps = [file.stat().st_mtime_ns for file in (tmp_path / "0").iterdir()]
+    write_shards(autoencoder, tmp_path / "0", argparse.Namespace(scenes=8, workers=0), torch.device("cpu"))
+    assert [file.stat().st_mtime_ns for file in (tmp_path / "0").iterdir()] == stamps
+    assert missing_shards(tmp_path / "0", 3, checksum(autoencoder)) == [2]
+    assert missing_shards(tmp_path / "0", 2, "another") == [0, 1]
 
 
 def test_more_shards_do_not_change_the_scale(tmp_path):

@@ -9,12 +9,12 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 from transformers import CLIPModel, CLIPTokenizer
 
 from tools.mini_clip.networks import MEAN, SIDE, SPREAD, build_clip
 from tools.mini_sd.captions import sample_caption
 from tools.mini_sd.classifier import damage
+from tools.mini_sd.drawing import draw_ahead
 from tools.mini_sd.gradients import Gradients
 from tools.mini_sd.reconstruction import HELD_OUT
 from tools.mini_sd.scene import render, sample_scene
@@ -24,15 +24,16 @@ STAGE = "clip"
 CROPPED = 0.3  # share of the pictures of which only a part is shown
 
 
-class Batches(Dataset[tuple[Tensor, list[str]]]):
+class Batches:
     """The pictures b 3 SIDE SIDE, normalised, and the captions of each step: a function of seed and step."""
 
     def __init__(self, seed: int, count: int) -> None:
         self.seed, self.count = seed, count
 
-    def __getitem__(self, step: int) -> tuple[Tensor, list[str]]:
+    def __call__(self, step: int) -> tuple[np.ndarray, list[str]]:
         """Scenes drawn for this step alone."""
-        return draw(np.random.default_rng((11, self.seed, step)), self.count, damaged=True)
+        pictures, captions = draw(np.random.default_rng((11, self.seed, step)), self.count, damaged=True)
+        return pictures.numpy(), captions
 
 
 def draw(rng: np.random.Generator, count: int, damaged: bool) -> tuple[Tensor, list[str]]:
@@ -110,7 +111,7 @@ def main() -> None:
     model = build_clip(tokenizer).to(device).train()
     run = Run.of(arguments, STAGE, {"clip": model})
     batches = Batches(arguments.seed, arguments.batch)
-    drawn = iter(DataLoader(batches, None, sampler=range(run.step, run.steps), num_workers=arguments.workers))
+    drawn = draw_ahead(batches, range(run.step, run.steps), arguments.workers)
     progress, right = Progress(run.steps), torch.arange(arguments.batch, device=device)
 
     def loss_of(pictures: Tensor, tokens: Tensor, mask: Tensor) -> Tensor:
@@ -121,7 +122,7 @@ def main() -> None:
     gradients = Gradients(loss_of, run.parameters())
     for step in run.loop(arguments.save_minutes):
         pictures, captions = next(drawn)
-        loss = gradients(pictures, *tokenize(tokenizer, captions, device))
+        loss = gradients(torch.from_numpy(pictures), *tokenize(tokenizer, captions, device))
         run.descend()
         progress.report(step, loss=loss)
         if (step + 1) % arguments.report_every == 0:

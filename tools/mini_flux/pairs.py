@@ -4,25 +4,25 @@ A shard is one safetensors file of SHARD pairs: before and after n c h w (not ye
 n 6 (indices into KINDS). Pairs of objects that `held_out` names are in none.
 """
 
-import argparse
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL
 from safetensors.torch import load_file
 from torch import Tensor
 
 from tools.mini_flux.instructions import sample_change
 from tools.mini_sd.autoencoder import load_autoencoder
-from tools.mini_sd.latents import BATCH, checksum
-from tools.mini_sd.networks import encode
+from tools.mini_sd.drawing import draw_ahead
+from tools.mini_sd.latents import as_bytes, checksum, encode_pictures, missing_shards, shard_arguments, write_shard
 from tools.mini_sd.scene import Scene, render, sample_scene
-from tools.mini_sd.training import RUNS, choose_device, header, save_tensors
+from tools.mini_sd.training import choose_device
 from tools.mini_sd.words import OBJECTS, Words, sample_words
 
 SHARD = 512
+PART = 16  # pairs that are drawn and encoded at once
 HELD_OUT_SHARE = 12  # one pair of objects in so many is kept for evaluation
 
 
@@ -54,23 +54,18 @@ def sample_pair(rng: np.random.Generator) -> tuple[Scene, Scene]:
             return before, before.with_words(**vars(words))
 
 
-@torch.no_grad()
-def encode_shard(autoencoder: AutoencoderKL, seed: int, device: torch.device) -> dict[str, Tensor]:
-    """The pairs of one seed."""
+@lru_cache(maxsize=1)
+def pairs_of(seed: int) -> list[tuple[Scene, Scene]]:
+    """The pairs of one shard."""
     rng = np.random.default_rng((5, seed))
-    pairs = [sample_pair(rng) for _ in range(SHARD)]
-    shard = {}
-    for place, name in enumerate(("before", "after")):
-        scenes = [pair[place] for pair in pairs]
-        latents = []
-        for start in range(0, SHARD, BATCH):
-            pictures = np.stack([render(scene).picture for scene in scenes[start : start + BATCH]])
-            batch = torch.from_numpy(pictures).permute(0, 3, 1, 2).to(device)
-            with torch.autocast(device.type, torch.bfloat16):
-                latents.append(encode(autoencoder, batch).half().cpu())
-        shard[name] = torch.cat(latents)
-        shard[f"words_{name}"] = torch.tensor([scene.words.indices for scene in scenes], dtype=torch.uint8)
-    return shard
+    return [sample_pair(rng) for _ in range(SHARD)]
+
+
+def draw_part(part: int) -> np.ndarray:
+    """PART pairs, counted through all shards: pictures 2 b H W 3 in 0..255."""
+    seed, start = divmod(part * PART, SHARD)
+    pairs = pairs_of(seed)[start : start + PART]
+    return np.stack([[as_bytes(render(scene).picture) for scene in scenes] for scenes in zip(*pairs, strict=True)])
 
 
 def load_pairs(folder: Path, scale: float, device: torch.device) -> EncodedPairs:
@@ -86,22 +81,23 @@ def load_pairs(folder: Path, scale: float, device: torch.device) -> EncodedPairs
 
 def main() -> None:
     """Makes the shards that are missing."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=Path, default=RUNS)
+    parser = shard_arguments(__doc__)
     parser.add_argument("--pairs", type=int, default=24 * SHARD)
-    parser.add_argument("--device", default="auto")
     arguments = parser.parse_args()
     device = choose_device(arguments.device)
     autoencoder = load_autoencoder(arguments.runs, device)
-    made_by = checksum(autoencoder)
-    folder = arguments.runs / "pairs"
-    folder.mkdir(parents=True, exist_ok=True)
-    shards = -(-arguments.pairs // SHARD)
-    for seed in range(shards):
-        file = folder / f"{seed:04d}.safetensors"
-        if not (file.exists() and header(file).get("autoencoder") == made_by):
-            print(f"shard {seed + 1} of {shards}: {SHARD} pairs", flush=True)
-            save_tensors(encode_shard(autoencoder, seed, device), file, {"seed": str(seed), "autoencoder": made_by})
+    made_by, folder, parts = checksum(autoencoder), arguments.runs / "pairs", SHARD // PART
+    seeds = missing_shards(folder, -(-arguments.pairs // SHARD), made_by)
+    drawn = draw_ahead(draw_part, (seed * parts + place for seed in seeds for place in range(parts)), arguments.workers)
+    for seed in seeds:
+        encoded = [[encode_pictures(autoencoder, side, device) for side in next(drawn)] for _ in range(parts)]
+        shard = {}
+        for name, latents, scenes in zip(
+            ("before", "after"), zip(*encoded, strict=True), zip(*pairs_of(seed), strict=True), strict=True
+        ):
+            shard[name] = torch.cat(latents)
+            shard[f"words_{name}"] = torch.tensor([scene.words.indices for scene in scenes], dtype=torch.uint8)
+        write_shard(shard, folder, seed, made_by)
 
 
 if __name__ == "__main__":

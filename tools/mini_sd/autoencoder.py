@@ -23,9 +23,9 @@ import torch.nn.functional as F
 from diffusers import AutoencoderDC, AutoencoderKL
 from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
 
 from tools.mini_sd.crops import crops
+from tools.mini_sd.drawing import draw_ahead
 from tools.mini_sd.networks import LATENT_CHANNELS, build_autoencoder, encode
 from tools.mini_sd.photographs import load_photographs
 from tools.mini_sd.reconstruction import autoencoder_figures, scenes, shift
@@ -47,19 +47,19 @@ def load_autoencoder(runs: Path, device: torch.device) -> AutoencoderKL:
     return network.eval().requires_grad_(False).to(device)
 
 
-class Batches(Dataset[Tensor]):
+class Batches:
     """The batch b 3 side side of each step: a function of seed and step, so that a resumed run sees the same."""
 
     def __init__(self, runs: Path, seed: int, steps: int, count: int) -> None:
         self.photographs = load_photographs(runs)
         self.seed, self.steps, self.count = seed, steps, count
 
-    def __getitem__(self, step: int) -> Tensor:
+    def __call__(self, step: int) -> np.ndarray:
         """As many crops as asked for, or in the last steps whole pictures of about as many pixels."""
         rng = np.random.default_rng((self.seed, step))
         if step < (1 - WHOLE) * self.steps:
-            return crops(rng, self.photographs, self.count, CROP)
-        return crops(rng, self.photographs, max(1, self.count * CROP**2 // PICTURE**2), PICTURE)
+            return crops(rng, self.photographs, self.count, CROP).numpy()
+        return crops(rng, self.photographs, max(1, self.count * CROP**2 // PICTURE**2), PICTURE).numpy()
 
 
 def transform(rng: np.random.Generator, latents: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
@@ -168,12 +168,12 @@ def train(
     network, averaged = build().to(device).train(), build().to(device).eval()
     run = Run.of(arguments, stage, {"autoencoder": network})
     batches = Batches(arguments.runs, arguments.seed, run.steps, arguments.batch)
-    drawn = iter(DataLoader(batches, None, sampler=range(run.step, run.steps), num_workers=arguments.workers))
+    drawn = draw_ahead(batches, range(run.step, run.steps), arguments.workers)
     progress = Progress(run.steps)
     for step in run.loop(arguments.save_minutes):
         torch.manual_seed(arguments.seed + step)
         rng = np.random.default_rng((1, arguments.seed, step))
-        loss, least_used = step_loss(network, next(drawn).to(device), rng, equivariant=step % 2 == 1)
+        loss, least_used = step_loss(network, torch.from_numpy(next(drawn)).to(device), rng, equivariant=step % 2 == 1)
         run.optimiser.zero_grad()
         loss.backward()
         run.descend()

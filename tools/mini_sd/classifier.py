@@ -11,8 +11,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
+from tools.mini_sd.drawing import draw_ahead
 from tools.mini_sd.gradients import Gradients
 from tools.mini_sd.reconstruction import HELD_OUT
 from tools.mini_sd.scene import render, sample_scene
@@ -28,15 +28,16 @@ def load_classifier(runs: Path, device: torch.device) -> SceneClassifier:
     return network.eval().to(device)
 
 
-class Batches(Dataset[tuple[Tensor, Tensor]]):
+class Batches:
     """The damaged pictures of each step and their labels: a function of seed and step."""
 
     def __init__(self, seed: int, count: int) -> None:
         self.seed, self.count = seed, count
 
-    def __getitem__(self, step: int) -> tuple[Tensor, Tensor]:
+    def __call__(self, step: int) -> tuple[np.ndarray, np.ndarray]:
         """Scenes drawn for this step alone."""
-        return labelled_scenes(np.random.default_rng((2, self.seed, step)), self.count, damaged=True)
+        pictures, labels = labelled_scenes(np.random.default_rng((2, self.seed, step)), self.count, damaged=True)
+        return pictures.numpy(), labels.numpy()
 
 
 def labelled_scenes(rng: np.random.Generator, count: int, damaged: bool) -> tuple[Tensor, Tensor]:
@@ -86,7 +87,7 @@ def main() -> None:
     network = SceneClassifier(LABELS).to(device).train()
     run = Run.of(arguments, "classifier", {"classifier": network}, 0.99)
     batches = Batches(arguments.seed, arguments.batch)
-    drawn = iter(DataLoader(batches, None, sampler=range(run.step, run.steps), num_workers=arguments.workers))
+    drawn = draw_ahead(batches, range(run.step, run.steps), arguments.workers)
     progress = Progress(run.steps)
 
     def loss_of(pictures: Tensor, labels: Tensor) -> Tensor:
@@ -97,7 +98,7 @@ def main() -> None:
 
     gradients = Gradients(loss_of, run.parameters())
     for step in run.loop(arguments.save_minutes):
-        loss = gradients(*next(drawn))
+        loss = gradients(*map(torch.from_numpy, next(drawn)))
         run.descend()
         progress.report(step, loss=loss)
     network = load_classifier(arguments.runs, device)
