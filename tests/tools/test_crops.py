@@ -2,7 +2,7 @@ import cv2
 import numpy as np
 import pytest
 
-from tools.mini_sd.autoencoder import WHOLE, Batches
+from tools.mini_sd.autoencoder import Batches
 from tools.mini_sd.crops import abstract, crops, cut, photograph, swap_colours
 from tools.mini_sd.photographs import SHORTER_SIDES, detail, load_photographs, shrink
 from tools.mini_sd.scene import PICTURE
@@ -61,13 +61,12 @@ def test_detail_tells_a_flat_picture_from_a_busy_one(photographs):
     assert min(shrink(photographs[0], SHORTER_SIDES[0]).shape[:2]) == SHORTER_SIDES[0]
 
 
-def test_the_last_batches_hold_whole_pictures_and_each_step_has_its_own(photographs, tmp_path):
+def test_a_batch_holds_crops_or_whole_pictures_and_each_step_has_its_own(photographs, tmp_path):
     (tmp_path / "photographs").mkdir()
     for place, picture in enumerate(photographs):
         cv2.imwrite(str(tmp_path / "photographs" / f"{place}.jpg"), picture)
-    batches = Batches(tmp_path, seed=0, steps=100, count=8)
-    first = round(100 * (1 - WHOLE))
-    assert batches(first - 1).shape == (8, 3, 96, 96)
-    assert batches(first).shape == (1, 3, PICTURE, PICTURE)
-    np.testing.assert_array_equal(batches(5), batches(5))
-    assert np.abs(batches(5) - batches(6)).max() > 0.1
+    batches = Batches(tmp_path, seed=0, count=8)
+    assert batches((7, False)).shape == (8, 3, 96, 96)
+    assert batches((7, True)).shape == (1, 3, PICTURE, PICTURE)
+    np.testing.assert_array_equal(batches((5, False)), batches((5, False)))
+    assert np.abs(batches((5, False)) - batches((6, False))).max() > 0.1

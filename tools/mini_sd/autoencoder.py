@@ -50,14 +50,15 @@ def load_autoencoder(runs: Path, device: torch.device) -> AutoencoderKL:
 class Batches:
     """The batch b 3 side side of each step: a function of seed and step, so that a resumed run sees the same."""
 
-    def __init__(self, runs: Path, seed: int, steps: int, count: int) -> None:
+    def __init__(self, runs: Path, seed: int, count: int) -> None:
         self.photographs = load_photographs(runs)
-        self.seed, self.steps, self.count = seed, steps, count
+        self.seed, self.count = seed, count
 
-    def __call__(self, step: int) -> np.ndarray:
-        """As many crops as asked for, or in the last steps whole pictures of about as many pixels."""
+    def __call__(self, place: tuple[int, bool]) -> np.ndarray:
+        """Of a step: as many crops as asked for, or whole pictures of about as many pixels."""
+        step, whole = place
         rng = np.random.default_rng((self.seed, step))
-        if step < (1 - WHOLE) * self.steps:
+        if not whole:
             return crops(rng, self.photographs, self.count, CROP).numpy()
         return crops(rng, self.photographs, max(1, self.count * CROP**2 // PICTURE**2), PICTURE).numpy()
 
@@ -167,8 +168,9 @@ def train(
     torch.manual_seed(arguments.seed)
     network, averaged = build().to(device).train(), build().to(device).eval()
     run = Run.of(arguments, stage, {"autoencoder": network})
-    batches = Batches(arguments.runs, arguments.seed, run.steps, arguments.batch)
-    drawn = draw_ahead(batches, range(run.step, run.steps), arguments.workers)
+    batches = Batches(arguments.runs, arguments.seed, arguments.batch)
+    places = ((step, run.done >= 1 - WHOLE) for step in range(run.step, run.steps))
+    drawn = draw_ahead(batches, places, arguments.workers)
     progress = Progress(run.steps)
     for step in run.loop(arguments.save_minutes):
         torch.manual_seed(arguments.seed + step)

@@ -5,16 +5,17 @@ from collections.abc import Callable, Iterable, Iterator
 from multiprocessing import get_context
 from typing import TypeVar
 
+P = TypeVar("P")
 T = TypeVar("T")
 AHEAD = 3  # drawings per process that wait to be taken
 
 
-def draw_ahead(draw: Callable[[int], T], places: Iterable[int], workers: int) -> Iterator[T]:
+def draw_ahead(draw: Callable[[P], T], places: Iterable[P], workers: int) -> Iterator[T]:
     """draw(place) of each place in order.
 
     Args:
         draw: gives arrays of numpy, which need no shared memory, and can be pickled itself.
-        places: what to draw.
+        places: what to draw, asked for when there is room for one more.
         workers: processes; without any, each is drawn when it is taken.
     """
     if not workers:
