@@ -27,7 +27,7 @@ from tools.mini_sd.training import Progress, Run, choose_device, load_averages, 
 
 EMPTY_CAPTIONS = 0.1
 SNR_LIMIT = 5.0
-COARSE = 0.58
+COARSE = 0.7
 
 
 def load_diffusion(runs: Path, device: torch.device) -> tuple[UNet2DConditionModel, CLIPTextModel, CLIPTokenizer]:
@@ -81,7 +81,7 @@ class NoiseSchedule:
 
 def main() -> None:
     """Trains until the last step, with a grid of samples on the way."""
-    parser = stage_arguments(__doc__, steps=8500, batch=32, rate=1.5e-3)
+    parser = stage_arguments(__doc__, steps=24_000, batch=32, rate=1.5e-3)
     parser.add_argument("--coarse", type=float, default=COARSE, help="share of the training that sees small latents")
     parser.add_argument("--sample-every", type=int, default=500, help="steps between grids of samples")
     arguments = parser.parse_args()
