@@ -11,9 +11,10 @@
     clip.py          Clip: a scene in motion, with exact flow, masks, occlusion and perfect edits
     crops.py         what the autoencoder trains on: crops of scenes, photographs and abstract drawings
     networks.py      the networks at their sizes, and the noise schedule
-    muon.py          the optimiser of the autoencoder
+    muon.py          the optimiser of all stages
+    gradients.py     the gradients of a loss, on a GPU by a recording that is replayed
+    drawing.py       pictures drawn ahead by other processes
     sampling.py      pictures from prompts while training, and grids of pictures
-    scene_classifier.py  the network that tells the words of a picture; ships beside its weights
     training.py      what every training stage shares: resuming, averaging, learning rate, logging
 
 Stages, each one command `python -m tools.mini_sd.<stage>`, seeded and resumable:

@@ -1,11 +1,13 @@
 """Stage: writes the clips that ship with the project, each with its perfect edits, into data/clips/."""
 
 import argparse
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
+from PIL import Image
 
 from tools.mini_sd.clip import Clip, Motion
 from tools.mini_sd.scene import Camera, Pose, Scene
@@ -37,6 +39,9 @@ PERFECT_EDITS = {
     "car_drive": {"bus": {"object": "bus"}, "car_at_night": {"light": "night"}},
 }
 
+KEYFRAMES = {"car_to_bus": ("car_drive", "bus", (0, 23))}
+"""Folders of data/keyframes/: frames of a perfect edit, for the mode that carries edited frames."""
+
 
 def write_video(pictures: np.ndarray, file: Path) -> None:
     """Pictures f H W 3 in [0,1] as H.264, near lossless, in the 4:2:0 that every player knows."""
@@ -50,6 +55,14 @@ def write_video(pictures: np.ndarray, file: Path) -> None:
         container.mux(stream.encode())
 
 
+def write_keyframes(clip: Clip, frames: Sequence[int], folder: Path) -> None:
+    """Frames of a clip as frame_00000.png and so on."""
+    folder.mkdir(parents=True, exist_ok=True)
+    pictures = clip.pictures()
+    for frame in frames:
+        Image.fromarray((pictures[frame] * 255).round().astype(np.uint8)).save(folder / f"frame_{frame:05d}.png")
+
+
 def main() -> None:
     """Writes every clip and its perfect edits."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -61,6 +74,8 @@ def main() -> None:
         for edit, words in PERFECT_EDITS[name].items():
             write_video(clip.with_words(**words).pictures(), out / f"{name}.perfect_{edit}.mp4")
         print(f"{name}: {clip.frames} frames and {len(PERFECT_EDITS[name])} perfect edits")
+    for folder, (name, edit, frames) in KEYFRAMES.items():
+        write_keyframes(CLIPS[name].with_words(**PERFECT_EDITS[name][edit]), frames, out.parent / "keyframes" / folder)
 
 
 if __name__ == "__main__":

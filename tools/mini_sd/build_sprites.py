@@ -16,7 +16,7 @@ import numpy as np
 import resvg_py
 
 from tools.mini_sd.sprites import CONTENT, FEET, HELD_OUT, SIZE, SPRITES
-from tools.mini_sd.words import HELD_OUT_OBJECTS, OBJECTS, STYLES
+from tools.mini_sd.words import HELD_OUT_OBJECTS, OBJECTS, STYLES, UNSEEN
 
 VECTORS = Path("node_modules/@iconify-json")
 SOFT = Path("node_modules/@lobehub/fluent-emoji-3d/assets")
@@ -111,11 +111,11 @@ def main() -> None:
     parser.add_argument("--npm", type=Path, required=True, help="the folder where `npm install` was run")
     npm = parser.parse_args().npm
     for style in STYLES:
-        for name in OBJECTS:
+        for name in (*OBJECTS, *UNSEEN) if style == "3d" else OBJECTS:
             write(picture_of(npm, style, name), style, name)
     for name in HELD_OUT_OBJECTS:
         write(vector_picture(npm, "fxemoji", FX_EMOJI.get(name, name)), HELD_OUT, name)
-    print(f"{len(STYLES) * len(OBJECTS) + len(HELD_OUT_OBJECTS)} sprites written to {SPRITES}")
+    print(f"{len(STYLES) * len(OBJECTS) + len(UNSEEN) + len(HELD_OUT_OBJECTS)} sprites written to {SPRITES}")
 
 
 if __name__ == "__main__":

@@ -12,11 +12,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from tokenflow.metrics.scene_classifier import SceneClassifier
 from tools.mini_sd.drawing import draw_ahead
 from tools.mini_sd.gradients import Gradients
 from tools.mini_sd.reconstruction import HELD_OUT
 from tools.mini_sd.scene import render, sample_scene
-from tools.mini_sd.scene_classifier import SceneClassifier
 from tools.mini_sd.training import Progress, Run, choose_device, load_averages, stage_arguments
 from tools.mini_sd.words import LABELS
 

@@ -22,10 +22,12 @@ from diffusers import (
 )
 from torch import Tensor
 
-from tokenflow.backbones.base import Backbone
-from tokenflow.backbones.loading import load_backbone
-from tokenflow.inversion import invert
-from tokenflow.schedule import CLEAN, ddim_step
+from tokenflow.diffusion.inversion import invert_latents
+from tokenflow.diffusion.levels import Level
+from tokenflow.diffusion.parametrisation import step as sampling_step
+from tokenflow.metrics.scene_classifier import load_scene_classifier
+from tokenflow.models.loading import load_model
+from tokenflow.models.model import Model
 from tools.mini_sd.captions import caption
 from tools.mini_sd.classifier import agreement, labelled_scenes
 from tools.mini_sd.export import MODELS
@@ -34,7 +36,6 @@ from tools.mini_sd.networks import COMPRESSION, LATENT_CHANNELS
 from tools.mini_sd.reconstruction import HELD_OUT, autoencoder_figures, psnr
 from tools.mini_sd.sampling import GUIDANCE, STEPS
 from tools.mini_sd.scene import PICTURE, Scene, render, sample_scene
-from tools.mini_sd.scene_classifier import load_scene_classifier
 from tools.mini_sd.training import choose_device
 
 FIGURES = "figures.json"
@@ -150,23 +151,21 @@ def invert_plainly_and_return(models: Models, pictures: Tensor, prompts: list[st
     return decode(models, latents).cpu()
 
 
-def invert_and_return(backbone: Backbone, pictures: Tensor, prompts: list[str]) -> Tensor:
+def invert_and_return(model: Model, pictures: Tensor, prompts: list[str]) -> Tensor:
     """The same by tokenflow's inversion, which ships with the model."""
-    schedule, steps = backbone.schedule, backbone.schedule.steps(STEPS)
-    conditionings = [backbone.embed(prompt) for prompt in prompts]
+    schedule, steps = model.schedule, model.schedule.steps(STEPS)
+    conditionings = [model.condition(prompt) for prompt in prompts]
 
-    def predict(latents: Tensor, timestep: int) -> Tensor:
+    def predict(latents: Tensor, level: Level) -> Tensor:
         each = zip(latents.split(1), conditionings, strict=True)
-        return torch.cat([backbone.predict(one, timestep, conditioning)[0] for one, conditioning in each])
+        return torch.cat([model.predict(one, level, conditioning)[0] for one, conditioning in each])
 
-    clean = backbone.encode(pictures)
-    levels = invert([(CLEAN, clean)], steps, predict, schedule, batch_size=len(clean))
-    *_, (_, noisiest) = levels
-    latents = noisiest[list(range(len(clean)))]
+    clean = model.encode(pictures)
+    start = (schedule.clean, clean)
+    *_, (_, latents) = invert_latents([start], steps, predict, schedule.parametrisation, batch_size=len(clean))
     for step in steps:
-        noise = predict(latents, step.timestep)
-        latents = ddim_step(latents, noise, schedule.alpha(step.timestep), schedule.alpha(step.next_timestep))
-    return backbone.decode(latents).cpu()
+        latents = sampling_step(schedule.parametrisation, latents, predict(latents, step.at), step.at, step.to)
+    return model.decode(latents).cpu()
 
 
 def edge_f1(edges: np.ndarray, wanted: np.ndarray) -> float:
@@ -202,8 +201,8 @@ def inversion_figures(models: Models, count: int) -> dict[str, float]:
     scenes = held_out_scenes(count, offset=2)
     pictures, prompts = pictures_of(scenes), [caption(scene.words) for scene in scenes]
     alone = psnr(reconstruct(models, pictures), pictures).mean()
-    backbone = load_backbone(str(models.folder / "mini-sd"), str(models.device))
-    returned = psnr(invert_and_return(backbone, pictures, prompts), pictures).mean()
+    model = load_model(models.folder / "mini-sd", device=str(models.device))
+    returned = psnr(invert_and_return(model, pictures, prompts), pictures).mean()
     plainly = psnr(invert_plainly_and_return(models, pictures, prompts), pictures).mean()
     return {
         "tokenflow's inversion and back, 25 steps, PSNR, dB": float(returned),
@@ -228,11 +227,11 @@ def controlnet_figures(models: Models, count: int) -> dict[str, float]:
 @torch.no_grad()
 def cost_figures(models: Models) -> dict[str, float]:
     """Seconds of a UNet call, and megabytes of everything that ships."""
-    backbone = load_backbone(str(models.folder / "mini-sd"), str(models.device))
-    latents, conditioning, seconds = torch.randn(8, *LATENT_SHAPE), backbone.embed("a dog"), []
+    model = load_model(models.folder / "mini-sd", device=str(models.device))
+    latents, conditioning, seconds = torch.randn(8, *LATENT_SHAPE), model.condition("a dog"), []
     for _ in range(10):
         start = time.perf_counter()
-        backbone.predict(latents, 500, conditioning)
+        model.predict(latents, model.schedule.steps(2)[0].at, conditioning)
         seconds.append(time.perf_counter() - start)
     shipped = [models.folder / name for name in ("mini-sd", "mini-controlnet-canny", "mini-classifier")]
     size = sum(file.stat().st_size for folder in shipped for file in folder.rglob("*") if file.is_file())

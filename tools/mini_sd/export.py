@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from tools.mini_sd import scene_classifier
+from tokenflow.metrics import scene_classifier
 from tools.mini_sd.autoencoder import load_autoencoder
 from tools.mini_sd.classifier import load_classifier
 from tools.mini_sd.controlnet import load_controlnet
