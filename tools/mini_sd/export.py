@@ -10,6 +10,7 @@ STATE                               with --training: averaged weights alone, in 
 import argparse
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -28,7 +29,8 @@ from tools.mini_sd.training import RUNS, checkpoint_step, save_tensors
 MODELS = Path("data/models")
 STATE = Path("tools/mini_sd/state")
 SHARD_BYTES = 7_500_000
-TRAINED = ("autoencoder", "diffusion", "controlnet", "classifier")
+TRAINED = ("autoencoder", "diffusion", "controlnet", "classifier", "clip", "flux", "flux_guidance", "flux_schnell")
+TRAINED += ("klein", "sana_autoencoder", "sana", "sana_controlnet", "sana_guidance", "sana_sprint")
 CPU = torch.device("cpu")
 
 
@@ -37,13 +39,15 @@ def export_pipeline(runs: Path, folder: Path) -> None:
     autoencoder = load_autoencoder(runs, CPU)
     autoencoder.register_to_config(scaling_factor=load_scenes(runs / "latents").scale)
     assemble(autoencoder, *load_diffusion(runs, CPU)).to(dtype=torch.float16).save_pretrained(folder)
-    _load_in_single_precision(folder / "text_encoder" / "config.json")
+    load_in_single_precision(folder / "text_encoder" / "config.json")
     load_with_older_transformers(folder)
     shutil.copy(runs / "tokenizer" / "vocabulary.json", folder / "vocabulary.json")
 
 
-def _load_in_single_precision(config: Path) -> None:
-    """Unless told otherwise, transformers loads in the precision that is named here, diffusers always in single."""
+def load_in_single_precision(config: Path) -> None:
+    """Makes an encoder's configuration name single precision.
+
+    Unless told otherwise, transformers loads in the precision that is named here, diffusers always in single."""
     settings = json.loads(config.read_text()) | {"dtype": "float32"}
     config.write_text(json.dumps(settings, indent=2) + "\n")
 
@@ -126,6 +130,15 @@ EXPORTS = {
 }
 
 
+def export_trained(exports: dict[str, tuple[Callable[[Path, Path], None], str]], runs: Path, models: Path) -> None:
+    """Writes the model of each stage that has been trained; says which has not."""
+    for stage, (export, name) in exports.items():
+        if (runs / stage / "state.safetensors").exists():
+            export(runs, models / name)
+        else:
+            print(f"{stage} has not been trained in {runs}: {models / name} stays as it is")
+
+
 def main() -> None:
     """Writes what is there; says what is not."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -140,11 +153,7 @@ def main() -> None:
     elif arguments.training:
         export_training(runs, STATE)
     else:
-        for stage, (export, name) in EXPORTS.items():
-            if (runs / stage / "state.safetensors").exists():
-                export(runs, models / name)
-            else:
-                print(f"{stage} has not been trained in {runs}: {models / name} stays as it is")
+        export_trained(EXPORTS, runs, models)
 
 
 if __name__ == "__main__":
