@@ -9,7 +9,6 @@ import torch
 
 from tools.mini_sd.captions import caption
 from tools.mini_sd.evaluate import (
-    FIGURES,
     GOALS,
     Models,
     generate,
@@ -20,6 +19,7 @@ from tools.mini_sd.evaluate import (
     reconstruct,
 )
 from tools.mini_sd.export import MODELS
+from tools.mini_sd.figures import FIGURES
 from tools.mini_sd.latents import CANNY_THRESHOLDS, find_edges
 from tools.mini_sd.networks import LATENT_CHANNELS
 from tools.mini_sd.photographs import PACKAGES
