@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -22,7 +24,10 @@ TO_THE_RIGHT = Clip(
 )
 
 
-@pytest.mark.parametrize("clip", [*CLIPS.values(), TO_THE_RIGHT, *map(random_clip, range(6))])
+MIRRORED = replace(CLIPS["car_drive"], mirrored=True)
+
+
+@pytest.mark.parametrize("clip", [*CLIPS.values(), MIRRORED, TO_THE_RIGHT, *map(random_clip, range(6))])
 @pytest.mark.parametrize(("source", "target"), [(0, 1), (1, 0), (3, 11)])
 def test_flow_finds_what_is_not_occluded(clip, source, target):
     here, there = clip.render(source).picture, clip.render(target).picture
@@ -32,6 +37,13 @@ def test_flow_finds_what_is_not_occluded(clip, source, target):
     # What is left is interpolation: textures are looked up between pixels, and the lens blurs after the move.
     assert error[visible].mean() < 0.01
     assert np.percentile(error[visible], 99) < 0.1
+
+
+def test_a_mirrored_clip_is_the_clip_with_left_and_right_in_each_others_place():
+    np.testing.assert_array_equal(MIRRORED.pictures(), CLIPS["car_drive"].pictures()[:, :, ::-1])
+    edit = MIRRORED.with_words(object="bus")
+    np.testing.assert_array_equal(edit.masks(), CLIPS["car_drive"].with_words(object="bus").masks()[:, :, ::-1])
+    assert MIRRORED.flow(0, 6)[..., 0].mean() == pytest.approx(-CLIPS["car_drive"].flow(0, 6)[..., 0].mean())
 
 
 def test_flow_of_a_frame_to_itself_is_nothing():

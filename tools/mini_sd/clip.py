@@ -66,12 +66,16 @@ class Motion:
 
 @dataclass(frozen=True)
 class Clip:
-    """A scene as it is at the start, how it moves, for how many frames, and what it is drawn with."""
+    """A scene as it is at the start, how it moves, for how many frames, and what it is drawn with.
+
+    Mirrored, left and right change places in all that is drawn.
+    """
 
     start: Scene
     motion: Motion
     frames: int = 24
     kit: Kit = TRAINED_ON
+    mirrored: bool = False
 
     def with_words(self, **words: str) -> "Clip":
         """The same motion in other words: what a perfect edit of the clip would give."""
@@ -88,7 +92,10 @@ class Clip:
 
     def render(self, frame: int) -> Rendering:
         """Picture and masks of a frame."""
-        return render(self.scene(frame), self.kit)
+        rendering = render(self.scene(frame), self.kit)
+        if not self.mirrored:
+            return rendering
+        return Rendering(*(np.ascontiguousarray(image[:, ::-1]) for image in vars(rendering).values()))
 
     def pictures(self) -> np.ndarray:
         """f H W 3 in [0,1]."""
@@ -100,6 +107,8 @@ class Clip:
 
     def flow(self, source: int, target: int) -> np.ndarray:
         """H W 2: where what is seen at each pixel of frame `source` went in frame `target`, as (dx, dy) in pixels."""
+        if self.mirrored:
+            return replace(self, mirrored=False).flow(source, target)[:, ::-1] * np.array([-1, 1], np.float32)
         behind = self._displacement(source, target, lambda scene: world_to_picture(scene.camera))
         front = self._displacement(source, target, object_to_picture)
         on_object = self.render(source).mask > 0.5
