@@ -27,7 +27,7 @@ class Database:
 
     Raises:
         ConfigError: the URL is of another kind, or the tables are another version's.
-        EngineError: there is no database.
+        EngineError: the database cannot be opened.
     """
 
     def __init__(self, url: str) -> None:

@@ -31,7 +31,7 @@ def list_models(service: ServiceOf, caller: CallerOf) -> ModelList:
 def get_usage(service: ServiceOf, caller: CallerOf) -> Usage:
     """The credits of a key, and how many videos it has."""
     if caller.key_id is None:
-        raise Problem(401, "needs a key: there are no credits without one", headers={"WWW-Authenticate": "Bearer"})
+        raise Problem(401, "needs a key, which credits belong to", headers={"WWW-Authenticate": "Bearer"})
     with service.database.read() as session:
         found = balance(session, caller.key_id)
         states = select(Video.state, func.count()).where(Video.owner == caller.owner).group_by(Video.state)

@@ -74,7 +74,7 @@ def serve(options: ServeOptions, on_start: Callable[[str], Any]) -> None:
 
     Raises:
         ConfigError: settings are wrong, or others could reach the server and there is no key.
-        EngineError: the port is taken, or there is no database.
+        EngineError: the port is taken, or the database cannot be opened.
         OutputError: the folder cannot be written to.
     """
     if options.engine != "ray" and (options.address is not None or options.gpus is not None):
