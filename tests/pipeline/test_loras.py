@@ -52,6 +52,8 @@ def test_an_edit_in_memory_gives_it_too_and_the_words_themselves_none(lora: str,
 
     assert len(notices("a tiger")) == 1
     assert notices("a Toy tiger") == []
+    assert notices("a (sks:1.2) tiger") == []
+    assert len(notices("a toyota")) == 1
 
 
 def test_a_few_step_lora_edits_without_inversion_and_its_own_prompt_returns_the_source(
