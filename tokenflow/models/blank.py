@@ -11,7 +11,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from tokenflow.config import Model as ModelSettings
-from tokenflow.models.adapters.few_step_loras import few_step_kind, set_scheduler
+from tokenflow.models.adapters.few_step_loras import few_step_sampling, find_few_step_lora
 from tokenflow.models.checkpoints.file_kinds import is_file_name
 from tokenflow.models.checkpoints.folder import INDEX, class_of, open_folder, read_index
 from tokenflow.models.checkpoints.hub import WITHDRAWN, cached_file
@@ -103,14 +103,12 @@ def blank_model(settings: ModelSettings) -> BlankModel | None:
                 for part, dtype in dtypes.items()
             }
         pipeline = open_folder(settings.path, folder, family.pipeline, {}, {}, networks)
-        kind = few_step_kind(settings.loras)
-        if kind is not None and settings.few_step is not False:
-            set_scheduler(pipeline, kind)
+        lora = None if settings.few_step is False else find_few_step_lora(settings.loras)
         model = family.model(
             pipeline,
             None,
             device=torch.device("cpu"),
-            few_step=settings.few_step,
+            few_step=few_step_sampling(pipeline, lora) or settings.few_step,
             offload=False,
             fingerprint=lambda: "",
         )

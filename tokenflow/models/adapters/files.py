@@ -1,18 +1,24 @@
 """Files of adapters: one named directly, one in a folder, or one of a repository on the Hub."""
 
 from collections.abc import Collection
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from huggingface_hub import HfApi
+from huggingface_hub.errors import RemoteEntryNotFoundError
 
-from tokenflow.errors import ModelNotFoundError, looked_in
+from tokenflow.errors import ModelError, ModelNotFoundError, looked_in
 from tokenflow.models.checkpoints import hub
 from tokenflow.models.checkpoints.file_kinds import is_file_name
 from tokenflow.models.checkpoints.quiet import quiet_hub
 from tokenflow.models.checkpoints.reasons import UNREACHABLE, hub_reason
+from tokenflow.models.checkpoints.weights import PICKLES
+from tokenflow.models.identity import path_fingerprint
 
 PREFERRED = ("pytorch_lora_weights.safetensors", "adapter_model.safetensors", "learned_embeds.safetensors")
 """What diffusers and peft call the file of an adapter."""
+
+PEFT_CONFIG = "adapter_config.json"
+"""Beside a file that peft wrote."""
 
 
 def find_file(name: str, setting: str) -> Path:
@@ -24,7 +30,13 @@ def find_file(name: str, setting: str) -> Path:
 
     Raises:
         ModelNotFoundError: there is none, several could be meant, or the Hub does not deliver it.
+        ModelError: it is a pickle.
     """
+    if name.lower().endswith(PICKLES):
+        raise ModelError(
+            f"the adapter {name!r} is a pickle, which can run any code when it is opened; convert it to .safetensors, "
+            f"or download that version, and set {setting} to it"
+        )
     path = Path(name)
     if path.is_file() and is_file_name(name):
         return path
@@ -43,20 +55,49 @@ def find_file(name: str, setting: str) -> Path:
         if isinstance(error, ModelNotFoundError):
             raise
         raise ModelNotFoundError(
-            f"there is no adapter {name!r} here, and from the Hub it cannot be had: {hub_reason(error)}; set {setting} "
-            "to a file"
+            f"there is no adapter {name!r} here, and it cannot be downloaded from the Hub: {hub_reason(error)}; set "
+            f"{setting} to a file"
         ) from error
 
 
-def cached_file(name: str) -> str:
-    """What names an adapter's file once it was downloaded: its path in the cache, which holds the commit."""
+def find_peft_config(name: str, file: Path, setting: str) -> Path | None:
+    """The configuration that peft wrote beside an adapter's file, downloaded if need be; None if there is none.
+
+    Args:
+        name: of the adapter, as `find_file` takes it.
+        file: what `find_file` found.
+        setting: names it, for errors.
+
+    Raises:
+        ModelNotFoundError: the Hub does not say whether there is one.
+    """
+    beside = file.with_name(PEFT_CONFIG)
+    if beside.is_file() or Path(name).exists():
+        return beside if beside.is_file() else None
+    repository, inside = _on_hub(name)
+    wanted = PurePosixPath(inside or file.name).with_name(PEFT_CONFIG).as_posix()
+    try:
+        return hub.download_file(repository, wanted)
+    except RemoteEntryNotFoundError:
+        return None
+    except (OSError, *UNREACHABLE) as error:
+        raise ModelNotFoundError(
+            f"the adapter {name!r} needs its {wanted}, which cannot be downloaded from the Hub: {hub_reason(error)}; "
+            f"set {setting} to a folder with both"
+        ) from error
+
+
+def adapter_fingerprint(name: str) -> str:
+    """Sixteen hex digits that change with the files of an adapter; of one on the Hub, with the commit in the cache."""
     path = Path(name)
     repository, file = _on_hub(name)
+    if path.is_file():
+        return path_fingerprint(name, config=path_fingerprint(str(path.with_name(PEFT_CONFIG))))
     if path.exists() or not hub.is_hub_id(repository):
-        return name
+        return path_fingerprint(name)
     names = [file] if file else [*PREFERRED]
     commits = [f"{each}@{commit}" for each in names if (commit := hub.cached_commit(repository, each))]
-    return f"{name} {' '.join(commits)}"
+    return path_fingerprint(f"{name} {' '.join(commits)}")
 
 
 def _on_hub(name: str) -> tuple[str, str | None]:
