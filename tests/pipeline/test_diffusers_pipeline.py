@@ -3,9 +3,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from diffusers import EDMEulerScheduler, FlowMatchEulerDiscreteScheduler, LCMScheduler
+from diffusers import EDMEulerScheduler, FlowMatchEulerDiscreteScheduler, LCMScheduler, ScoreSdeVeScheduler
 from diffusers.callbacks import SDCFGCutoffCallback
-from diffusers.schedulers.deprecated.scheduling_sde_ve import ScoreSdeVeScheduler
 from PIL import Image
 
 import tokenflow

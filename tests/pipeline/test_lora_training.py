@@ -167,7 +167,11 @@ def test_ctrl_c_keeps_the_steps_that_are_done(saved: dict[str, Path], images: Pa
     with pytest.raises(KeyboardInterrupt):
         train_lora(settings(saved["sd"], images, tmp_path / "parts", sample_every=100), on_event=interrupt)
     seen: list[int] = []
-    listen = lambda event: seen.append(event.done) if isinstance(event, Progress) and event.stage == "train" else None  # noqa: E731
+
+    def listen(event: Any) -> None:
+        if isinstance(event, Progress) and event.stage == "train":
+            seen.append(event.done)
+
     parts = train_lora(settings(saved["sd"], images, tmp_path / "parts", sample_every=100), on_event=listen)
     assert min(seen) == 3
     whole = train_lora(settings(saved["sd"], images, tmp_path / "whole", sample_every=100))
