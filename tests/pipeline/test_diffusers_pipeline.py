@@ -33,7 +33,8 @@ def test_it_is_invert_and_edit() -> None:
     images = [Image.fromarray(frame) for frame in FRAMES]
     tensor = torch.from_numpy(FRAMES).permute(0, 3, 1, 2) / 255
     each = list(tensor)
-    shapes = (FRAMES, list(FRAMES), FRAMES[None], images, [images], tensor, tensor[None], each, (tensor * 255).byte())
+    whole = torch.from_numpy(FRAMES).permute(0, 3, 1, 2)
+    shapes = (FRAMES, list(FRAMES), FRAMES[None], images, [images], tensor, tensor[None], each, whole)
     for array in (as_array(frames) for frames in shapes):
         assert np.array_equal(np.rint(array * 255) if array.dtype != np.uint8 else array, FRAMES)
     for frames in (images, tensor):

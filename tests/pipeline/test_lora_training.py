@@ -47,7 +47,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def settings(model: Path, images: Path, output: Path, **changes: Any) -> LoRATraining:
+def settings(model: Path, images: Path, output: Path, /, **changes: Any) -> LoRATraining:
     values = {
         "model": {"path": str(model), "device": "cpu"},
         "images": str(images),
