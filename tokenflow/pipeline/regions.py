@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from dataclasses import dataclass, field
+from itertools import islice
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
@@ -19,7 +20,7 @@ from tokenflow.pipeline.frames import EditedFrame, kept_part
 from tokenflow.pipeline.inversion import source_steps
 from tokenflow.pipeline.validation import validated
 from tokenflow.pipeline.wiring import keyframe_interval
-from tokenflow.propagation.pixels.dense_flow import DenseFlow
+from tokenflow.propagation.pixels.dense_flow import NeighbourFlow
 from tokenflow.regions.by_text import Found, find_by_text
 from tokenflow.regions.given import carry_mask, read_masks, scaled
 from tokenflow.regions.masks import HALF, feather, grow, paste
@@ -287,11 +288,12 @@ class RegionFinder:
                 f"the mask of frame {frame} holds in its shot only, frames {shot[0]} to {shot[-1]}; give a mask of a "
                 "frame of each other shot that is to change"
             )
-        flow = DenseFlow(video.frames, self._folder)
+        images = (each.image for each in islice(video, shot.start, shot.stop))
+        flow = NeighbourFlow(images, len(shot), video.size, self._folder)
         with progress("region", len(shot), self._on_event) as advance:
-            for index, moved in carry_mask(mask, frame, shot, flow):
+            for index, moved in carry_mask(mask, frame - shot.start, flow, len(shot)):
                 raise_if_cancelled(self._cancel)
-                carried[[index]] = moved[None]
+                carried[[shot[index]]] = moved[None]
                 advance(1)
         return carried
 
