@@ -1,6 +1,5 @@
 """A model of its real sizes whose tensors have shapes and no memory, made from its configuration files."""
 
-import json
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -17,17 +16,17 @@ from tokenflow.events import listening
 from tokenflow.models.adapters.few_step_loras import few_step_kind, set_scheduler
 from tokenflow.models.adapters.files import is_here
 from tokenflow.models.adapters.loras import load_loras
-from tokenflow.models.checkpoints.controlnet_file import unloaded
+from tokenflow.models.checkpoints.controlnet_file import SETTING, unloaded
 from tokenflow.models.checkpoints.file_kinds import is_file_name
 from tokenflow.models.checkpoints.folder import INDEX, class_of, open_folder, read_index
 from tokenflow.models.checkpoints.hub import WITHDRAWN, cached_file
-from tokenflow.models.checkpoints.network import CONFIG
+from tokenflow.models.checkpoints.network import CONFIG, read_config
 from tokenflow.models.checkpoints.quiet import quiet
-from tokenflow.models.families import family_of
+from tokenflow.models.families import Family, family_of
 from tokenflow.models.model import Model
 from tokenflow.models.placement import Precision, choose_device, choose_dtype
 from tokenflow.models.presets import full_name
-from tokenflow.models.quantization import Quantization, quantised_bytes, weight_bytes
+from tokenflow.models.quantization import Kind, Quantization, quantised_bytes, weight_bytes
 
 DENOISERS = ("unet", "transformer")
 
@@ -52,7 +51,8 @@ class BlankModel:
         return sum(size for part, size in self.weights.items() if part in DENOISERS)
 
     def control(self, path: str) -> Any:
-        """The ControlNet at a folder, file or Hub id, without values; None where it is not on this machine.
+        """The ControlNet at a folder, file or Hub id, without values; None where it is not on this machine, or is of a
+        class that does not exist.
 
         Raises:
             ModelError: a file holds something else, or its configuration is damaged.
@@ -64,8 +64,9 @@ class BlankModel:
             config = Path(path, CONFIG) if Path(path).is_dir() else cached_file(path, CONFIG)
             if config is None or not config.is_file():
                 return None
-            name = json.loads(config.read_text(encoding="utf-8")).get("_class_name")
-            return _network(getattr(diffusers, name), config.parent, network.dtype)
+            name = read_config("ControlNet", SETTING, path, config).get("_class_name")
+            part_class = getattr(diffusers, str(name), None)
+            return None if part_class is None else _network(part_class, config.parent, network.dtype)
 
 
 def settings_folder(settings: ModelSettings) -> Path | None:
@@ -128,30 +129,34 @@ def blank_model(settings: ModelSettings) -> BlankModel | None:
                 part: _network(class_of(settings.path, index, part), folder / part, dtype)
                 for part, dtype in dtypes.items()
             }
+        saved = {part: _saved_bytes(network, kinds.kind_of(part)) for part, network in networks.items()}
         pipeline = open_folder(settings.path, folder, family.pipeline, {}, {}, networks)
-        full = {part: weight_bytes([network]) for part, network in networks.items()}
-        weights = {part: _stored_bytes(network, kinds, part) for part, network in networks.items()}
-        if settings.loras:  # whose values are real, since loaders ask for them
-            with listening(lambda event: None):  # loading the model tells what does not fit
-                load_loras(pipeline, family, settings.loras)
-        kind = few_step_kind(settings.loras)
-        if kind is not None and settings.few_step is not False:
-            set_scheduler(pipeline, kind)
-        model = family.model(
-            pipeline,
-            None,
-            device=torch.device("cpu"),
-            few_step=settings.few_step,
-            offload=False,
-            fingerprint=lambda: "",
-        )
-    weights = {part: size + weight_bytes([networks[part]]) - full[part] for part, size in weights.items()}
+        model = _model(settings, family, pipeline)
+    weights = {part: weight_bytes([network]) - saved[part] for part, network in networks.items()}
     return BlankModel(model, fake, weights)
 
 
-def _stored_bytes(network: Any, kinds: Quantization, part: str) -> int:
-    kind = kinds.kind_of(part)
-    return weight_bytes([network]) if kind is None else quantised_bytes(network, kind)
+def _model(settings: ModelSettings, family: Family, pipeline: Any) -> Model:
+    """The model of a pipeline without values. Those of LoRAs are real, since their loaders ask for them."""
+    if settings.loras:
+        with listening(lambda event: None):  # loading the model itself tells what does not fit
+            load_loras(pipeline, family, settings.loras)
+    kind = few_step_kind(settings.loras)
+    if kind is not None and settings.few_step is not False:
+        set_scheduler(pipeline, kind)
+    return family.model(
+        pipeline,
+        None,
+        device=torch.device("cpu"),
+        few_step=settings.few_step,
+        offload=False,
+        fingerprint=lambda: "",
+    )
+
+
+def _saved_bytes(network: Any, kind: Kind | None) -> int:
+    """How much less the weights of a network take in a kind of quantisation."""
+    return 0 if kind is None else weight_bytes([network]) - quantised_bytes(network, kind)
 
 
 def _network(part_class: Any, folder: Path, dtype: torch.dtype) -> Any:

@@ -112,6 +112,7 @@ def estimate_memory(config: Config, frames: int, size: tuple[int, int]) -> Memor
     Raises:
         ModelError: the model is of a family that is not supported, its configuration is damaged, or a LoRA or a
             ControlNet does not fit it.
+        ModelNotFoundError: there is no IP-Adapter at its path.
         ConfigError: the device does not exist on this machine, or does not have the quantisation.
     """
     blank = blank_model(config.model)
