@@ -133,6 +133,11 @@ def regions_of(edit: Edit) -> Regions:
     return [Region(**dict(each)) for each in edit.regions]
 
 
+def prompts_of(regions: Iterable[Region]) -> list[str]:
+    """The different prompts of regions that have one of their own, in order."""
+    return list(dict.fromkeys(region.prompt for region in regions if region.prompt is not None))
+
+
 def checked_regions(regions: Regions, source_prompt: str, mode: str) -> Regions:
     """The regions, after a check of all that can be checked before any work.
 
@@ -301,7 +306,7 @@ class RegionFinder:
         self, regions: list[Region], masks: list[Masks], found_by_text: Sequence[Found | None]
     ) -> tuple[ClipRegions, list[FoundRegion]]:
         source = self._source
-        prompts = list(dict.fromkeys(region.prompt for region in regions if region.prompt is not None))
+        prompts = prompts_of(regions)
         numbers = [0 if region.prompt is None else 1 + prompts.index(region.prompt) for region in regions]
         size = kept_part(np.empty(source.video.size[::-1]), source).shape
         stored = temporary_array((source.frame_count, *size), np.uint8, self._folder)
