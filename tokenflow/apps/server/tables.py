@@ -5,7 +5,7 @@ Each change of them needs a file in `migrations/versions/`.
 
 from typing import Any
 
-from sqlalchemy import JSON, Double, ForeignKey, Index, Integer, String, Text, UniqueConstraint
+from sqlalchemy import JSON, Double, ForeignKey, Index, Integer, String, Text, UniqueConstraint, cast
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 QUEUED, IN_PROGRESS, COMPLETED, FAILED, CANCELLED = "queued", "in_progress", "completed", "failed", "cancelled"
@@ -99,6 +99,10 @@ class Video(Base):
     deleted_at: Mapped[float | None]
     seconds: Mapped[float | None]
     memory_mb: Mapped[int | None]
+
+
+WORK = cast(Video.frames, Double) * Video.width * Video.height
+"""What the time of a video is taken to grow with: frames and pixels."""
 
 
 class Submission(Base):

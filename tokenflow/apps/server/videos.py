@@ -14,8 +14,9 @@ from sse_starlette import EventSourceResponse
 
 from tokenflow.apps.server.callers import Caller
 from tokenflow.apps.server.clip_response import clip_response
+from tokenflow.apps.server.estimates import pace_of_unfinished, seconds_of_running, seconds_until_done
 from tokenflow.apps.server.expiry import delete_all, forget_files
-from tokenflow.apps.server.fairness import positions
+from tokenflow.apps.server.fairness import places
 from tokenflow.apps.server.lifecycle import ask_to_cancel
 from tokenflow.apps.server.problems import Problem, documented, not_found
 from tokenflow.apps.server.schemas import (
@@ -263,8 +264,14 @@ def _shown(service: Service, video: Video) -> VideoObject:
 
 
 def _objects(session: Session, videos: Sequence[Video]) -> list[VideoObject]:
-    places = positions(session, [video.id for video in videos if video.state == QUEUED])
-    return [video_object(video, places.get(video.id)) for video in videos]
+    waiting = [video.id for video in videos if video.state == QUEUED]
+    if not waiting:
+        return [video_object(video) for video in videos]
+    pace = pace_of_unfinished(session)
+    running = seconds_of_running(session, pace)
+    found = places(session, waiting, pace)
+    left = {video_id: seconds_until_done(place, running) for video_id, place in found.items()}
+    return [video_object(video, found.get(video.id), left.get(video.id)) for video in videos]
 
 
 def _result_file(service: Service, caller: Caller, video_id: str, name: str) -> tuple[FilePath, Video]:
