@@ -432,13 +432,21 @@ def test_references_are_uploaded(
     Image.new("RGB", (16, 16), "orange").save(tmp_path / "tiger.png")
     image = ("../tiger.PNG", (tmp_path / "tiger.png").read_bytes())
     files = [("video", ("a.mp4", clip.read_bytes())), ("references[]", image), ("references[]", image)]
-    made = submit(files=files).json()
+    sections = [{"kind": "style", "weight": 0.5}, {}]
+    made = submit(files=files, settings=json.dumps({"edit": {"references": sections}})).json()
     with database.read() as session:
         config = Config.model_validate(session.get_one(Video, made["id"]).config)
     assert [each.path.name for each in config.edit.references] == ["reference_0.png", "reference_1.png"]
+    assert [(each.kind, each.weight) for each in config.edit.references] == [("style", 0.5), ("identity", 1.0)]
     assert all(each.path.is_file() for each in config.edit.references)
     drain()
     assert client.get(f"/v1/videos/{made['id']}").json()["status"] == "completed"
+    few = submit(files=files, settings='{"edit": {"references": [{}]}}')
+    assert refused(few) == (
+        422,
+        "settings: edit.references: expected as many sections as images in references[], 2; got 1",
+        "settings",
+    )
     damaged = [files[0], ("references[]", ("tiger.png", b"no image"))]
     assert refused(submit(files=damaged))[0] == 422
 

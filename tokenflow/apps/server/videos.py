@@ -42,6 +42,12 @@ router = APIRouter(prefix="/v1/videos", tags=["videos"], responses=documented(40
 
 MAX_PROMPT = 2000
 
+SETTINGS = (
+    "JSON with settings of the sections edit and clip that name no files, such as "
+    '{"edit": {"steps": 12, "references": [{"kind": "style", "weight": 0.5}]}}: edit.references has a section per image '
+    "in references[], in their order, with kind (identity or style) and weight (0 to 100), or {} for identity and 1"
+)
+
 FIELDS = {
     *("video", "input_reference", "prompt", "source_prompt", "model", "preset", "mode", "size", "seconds", "seed"),
     *("mask", "keyframes[]", "references[]", "settings", "webhook_url"),
@@ -76,9 +82,13 @@ async def create_video(
     mask: Annotated[UploadFile | None, File(description="white where the clip may change")] = None,
     keyframes: Annotated[Sequence[UploadFile] | None, File(alias="keyframes[]", description="edited frames")] = None,
     references: Annotated[
-        Sequence[UploadFile] | None, File(alias="references[]", description="images whose look the edit takes")
+        Sequence[UploadFile] | None,
+        File(
+            alias="references[]",
+            description="images whose look the edit takes; `edit.references` in `settings` has their kinds and weights",
+        ),
     ] = None,
-    settings: Annotated[str | None, Form(max_length=20_000, description="JSON")] = None,
+    settings: Annotated[str | None, Form(max_length=20_000, description=SETTINGS)] = None,
     webhook_url: Annotated[str | None, Form(max_length=2000, pattern=WEBHOOK)] = None,
     dry_run: Annotated[bool, Query(description="only say what it would take")] = False,
     idempotency_key: IdempotencyKey = None,
