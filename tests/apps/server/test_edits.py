@@ -98,8 +98,7 @@ def with_references(sections: Any, variant: Variant) -> str:
     try:
         made = configuration(of_two, variant, Path("inversions"), Path("result"))
     except Problem as problem:
-        assert problem.param == "settings"
-        return problem.detail
+        return f"{problem.param}: {problem.detail}"
     return " ".join(f"{each.path} {each.kind} {each.weight:g}" for each in made.edit.references)
 
 
@@ -108,7 +107,10 @@ def with_references(sections: Any, variant: Variant) -> str:
     [
         (None, "a.png identity 1 b.png identity 1"),
         ([{"kind": "style", "weight": 0}, {}], "a.png style 0 b.png identity 1"),
-        ("style", r"settings: edit.references: expected sections such as .*, one per image in references\[\]"),
+        (
+            "style",
+            r"settings: settings: edit.references: expected sections such as .*, one per image in references\[\]",
+        ),
         ([{}, "style"], "settings: edit.references: expected sections such as"),
         ([{}], r"edit.references: expected as many sections as images in references\[\], 2; got 1"),
         ([{}, {"path": FOREIGN}], "edit.references.1.path cannot be set by clients; allowed: kind, weight"),

@@ -44,8 +44,8 @@ MAX_PROMPT = 2000
 
 SETTINGS = (
     "JSON with settings of the sections edit and clip that name no files, such as "
-    '{"edit": {"steps": 12, "references": [{"kind": "style", "weight": 0.5}]}}: edit.references has a section per image '
-    "in references[], in their order, with kind (identity or style) and weight (0 to 100), or {} for identity and 1"
+    '{"edit": {"steps": 12, "references": [{"kind": "style", "weight": 0.5}]}}. edit.references has a section per '
+    "image of references[], in their order, with kind (identity or style) and weight (0 to 100)"
 )
 
 FIELDS = {
