@@ -41,6 +41,7 @@ from tokenflow.batch.ray import Ray
 from tokenflow.batch.run import DEFAULT_RETRIES
 from tokenflow.batch.worker import JobResult
 from tokenflow.config import Config
+from tokenflow.errors import TokenflowError
 from tokenflow.events import Event, Notice, Preview, Progress
 from tokenflow.store.files import locked
 from tokenflow.store.results import REPORT
@@ -286,7 +287,10 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s workers: %(message)s")
     options = PoolOptions.from_line(sys.stdin.buffer.readline())
     end_with_parent()
-    run_pool(options)
+    try:
+        run_pool(options)
+    except TokenflowError as error:
+        sys.exit(str(error))
 
 
 if __name__ == "__main__":
