@@ -10,7 +10,7 @@ import gradio as gr
 from tokenflow.apps.uploads import check_limits
 from tokenflow.apps.web import keyframes_panel, references_panel, region_panel
 from tokenflow.apps.web.clips import describe, keep_upload, playable, thumbnail
-from tokenflow.apps.web.fields import choice, element, field, hint, sentence, shown
+from tokenflow.apps.web.fields import choice, element, field, sentence, shown
 from tokenflow.apps.web.form import EDITED_FRAMES, PART, REFERENCES, to_values
 from tokenflow.apps.web.keyframes_panel import KeyframesPanel
 from tokenflow.apps.web.mistakes import by_field, note_html
@@ -19,6 +19,15 @@ from tokenflow.apps.web.region_fields import PAINTED
 from tokenflow.apps.web.region_panel import RegionPanel
 from tokenflow.apps.web.site import Site
 from tokenflow.apps.web.work import TRIED
+from tokenflow.models.presets import PRESETS
+
+COLUMN = 260
+"""Pixels of a column of the flow, at the least; a narrower window puts the columns below each other."""
+
+ANY_MODEL = (
+    "mini-sd was trained on drawn scenes; a filmed clip needs another, such as sd1.5: one of those listed, or any "
+    "folder, .safetensors file or Hub id"
+)
 
 
 @dataclass(frozen=True)
@@ -55,7 +64,7 @@ def build(site: Site) -> EditTab:
     fields: dict[str, Any] = {}
     clip = gr.State("")
     with gr.Row(equal_height=False):
-        with gr.Column(scale=4, min_width=300):
+        with gr.Column(min_width=COLUMN):
             gr.HTML("<h2>1 · Clip</h2>")
             upload = gr.File(label="Upload a clip", height=150, elem_id="upload")
             examples = gr.Gallery(
@@ -70,7 +79,7 @@ def build(site: Site) -> EditTab:
                 elem_id="examples",
                 visible=bool(site.examples),
             )
-        with gr.Column(scale=4, min_width=300):
+        with gr.Column(min_width=COLUMN):
             gr.HTML("<h2>2 · What it shows</h2>")
             video = gr.Video(label="Clip", interactive=False, height=220, loop=True, elem_id="clip", buttons=[])
             clip_note = gr.HTML(elem_id="clip-note")
@@ -79,21 +88,21 @@ def build(site: Site) -> EditTab:
                 fields |= {key: field(key, min_width=120) for key in PART}
             region = region_panel.build(site)
             fields |= region.fields
-        with gr.Column(scale=4, min_width=300):
+        with gr.Column(min_width=COLUMN):
             gr.HTML("<h2>3 · What it should show</h2>")
             fields["edit.prompt"] = sentence("edit.prompt")
             fields["edit.mode"] = choice("edit.mode")
             keyframes = keyframes_panel.build(site)
             fields[EDITED_FRAMES] = keyframes.given
             fields[REFERENCES] = references_panel.build(site).given
-            with gr.Row():
-                fields["preset"] = choice("preset")
-                fields["edit.seed"] = field("edit.seed", min_width=120)
-            fields["model.path"] = model_field(site)
+        with gr.Column(min_width=COLUMN):
             gr.HTML("<h2>4 · Edit</h2>")
-            tried = gr.Button(f"Try {_in_words(TRIED)} keyframes", elem_id="try")
+            fields["preset"] = choice("preset")
+            fields["model.path"] = model_field(site)
+            fields["edit.seed"] = field("edit.seed")
+            tried = gr.Button(f"Try {_in_words(TRIED)} keyframes", visible=site.editor.has_trials, elem_id="try")
             whole = gr.Button("Whole clip", variant="primary", elem_id="whole")
-            estimate = gr.Button("Time and disk space of the whole clip", size="sm", elem_id="estimate")
+            estimate = gr.Button("Estimate time, memory and disk", size="md", elem_id="estimate")
             outlook = gr.HTML(elem_id="outlook")
     tab = EditTab(clip, clip_note, fields, examples, keyframes, region, estimate, outlook, tried, whole)
     on(upload.upload, _keep(site), [upload], [clip, clip_note, fields[PAINTED]])
@@ -116,12 +125,13 @@ def take_examples(site: Site, tab: EditTab, fields: dict[str, Any]) -> None:
 
 def model_field(site: Site) -> Any:
     """The models that are offered; where the page is local, any other may be named."""
-    others = ", or any folder, .safetensors file or Hub id" if site.space.is_local else ""
+    names = [entry.name for entry in site.models]
+    published = [preset.name for preset in PRESETS] if site.space.is_local else []
     return gr.Dropdown(
-        [entry.name for entry in site.models],
-        value=next((entry.name for entry in site.models), None),
+        [*names, *published],
+        value=next(iter(names), None),
         label="Model",
-        info=hint("model.path") + others,
+        info=ANY_MODEL if site.space.is_local else None,
         allow_custom_value=site.space.is_local,
         elem_id=element("model.path"),
     )

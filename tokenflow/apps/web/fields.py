@@ -65,7 +65,7 @@ HINTS = {
     "edit.seed": "Another number, another draw",
     "edit.keyframes.frames": "What was put back, named after its number; or a folder, or {0: a.png, 23: b.png}",
     "edit.references": "What was uploaded; or a list such as [tiger.png] or [{path: style.png, kind: style}]",
-    "model.path": "One of those listed",
+    "model.path": "",
     "preset": "",
     "edit.mode": "",
     REGIONS: "All else keeps the pixels of the clip",

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
+from markupsafe import Markup
 
 from tokenflow.apps.web.jobs import Job
 from tokenflow.apps.web.painted import dim
@@ -73,7 +74,7 @@ def build(site: Site) -> JobPanel:
         ended = job is None or job.is_finished
         return [
             now,
-            f"<p>Model: {site.shelf.status}</p>",
+            _model_html(site),
             status_html(job, ahead) if job else IDLE,
             preview_html(job.preview) if job and not job.is_finished else "",
             gr.update(visible=not ended, interactive=not (job and job.stop.is_set())),
@@ -117,6 +118,11 @@ def build(site: Site) -> JobPanel:
     store_job(job_id)
     tick_until_settled(timer, job_id, settled)
     return JobPanel(job_id, finished)
+
+
+def _model_html(site: Site) -> str:
+    """The model in memory; nothing where others edit."""
+    return "" if site.hired else str(Markup("<p>Model: {}</p>").format(site.shelf.status))
 
 
 def _resume(site: Site, job: Job) -> Job:

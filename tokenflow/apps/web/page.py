@@ -20,7 +20,7 @@ from tokenflow.apps.web.form import Values, to_values
 from tokenflow.apps.web.imports import importing
 from tokenflow.apps.web.jobs import Job
 from tokenflow.apps.web.mistakes import ELSEWHERE, by_field, note_html
-from tokenflow.apps.web.model_list import device_memory, models_html
+from tokenflow.apps.web.model_list import device_memory, models_html, published_html
 from tokenflow.apps.web.progress_view import outlook_html
 from tokenflow.apps.web.quirks import on, on_load
 from tokenflow.apps.web.site import Site
@@ -29,9 +29,10 @@ from tokenflow.errors import TokenflowError
 
 TITLE = "tokenflow"
 
-OTHER_MODELS = (
-    "<p>Any other folder in diffusers' layout, .safetensors file or Hub id can be typed into the field Model of the "
-    "tab Edit. A model of the Hub is downloaded when it is first used. One model is in memory at a time.</p>"
+PUBLISHED = (
+    "<h2>Published models</h2><p>The field Model of the tab Edit takes these names, and any other folder in diffusers' "
+    "layout, .safetensors file or Hub id. A model of the Hub is downloaded when it is first used. One model is in memory "
+    "at a time. “At least” is with the settings that save memory (docs/small_cards.md).</p>"
 )
 
 
@@ -51,9 +52,7 @@ def build(site: Site) -> Any:
             with gr.Tab("History") as history:
                 in_history = gr.Column()
             with gr.Tab("Models") as models:
-                table = gr.HTML(elem_id="models")
-                if site.space.is_local:
-                    gr.HTML(OTHER_MODELS)
+                table, published = gr.HTML(elem_id="models"), gr.HTML(elem_id="published")
         wrong = gr.HTML(elem_id="wrong")
         jobs = job_panel.build(site)
         result = result_panel.build(site)
@@ -62,13 +61,19 @@ def build(site: Site) -> Any:
         edit_tab.take_examples(site, edit, fields)
         keyframes_panel.connect(site, edit.keyframes, edit.clip, fields)
         region_panel.connect(site, edit.region, edit.clip, fields)
-        on(models.select, lambda: models_html(site.models, device_memory()), [], [table])
+        on(models.select, lambda: _models(site), [], [table, published])
         _start_jobs(site, edit, compare, jobs, fields, wrong)
         _estimate(site, edit, fields, wrong)
         _show_outcome(site, jobs, result)
         _mark_failed(site, edit, jobs, fields)
         _find_again(page, site, edit, jobs, fields)
     return page
+
+
+def _models(site: Site) -> list[str]:
+    """The models that are offered, and where the page is local those that can be downloaded."""
+    memory = device_memory()
+    return [models_html(site.models, memory), PUBLISHED + published_html(memory) if site.space.is_local else ""]
 
 
 def _start_jobs(

@@ -20,7 +20,13 @@ TRIED = 3
 
 
 class Editor(Protocol):
-    """Who makes what the page asks for."""
+    """Who makes what the page asks for.
+
+    Attributes:
+        has_trials: whether it edits single frames, too.
+    """
+
+    has_trials: bool
 
     def trial(self, config: Config, on_event: Listener, cancel: Cancel) -> "Trial":
         """Edit `TRIED` frames."""
@@ -33,6 +39,8 @@ class Editor(Protocol):
 
 class OwnEditor:
     """Edits in this process, with the model on a shelf."""
+
+    has_trials = True
 
     def __init__(self, shelf: Shelf) -> None:
         self._shelf = shelf
