@@ -14,8 +14,8 @@ from tokenflow.apps.web.fields import choice, element, field, sentence, shown
 from tokenflow.apps.web.form import EDITED_FRAMES, PART, REFERENCES, to_values
 from tokenflow.apps.web.keyframes_panel import KeyframesPanel
 from tokenflow.apps.web.mistakes import by_field, note_html
-from tokenflow.apps.web.quirks import on, shown_file
-from tokenflow.apps.web.region_fields import PAINTED
+from tokenflow.apps.web.quirks import HIDDEN, on, shown_file
+from tokenflow.apps.web.region_fields import MASK, PAINTED
 from tokenflow.apps.web.region_panel import RegionPanel
 from tokenflow.apps.web.site import Site
 from tokenflow.apps.web.work import TRIED
@@ -23,6 +23,9 @@ from tokenflow.models.presets import PRESETS
 
 COLUMN = 260
 """Pixels of a column of the flow, at the least; a narrower window puts the columns below each other."""
+
+OF_ONE_CLIP = {PAINTED: "the painted part", MASK: "the mask", EDITED_FRAMES: "the edited frames"}
+"""Settings that are made for one clip, and their names; another clip does away with them."""
 
 ANY_MODEL = (
     "mini-sd was trained on drawn scenes; a filmed clip needs another, such as sd1.5: one of those listed, or any "
@@ -36,6 +39,7 @@ class EditTab:
 
     Attributes:
         clip: the file of the clip, as a state of the server; empty if there is none.
+        clip_name: the same, in the page, so that a tab can keep it.
         clip_note: what is wrong with it, or what it is.
         fields: by the key of their setting.
         examples: the gallery of examples.
@@ -48,6 +52,7 @@ class EditTab:
     """
 
     clip: Any
+    clip_name: Any
     clip_note: Any
     fields: dict[str, Any]
     examples: Any
@@ -62,7 +67,7 @@ class EditTab:
 def build(site: Site) -> EditTab:
     """The tab and what happens in it; jobs are started by page.py."""
     fields: dict[str, Any] = {}
-    clip = gr.State("")
+    clip, clip_name = gr.State(""), gr.Textbox("", visible=HIDDEN)
     with gr.Row(equal_height=False):
         with gr.Column(min_width=COLUMN):
             gr.HTML("<h2>1 · Clip</h2>")
@@ -104,10 +109,11 @@ def build(site: Site) -> EditTab:
             whole = gr.Button("Whole clip", variant="primary", elem_id="whole")
             estimate = gr.Button("Estimate time, memory and disk", size="md", elem_id="estimate")
             outlook = gr.HTML(elem_id="outlook")
-    tab = EditTab(clip, clip_note, fields, examples, keyframes, region, estimate, outlook, tried, whole)
-    on(upload.upload, _keep(site), [upload], [clip, clip_note, fields[PAINTED]])
+    tab = EditTab(clip, clip_name, clip_note, fields, examples, keyframes, region, estimate, outlook, tried, whole)
+    left = [fields[key] for key in OF_ONE_CLIP]
+    on(upload.upload, _keep(site), [upload, clip, *left], [clip, clip_note, region.changed, *left])
     on(upload.clear, lambda: "", [], [clip])
-    on(clip.change, _show(site), [clip], [video, clip_note])
+    on(clip.change, _show(site), [clip], [clip_name, video, clip_note])
     on(clip.change, lambda: "", [], [outlook])
     on(fields["edit.mode"].change, _adapt, [fields["edit.mode"]], [keyframes.panel, tried])
     return tab
@@ -118,9 +124,9 @@ def take_examples(site: Site, tab: EditTab, fields: dict[str, Any]) -> None:
 
     def take(chosen: gr.SelectData) -> list[Any]:
         config = site.examples[chosen.index].config
-        return [str(config.clip.path), *shown(fields, to_values(config, site.space))]
+        return [str(config.clip.path), "", *shown(fields, to_values(config, site.space))]
 
-    on(tab.examples.select, take, [], [tab.clip, *fields.values()])
+    on(tab.examples.select, take, [], [tab.clip, tab.region.changed, *fields.values()])
 
 
 def model_field(site: Site) -> Any:
@@ -137,13 +143,18 @@ def model_field(site: Site) -> Any:
     )
 
 
-def _keep(site: Site) -> Callable[[gr.Request, str], tuple[str, str, str]]:
-    def keep_clip(request: gr.Request, upload: str) -> tuple[str, str, str]:
-        """The clip, what is wrong with it, and the painted part, which was one of another clip."""
+def _keep(site: Site) -> Callable[..., list[Any]]:
+    def keep_clip(request: gr.Request, upload: str, before: str, *left: str) -> list[Any]:
+        """The clip, what is wrong with it, and what of the one before does not fit it and is gone."""
         try:
-            return str(keep_upload(Path(upload), site.of(request).space)), "", ""
+            kept = str(keep_upload(Path(upload), site.of(request).space))
         except Exception as error:
-            return "", note_html(by_field(error, ["clip.path"]).popitem()[1]), ""
+            return ["", note_html(by_field(error, ["clip.path"]).popitem()[1]), *[gr.skip()] * (1 + len(left))]
+        if kept == before:
+            return [kept, *[gr.skip()] * (2 + len(left))]
+        gone = [name for name, value in zip(OF_ONE_CLIP.values(), left, strict=True) if value]
+        said = f"<p role=status>Of the clip before, and gone: {', '.join(gone)}.</p>" if gone else ""
+        return [kept, "", said, *[""] * len(left)]
 
     return keep_clip
 
@@ -151,12 +162,12 @@ def _keep(site: Site) -> Callable[[gr.Request, str], tuple[str, str, str]]:
 def _show(site: Site) -> Callable[[gr.Request, str], Any]:
     def show(request: gr.Request, clip: str) -> Any:
         if not clip:
-            return None, gr.skip()
+            return "", None, gr.skip()
         try:
             info = check_limits(Path(clip), site.space.limits)
-            return shown_file(playable(Path(clip), site.of(request).space)), f"<p>{describe(info)}</p>"
+            return clip, shown_file(playable(Path(clip), site.of(request).space)), f"<p>{describe(info)}</p>"
         except Exception as error:
-            return None, note_html(by_field(error, ["clip.path"]).popitem()[1])
+            return clip, None, note_html(by_field(error, ["clip.path"]).popitem()[1])
 
     return show
 

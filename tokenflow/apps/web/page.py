@@ -16,13 +16,13 @@ from tokenflow.apps.web import (
     settings_panel,
 )
 from tokenflow.apps.web.fields import marked, shown
-from tokenflow.apps.web.form import Values, to_values
+from tokenflow.apps.web.form import Values
 from tokenflow.apps.web.imports import importing
-from tokenflow.apps.web.jobs import Job
+from tokenflow.apps.web.kept_form import CLIP, PROMPTS, form_of, kept_form
 from tokenflow.apps.web.mistakes import ELSEWHERE, by_field, note_html
 from tokenflow.apps.web.model_list import device_memory, models_html, published_html
 from tokenflow.apps.web.progress_view import outlook_html
-from tokenflow.apps.web.quirks import on, on_load
+from tokenflow.apps.web.quirks import HIDDEN, on, on_load, reveal, store_form
 from tokenflow.apps.web.site import Site
 from tokenflow.apps.web.work import edit_job, trial_job
 from tokenflow.errors import TokenflowError
@@ -31,8 +31,8 @@ TITLE = "tokenflow"
 
 PUBLISHED = (
     "<h2>Published models</h2><p>The field Model of the tab Edit takes these names, and any other folder in diffusers' "
-    "layout, .safetensors file or Hub id. A model of the Hub is downloaded when it is first used. One model is in memory "
-    "at a time. “At least” is with the settings that save memory (docs/small_cards.md).</p>"
+    "layout, .safetensors file or Hub id. A model of the Hub is downloaded when it is first used. One model is in "
+    "memory at a time. “At least” is with the settings that save memory (docs/small_cards.md).</p>"
 )
 
 
@@ -66,7 +66,7 @@ def build(site: Site) -> Any:
         _estimate(site, edit, fields, wrong)
         _show_outcome(site, jobs, result)
         _mark_failed(site, edit, jobs, fields)
-        _find_again(page, site, edit, jobs, fields)
+        _find_again(page, site, edit, compare, jobs, fields)
     return page
 
 
@@ -112,10 +112,13 @@ def _start_jobs(
 
     inputs = [edit.clip, *fields.values()]
     outputs = [jobs.job_id, edit.clip_note, wrong, *fields.values()]
-    on(edit.tried.click, try_some, inputs, outputs)
-    on(edit.whole.click, edit_whole, inputs, outputs)
-    on(compare.by_prompt.click, compare_prompts, [compare.prompts, *inputs], outputs)
-    on(compare.by_seed.click, compare_seeds, [compare.seeds, *inputs], outputs)
+    for event, function, first in (
+        (edit.tried.click, try_some, []),
+        (edit.whole.click, edit_whole, []),
+        (compare.by_prompt.click, compare_prompts, [compare.prompts]),
+        (compare.by_seed.click, compare_seeds, [compare.seeds]),
+    ):
+        reveal(on(event, function, [*first, *inputs], outputs), "[role=alert], .tf-wrong", "#status")
 
 
 def _form(fields: dict[str, Any], values: Sequence[str | None]) -> dict[str, str]:
@@ -193,19 +196,24 @@ def _mark_failed(site: Site, edit: edit_tab.EditTab, jobs: job_panel.JobPanel, f
 
 
 def _find_again(
-    page: Any, site: Site, edit: edit_tab.EditTab, jobs: job_panel.JobPanel, fields: dict[str, Any]
+    page: Any,
+    site: Site,
+    edit: edit_tab.EditTab,
+    compare: compare_tab.CompareTab,
+    jobs: job_panel.JobPanel,
+    fields: dict[str, Any],
 ) -> None:
-    """After a reload, show the job that the tab had shown, or one that is under way, with the form it came from."""
+    """After a reload, show the job that the tab had shown, or one that is under way; and the form as it was left."""
 
-    def restore(request: gr.Request, name: str) -> list[Any]:
+    def restore(request: gr.Request, name: str, kept: str) -> list[Any]:
         site.warm_up()
-        job = site.jobs.find(name) or site.of(request).newest_unfinished()
-        if job is None:
-            return [gr.skip()] * (2 + len(fields))
-        return [job.id, *_form_of(job)]
+        own = site.of(request)
+        job = site.jobs.find(name) or own.newest_unfinished()
+        form = kept_form(kept, own) or (form_of(job, site.space) if job else None)
+        if form is None:
+            return [gr.skip()] * (3 + len(fields))
+        return [job.id if job else gr.skip(), form.clip, form.prompts, *shown(fields, form.values)]
 
-    def _form_of(job: Job) -> list[Any]:
-        config = job.configs[0]
-        return [str(config.clip.path), *shown(fields, to_values(config, site.space))]
-
-    on_load(page, restore, [jobs.job_id], [jobs.job_id, edit.clip, *fields.values()])
+    form = gr.Textbox("", visible=HIDDEN)
+    store_form({CLIP: edit.clip_name, PROMPTS: compare.prompts, **fields})
+    on_load(page, restore, [jobs.job_id, form], [jobs.job_id, edit.clip, compare.prompts, *fields.values()])
