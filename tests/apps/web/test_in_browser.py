@@ -131,6 +131,9 @@ def test_from_an_example_over_three_keyframes_to_the_whole_clip_and_its_files(pa
     with page.expect_download() as download:
         page.click("#report")
     assert "<html" in Path(download.value.path()).read_text(encoding="utf-8")
+    with page.expect_download() as download:
+        page.click("#edited-clip")
+    assert next(read_frames(download.value.path())).image.shape[2] == 3
     names = page.locator("#files .filename").evaluate_all("cells => cells.map(cell => cell.ariaLabel)")
     results = [path for path in (folder / "outputs").glob("*/report.json") if "tiger" in path.parent.name]
     assert len(results) == 1

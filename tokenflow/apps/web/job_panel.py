@@ -17,8 +17,8 @@ SECONDS = 0.5
 """Between two looks at a job."""
 
 HOW_NEAR = (
-    "These frames were edited on their own. In the edit of the whole clip a frame is a keyframe at some of the steps "
-    "only, so the two differ a little; how much is measured in docs/speed.md."
+    "These frames were edited on their own. In the whole clip a frame is a keyframe at some of the steps only, so the "
+    "two differ a little (docs/speed.md)."
 )
 
 UNSETTLED = "unsettled"
@@ -49,12 +49,11 @@ def build(site: Site) -> JobPanel:
     with gr.Row(elem_id="job-panel"):
         with gr.Column(scale=3, min_width=300):
             status = gr.HTML(IDLE, elem_id="status")
+            cancel = gr.Button("Cancel", variant="stop", visible=False, elem_id="cancel")
+            resume = gr.Button("Continue", visible=False, elem_id="continue")
             model = gr.HTML(elem_id="model-status")
         with gr.Column(scale=3, min_width=300):
             preview = gr.HTML(elem_id="preview")
-        with gr.Column(scale=1, min_width=140):
-            cancel = gr.Button("Cancel", variant="stop", visible=False, elem_id="cancel")
-            resume = gr.Button("Continue", visible=False, elem_id="continue")
     with gr.Column(visible=False, elem_id="trial") as trial:
         gr.HTML(f"<h2>Source and edit</h2><p>{HOW_NEAR}</p>")
         with gr.Row():

@@ -43,14 +43,14 @@ def build(site: Site) -> Any:
         with gr.Tabs():
             with gr.Tab("Edit"):
                 edit = edit_tab.build(site)
-            with gr.Tab("Settings") as settings:
-                folded = settings_panel.build(site, set(edit.fields))
-                fields = {key: (edit.fields | folded)[key] for key in site.keys}
-                settings_panel.build_yaml(site, settings, edit.clip, fields)
             with gr.Tab("Compare"):
                 compare = compare_tab.build()
             with gr.Tab("History") as history:
                 in_history = gr.Column()
+            with gr.Tab("Settings") as settings:
+                folded = settings_panel.build(site, set(edit.fields))
+                fields = {key: (edit.fields | folded)[key] for key in site.keys}
+                settings_panel.build_yaml(site, settings, edit.clip, fields)
             with gr.Tab("Models") as models:
                 table, published = gr.HTML(elem_id="models"), gr.HTML(elem_id="published")
         wrong = gr.HTML(elem_id="wrong")

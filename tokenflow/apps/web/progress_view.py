@@ -69,7 +69,7 @@ def _state(job: Job, ahead: int) -> Markup:
         case "cancelled":
             return Markup("<p>Cancelled. What was finished is kept, and “Continue” goes on from there.</p>")
         case "done":
-            return Markup("<p>Done.</p>")
+            return Markup("<p>Done: see below.</p>")
 
 
 def _progress(event: Progress) -> Markup:
