@@ -60,7 +60,7 @@ CHOICES = {
 
 HINTS = {
     "clip.prompt": "One sentence, such as: a dog on grass, 3d style",
-    "edit.prompt": "The same sentence with some words replaced",
+    "edit.prompt": "The same sentence with some words replaced; or an instruction, where that is chosen below",
     "clip.start": "0 for the beginning",
     "clip.frames": "Empty for all",
     "clip.every": "2 halves the frame rate",
@@ -98,8 +98,7 @@ def field(key: str, **options: Any) -> Any:
     common = {"label": LABELS.get(key, key), "info": hint(key), "elem_id": element(key), **options}
     choices = choices_of(key)
     if choices:
-        usual = "none" if default == "null" else default
-        return gr.Dropdown([(f"default: {usual}", ""), *((each, each) for each in choices)], value="", **common)
+        return gr.Dropdown([(f"default: {default}", ""), *((each, each) for each in choices)], value="", **common)
     is_said = key in HINTS and default == "null"  # what an empty field means
     return gr.Textbox(placeholder="" if is_said else default or "", max_lines=1, **common)
 
@@ -135,6 +134,8 @@ def _value(key: str, value: str) -> str | None:
 
 
 def _description(setting: SettingReference) -> str:
+    if choices_of(setting.key):
+        return setting.description
     return f"{setting.values.replace('`', '')}. {setting.description}"
 
 

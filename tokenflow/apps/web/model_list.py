@@ -16,7 +16,7 @@ HEADROOM = 1.5
 
 WEIGHTS = ".safetensors"
 
-FITS, FITS_WITH_CARE, FITS_NOT = "fits into memory", "fits with settings that save memory", "does not fit into memory"
+FITS, FITS_WITH_CARE, FITS_NOT = "fits into memory", "fits if memory is saved", "does not fit into memory"
 
 INDEX = "model_index.json"
 """The file that makes a folder a pipeline."""
@@ -83,14 +83,14 @@ def _on_disk(size: int | None, memory: int) -> tuple[str, str]:
 
 def published_html(memory: int) -> str:
     """Published models by short name as a table: what each needs, and whether this machine has it."""
-    head = ("Name", "Frames", "Memory", "At least", "This machine", "Licence")
+    head = ("Name", "This machine", "Memory", "At least", "Frames", "Licence")
     rows = [
         (
             each.name,
-            f"{each.network.side}×{each.network.side}",
+            FITS if each.memory < memory else FITS_WITH_CARE if each.least_memory < memory else FITS_NOT,
             f"{each.memory / 1e9:.0f} GB",
             f"{each.least_memory / 1e9:.0f} GB",
-            FITS if each.memory < memory else FITS_WITH_CARE if each.least_memory < memory else FITS_NOT,
+            f"{each.network.side}×{each.network.side}",
             each.licence,
         )
         for each in PRESETS

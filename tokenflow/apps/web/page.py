@@ -32,7 +32,7 @@ TITLE = "tokenflow"
 PUBLISHED = (
     "<h2>Published models</h2><p>The field Model of the tab Edit takes these names, and any other folder in diffusers' "
     "layout, .safetensors file or Hub id. A model of the Hub is downloaded when it is first used. One model is in "
-    "memory at a time. “At least” is with the settings that save memory (docs/small_cards.md).</p>"
+    "memory at a time. “At least” is what is needed with settings that save memory (docs/small_cards.md).</p>"
 )
 
 

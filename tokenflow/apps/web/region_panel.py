@@ -83,6 +83,7 @@ def build(site: Site) -> RegionPanel:
                 elem_id="frame-to-paint",
             )
             show = gr.Button("Show this frame", min_width=140, elem_id="show-frame")
+        gr.HTML("<p>Paint over what may change.</p>")
         canvas = gr.ImageEditor(
             label="Paint it",
             type="pil",
