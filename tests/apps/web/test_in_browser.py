@@ -16,7 +16,7 @@ from tools.web_screenshots import chromium, served
 
 pytestmark = pytest.mark.browser
 
-LONG = 240_000
+LONG = 600_000
 """Milliseconds for an edit of a few frames."""
 
 

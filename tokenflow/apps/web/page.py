@@ -1,6 +1,6 @@
 """The whole page: its parts from top to bottom, and how jobs are started and found again."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import gradio as gr
@@ -140,7 +140,8 @@ def _said(edit: edit_tab.EditTab, mistakes: dict[str, str]) -> list[Any]:
 def _estimate(site: Site, edit: edit_tab.EditTab, fields: dict[str, Any], wrong: Any) -> None:
     """Say what the edit of the whole clip would take, in the words of the command line."""
 
-    def estimate(request: gr.Request, clip: str, *values: str | None) -> list[Any]:
+    def estimate(request: gr.Request, clip: str, *values: str | None) -> Iterator[list[Any]]:
+        yield ["<p role=status>Estimating…</p>", *[gr.skip()] * (2 + len(fields))]
         try:
             config = site.of(request).config(_form(fields, values), clip)
             with importing():
@@ -148,11 +149,12 @@ def _estimate(site: Site, edit: edit_tab.EditTab, fields: dict[str, Any], wrong:
             found = dry_run(config, timed=False)  # a job may be at work on the device
         except TokenflowError as error:
             mistakes = by_field(error, ["clip.path", *fields])
-            return ["", *_said(edit, mistakes), *marked(fields, mistakes)]
-        return [outlook_html(found), *_said(edit, {}), *marked(fields, {})]
+            yield ["", *_said(edit, mistakes), *marked(fields, mistakes)]
+        else:
+            yield [outlook_html(found), *_said(edit, {}), *marked(fields, {})]
 
     outputs = [edit.outlook, edit.clip_note, wrong, *fields.values()]
-    on(edit.estimate.click, estimate, [edit.clip, *fields.values()], outputs)
+    reveal(on(edit.estimate.click, estimate, [edit.clip, *fields.values()], outputs), "[role=alert], .tf-wrong")
 
 
 def apart(configs: list[Any]) -> list[Any]:
