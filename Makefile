@@ -27,7 +27,7 @@ demo: $(DEMO_INSTALLED)  ## a clip in, an edited clip out, on the model that shi
 	$(BIN)/python run_edit.py $(CONFIG)
 
 test: $(INSTALLED)  ## all but the suites below, which have targets of their own
-	$(BIN)/python -m pytest --ignore tests/apps/server --numprocesses logical --maxprocesses 4 --dist worksteal
+	$(BIN)/python -m pytest -p no:schemathesis --ignore tests/apps/server --numprocesses logical --maxprocesses 4 --dist worksteal
 
 test-ray: $(INSTALLED)  ## batches on real Ray clusters on this machine, each of which takes seconds to start
 	$(BIN)/python -m pytest -m ray tests/batch

@@ -1,7 +1,7 @@
 """`make sweep`: the effect of each setting of the modes, varied one at a time around the defaults, on tuning clips.
 
 Also compares propagated guidance with guidance for every frame, at each scale, with the whole edit never propagated.
-The defaults in tokenflow/config/settings.py were chosen by hand from these tables: agreement first, then PSNR and
+The defaults in tokenflow/config/sections/ were chosen by hand from these tables: agreement first, then PSNR and
 detail, then warp error. All edits are TokenFlow's with flow; per-frame editing uses the same settings.
 
 Resumes as `make quality` does. Writes benchmarks/results/sweep.json and sweep.md.

@@ -1,5 +1,6 @@
 """Settings that every test shares."""
 
+import gc
 import os
 import signal
 
@@ -17,3 +18,9 @@ torch.set_num_threads(1)
 # How long an example takes on a busy machine says nothing about what it holds.
 settings.register_profile("tokenflow", deadline=None)
 settings.load_profile("tokenflow")
+
+
+def pytest_collection_finish() -> None:
+    """Take what was imported and collected out of the garbage collector's sight: it lasts until the end anyway."""
+    gc.collect()
+    gc.freeze()

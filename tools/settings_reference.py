@@ -27,7 +27,7 @@ Relative paths start at the working directory, those in `extends:` at the file; 
 refer to another as `${clip.prompt}`. `tokenflow config my_edit.yaml` prints the result, and `tokenflow schema` the JSON
 Schema by which editors complete and check such files.
 
-This page is generated from `tokenflow/config/settings.py` by `make docs`.
+This page is generated from `tokenflow/config/sections/` by `make docs`.
 """
 
 

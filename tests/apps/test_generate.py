@@ -10,7 +10,7 @@ from PIL import Image
 import tokenflow
 from tests.apps.conftest import status
 from tests.tiny import save_tiny_model
-from tokenflow.apps import cli
+from tokenflow.apps.commands.generate import generate
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +107,7 @@ def test_device_and_precision_are_those_of_the_model(
 
 
 def test_defaults_are_those_of_the_library() -> None:
-    command, function = inspect.signature(cli.generate).parameters, inspect.signature(tokenflow.generate).parameters
+    command, function = inspect.signature(generate).parameters, inspect.signature(tokenflow.generate).parameters
     names = {"negative_prompt", "size", "steps", "guidance_scale", "seed", "count"}
     assert {name: command[name].default for name in names} == {name: function[name].default for name in names}
     load = inspect.signature(tokenflow.load_model).parameters

@@ -11,8 +11,7 @@ from tests.batch.conftest import Configure
 from tests.video.flash import make_flashes
 from tests.video.making import make, numbered
 from tokenflow.batch.jobs import Job, as_jobs, check, in_order
-from tokenflow.config import Config
-from tokenflow.config.settings import Clip, Inversion, Model, Trajectories
+from tokenflow.config import Clip, Config, Inversion, Model, Trajectories
 from tokenflow.errors import BatchError
 from tokenflow.pipeline.job import find_inversion
 

@@ -135,6 +135,7 @@ def gpu_tests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
     folder.mkdir()
     (folder / "pytest.ini").write_text("[pytest]\naddopts = -q\nmarkers = gpu\n")
     monkeypatch.setattr(gpu, "TESTS", str(folder))
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")  # plugins take seconds to import
     return folder
 
 

@@ -14,6 +14,9 @@ import pytest
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 
+WITHOUT_PLUGINS = ["-p", "no:cacheprovider", "-p", "no:schemathesis"]
+"""Options of pytest: without a cache in the project, and without a plugin that takes seconds to import."""
+
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="takes from Linux what Windows lacks")
 
 
@@ -64,14 +67,14 @@ def test_every_module_can_be_imported(tmp_path: Path) -> None:
 
 
 def test_every_test_can_be_collected(tmp_path: Path) -> None:
-    done = run("-m", "pytest", "-p", "no:cacheprovider", "--collect-only", str(ROOT / "tests"), folder=ROOT)
+    done = run("-m", "pytest", *WITHOUT_PLUGINS, "--collect-only", str(ROOT / "tests"), folder=ROOT)
     assert done.returncode == 0, done.stdout
 
 
 def test_the_tests_of_the_store_pass(tmp_path: Path) -> None:
     """All but those that kill many processes: one of them is enough, since here each is spawned."""
     tests = [str(path) for path in HERE.glob("test_*.py") if path != Path(__file__)]
-    options = ["-p", "no:cacheprovider", "--basetemp", str(tmp_path / "tests")]
+    options = [*WITHOUT_PLUGINS, "--basetemp", str(tmp_path / "tests")]
     options += ["-k", "not test_a_first_result and not test_an_interrupted_move"]
     done = run("-m", "pytest", *options, *tests, folder=ROOT)
     assert done.returncode == 0, done.stdout

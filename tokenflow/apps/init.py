@@ -90,6 +90,6 @@ def _yaml(value: Any) -> str:
     """A value as YAML in one line."""
     import yaml
 
-    from tokenflow.config.settings import escape_references
+    from tokenflow.config.interpolation import escape_references
 
     return yaml.safe_dump(escape_references(value), allow_unicode=True, width=10**6).removesuffix("...\n").strip()

@@ -93,7 +93,7 @@ def _slug(text: str) -> str:
 def _settings(clip: str, source_prompt: str, prompt: str) -> Any:
     from omegaconf import OmegaConf
 
-    from tokenflow.config.settings import escape_references
+    from tokenflow.config.interpolation import escape_references
 
     settings: dict[str, Any] = {
         "clip": {"path": clip, "prompt": source_prompt},

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel
 
-from tokenflow.config.settings import NAMES_A_FILE
+from tokenflow.config.sections.section import NAMES_A_FILE
 
 
 def named_files(settings: BaseModel) -> dict[str, str]:

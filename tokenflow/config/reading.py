@@ -18,9 +18,9 @@ from pydantic import BaseModel, ValidationError
 from yaml import MarkedYAMLError, YAMLError
 
 from tokenflow.config.renamed import RENAMED_KEYS, rename_dotted, rename_layer, rename_nested
+from tokenflow.config.sections.training import LoRATraining
 from tokenflow.config.settings import PRESETS, Config
 from tokenflow.config.suggestions import all_keys, annotation, explain, is_section, key_of, one_line, origin
-from tokenflow.config.training_settings import LoRATraining
 from tokenflow.config.yaml_errors import explain_yaml
 from tokenflow.errors import ConfigError, looked_in
 

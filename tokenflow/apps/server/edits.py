@@ -15,7 +15,7 @@ from tokenflow.apps.server.problems import Problem
 from tokenflow.apps.server.settings import Variant
 from tokenflow.config import PRESETS, Clip, Config, Edit, resolve
 from tokenflow.config.files import named_files
-from tokenflow.config.settings import escape_references
+from tokenflow.config.interpolation import escape_references
 from tokenflow.errors import ConfigError
 
 OF_EDIT = (

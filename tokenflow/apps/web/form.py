@@ -14,8 +14,8 @@ from tokenflow.apps.web.region_fields import PARTS, REGIONS, beside_field, check
 from tokenflow.apps.web.space import Space
 from tokenflow.config import PRESETS, Clip, Config, Edit, resolve
 from tokenflow.config.files import named_files
+from tokenflow.config.interpolation import escape_references, unescape_references
 from tokenflow.config.reference import all_settings
-from tokenflow.config.settings import escape_references, unescape_references
 from tokenflow.config.suggestions import annotation, is_section
 from tokenflow.errors import ConfigError
 

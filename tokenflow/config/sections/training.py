@@ -4,7 +4,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from tokenflow.config.settings import LocalPath, Model, PositiveCount, Section
+from tokenflow.config.sections.model import Model
+from tokenflow.config.sections.section import LocalPath, PositiveCount, Section
 
 
 class LoRATraining(Section):
