@@ -77,8 +77,8 @@ def load_model(
         tiling: encode and decode large images in overlapping tiles, which bounds the autoencoder's memory.
         compile: compile the blocks of the network that predicts when they are first called (models/compiling.py).
         on_event: called with notices, and with `Progress` of the stage `load`, whose label says what is loaded, where
-            and in which precision. Downloads draw the Hub's own bars (`huggingface_hub.utils.disable_progress_bars`
-            stops that).
+            and in which precision; of the stage `download` in bytes. Without it, downloads draw the Hub's own bars
+            (`huggingface_hub.utils.disable_progress_bars` stops that).
 
     Raises:
         ModelNotFoundError: there is nothing at `path`, or it is not on the Hub, or the Hub is unreachable.
