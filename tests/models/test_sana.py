@@ -313,7 +313,7 @@ def test_controlnets_that_do_not_fit_are_told_apart(tmp_path: Path) -> None:
     for name, error, said in (
         ("narrow", ModelError, "trained for another model: its number of heads is 1, the model's is 2"),
         ("deep", ModelError, "has 4 layers; expected fewer than the model's 4"),
-        ("transformer", ModelError, "is a SanaTransformer2DModel; expected a SanaControlNetModel"),
+        ("transformer", ModelError, "is SanaTransformer2DModel; expected SanaControlNetModel"),
         ("none", ModelNotFoundError, "there is no ControlNet"),
     ):
         with pytest.raises(error, match=said):

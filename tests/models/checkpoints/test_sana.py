@@ -158,7 +158,7 @@ def test_a_transformer_in_a_file_needs_a_base_that_it_fits(
     path = Path(shutil.copy(file, tmp_path / "sana.safetensors"))
     for base, said in (
         (None, r"is a transformer of Sana, .*set model\.base to the folder or Hub id of the Sana"),
-        (saved, r"is a transformer of Sana, and model\.base .* a StableDiffusionPipeline; set model\.base"),
+        (saved, r"is a transformer of Sana, but the class of model\.base .* is StableDiffusionPipeline; set model\.base"),
         (saved_sprint, r"the model file .* (lacks|do not fit)"),
     ):
         with pytest.raises(ModelError, match=said) as caught:
