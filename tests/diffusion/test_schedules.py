@@ -172,7 +172,9 @@ def test_a_malformed_configuration_is_refused(changes: dict[str, object], said: 
     ids=lambda each: type(each).__name__,
 )
 def test_levels_that_no_betas_describe_are_refused(scheduler: Any) -> None:
-    with pytest.raises(ModelError, match=rf"levels of the model's scheduler \({type(scheduler).__name__}\) are not given"):
+    with pytest.raises(
+        ModelError, match=rf"levels of the model's scheduler \({type(scheduler).__name__}\) are not given"
+    ):
         DiffusionSchedule({"_class_name": type(scheduler).__name__, **scheduler.config})
 
 

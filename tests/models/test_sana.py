@@ -195,7 +195,7 @@ def test_injecting_another_images_features_changes_the_prediction(point: str) ->
     assert (model.predict(LATENTS, level(model), prompt, inject=read) - plain).abs().max() > 1e-4
 
 
-def test_an_injected_block_overrules_what_comes_before_it_which_is_not_computed() -> None:
+def test_an_injected_block_overrides_what_comes_before_it_which_is_not_computed() -> None:
     model = tiny_sana()
     prompt = model.condition("a dog")
     read = model.capture(OTHERS, level(model), prompt, {BLOCK})

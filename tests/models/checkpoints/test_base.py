@@ -57,7 +57,10 @@ def test_a_vocabulary_without_its_merges_is_none(file: Path, model: Path) -> Non
         ({"text_encoder": ["custom", "X"]}, r"class of the text_encoder of .* is X of custom.*set model\.base"),
         ({"text_encoder": ["transformers", "pipeline"]}, r"is pipeline of transformers; expected a class"),
         ({"scheduler": ["diffusers", "None"]}, r"class of the scheduler of .* is None of diffusers"),
-        ({"_class_name": ["my_pipeline", "Mine"]}, r"is \['my_pipeline', 'Mine'\], which is not supported.*model\.base"),
+        (
+            {"_class_name": ["my_pipeline", "Mine"]},
+            r"is \['my_pipeline', 'Mine'\], which is not supported.*model\.base",
+        ),
     ],
 )
 def test_a_base_with_a_part_of_an_unknown_class_is_refused(

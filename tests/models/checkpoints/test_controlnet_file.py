@@ -176,7 +176,9 @@ def test_loading_a_file_prints_no_advice(folder: Path, capfd: pytest.CaptureFixt
 def test_networks_of_another_class_are_named(class_name: Any, folder: Path) -> None:
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"_class_name": class_name}))
-    with pytest.raises(ModelError, match=rf"the class of .* is {re.escape(str(class_name))}; expected one of ControlNetModel, "):
+    with pytest.raises(
+        ModelError, match=rf"the class of .* is {re.escape(str(class_name))}; expected one of ControlNetModel, "
+    ):
         tiny_model().load_control(str(folder))
 
 

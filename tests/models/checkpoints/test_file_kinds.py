@@ -1,4 +1,4 @@
-"""Files that are no whole checkpoint are named by what they are."""
+"""Files that are not whole checkpoints are named by what they are."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -193,9 +193,7 @@ def test_a_pipeline_with_a_controlnet_is_loaded_without_it(saved: Path, tmp_path
 
 
 def test_the_controlnet_of_such_a_pipeline_may_be_deleted(model: Path, saved: Path) -> None:
-    change_index(
-        _class_name="StableDiffusionControlNetPipeline", controlnet=["diffusers", "ControlNetModel"]
-    )(model)
+    change_index(_class_name="StableDiffusionControlNetPipeline", controlnet=["diffusers", "ControlNetModel"])(model)
     assert_equal(load(model), load(saved))
 
 

@@ -176,7 +176,9 @@ def test_a_file_on_the_hub_is_downloaded_alone(file: Path, saved: Path, tmp_path
     name = "someone/files/model.safetensors"
     stored = stored_fingerprint(name, base=str(saved), device="cpu", dtype="float32")
     assert stored == model.fingerprint
-    with pytest.raises(ModelNotFoundError, match=r"there is no file 'someone/files/no\.safetensors' in .* no such file"):
+    with pytest.raises(
+        ModelNotFoundError, match=r"there is no file 'someone/files/no\.safetensors' in .* no such file"
+    ):
         load("someone/files/no.safetensors", saved)
 
 
