@@ -182,7 +182,7 @@ def test_parts_of_another_class_or_size_are_refused_before_any_weight_is_downloa
 ) -> None:
     for file, changes in ((model / "model_index.json", index), (model / "unet" / "config.json", config)):
         file.write_text(json.dumps(json.loads(file.read_text()) | changes))
-    with pytest.raises(ModelError, match="class of the|takes 6 channels"):
+    with pytest.raises(ModelError, match=r"class of the|takes 6 channels"):
         load_model(NAME, device="cpu")
     assert not [name for name in published.served if name.endswith(".safetensors")]
 
@@ -194,7 +194,7 @@ def test_a_controlnet_of_another_class_or_size_is_refused_before_its_weights_are
     config = save_tiny_controlnet(tmp_path / "controlnet") / "config.json"
     config.write_text(json.dumps(json.loads(config.read_text()) | changes))
     stub_hub.add("someone/controlnet", config.parent)
-    with pytest.raises(ModelError, match="class of .* is FluxControlNetModel|was trained for another model"):
+    with pytest.raises(ModelError, match=r"class of .* is FluxControlNetModel|was trained for another model"):
         tiny_model().load_control("someone/controlnet")
     assert stub_hub.served == ["config.json"]
 

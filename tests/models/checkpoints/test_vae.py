@@ -123,7 +123,7 @@ def test_a_file_of_taesd_is_taken(saved: Path, tmp_path: Path) -> None:
     )
     other = AutoencoderTiny(encoder_block_out_channels=(8, 8, 8, 8), decoder_block_out_channels=(8, 8, 8, 8))
     save_file(contiguous(other.state_dict()), tmp_path / "other.safetensors")
-    with pytest.raises(ModelError, match="is an AutoencoderTiny of another size than TAESD; set model.vae to its"):
+    with pytest.raises(ModelError, match=r"is an AutoencoderTiny of another size than TAESD; set model\.vae to its"):
         load(saved, vae=str(tmp_path / "other.safetensors"))
 
 
