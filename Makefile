@@ -105,6 +105,10 @@ references: $(INSTALLED)  ## whether an edit takes the look of a reference, and 
 regions: $(INSTALLED)  ## what regions keep of the source, beside edits of the whole frame
 	$(BIN)/python -m benchmarks.regions
 
+.PHONY: carried-edits
+carried-edits: $(INSTALLED)  ## whether edits get better by carrying some of their frames to those between, in pixels
+	$(BIN)/python -m benchmarks.carried_edits
+
 .PHONY: lora
 lora: $(INSTALLED)  ## what a LoRA of an object that the bundled model never saw does to edits, and to other prompts
 	$(BIN)/python -m benchmarks.lora
