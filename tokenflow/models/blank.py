@@ -19,13 +19,12 @@ from tokenflow.models.adapters.loras import load_loras
 from tokenflow.models.checkpoints.controlnet_file import SETTING, unloaded
 from tokenflow.models.checkpoints.file_kinds import is_file_name
 from tokenflow.models.checkpoints.folder import INDEX, class_of, open_folder, read_index
-from tokenflow.models.checkpoints.hub import WITHDRAWN, cached_file
+from tokenflow.models.checkpoints.hub import cached_file, cached_path, kept_name
 from tokenflow.models.checkpoints.network import CONFIG, read_config
 from tokenflow.models.checkpoints.quiet import quiet
 from tokenflow.models.families import Family, family_of
 from tokenflow.models.model import Model
 from tokenflow.models.placement import Precision, choose_device, choose_dtype
-from tokenflow.models.presets import full_name
 from tokenflow.models.quantization import Kind, Quantization, quantised_bytes, weight_bytes
 
 DENOISERS = ("unet", "transformer")
@@ -74,14 +73,14 @@ def settings_folder(settings: ModelSettings) -> Path | None:
 
     Of a single file it is that of `base`.
     """
-    name = full_name(settings.path)
+    name = kept_name(settings.path)
     if is_file_name(name):
         if settings.base is None:
             return None
-        name = full_name(settings.base)
+        name = kept_name(settings.base)
     if Path(name).is_dir():
         return Path(name) if (Path(name) / INDEX).is_file() else None
-    cached = cached_file(WITHDRAWN.get(name, name), INDEX, settings.revision)
+    cached = cached_file(name, INDEX, settings.revision)
     return None if cached is None else cached.parent
 
 
@@ -90,10 +89,10 @@ def stored_weights(settings: ModelSettings) -> int:
     folder = settings_folder(settings)
     if folder is None:
         return 0
-    name = full_name(settings.path)
+    name = cached_path(kept_name(settings.path), settings.revision)
     files = [Path(name)] if is_file_name(name) and Path(name).is_file() else []
     for part in family_of(settings.path, read_index(settings.path, folder).get("_class_name")).networks:
-        found = list((folder / part).glob("*.safetensors"))
+        found = [file for file in (folder / part).glob("*.safetensors") if file.is_file()]  # broken links are none
         if not found and not files:
             return 0
         files += found

@@ -10,6 +10,7 @@ from tokenflow.models.checkpoints import hub
 from tokenflow.models.checkpoints.file_kinds import is_file_name
 from tokenflow.models.checkpoints.quiet import quiet_hub
 from tokenflow.models.checkpoints.reasons import UNREACHABLE, hub_reason
+from tokenflow.models.checkpoints.refused import refuse_other_files
 
 PREFERRED = ("pytorch_lora_weights.safetensors", "adapter_model.safetensors", "learned_embeds.safetensors")
 """What diffusers and peft call the file of an adapter."""
@@ -30,7 +31,8 @@ def find_file(name: str, setting: str) -> Path:
         return path
     if path.is_dir():
         return path / _choose([file.name for file in path.iterdir()], name, setting)
-    repository, file = _on_hub(name)
+    refuse_other_files(name, setting)
+    repository, file = hub.file_on_hub(name) or (name, None)
     if not hub.is_hub_id(repository) or is_file_name(repository):
         raise ModelNotFoundError(
             f"there is no adapter {name!r}{looked_in(name)}; set {setting} to a .safetensors file, a folder with one, "
@@ -43,32 +45,25 @@ def find_file(name: str, setting: str) -> Path:
         if isinstance(error, ModelNotFoundError):
             raise
         raise ModelNotFoundError(
-            f"there is no adapter {name!r} here, and from the Hub it cannot be had: {hub_reason(error)}; set {setting} "
-            "to a file"
+            f"there is no adapter {name!r}{looked_in(name)}, and {hub_reason(error)}; set {setting} to another"
         ) from error
 
 
 def is_here(name: str) -> bool:
     """Whether an adapter is on this machine, so that nothing is downloaded to read it."""
-    repository, file = _on_hub(name)
+    repository, file = hub.file_on_hub(name) or (name, None)
     return Path(name).exists() or any(hub.cached_file(repository, each) for each in ([file] if file else PREFERRED))
 
 
 def cached_file(name: str) -> str:
     """What names an adapter's file once it was downloaded: its path in the cache, which holds the commit."""
     path = Path(name)
-    repository, file = _on_hub(name)
+    repository, file = hub.file_on_hub(name) or (name, None)
     if path.exists() or not hub.is_hub_id(repository):
         return name
     names = [file] if file else [*PREFERRED]
     commits = [f"{each}@{commit}" for each in names if (commit := hub.cached_commit(repository, each))]
     return f"{name} {' '.join(commits)}"
-
-
-def _on_hub(name: str) -> tuple[str, str | None]:
-    """A repository and the file in it that a name means; None for the file if it does not say."""
-    parts = name.split("/")
-    return ("/".join(parts[:2]), "/".join(parts[2:])) if len(parts) > 2 and is_file_name(name) else (name, None)
 
 
 def _files_of(repository: str) -> list[str]:

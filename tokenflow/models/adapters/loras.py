@@ -49,6 +49,17 @@ def load_loras(pipeline: Any, family: Family, loras: Sequence[LoRA]) -> None:
                 getattr(layer, kind).to(dtype)
 
 
+def check_loras(loras: Sequence[LoRA]) -> None:
+    """Refuse files that are no LoRAs, before the model is loaded; those on the Hub are downloaded.
+
+    Raises:
+        ModelNotFoundError: a file is missing, or the Hub does not deliver it.
+        ModelError: a file is damaged, or holds something else.
+    """
+    for lora in loras:
+        _layer_count(lora.path, read_header(str(find_file(lora.path, SETTING)), SETTING))
+
+
 def networks(pipeline: Any) -> list[nn.Module]:
     """The networks of a pipeline that may have LoRA layers."""
     return [part for part in pipeline.components.values() if isinstance(part, nn.Module)]
