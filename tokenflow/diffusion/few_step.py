@@ -43,7 +43,7 @@ def few_step_of(name: str, config: Mapping[str, Any], asked: bool | FewStep | No
     Args:
         name: the class of the checkpoint's scheduler in diffusers.
         config: its configuration.
-        asked: True, False or how it samples, to overrule what its scheduler says.
+        asked: True, False or how it samples, to override what its scheduler says.
     """
     if asked is False:
         return None
@@ -70,7 +70,7 @@ def flux_few_step(
         config: of the checkpoint's scheduler.
         told_scale: whether its transformer embeds the scale of guidance.
         distilled: what its model_index.json says.
-        asked: True or False to overrule all that.
+        asked: True or False to override all that.
     """
     schnell = not told_scale and not config.get("use_dynamic_shifting")
     return FewStep(steps=4, renoises=False) if (schnell or distilled if asked is None else asked) else None

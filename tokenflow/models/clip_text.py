@@ -51,6 +51,8 @@ class ClipTextEncoders:
         device: torch.device,
         convert: Callable[[str, Any], str],
     ) -> None:
+        for tokenizer, encoder in encoders:  # where tokenizer_config.json is missing, it has no bound of its own
+            tokenizer.model_max_length = min(tokenizer.model_max_length, encoder.config.max_position_embeddings)
         self._encoders = encoders
         self._penultimate = penultimate
         self._ready = ready

@@ -29,7 +29,7 @@ class Kind:
     Attributes:
         class_name: there.
         options: of a call.
-        words: in the names of ControlNets that were trained on its images.
+        words: how words in the names of ControlNets begin that were trained on its images.
         union_type: its number among the images of union ControlNets.
     """
 
@@ -40,19 +40,21 @@ class Kind:
 
 
 KINDS = {
-    "canny": Kind("CannyDetector", frozenset({"canny", "edge", "edges"}), 3),
+    "canny": Kind("CannyDetector", frozenset({"canny", "edge"}), 3),
     "softedge": Kind("HEDdetector", frozenset({"softedge", "hed", "pidi"}), 2),
     "lineart": Kind("LineartDetector", frozenset({"lineart"}), 3),
     "mlsd": Kind("MLSDdetector", frozenset({"mlsd"}), 3),
-    "depth": Kind("MidasDetector", frozenset({"depth"}), 1),
-    "normal": Kind("NormalBaeDetector", frozenset({"normal", "normalbae"}), 4),
-    "openpose": Kind("OpenposeDetector", frozenset({"openpose", "pose"}), 0),
+    "depth": Kind("MidasDetector", frozenset({"depth", "zoedepth"}), 1),
+    "normal": Kind("NormalBaeDetector", frozenset({"normal"}), 4),
+    "openpose": Kind("OpenposeDetector", frozenset({"openpose", "pose", "dwpose"}), 0),
     "scribble": Kind("HEDdetector", frozenset({"scribble", "sketch"}), 2, {"scribble": True}),
 }
 """By `edit.controlnet.detector`. Union types are those of ControlNetPlus (xinsir/controlnet-union-sdxl-1.0)."""
 
-OTHER_WORDS = frozenset({"blur", "brightness", "inpaint", "qrcode", "seg", "segmentation", "shuffle", "tile"})
-"""In the names of ControlNets that were trained on what no detector here makes."""
+OTHER_WORDS = frozenset(
+    {"blur", "brightness", "color", "face", "inpaint", "ip2p", "mediapipe", "qr", "recolor", "seg", "shuffle", "tile"}
+)
+"""How words begin in the names of ControlNets that were trained on what no detector here makes."""
 
 
 def load_detector(name: str, device: torch.device) -> Detector:

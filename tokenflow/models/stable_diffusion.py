@@ -53,6 +53,9 @@ from tokenflow.models.vocabulary import Vocabulary, notice_unknown_words
 
 PARTS = ("unet", "vae", "tokenizer", "text_encoder", "scheduler")
 
+LATENTS, XL_LATENTS = 64, 128
+"""Along each side of the images that Stable Diffusion 1.x and XL were trained on."""
+
 DEFAULT_SCALE: float = signature(LatentConsistencyModelPipeline.__call__).parameters["guidance_scale"].default
 """Of guidance that is embedded, where a conditioning does not say."""
 
@@ -127,7 +130,7 @@ class StableDiffusion(PipelineModel):
         self.inpaints = is_inpainting(self._unet.config.in_channels, self.latent_channels)
         self._nothing_shown = lru_cache(maxsize=1)(self._shown_nothing)
         self.size_multiple = self.pixels_per_latent * coarsest_scale(self._unet)
-        self.native_size = self.pixels_per_latent * self._unet.config.sample_size
+        self.native_size = self.pixels_per_latent * _native_latents(self._unet.config.sample_size, self._is_xl)
         if self._is_xl and vae.dtype == torch.float16 and vae.config.get("force_upcast"):
             # SDXL's autoencoder overflows in half precision, to black images. diffusers defaults to True for every
             # autoencoder, and its text-to-image pipelines heed it for SDXL alone.
@@ -253,7 +256,8 @@ class StableDiffusion(PipelineModel):
     def _open_control_network(self, path: str, detector: str) -> Any:
         return load_controlnet(path, detector, self._unet, self.pixels_per_latent, self.device)
 
-    def _as_control(self, network: Any, detector: str) -> Control:
+    def as_control(self, network: Any, detector: str, encode: Callable[[Tensor], Tensor]) -> Control:
+        """A ControlNet, which takes images, or a T2I-Adapter."""
         return unet_control(network, detector, self.device)
 
     def load_ip_adapter(self, path: str) -> ImagePrompt:
@@ -352,9 +356,16 @@ def _check_channels(pipeline: Any) -> None:
         )
     if expected != encoded:
         raise ModelError(
-            f"the UNet takes {expected} channels but the VAE has {encoded}; expected one that was made for the other: "
+            f"the UNet takes {expected} channels but the VAE has {encoded}; expected a VAE made for this UNet: "
             "choose another model.path or model.vae"
         )
+
+
+def _native_latents(configured: int | Sequence[int] | None, is_xl: bool) -> int:
+    """Latents along each side of the images that a UNet was trained on; those of the original if it does not say."""
+    if configured is None:
+        return XL_LATENTS if is_xl else LATENTS
+    return configured if isinstance(configured, int) else max(configured)
 
 
 def _text_encoders(pipeline: Any) -> list[tuple[Any, Any]]:

@@ -75,7 +75,7 @@ class TokenFlowPipeline(DiffusionPipeline):
             have itself are the pipeline's own, and not copied.
 
     Raises:
-        ConfigError: it is no pipeline.
+        ConfigError: it is something else.
         ModelError: the family is not supported.
     """
 
@@ -340,8 +340,8 @@ def _as_array(frames: Any) -> np.ndarray:
     if isinstance(frames, Image.Image):
         return np.asarray(frames.convert("RGB"))[None]
     if isinstance(frames, Tensor) and frames.ndim >= 3:
-        array = frames.detach().cpu()
-        array = (array if array.dtype == torch.uint8 else array.float()).movedim(-3, -1).numpy()
+        images = frames.detach().cpu()
+        array: np.ndarray = (images if images.dtype == torch.uint8 else images.float()).movedim(-3, -1).numpy()
     elif isinstance(frames, list | tuple) and frames:
         parts = [_as_array(each) for each in frames]
         kinds = {(part.shape[1:], part.dtype) for part in parts}

@@ -175,7 +175,7 @@ def test_the_configuration_of_peft_is_needed_whole_and_belongs_to_the_fingerprin
 
 def test_a_pickle_is_told_what_to_do_with(saved: dict[str, Path], tmp_path: Path) -> None:
     (tmp_path / "style.pt").write_bytes(b"x")
-    with pytest.raises(ModelError, match=r"is a pickle, .* convert it to .safetensors"):
+    with pytest.raises(ModelError, match=r"a pickle, which can run any code .*: convert it"):
         loaded(saved["sd"], LoRA(path=str(tmp_path / "style.pt")))
 
 

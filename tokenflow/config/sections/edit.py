@@ -34,7 +34,7 @@ class Edit(Section):
         le=1000,
         allow_inf_nan=False,
         description="Scale of classifier-free guidance, 1 to 1000; 1 turns it off. Higher follows the prompt more "
-        "strongly and flickers more. Models of few steps take 1, unless they are told the scale (LCM, SANA-Sprint).",
+        "strongly and flickers more. Few-step models take 1, unless they are told the scale (LCM, SANA-Sprint).",
     )
     guidance: Literal["propagated", "per_frame"] = Field(
         "propagated",
@@ -104,6 +104,11 @@ class Edit(Section):
         "auto",
         description="Where the keyframes' features rest until they are propagated: on the device, in main memory, "
         "or auto: in main memory if they would take more than half of the device's free memory.",
+    )
+    carry_interval: PositiveCount | None = Field(
+        None,
+        description="After decoding, carry every n-th edited frame in pixels to the frames between, where the motion "
+        "is sure and the edit keeps the source's edges: steadier. null for not at all; 8 is a good value.",
     )
     regions: Regions = Field(
         (),

@@ -69,8 +69,8 @@ class ControlUnit(Section):
     """One ControlNet, union ControlNet or T2I-Adapter, what it is shown of the source, and when it acts."""
 
     path: PathOrHubId = Field(
-        description="A ControlNet, union ControlNet or T2I-Adapter made for the model: a folder, a .safetensors file, "
-        "or a Hub id, such as lllyasviel/control_v11p_sd15_canny for Stable Diffusion 1.5.",
+        description="A ControlNet, union ControlNet or T2I-Adapter made for the model: a folder, a .safetensors file "
+        "(not of a T2I-Adapter), or a Hub id, such as lllyasviel/control_v11p_sd15_canny for Stable Diffusion 1.5.",
     )
     detector: Literal["canny", "softedge", "lineart", "mlsd", "depth", "normal", "openpose", "scribble"] = Field(
         "canny",

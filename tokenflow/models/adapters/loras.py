@@ -59,7 +59,19 @@ def load_loras(pipeline: Any, family: Family, loras: Sequence[LoRA]) -> None:
     for part in networks(pipeline):
         dtype = next(weight.dtype for weight in part.parameters() if weight.is_floating_point())
         for layer in lora_layers(part):
-            layer.to(dtype)
+            for kind in layer.adapter_layer_names:
+                getattr(layer, kind).to(dtype)
+
+
+def check_loras(loras: Sequence[LoRA]) -> None:
+    """Refuse files of other kinds, before the model is loaded; those on the Hub are downloaded.
+
+    Raises:
+        ModelNotFoundError: a file is missing, or the Hub does not deliver it.
+        ModelError: a file is damaged, or holds something else.
+    """
+    for lora in loras:
+        _layer_count(lora.path, read_header(str(find_file(lora.path, SETTING)), SETTING))
 
 
 def networks(pipeline: Any) -> list[nn.Module]:

@@ -17,6 +17,17 @@ XL_PARTS = {"clip_l": ("text_encoder", "tokenizer"), "clip_g": ("text_encoder_2"
 """SDXL's text encoders, as files of textual inversions call them."""
 
 
+def check_textual_inversions(inversions: Sequence[TextualInversion]) -> None:
+    """Refuse files that are missing or damaged, before the model is loaded; those on the Hub are downloaded.
+
+    Raises:
+        ModelNotFoundError: a file is missing, or the Hub does not deliver it.
+        ModelError: a file is damaged.
+    """
+    for inversion in inversions:
+        read_header(str(find_file(inversion.path, SETTING)), SETTING)
+
+
 def load_textual_inversions(pipeline: Any, inversions: Sequence[TextualInversion]) -> list[str]:
     """Add the words of textual inversions to the tokenizers and text encoders of a pipeline.
 
