@@ -18,6 +18,7 @@ from tests.tiny_sana import tiny_sana
 from tokenflow import Cancelled, ControlNet, PnP, Preview, Progress, SDEdit, Video
 from tokenflow.errors import ClipError, ConfigError, TokenflowWarning
 from tokenflow.models.stable_diffusion import StableDiffusion
+from tokenflow.propagation.pixels.between import carry_between
 from tokenflow.video import read_frames
 
 FRAMES, STEPS = 5, 4
@@ -346,6 +347,15 @@ def test_a_seed_changes_more_with_variation_and_nothing_changes_without(
     assert 0 < differences[1] < differences[2]
     with pytest.raises(ConfigError, match="variation"):
         edited(variation=1.5)
+
+
+def test_edited_frames_are_carried_to_those_between(inverted: tokenflow.InvertedClip) -> None:
+    plain = tokenflow.edit(inverted, "a tiger").decoded
+    carried = tokenflow.edit(inverted, "a tiger", carry_interval=2)
+    expected = carry_between(inverted.frames, plain, inverted.shots, 2)
+    assert np.array_equal(carried.decoded, np.stack(list(expected)))
+    assert not np.array_equal(carried.decoded, plain)
+    assert np.array_equal(tokenflow.edit(inverted, "a tiger", carry_interval=1).decoded, plain)
 
 
 def test_an_inversion_is_sampled_back_in_memory(inverted: tokenflow.InvertedClip) -> None:

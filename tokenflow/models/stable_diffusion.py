@@ -252,7 +252,8 @@ class StableDiffusion(PipelineModel):
     def _open_control_network(self, path: str, detector: str) -> Any:
         return load_controlnet(path, detector, self._unet, self.pixels_per_latent, self.device)
 
-    def _as_control(self, network: Any, detector: str) -> Control:
+    def as_control(self, network: Any, detector: str, encode: Callable[[Tensor], Tensor]) -> Control:
+        """A ControlNet, which takes images, or a T2I-Adapter."""
         return unet_control(network, detector, self.device)
 
     def load_ip_adapter(self, path: str) -> ImagePrompt:

@@ -118,6 +118,7 @@ def edit(
     extended_attention: Literal["coarse", "all"] = DEFAULTS.extended_attention,
     propagated_layers: Literal["all", "half"] = DEFAULTS.propagated_layers,
     kept_features: Literal["auto", "device", "main_memory"] = DEFAULTS.kept_features,
+    carry_interval: int | None = DEFAULTS.carry_interval,
     regions: Regions | None = None,
     references: Sequence[Reference | Any] = (),
     ip_adapter: str | None = DEFAULTS.ip_adapter,
@@ -151,6 +152,8 @@ def edit(
         extended_attention: at which of the network's levels they do: all but the finest, or all.
         propagated_layers: at which attention layers frames take the keyframes' features: all, or every second one.
         kept_features: where these rest until they do: on the device, in main memory, or whichever suits.
+        carry_interval: after decoding, every n-th edited frame is carried in pixels to the frames between, where the
+            motion is sure and the edit keeps the source's edges; None for not at all.
         regions: the parts of the clip that may change; `auto` for one that is found where the prompt changes only a
             part of the frame; empty for the whole frame; None for the default.
         references: images whose look the edit takes: `Reference(image, weight=…)`, or images alone.
@@ -186,6 +189,7 @@ def edit(
         extended_attention=extended_attention,
         propagated_layers=propagated_layers,
         kept_features=kept_features,
+        carry_interval=carry_interval,
         ip_adapter=ip_adapter,
         **values,
     )

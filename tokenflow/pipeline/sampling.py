@@ -39,6 +39,7 @@ from tokenflow.pipeline.wiring import (
     kept_features,
 )
 from tokenflow.propagation import EditDenoiser
+from tokenflow.propagation.pixels.between import carry_between
 from tokenflow.regions.surroundings import around
 
 OnStep = Callable[[Step, WritableLatents], object]
@@ -126,10 +127,13 @@ def edit_frames(
         }
         if keyframes is None:
             latents = sample_edit(source, guidance, settings, correspondence, regions=within, **options)
+            whole = shown is None
             shown = range(len(latents)) if shown is None else shown
             chosen = LazyLatents(len(shown), lambda indices: latents[[shown[index] for index in indices]])
-            frames = restored(source, decode(source, chosen, settings.batch_size, on_event))
-            return SampledEdit(pasted(source, within, frames, shown), within, found)
+            decoded = decode(source, chosen, settings.batch_size, on_event)
+            if settings.carry_interval is not None and whole:
+                decoded = carry_between(source.frames, decoded, source.shots, settings.carry_interval)
+            return SampledEdit(pasted(source, within, restored(source, decoded), shown), within, found)
         carried = carry_keyframes(source, keyframes, folder=folder, on_event=on_event, cancel=cancel)
         if within is not None:
             carried = carried.within(within.masks)

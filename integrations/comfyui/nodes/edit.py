@@ -34,6 +34,7 @@ ADVANCED = (
     "propagated_layers",
     "kept_features",
     "ip_adapter",
+    "carry_interval",
 )
 """Settings that are folded away, in the order in which workflows keep their values: new ones come last."""
 

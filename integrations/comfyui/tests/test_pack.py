@@ -144,7 +144,7 @@ WIDGETS = {
     "TokenflowReference": "weight kind",
     "TokenflowEdit": "prompt negative_prompt guidance_scale steps seed preview_every guidance propagate_edit_until "
     "variation batch_size propagation correspondence keyframe_interval keyframe_window extended_attention "
-    "propagated_layers kept_features ip_adapter",
+    "propagated_layers kept_features ip_adapter carry_interval",
     "TokenflowReport": "",
 }
 """In the order in which saved workflows have their values: new ones come last."""

@@ -105,6 +105,11 @@ class Edit(Section):
         description="Where the keyframes' features rest until they are propagated: on the device, in main memory, "
         "or auto: in main memory if they would take more than half of the device's free memory.",
     )
+    carry_interval: PositiveCount | None = Field(
+        None,
+        description="After decoding, carry every n-th edited frame in pixels to the frames between, where the motion "
+        "is sure and the edit keeps the source's edges: steadier. null for not at all; 8 is a good value.",
+    )
     regions: Regions = Field(
         (),
         description="The parts of the clip that the edit may change, such as [{words: dog}]; all else stays as it is. "

@@ -48,6 +48,12 @@ def find_file(name: str, setting: str) -> Path:
         ) from error
 
 
+def is_here(name: str) -> bool:
+    """Whether an adapter is on this machine, so that nothing is downloaded to read it."""
+    repository, file = _on_hub(name)
+    return Path(name).exists() or any(hub.cached_file(repository, each) for each in ([file] if file else PREFERRED))
+
+
 def cached_file(name: str) -> str:
     """What names an adapter's file once it was downloaded: its path in the cache, which holds the commit."""
     path = Path(name)

@@ -45,7 +45,8 @@ def load_loras(pipeline: Any, family: Family, loras: Sequence[LoRA]) -> None:
     for part in networks(pipeline):
         dtype = next(weight.dtype for weight in part.parameters() if weight.is_floating_point())
         for layer in lora_layers(part):
-            layer.to(dtype)
+            for kind in layer.adapter_layer_names:
+                getattr(layer, kind).to(dtype)
 
 
 def networks(pipeline: Any) -> list[nn.Module]:

@@ -41,15 +41,8 @@ def load_controlnet_file(path: str, unet: Any) -> Any:
         ModelNotFoundError: there is no such file.
         ModelError: it holds something else, is damaged, or was trained for another model.
     """
-    header = read_header(path, SETTING)
-    if not is_controlnet(header) or (widths := _hint_widths(header)) is None:
-        raise ModelError(f"the file {path!r} holds something other than a ControlNet; set {SETTING} to another")
-    # ControlNets of inpainting models take latents alone.
-    encoder = SimpleNamespace(config=FrozenDict({**unet.config, "in_channels": unet.config.out_channels}))
     with torch.device("meta"):
-        network = ControlNetModel.from_unet(
-            encoder, conditioning_embedding_out_channels=widths, load_weights_from_unet=False
-        )
+        network = unloaded(path, unet)
     try:
         weights = convert_controlnet_checkpoint(load_file(path), network.config)
         present = {name: weight for name, weight in weights.items() if weight is not None}
@@ -66,6 +59,16 @@ def load_controlnet_file(path: str, unet: Any) -> Any:
         )
     refuse_surplus(path, surplus)
     return network.to(unet.dtype)
+
+
+def unloaded(path: str, unet: Any) -> ControlNetModel:
+    """The network of a file, before its weights are loaded; arguments and errors as `load_controlnet_file`."""
+    header = read_header(path, SETTING)
+    if not is_controlnet(header) or (widths := _hint_widths(header)) is None:
+        raise ModelError(f"the file {path!r} holds something other than a ControlNet; set {SETTING} to another")
+    # ControlNets of inpainting models take latents alone.
+    encoder = SimpleNamespace(config=FrozenDict({**unet.config, "in_channels": unet.config.out_channels}))
+    return ControlNetModel.from_unet(encoder, conditioning_embedding_out_channels=widths, load_weights_from_unet=False)
 
 
 def refuse_surplus(path: str, surplus: Collection[str]) -> None:

@@ -66,7 +66,7 @@ def find_network(what: str, setting: str, path: str, subfolders: Sequence[str], 
         raise ModelError(_missing(what, setting, path, found))
     if not local.is_dir():
         download_files(path, snapshot, [prefix + file for file in files_of_variant(files, variant)])
-    return NetworkFolder(folder, _read_config(what, setting, path, folder / CONFIG), variant)
+    return NetworkFolder(folder, read_config(what, setting, path, folder / CONFIG), variant)
 
 
 def _snapshot(what: str, setting: str, path: str, subfolders: Sequence[str]) -> Path:
@@ -86,7 +86,18 @@ def _snapshot(what: str, setting: str, path: str, subfolders: Sequence[str]) -> 
     raise ModelNotFoundError(_missing(what, setting, path, f"on the Hub, {hub_reason(reason)}")) from reason
 
 
-def _read_config(what: str, setting: str, path: str, file: Path) -> dict[str, Any]:
+def read_config(what: str, setting: str, path: str, file: Path) -> dict[str, Any]:
+    """What a config.json says.
+
+    Args:
+        what: names the network in errors, such as `ControlNet`.
+        setting: that names it, too.
+        path: folder or Hub id of the network.
+        file: the config.json.
+
+    Raises:
+        ModelError: it is damaged.
+    """
     try:
         return dict(json.loads(file.read_text(encoding="utf-8")))
     except (ValueError, TypeError) as error:
