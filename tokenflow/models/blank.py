@@ -13,7 +13,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from tokenflow.config import Model as ModelSettings
 from tokenflow.events import listening
-from tokenflow.models.adapters.few_step_loras import few_step_kind, set_scheduler
+from tokenflow.models.adapters.few_step_loras import few_step_sampling, find_few_step_lora
 from tokenflow.models.adapters.files import is_here
 from tokenflow.models.adapters.loras import load_loras
 from tokenflow.models.checkpoints.controlnet_file import SETTING, unloaded
@@ -141,14 +141,12 @@ def _model(settings: ModelSettings, family: Family, pipeline: Any) -> Model:
     if settings.loras:
         with listening(lambda event: None):  # loading the model itself tells what does not fit
             load_loras(pipeline, family, settings.loras)
-    kind = few_step_kind(settings.loras)
-    if kind is not None and settings.few_step is not False:
-        set_scheduler(pipeline, kind)
+    few_step_lora = None if settings.few_step is False else find_few_step_lora(settings.loras)
     return family.model(
         pipeline,
         None,
         device=torch.device("cpu"),
-        few_step=settings.few_step,
+        few_step=few_step_sampling(pipeline, few_step_lora) or settings.few_step,
         offload=False,
         fingerprint=lambda: "",
     )
