@@ -8,7 +8,7 @@ by distance. Both see the clips as H.264 leaves them, as users do. Writes benchm
 and docs/keyframes.jpg.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -31,6 +31,7 @@ from tools.mini_sd.build_clips import write_video
 SHEET, SHOWN = Path("docs/keyframes.jpg"), ("car_drive", "bus")
 RESULTS = Path("benchmarks/results/keyframes.json")
 COUNTS = 1, 2, 3
+FIGURES = "psnr", "warp_error_e3", "at_given", "detail"
 SHIPPED = ("dog_walk", "tiger"), ("cat_walk", "golden_cat"), ("car_drive", "bus"), ("dog_walk", "dog_on_snow")
 
 
@@ -97,15 +98,28 @@ def measure(name: str, truth: Truth) -> Iterator[dict[str, Any]]:
     for count in COUNTS:
         given = Given(name, truth, source, count)
         for method, make in METHODS.items():
-            figures = truth.figures(make(given))
+            images = make(given)
+            figures = truth.figures(images)
             yield {
                 "edit": name,
                 "given": count,
                 "method": method,
                 "psnr": figures["perfect_psnr"],
                 "warp_error_e3": figures["warp_error_e3"],
+                "at_given": at_given(truth.warp_errors(images)[:, 0], given.edited),
                 "detail": figures["detail"],
             }
+
+
+def at_given(errors: np.ndarray, given: Collection[int]) -> float:
+    """Warp error of pairs with a given frame, relative to that of all others.
+
+    Args:
+        errors: f-1, of each pair of neighbours.
+        given: indices of the given frames.
+    """
+    touched = np.array([frame in given or frame + 1 in given for frame in range(len(errors))])
+    return float(errors[touched].mean() / errors[~touched].mean())
 
 
 def means(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -114,7 +128,7 @@ def means(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     for count in COUNTS:
         for method in METHODS:
             chosen = [row for row in rows if (row["given"], row["method"]) == (count, method)]
-            figures = {key: float(np.mean([row[key] for row in chosen])) for key in ("psnr", "warp_error_e3", "detail")}
+            figures = {key: float(np.mean([row[key] for row in chosen])) for key in FIGURES}
             averaged.append({"given": count, "method": method, **figures})
     return averaged
 

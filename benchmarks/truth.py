@@ -92,18 +92,29 @@ class Truth:
             edited: f H W 3 uint8.
         """
         images = edited / 255.0
-        steps = images.astype(np.float32)
-        errors = [
-            [warp_error(steps[frame], steps[frame + 1], flow, counted) for counted in (seen, away)]
-            for frame, (flow, seen, away) in enumerate(self._flows)
-        ]
-        everywhere, away_from_outlines = 1e3 * np.mean(errors, 0)
+        everywhere, away_from_outlines = self.warp_errors(edited).mean(0)
         return {
             "perfect_psnr": _psnr(images, self.perfect),
             "warp_error_e3": float(everywhere),
             "warp_error_away_e3": float(away_from_outlines),
             "detail": gradient_energy(images) / gradient_energy(self.perfect),
         }
+
+    def warp_errors(self, edited: np.ndarray) -> np.ndarray:
+        """Warp errors along exact flow (×1e-3), of each pair of neighbours: everywhere, and away from outlines.
+
+        Args:
+            edited: f H W 3 uint8.
+
+        Returns:
+            f-1 2.
+        """
+        images = (edited / 255.0).astype(np.float32)
+        errors = [
+            [warp_error(images[frame], images[frame + 1], flow, counted) for counted in (seen, away)]
+            for frame, (flow, seen, away) in enumerate(self._flows)
+        ]
+        return 1e3 * np.array(errors)
 
     def averaged(self, edited: np.ndarray) -> np.ndarray:
         """Every frame averaged with all others along the perfect edit's own motion, where they show the same place.

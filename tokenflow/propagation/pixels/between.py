@@ -7,10 +7,14 @@ import cv2
 import numpy as np
 
 from tokenflow.diffusion.latents import Frames
-from tokenflow.propagation.pixels.edited_frames import Differences, Edit, closeness, same_edges
+from tokenflow.propagation.pixels.edited_frames import Differences, Edit, closeness, same_edges, smooth_step
 
-SOFT = 1.0
-"""Pixels over which a frame that was carried fades into the frame's own edit."""
+SOFT = 1.5
+"""Pixels over which what was carried fades into the frame's own edit."""
+
+FLICKER, ANOTHER = 12.0, 24.0
+"""Of 255: up to the first, what was carried differs from the frame's own edit by flicker; from the second on it shows
+something else, such as what another frame has behind the object."""
 
 
 def carry_between(
@@ -18,8 +22,9 @@ def carry_between(
 ) -> Iterator[np.ndarray]:
     """Carry every n-th frame of an edit, and the last of each shot, to the frames between.
 
-    These take the difference of edit and source along optical flow, blended by distance. Where flow is not sure, or the
-    frame's own edit has other edges than the source (another shape, a new texture), it stays as it is.
+    These take the difference of edit and source along optical flow, blended by distance. A frame's own edit stays
+    where flow is not sure, where it has other edges than the source (another shape, a new texture), and where what was
+    carried differs from it by more than flicker.
 
     Args:
         source: f H W 3 uint8.
@@ -50,6 +55,8 @@ def _between(source: np.ndarray, edited: list[np.ndarray]) -> Iterator[np.ndarra
     for index in range(1, last):
         own = Edit(source[index].astype(np.float32), edited[index].astype(np.float32))
         carried, certain = differences(index, closeness(index, [0, last]))
-        share = (certain * cv2.GaussianBlur(same_edges(own), (0, 0), SOFT))[..., None]  # H W 1
+        apart = cv2.GaussianBlur(np.abs(carried - own.edited).max(-1), (0, 0), 1.0)  # H W
+        share = certain * same_edges(own) * (1 - smooth_step(apart, FLICKER, ANOTHER))
+        share = cv2.GaussianBlur(share, (0, 0), SOFT)[..., None]  # H W 1
         image = share * carried + (1 - share) * own.edited
         yield np.clip(image, 0, 255).round().astype(np.uint8)

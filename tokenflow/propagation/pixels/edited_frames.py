@@ -148,7 +148,7 @@ def same_edges(edit: Edit) -> np.ndarray:
 
     a, b = _edge_strength(edit.edited), _edge_strength(edit.source)
     correlation = around(a * b) / np.sqrt(around(a * a) * around(b * b))
-    return _smooth_step(correlation, 0.6, 0.85)
+    return smooth_step(correlation, 0.6, 0.85)
 
 
 def _edge_strength(image: np.ndarray) -> np.ndarray:
@@ -325,6 +325,7 @@ def _share_of_border(mask: np.ndarray) -> float:
     return float(np.concatenate([mask[0], mask[-1], mask[:, 0], mask[:, -1]]).mean())
 
 
-def _smooth_step(values: np.ndarray, low: float, high: float) -> np.ndarray:
+def smooth_step(values: np.ndarray, low: float, high: float) -> np.ndarray:
+    """0 below `low`, 1 above `high`, and smooth between."""
     t = np.clip((values - low) / (high - low), 0, 1)
     return t * t * (3 - 2 * t)
