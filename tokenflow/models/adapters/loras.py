@@ -49,7 +49,7 @@ def load_loras(pipeline: Any, family: Family, loras: Sequence[LoRA]) -> None:
 
 
 def check_loras(loras: Sequence[LoRA]) -> None:
-    """Refuse files that are no LoRAs, before the model is loaded; those on the Hub are downloaded.
+    """Refuse files other than LoRAs before the model is loaded; those on the Hub are downloaded.
 
     Raises:
         ModelNotFoundError: a file is missing, or the Hub does not deliver it.
