@@ -7,12 +7,15 @@ ARG DEVICE=cpu
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 WORKDIR /src
 COPY pyproject.toml constraints.txt README.md LICENSE ./
-COPY tokenflow tokenflow
+# What the package needs comes before the package, so that another version of the code is built in seconds.
 RUN python3 -m venv /opt/tokenflow \
     && if [ "$DEVICE" = cpu ] && [ -n "$TORCH_INDEX" ]; then \
         /opt/tokenflow/bin/pip install --no-cache-dir --constraint constraints.txt \
             --index-url "$TORCH_INDEX" torch torchvision; fi \
+    && install -D /dev/null tokenflow/__init__.py \
     && /opt/tokenflow/bin/pip install --no-cache-dir --constraint constraints.txt ".[serve,ui]"
+COPY tokenflow tokenflow
+RUN /opt/tokenflow/bin/pip install --no-cache-dir --no-deps .
 
 FROM ${BASE}
 LABEL org.opencontainers.image.title="tokenflow" \

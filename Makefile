@@ -29,8 +29,8 @@ demo: $(DEMO_INSTALLED)  ## a clip in, an edited clip out, on the model that shi
 test: $(INSTALLED)  ## all but the suites below, which have targets of their own
 	$(BIN)/python -m pytest -p no:schemathesis --ignore tests/apps/server --numprocesses logical --maxprocesses 4 --dist worksteal
 
-test-ray: $(INSTALLED)  ## batches on real Ray clusters on this machine, each of which takes seconds to start
-	$(BIN)/python -m pytest -m ray tests/batch
+test-ray: $(INSTALLED)  ## batches and the service on real Ray clusters on this machine, each of which takes seconds to start
+	$(BIN)/python -m pytest -m ray tests/batch tests/apps/server
 
 test-web: $(INSTALLED)  ## the web page in a real browser, the Chromium that is installed
 	$(BIN)/python -m pytest -m browser tests/apps/web

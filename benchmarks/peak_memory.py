@@ -4,8 +4,6 @@ The networks have their published sizes and fake weights, which take no memory, 
 tensor that is alive is counted. What a GPU's libraries add for themselves is not.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -23,6 +21,7 @@ from tokenflow.config import Edit, Inversion, PnP
 from tokenflow.diffusion.batches import image_batches
 from tokenflow.diffusion.conditioning import Conditioning
 from tokenflow.diffusion.guidance import Guidance
+from tokenflow.models.blank import making
 from tokenflow.models.stable_diffusion import StableDiffusion
 from tokenflow.modes.pnp import PnPMode
 from tokenflow.modes.source import InvertedClip
@@ -76,10 +75,10 @@ class FakeModel:
         scheduler = DDIMScheduler.from_pretrained(LIKE, subfolder="scheduler")
         tokenizer = CLIPTokenizer.from_pretrained(LIKE, subfolder="tokenizer")
         with self._fake:
-            with _default_dtype(torch.float16):
+            with making(torch.float16):
                 self._unet = UNet2DConditionModel(sample_size=family.side // 8, **family.unet)
             # XL's autoencoder overflows in half precision.
-            with _default_dtype(torch.float32 if family.is_xl else torch.float16):
+            with making(torch.float32 if family.is_xl else torch.float16):
                 self._autoencoder = _autoencoder(family)
             text_encoder = nn.Linear(1, 1)
         pipeline = SimpleNamespace(
@@ -151,16 +150,6 @@ class FakeModel:
 def working_sizes(family: Family) -> tuple[tuple[int, int], tuple[int, int]]:
     """The default working sizes of square and 16:9 clips."""
     return fit_area(1080, 1080, family.side, 64), fit_area(1920, 1080, family.side, 64)
-
-
-@contextmanager
-def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(dtype)
-    try:
-        yield
-    finally:
-        torch.set_default_dtype(before)
 
 
 def _autoencoder(family: Family) -> AutoencoderKL:

@@ -29,16 +29,13 @@ from benchmarks.truth import Truth, shipped
 from tokenflow.errors import ConfigError
 from tokenflow.metrics.words_seen import WordsSeen
 from tokenflow.models.placement import choose_device
-from tokenflow.models.quantization import KINDS, PADDED, Quantization, quantised_layers
+from tokenflow.models.quantization import KINDS, Quantization, quantised_bytes, quantised_layers, weight_bytes
 
 RESULTS, DOCUMENT = Path("benchmarks/results/quantization.json"), Path("docs/quantization.md")
 MODEL, CLASSIFIER = "data/models/mini-sd", "data/models/mini-classifier"
 EDITS = (("dog_walk", "tiger"), ("car_drive", "bus"))
 HEADING = "## Measured"
 FULL = "full"
-BITS = {FULL: 16.0, "int8": 8.0, "fp8": 8.0, "int4": 4.5, "nvfp4": 4.5}
-"""Per weight, with the scales of its group; int8 and fp8 have one scale per row."""
-
 SANA = {"cross_attention_head_dim": 112, "num_cross_attention_heads": 20, "cross_attention_dim": 2240}
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "Stable Diffusion 1.5": lambda: UNet2DConditionModel(sample_size=64, **SD15.unet),
@@ -58,22 +55,10 @@ def sizes() -> Iterator[dict[str, Any]]:
     """A row per published network: GB in 16 bits, and in each kind."""
     for name, make in NETWORKS.items():
         with torch.device("meta"):
-            network = make()
-        yield {"network": name} | {f"{kind}, GB": _bytes(network, kind) / 1e9 for kind in BITS}
-
-
-def _bytes(network: nn.Module, kind: str) -> float:
-    layers = [] if kind == FULL else quantised_layers(network, KINDS[kind])
-    fewer = sum(_stored_width(layer, kind) * layer.out_features for layer in map(network.get_submodule, layers))
-    replaced = sum(network.get_submodule(name).weight.numel() for name in layers)
-    whole = sum(weight.numel() for weight in network.parameters())
-    return ((whole - replaced) * BITS[FULL] + fewer * BITS[kind]) / 8
-
-
-def _stored_width(layer: Any, kind: str) -> int:
-    """Input channels of a layer, with those that pad it."""
-    width: int = layer.in_features
-    return -(-width // PADDED) * PADDED if kind == "int4" else width
+            network = make().to(torch.bfloat16)
+        in_kinds = {name: quantised_bytes(network, kind) for name, kind in KINDS.items()}
+        counted = {FULL: weight_bytes([network]), **in_kinds}
+        yield {"network": name} | {f"{kind}, GB": count / 1e9 for kind, count in counted.items()}
 
 
 def available(device: torch.device) -> list[str]:

@@ -26,10 +26,11 @@ Item = TypeVar("Item")
 
 UNITS = {
     "load": "model",
+    "download": "B",
     **dict.fromkeys(("flow", "match"), "pair"),
     **dict.fromkeys(("read", "encode", "compare", "carry", "region", "decode"), "frame"),
 }
-"""What stages count; all others count sampling steps."""
+"""What stages count, bytes as `B`; all others count sampling steps."""
 
 
 @dataclass(frozen=True)
@@ -37,8 +38,8 @@ class Progress:
     """How far a stage is.
 
     Attributes:
-        stage: such as `load`, `encode`, `invert`, `flow`, `edit` or `decode`.
-        done: finished steps, frames or pairs of frames, starting at those an earlier run had finished.
+        stage: such as `load`, `download`, `encode`, `invert`, `flow`, `edit` or `decode`.
+        done: finished steps, frames, pairs of frames or bytes, starting at those an earlier run had finished.
         total: how many there are; None if unknown.
         seconds_left: until the stage ends, at its average speed so far; None if unknown.
         label: what the stage works on, such as the model that is loaded, where and in which precision; mostly empty.
@@ -110,6 +111,11 @@ def listening(on_event: Listener | None) -> Iterator[None]:
         yield
     finally:
         _listener.reset(token)
+
+
+def current_listener() -> Listener | None:
+    """The listener of the current call in this thread; None if there is none."""
+    return _listener.get()
 
 
 def notice(message: str, category: type[TokenflowWarning] = TokenflowWarning) -> None:
@@ -228,12 +234,16 @@ def _title(event: Progress) -> str:
 
 
 def stage_unit(stage: str) -> str:
-    """What a stage counts: models, frames, pairs of frames or sampling steps."""
+    """What a stage counts: models, bytes, frames, pairs of frames or sampling steps."""
     return UNITS.get(stage, "step")
 
 
 def terminal_bar(**options: Any) -> tqdm:
-    """A tqdm bar on standard error that survives a closed or full one; options are tqdm's own."""
+    """A tqdm bar on standard error that survives a closed or full one; options are tqdm's own.
+
+    Bytes are shown in the unit that fits.
+    """
+    options.setdefault("unit_scale", options.get("unit") == "B")
     if sys.stderr is None:
         return tqdm(**{**options, "disable": True})
     return tqdm(file=unbreakable(sys.stderr), **options)

@@ -38,8 +38,8 @@ PAINTED_ROWS = (0.5, 0.7)
 SECONDS = 60
 """That the server may take to answer."""
 
-LONG = 240_000
-"""Milliseconds that an edit may take."""
+LONG = 600_000
+"""Milliseconds that anything may take, such as an edit."""
 
 
 @contextmanager
@@ -101,25 +101,32 @@ def photograph(page: Any, path: Path) -> None:
     print(f"{path} {path.stat().st_size // 1024} kB")
 
 
+def open_page(browser: Any, url: str, scheme: str = "light") -> Any:
+    """The web page in a tab of its own."""
+    page = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT}, color_scheme=scheme)
+    page.set_default_timeout(LONG)
+    page.goto(url)
+    return page
+
+
 def take_all(browser: Any, url: str, folder: Path) -> None:
     """The main states of the page, in the order in which a user meets them."""
-    page = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT})
-    page.goto(url)
+    page = open_page(browser, url)
     page.click("#whole")
     page.locator("#clip-note [role=alert]").wait_for()
     photograph(page, folder / "mistakes.webp")
-    page.locator("#examples button.thumbnail-item", has_text="pnp: a tiger").click()
+    page.locator("#examples button.thumbnail-item", has_text="a tiger on grass, 3d style (pnp)").click()
     page.wait_for_selector("#clip video")
     page.get_by_label("Fast: 8 steps").check()
     page.click("#try")
-    page.locator('[data-state="done"]').wait_for(timeout=LONG)
+    page.locator('[data-state="done"]').wait_for()
     page.wait_for_selector("#trial img")
     photograph(page, folder / "trial.webp")
     page.click("#whole")
-    page.locator("#preview img[alt*='step 5']").wait_for(timeout=LONG)
+    page.locator("#preview img[alt*='step 5']").wait_for()
     page.locator("#trial").wait_for(state="hidden")
     photograph(page, folder / "progress.webp")
-    page.locator('[data-state="done"]', has_text="Whole clip").wait_for(timeout=LONG)
+    page.locator('[data-state="done"]', has_text="Whole clip").wait_for()
     page.wait_for_selector("#result #pair img")
     photograph(page, folder / "result.webp")
     page.set_viewport_size(PHONE)
@@ -128,34 +135,31 @@ def take_all(browser: Any, url: str, folder: Path) -> None:
     page.get_by_role("tab", name="Compare").click()
     page.locator("#prompts textarea").fill("a cow on grass, 3d style\na golden dog on grass, 3d style")
     page.click("#compare-prompts")
-    page.locator('[data-state="done"]', has_text="Comparison").wait_for(timeout=3 * LONG)
+    page.locator('[data-state="done"]', has_text="Comparison").wait_for()
     page.wait_for_selector("#grid video")
     photograph(page, folder / "compare.webp")
     page.get_by_role("tab", name="Settings").click()
     page.get_by_role("button", name="Edit: Plug-and-Play").click()
     page.locator("#command", has_text="tokenflow edit").wait_for()
     photograph(page, folder / "settings.webp")
-    other = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT})
-    other.goto(url)
-    other.locator("#examples button.thumbnail-item", has_text="pnp: a tiger").click()
+    other = open_page(browser, url)
+    other.locator("#examples button.thumbnail-item", has_text="a tiger on grass, 3d style (pnp)").click()
     other.wait_for_selector("#clip video")
     with tempfile.TemporaryDirectory() as edited:
         put_back(other, Path(edited))
     other.click("#estimate")
     other.locator("#outlook dd").first.wait_for()
     photograph(other, folder / "keyframes.webp")
-    part = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT})
-    part.goto(url)
-    part.locator("#examples button.thumbnail-item", has_text="pnp: a tiger").click()
+    part = open_page(browser, url)
+    part.locator("#examples button.thumbnail-item", has_text="a tiger on grass, 3d style (pnp)").click()
     part.wait_for_selector("#clip video")
     paint(part)
     part.get_by_label("Fast: 8 steps").check()
     part.click("#try")
-    part.locator('[data-state="done"]').wait_for(timeout=LONG)
+    part.locator('[data-state="done"]').wait_for()
     part.wait_for_selector("#trial-regions img")
     photograph(part, folder / "region.webp")
-    dark = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT}, color_scheme="dark")
-    dark.goto(url)
+    dark = open_page(browser, url, "dark")
     dark.get_by_role("tab", name="History").click()
     dark.wait_for_selector("#history img")
     dark.locator("#history button.thumbnail-item").first.click()

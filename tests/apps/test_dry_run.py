@@ -7,6 +7,8 @@ import pytest
 
 from tests.apps.conftest import status
 from tests.tiny import moving_square, save_tiny_model
+from tokenflow.apps.dry_run import dry_run
+from tokenflow.config import load_config
 from tokenflow.video import VideoWriter
 
 
@@ -53,6 +55,14 @@ def test_a_dry_run_without_the_model_tells_neither_time_nor_memory(
             video.write(image)
     assert status("edit", settings, "model.path=somebody/model", "clip.size=64", "--dry-run") == 0
     assert capsys.readouterr().out.count("unknown until the model is on this machine") == 2
+
+
+def test_what_is_not_timed_is_told_to_be_known_after_the_inversion(settings: str, tmp_path: Path) -> None:
+    with VideoWriter(tmp_path / "clip.mp4", width=24, height=16, rate=10) as video:
+        for image in moving_square(5):
+            video.write(image)
+    found = dry_run(load_config(Path(settings)), timed=False)
+    assert found["time"] == "unknown until the clip is inverted with these settings"
 
 
 def test_a_dry_run_of_seeds_takes_the_time_of_each_and_writes_one_image(

@@ -1,12 +1,9 @@
 """edit_many on a real Ray on this machine, and its errors where there is none."""
 
 import os
-import shutil
 import signal
 import socket
-import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -15,8 +12,10 @@ from pathlib import Path
 import pytest
 
 import tokenflow
+from tests import ray_cluster
 from tests.batch.conftest import Configure
 from tests.batch.test_run import run, states, videos
+from tests.ray_cluster import busy_workers, free_port
 from tokenflow.batch import ray as engine
 from tokenflow.config import Config
 from tokenflow.errors import EngineError
@@ -32,29 +31,6 @@ def ray_is_shut_down() -> Iterator[None]:
     running = ray.is_initialized()
     ray.shutdown()
     assert not running
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def busy_workers() -> list[int]:
-    """Descendants of this process in which Ray runs a job."""
-    parents, running = {}, []
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            parents[int(folder.name)] = int((folder / "stat").read_text().rsplit(")", 1)[1].split()[1])
-            if b"ray::_Actor" in (folder / "cmdline").read_bytes():
-                running.append(int(folder.name))
-        except OSError:
-            continue
-
-    def is_ours(process: int) -> bool:
-        return process == os.getpid() or (process in parents and is_ours(parents[process]))
-
-    return [process for process in running if is_ours(process)]
 
 
 def kill_busy_worker(config: Config, killed: list[int]) -> None:
@@ -85,33 +61,9 @@ def test_a_local_ray_gives_the_same_results_even_if_a_worker_is_killed(configure
 
 @pytest.fixture(params=[False])
 def cluster(request: pytest.FixtureRequest) -> Iterator[str]:
-    """The address of a cluster of one machine that claims to have a GPU.
-
-    The parameter is whether it requires a token of its own. Otherwise it requires what this process sends: once a local
-    Ray has run in it, that is a token.
-    """
-    port = free_port()
-    folder = tempfile.mkdtemp(prefix="ray")  # not pytest's, whose paths are too long for sockets
-    command = [
-        *(Path(sys.executable).parent / "ray", "start", "--head", "--block", "--disable-usage-stats"),
-        *("--node-ip-address=127.0.0.1", f"--port={port}", "--num-cpus=2", "--num-gpus=1"),
-        *("--include-dashboard=false", "--object-store-memory=100000000", f"--temp-dir={folder}"),
-    ]
-    options = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "start_new_session": True}
-    usual = {"RAY_AUTH_MODE": os.environ.get("RAY_AUTH_MODE", "disabled")}
-    environment = os.environ | ({"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0" * 64} if request.param else usual)
-    process = subprocess.Popen(command, env=environment, **options)
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        try:
-            socket.create_connection(("127.0.0.1", port), 1).close()
-            break
-        except OSError:
-            time.sleep(0.1)
-    yield f"127.0.0.1:{port}"
-    os.killpg(process.pid, signal.SIGKILL)  # a regular stop takes Ray half a minute
-    process.wait()
-    shutil.rmtree(folder, ignore_errors=True)
+    """The address of a cluster; the parameter is whether it requires a token of its own."""
+    with ray_cluster.cluster(has_own_token=request.param) as address:
+        yield address
 
 
 def test_a_cluster_is_joined_by_its_address_and_its_gpus_are_shared(

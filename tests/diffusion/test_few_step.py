@@ -29,8 +29,8 @@ FEW: dict[str, tuple[Any, FewStep]] = {
     "SANA-Sprint": (SCMScheduler(), FewStep(2, renoises=True)),
     "LCM": (LCMScheduler(), FewStep(4, renoises=True)),
     "TCD": (TCDScheduler(), FewStep(4, renoises=False)),
-    "SD-Turbo": (EulerDiscreteScheduler(**TRAILING), FewStep(4, renoises=False)),
-    "SDXL-Turbo": (EulerAncestralDiscreteScheduler(**TRAILING), FewStep(4, renoises=False)),
+    "SD-Turbo": (EulerDiscreteScheduler(**TRAILING), FewStep(4, renoises=False, max_scale=1)),
+    "SDXL-Turbo": (EulerAncestralDiscreteScheduler(**TRAILING), FewStep(4, renoises=False, max_scale=1)),
 }
 
 

@@ -1,17 +1,22 @@
 """The estimate of memory by shapes, beside what is counted on real models, and what is said before the work."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
+from safetensors.torch import load_file
 
 import tokenflow
-from tests.tiny import moving_square, save_tiny_setup, tiny_pipeline, tiny_xl_pipeline
-from tests.tiny_flux import tiny_flux2_pipeline, tiny_flux_pipeline
-from tests.tiny_sana import tiny_sana_pipeline
-from tokenflow.config import Config, load_config
+from tests.models.adapters.making import lora_weights, network_of, save_peft
+from tests.models.test_ip_adapter import save_adapter
+from tests.tiny import moving_square, save_tiny_controlnet, save_tiny_setup, tiny_pipeline, tiny_xl_pipeline
+from tests.tiny_flux import save_tiny_flux_controlnet, tiny_flux2_pipeline, tiny_flux_pipeline
+from tests.tiny_sana import save_tiny_sana_controlnet, tiny_sana_pipeline
+from tokenflow.config import Config, ControlNet, LoRA, load_config
 from tokenflow.errors import ConfigError, TokenflowWarning
 from tokenflow.models.loading import load_model
 from tokenflow.pipeline import memory
@@ -19,6 +24,8 @@ from tokenflow.pipeline.memory import MemoryEstimate, check_memory, estimate_mem
 from tokenflow.report.live_bytes import LiveBytes
 
 FRAMES, STEPS, SIDE = 12, 2, 32
+WEIGHTS = "diffusion_pytorch_model.safetensors"
+MINI_SD = Path(__file__).parents[2] / "data" / "models" / "mini-sd"
 PIPELINES: dict[str, Callable[[], Any]] = {
     "SD": tiny_pipeline,
     "SDXL": tiny_xl_pipeline,
@@ -40,18 +47,129 @@ def configured(model: Path, **edit: Any) -> Config:
     )
 
 
+def counted(model: Path, edit: dict[str, Any], loras: Sequence[LoRA] = ()) -> int:
+    """Bytes at the peak of an inversion and an edit, of all tensors but the model's weights."""
+    loaded = load_model(model, device="cpu", dtype="float32", loras=loras)
+    clip = tokenflow.Video(moving_square(FRAMES, SIDE, SIDE), rate=8)
+    if "mode" in edit:
+        loaded.load_control(edit["mode"].path)
+    with LiveBytes() as live:
+        inverted = tokenflow.invert(clip, loaded, "a dog", size=SIDE, cuts=(), steps=STEPS)
+        tokenflow.edit(inverted, "a cat", steps=STEPS, **edit)
+    return live.peak
+
+
+def estimated(config: Config) -> MemoryEstimate:
+    estimate = estimate_memory(config, FRAMES, (SIDE, SIDE))
+    assert estimate is not None
+    return estimate
+
+
 @pytest.mark.parametrize("family", PIPELINES)
 def test_the_estimate_is_what_is_counted_on_the_real_model_within_a_fifth(family: str, tmp_path: Path) -> None:
     PIPELINES[family]().save_pretrained(tmp_path / "model")
-    config = configured(tmp_path / "model")
-    estimate = estimate_memory(config, FRAMES, (SIDE, SIDE))
-    assert estimate is not None
-    model = load_model(tmp_path / "model", device="cpu", dtype="float32")
-    clip = tokenflow.Video(moving_square(FRAMES, SIDE, SIDE), rate=8)
-    with LiveBytes() as counted:
-        inverted = tokenflow.invert(clip, model, "a dog", size=SIDE, cuts=(), steps=STEPS)
-        tokenflow.edit(inverted, "a cat", steps=STEPS)
-    assert max(estimate.stages.values()) == pytest.approx(counted.peak, rel=0.2)
+    estimate = estimated(configured(tmp_path / "model"))
+    assert max(estimate.stages.values()) == pytest.approx(counted(tmp_path / "model", {}), rel=0.2)
+
+
+@pytest.mark.parametrize("family", ["SD", "SDXL", "FLUX.1", "FLUX.2"])
+@pytest.mark.parametrize("kind", ["identity", "style"])
+def test_references_count_within_a_fifth(kind: str, family: str, tmp_path: Path) -> None:
+    PIPELINES[family]().save_pretrained(tmp_path / "model")
+    Image.fromarray(moving_square(1, SIDE, SIDE)[0]).save(tmp_path / "square.png")
+    edit = {"references": [{"path": str(tmp_path / "square.png"), "kind": kind}] * 6}
+    estimate, plain = (estimated(configured(tmp_path / "model", **each)) for each in (edit, {}))
+    assert estimate.stages["edit"] > 1.1 * plain.stages["edit"]
+    assert max(estimate.stages.values()) == pytest.approx(counted(tmp_path / "model", edit), rel=0.2)
+
+
+CONTROLNETS: dict[str, Callable[[Path], Path]] = {
+    "SD": save_tiny_controlnet,
+    "Sana": save_tiny_sana_controlnet,
+    "FLUX.1": save_tiny_flux_controlnet,
+}
+
+
+@pytest.mark.parametrize("family", CONTROLNETS)
+def test_a_controlnet_counts_within_a_fifth(family: str, tmp_path: Path) -> None:
+    PIPELINES[family]().save_pretrained(tmp_path / "model")
+    path = CONTROLNETS[family](tmp_path / "control")
+    edit = {"mode": "controlnet", "controlnet": {"path": str(path), "also": [{"path": str(path), "detector": "depth"}]}}
+    estimate = estimated(configured(tmp_path / "model", **edit))
+    assert estimate.beside == sum(weight.nbytes for weight in load_file(path / WEIGHTS).values())
+    for offload in (False, True):
+        alone = replace(estimate, offload=offload)
+        assert replace(alone, beside=0).peak == alone.peak - estimate.beside
+    edit["controlnet"] = {"path": str(path)}
+    estimate = estimated(configured(tmp_path / "model", **edit))
+    expected = counted(tmp_path / "model", {"mode": ControlNet(path=str(path))})
+    assert max(estimate.stages.values()) == pytest.approx(expected, rel=0.2)
+
+
+def test_a_controlnet_in_a_file_counts_as_one_in_a_folder(tmp_path: Path) -> None:
+    tiny_pipeline().save_pretrained(tmp_path / "model")
+    folder = save_tiny_controlnet(tmp_path / "control")
+    file = (folder / WEIGHTS).rename(tmp_path / "canny.safetensors")
+    assert estimate_memory(controlled(tmp_path / "model", folder / "missing"), FRAMES, (SIDE, SIDE)) is None
+    of_folder, of_file = (estimated(controlled(tmp_path / "model", each)) for each in (folder, file))
+    assert of_file == of_folder
+
+
+def controlled(model: Path, path: Path) -> Config:
+    return configured(model, mode="controlnet", controlnet={"path": str(path)})
+
+
+@pytest.mark.parametrize("family", ["SD", "FLUX.1"])
+def test_a_lora_counts_within_a_fifth(family: str, tmp_path: Path) -> None:
+    pipeline = PIPELINES[family]()
+    pipeline.save_pretrained(tmp_path / "model")
+    part = network_of(pipeline)
+    lora = LoRA(path=str(save_peft(tmp_path / "lora", lora_weights(pipeline, part), alpha=2)))
+    plain = configured(tmp_path / "model")
+    config = plain.model_copy(update={"model": plain.model.model_copy(update={"loras": [lora]})})
+    estimate = estimated(config)
+    added = estimate.weights[part] - estimated(plain).weights[part]
+    assert added == sum(weight.nbytes for weight in load_file(tmp_path / "lora" / "adapter_model.safetensors").values())
+    assert max(estimate.stages.values()) == pytest.approx(counted(tmp_path / "model", {}, [lora]), rel=0.2)
+
+
+def test_nothing_is_told_of_a_lora_that_is_not_here(tmp_path: Path) -> None:
+    tiny_pipeline().save_pretrained(tmp_path / "model")
+    plain = configured(tmp_path / "model")
+    missing = plain.model.model_copy(update={"loras": [LoRA(path="someone/lora")]})
+    assert estimate_memory(plain.model_copy(update={"model": missing}), FRAMES, (SIDE, SIDE)) is None
+
+
+def test_an_ip_adapter_counts_with_its_image_encoder(tmp_path: Path) -> None:
+    pipeline = tiny_pipeline()
+    pipeline.save_pretrained(tmp_path / "model")
+    adapter = save_adapter(tmp_path / "adapter", pipeline.unet)
+    edit = {"ip_adapter": str(adapter), "references": [{"path": str(tmp_path / "tiger.png")}]}
+    encoder = adapter.parent / "image_encoder" / "model.safetensors"
+    weights = [weight for file in (adapter, encoder) for weight in load_file(file).values()]
+    assert estimated(configured(tmp_path / "model", **edit)).beside == sum(weight.nbytes for weight in weights)
+    encoder.unlink()
+    assert estimate_memory(configured(tmp_path / "model", **edit), FRAMES, (SIDE, SIDE)) is None
+
+
+def test_prompts_of_regions_count(tmp_path: Path) -> None:
+    tiny_pipeline().save_pretrained(tmp_path / "model")
+    regions = [{"words": "dog", "prompt": "a cat"}, {"words": "a", "prompt": "a car"}]
+    estimate, plain = (estimated(configured(tmp_path / "model", **each)) for each in ({"regions": regions}, {}))
+    assert estimate.stages["edit"] > 1.3 * plain.stages["edit"]
+
+
+@pytest.mark.parametrize("family", ["UNet", "FLUX.1"])
+def test_quantised_weights_count_as_they_are_stored(family: str, tmp_path: Path) -> None:
+    path = MINI_SD if family == "UNet" else tmp_path / "model"
+    if family == "FLUX.1":
+        tiny_flux_pipeline().save_pretrained(path)
+    kinds = {"quantization": "int8", "text_encoder_quantization": "int8"}
+    plain = configured(path)
+    estimate = estimated(plain.model_copy(update={"model": plain.model.model_copy(update=kinds)}))
+    model = load_model(path, device="cpu", dtype="float32", **kinds)
+    assert estimate.all_weights < 0.95 * estimated(plain).all_weights
+    assert estimate.all_weights == pytest.approx(model.weight_bytes, rel=0.1)
 
 
 def test_settings_that_save_memory_lower_the_estimate(tmp_path: Path) -> None:
@@ -64,16 +182,8 @@ def test_settings_that_save_memory_lower_the_estimate(tmp_path: Path) -> None:
 
     whole = peak(32)
     assert peak(32, keyframe_window=2, batch_size=2).stages["edit"] < whole.stages["edit"] < peak(64).stages["edit"]
-    offloaded = MemoryEstimate(whole.weights, whole.denoiser, whole.stages, offload=True)
+    offloaded = replace(whole, offload=True)
     assert offloaded.peak < whole.peak
-
-
-@pytest.mark.parametrize("kind", ["identity", "style"])
-def test_references_that_attention_reads_do_not_count(kind: str, tmp_path: Path) -> None:
-    tiny_pipeline().save_pretrained(tmp_path / "model")
-    plain = estimate_memory(configured(tmp_path / "model"), FRAMES, (SIDE, SIDE))
-    references = [{"path": str(tmp_path / "tiger.png"), "kind": kind}]
-    assert estimate_memory(configured(tmp_path / "model", references=references), FRAMES, (SIDE, SIDE)) == plain
 
 
 def test_nothing_is_told_of_a_model_that_is_not_here() -> None:

@@ -70,6 +70,14 @@ def test_calls_of_an_edit_fall_with_propagation_and_with_sdedits_strength() -> N
     assert edit_calls(half) == 10
 
 
+def test_prompts_of_regions_are_calls_of_their_own() -> None:
+    own = [{"words": "dog", "prompt": "a cat"}, {"words": "grass", "prompt": "snow"}, {"words": "sky"}]
+    per_frame = {"prompt": "", "steps": 10, "propagation": "none"}
+    assert edit_calls(Edit(**per_frame, regions=own[2:])) == edit_calls(Edit(**per_frame)) == 30
+    assert edit_calls(Edit(**per_frame, regions=own)) == 50
+    assert edit_calls(Edit(prompt="", steps=10, regions=own)) > 1.5 * edit_calls(Edit(prompt="", steps=10))
+
+
 def test_a_run_counts_the_stages_that_it_has(tmp_path: Path) -> None:
     save_tiny_model(tmp_path / "model")
     with VideoWriter(tmp_path / "clip.mp4", width=24, height=16, rate=10) as video:

@@ -10,7 +10,7 @@ from PIL import Image
 from tests.propagation.pixels.conftest import FRAMES, draw
 from tests.tiny import moving_square
 from tokenflow.errors import ConfigError
-from tokenflow.propagation.pixels.dense_flow import DenseFlow
+from tokenflow.propagation.pixels.dense_flow import NeighbourFlow
 from tokenflow.regions.given import carry_mask, read_masks, scaled
 from tokenflow.video import Video, VideoWriter
 
@@ -73,9 +73,9 @@ def test_what_is_no_mask_is_refused(given: Any) -> None:
 def test_a_mask_is_carried_with_what_it_covers() -> None:
     clip = np.stack([draw(frame, "disc") for frame in range(FRAMES)])
     discs = np.stack([np.abs(frame.astype(int) - clip[0, 0, 0]).max(-1) > 40 for frame in clip])
-    flow = DenseFlow(clip)
+    flow = NeighbourFlow(clip, FRAMES, clip.shape[2:0:-1])
     middle = FRAMES // 2
-    carried = dict(carry_mask(discs[middle].astype(np.uint8) * 255, middle, range(FRAMES), flow))
+    carried = dict(carry_mask(discs[middle].astype(np.uint8) * 255, middle, flow, FRAMES))
     assert sorted(carried) == list(range(FRAMES))
     for frame, mask in carried.items():
         inside = mask > 127
@@ -87,7 +87,7 @@ def test_a_mask_at_the_border_does_not_smear_into_what_comes_into_view() -> None
     clip = np.stack([texture[:, 40 - 4 * frame : 104 - 4 * frame] for frame in range(6)])  # a pan to the left
     mask = np.zeros((48, 64), np.uint8)
     mask[:, :16] = 255
-    carried = dict(carry_mask(mask, 0, range(6), DenseFlow(clip)))
+    carried = dict(carry_mask(mask, 0, NeighbourFlow(clip, 6, (64, 48)), 6))
     assert (carried[5] > 127).mean() == pytest.approx((mask > 127).mean(), rel=0.15)
 
 

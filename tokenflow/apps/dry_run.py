@@ -12,6 +12,7 @@ from tokenflow.pipeline.outlook import outlook
 from tokenflow.report.units import format_bytes, format_seconds
 
 UNKNOWN = "unknown until the model is on this machine"
+UNTIMED = "unknown until the clip is inverted with these settings"
 
 
 def dry_run_lines(config: Config, seeds: int | None = None) -> list[str]:
@@ -44,11 +45,17 @@ def dry_run(
     return {
         "frames": f"{found.frames} of {found.width}×{found.height}",
         "stages": ", ".join(found.stages),
-        "time": UNKNOWN if found.seconds is None else f"about {format_seconds(found.seconds)}",
+        "time": _time_text(found.seconds, timed),
         "memory": memory_text(found.memory, found.device_memory, config),
         "disk": f"about {space}; {format_bytes(free_bytes(config.output.dir))} free",
         "output": str(config.output.dir),
     }
+
+
+def _time_text(seconds: float | None, timed: bool) -> str:
+    if seconds is None:
+        return UNKNOWN if timed else UNTIMED
+    return f"about {format_seconds(seconds)}"
 
 
 def memory_text(memory: MemoryEstimate | None, available: int, config: Config) -> str:

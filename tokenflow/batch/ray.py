@@ -32,8 +32,8 @@ POLL_INTERVAL = 0.5
 CONNECT_TIMEOUT = 5.0
 """Seconds in which a cluster has to answer."""
 
-JOIN_TIMEOUT = 60.0
-"""Seconds in which a cluster has to accept a program that joins it."""
+JOIN_TIMEOUT = 180.0
+"""Seconds in which a program has to start and be accepted by a cluster; on a busy machine it starts in a minute."""
 
 OBJECT_STORE_BYTES = 100 * 2**20
 """Memory that a local Ray reserves for the values passed around: here only settings, events and figures."""

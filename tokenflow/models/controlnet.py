@@ -1,7 +1,6 @@
 """ControlNets: loading them and matching them with a model; and those for UNets, with the residuals they give."""
 
 from collections.abc import Callable, Iterable, Mapping
-from hashlib import sha256
 from typing import Any
 
 import torch
@@ -31,33 +30,6 @@ CLASSES = {
 """By `_class_name` of their config.json."""
 
 IMAGE_CHANNELS = 3
-
-MAX_ENCODED = 512
-"""Control images whose latents are kept."""
-
-
-class EncodedImages:
-    """Latents of control images, each encoded once: a clip's edges come again at every step.
-
-    Args:
-        encode: images f 3 H W in [0, 1] -> latents f c h w.
-    """
-
-    def __init__(self, encode: Callable[[Tensor], Tensor]) -> None:
-        self._encode = encode
-        self._encoded: dict[bytes, Tensor] = {}
-
-    def __call__(self, images: Tensor) -> Tensor:
-        """Latents f c h w, in main memory, of images f 3 H W in [0, 1]."""
-        keys = [sha256(image.cpu().numpy().tobytes()).digest() for image in images]
-        missing = [index for index, key in enumerate(keys) if key not in self._encoded]
-        if missing:
-            encoded = self._encode(images[missing]).cpu()
-            self._encoded |= {keys[index]: latents for index, latents in zip(missing, encoded, strict=True)}
-        found = torch.stack([self._encoded[key] for key in keys])
-        while len(self._encoded) > MAX_ENCODED:  # the oldest first
-            del self._encoded[next(iter(self._encoded))]
-        return found
 
 
 class UNetControl:

@@ -71,8 +71,8 @@ def load_detector(name: str, device: torch.device) -> Detector:
             network = getattr(controlnet_aux, kind.class_name).from_pretrained(REPOSITORY).to(device)
     except (OSError, *UNREACHABLE) as error:
         raise ModelNotFoundError(
-            f"the detector {name!r} needs the weights of {REPOSITORY} on the Hub, and {hub_reason(error)}; connect "
-            "once, or set edit.controlnet.detector to canny"
+            f"the detector {name!r} needs weights from {REPOSITORY}, which cannot be downloaded ({hub_reason(error)}); "
+            "connect once, or set edit.controlnet.detector to canny"
         ) from error
 
     def detect(image: np.ndarray) -> np.ndarray:

@@ -107,8 +107,9 @@ class Flux(JointTransformer):
     def _open_control_network(self, path: str, detector: str) -> Any:
         return load_flux_controlnet(path, detector, self._transformer, self.device)
 
-    def _as_control(self, network: Any, detector: str) -> Control:
-        return FluxControl(network, self, self.encode, detector)
+    def as_control(self, network: Any, detector: str, encode: Callable[[Tensor], Tensor]) -> Control:
+        """A ControlNet, which takes latents of images, or images."""
+        return FluxControl(network, self, encode, detector)
 
     def packed(self, latents: Tensor) -> Tensor:
         """Latents f c h w as the tokens f n c that the transformer and its ControlNets take."""

@@ -10,7 +10,7 @@ from torch import Tensor
 from tokenflow.diffusion.conditioning import Conditioning
 from tokenflow.diffusion.levels import Level
 from tokenflow.errors import ModelError
-from tokenflow.models.controlnet import EncodedImages, open_controlnet, refuse_other_model
+from tokenflow.models.controlnet import open_controlnet, refuse_other_model
 from tokenflow.models.joint_transformer import TIMES
 
 MATCHING = {
@@ -52,7 +52,7 @@ class FluxControl:
     Args:
         network: the ControlNet.
         model: gives tokens and their positions.
-        encode: the model's `encode`; most networks take control images as latents.
+        encode: images f 3 H W in [0, 1] -> latents f c h w; most networks take control images as latents.
         detector: what makes the control images.
 
     Raises:
@@ -68,7 +68,7 @@ class FluxControl:
         self._network = network
         self._mode = UNION_MODES[detector] if network.union else None
         self._model = model
-        self._latents = EncodedImages(encode)
+        self._encode = encode
 
     def __call__(
         self, latents: Tensor, level: Level, conditioning: Conditioning, images: Tensor, scale: float
@@ -86,7 +86,7 @@ class FluxControl:
         dtype, count = network.dtype, branches * len(latents)
         per_frame = conditioning.for_frames(len(latents))
         takes_images = network.input_hint_block is not None
-        shown = images.to(model.device) * 2 - 1 if takes_images else model.packed(self._latents(images))
+        shown = images.to(model.device) * 2 - 1 if takes_images else model.packed(self._encode(images))
         mode = None if self._mode is None else torch.full([count, 1], self._mode, device=model.device)
         with torch.no_grad():
             double, single = network(

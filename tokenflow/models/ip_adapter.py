@@ -4,6 +4,7 @@ diffusers' own loader reads them, and its attention processors run them. They ar
 a network call has them only if its conditioning brings images, so that inversions stay as they are.
 """
 
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from torch import Tensor, nn
 
 from tokenflow.diffusion.conditioning import Conditioning
 from tokenflow.errors import ModelError, ModelNotFoundError
+from tokenflow.models.checkpoints.file_kinds import read_header
+from tokenflow.models.checkpoints.hub import cached_file
 from tokenflow.models.checkpoints.quiet import quiet
 from tokenflow.models.placement import prepare
 
@@ -26,6 +29,9 @@ SETTING = "edit.ip_adapter"
 
 ENCODER = "image_encoder"
 """The folder beside an adapter with the image encoder that it was trained with."""
+
+WEIGHTS_FILE = "model.safetensors"
+"""Of the image encoder."""
 
 TOKENS, WEIGHTS = "ip-adapter tokens", "ip-adapter weights"
 """Names among what a conditioning adds, before the adapter's path: b r t c of r images, and b r."""
@@ -151,7 +157,7 @@ def load_adapter(path: str, pipeline: Any) -> IPAdapter:
         ModelError: it was trained for another model.
     """
     repository, subfolder, file = _located(path)
-    encoder = "models/image_encoder" if "vit-h" in file and subfolder == "sdxl_models" else ENCODER
+    encoder = _encoder_of(subfolder, file)
     unet = pipeline.unet
     try:
         with quiet():
@@ -174,6 +180,29 @@ def load_adapter(path: str, pipeline: Any) -> IPAdapter:
     for network in (adapter.encoder, adapter.projection, *adapter.processors.values()):
         prepare(network)
     return adapter
+
+
+def adapter_bytes(path: str, dtype: torch.dtype) -> int | None:
+    """Bytes of an adapter's weights and its image encoder's in a precision, by their files' headers.
+
+    None where they are not on this machine; a path and errors as in `load_adapter`.
+    """
+    repository, subfolder, file = _located(path)
+    encoder = _encoder_of(subfolder, file)
+    names = ["/".join(filter(None, (subfolder, file))), f"{encoder}/{WEIGHTS_FILE}"]
+    if "/" not in encoder and subfolder:
+        names[1] = f"{subfolder}/{names[1]}"
+    is_local = Path(repository).is_dir()
+    found = [Path(repository, name) if is_local else cached_file(repository, name) for name in names]
+    headers = [read_header(str(each), SETTING) for each in found if each is not None and each.is_file()]
+    if len(headers) < len(found):
+        return None
+    return sum(math.prod(weight.shape) for header in headers for weight in header.values()) * dtype.itemsize
+
+
+def _encoder_of(subfolder: str, file: str) -> str:
+    """The folder of the image encoder that an adapter was trained with, beside it or in its repository."""
+    return "models/image_encoder" if "vit-h" in file and subfolder == "sdxl_models" else ENCODER
 
 
 def _image_layers(unet: Any) -> list[tuple[str, Any]]:

@@ -11,8 +11,8 @@ from tokenflow.config import LoRA, TextualInversion
 from tokenflow.errors import ConfigError, ModelError
 from tokenflow.events import Listener, listening, notice, progress
 from tokenflow.models.adapters.adapted import Adapted, Switch
-from tokenflow.models.adapters.few_step_loras import few_step_kind, set_scheduler
-from tokenflow.models.adapters.files import cached_file
+from tokenflow.models.adapters.few_step_loras import few_step_sampling, find_few_step_lora, notice_few_step_lora
+from tokenflow.models.adapters.files import adapter_fingerprint
 from tokenflow.models.adapters.loras import check_loras, load_loras
 from tokenflow.models.adapters.textual_inversions import check_textual_inversions, load_textual_inversions
 from tokenflow.models.checkpoints import hub
@@ -66,8 +66,8 @@ def load_model(
         prediction_type: what the network predicts (`epsilon`, `v_prediction` or `sample`), if its scheduler is wrong
             about it.
         few_step: whether the model was distilled to few steps; None to go by its scheduler, or by its LoRAs.
-        loras: act on edits, while the model without them inverts. LCM, Lightning and Hyper LoRAs, known by their
-            names, set few-step mode unless `few_step` is False.
+        loras: act on edits, while the model without them inverts. LCM, Lightning, Hyper-SD and other
+            few-step LoRAs, known by their names, set few-step mode unless `few_step` is False.
         textual_inversions: words to add to its text encoders.
         quantization: how the linear layers of the network that predicts are stored: `int8`, `fp8`, `int4` or `nvfp4`
             (models/quantization.py); None for `dtype`. LoRAs act on top of it.
@@ -76,8 +76,8 @@ def load_model(
         tiling: encode and decode large images in overlapping tiles, which bounds the autoencoder's memory.
         compile: compile the blocks of the network that predicts when they are first called (models/compiling.py).
         on_event: called with notices, and with `Progress` of the stage `load`, whose label says what is loaded, where
-            and in which precision. Downloads draw the Hub's own bars (`huggingface_hub.utils.disable_progress_bars`
-            stops that).
+            and in which precision; of the stage `download` in bytes. Without it, downloads draw the Hub's own bars
+            (`huggingface_hub.utils.disable_progress_bars` stops that).
 
     Raises:
         ModelNotFoundError: there is nothing at `path`, or it is not on the Hub, or the Hub is unreachable.
@@ -111,13 +111,13 @@ def load_model(
             unused = {"model.base": base, "model.revision": revision if commit is None else None}
             _notice_unused(f"the model folder {path!r}", unused)
             family, pipeline = open_model_folder(path, folder, commit, variant, vae, prediction_type, precision)
-        load_textual_inversions(pipeline, textual_inversions)
+        words = load_textual_inversions(pipeline, textual_inversions)
         kinds.apply({part: getattr(pipeline, part) for part in family.networks}, where)
         if loras:
             load_loras(pipeline, family, loras)
-        kind = few_step_kind(loras)
-        if kind is not None and few_step is not False:
-            set_scheduler(pipeline, kind)
+        few_step_lora = None if few_step is False else find_few_step_lora(loras)
+        if few_step_lora is not None:
+            notice_few_step_lora(pipeline, few_step_lora)
         pipeline.to("cpu" if offload else where)
         if tiling:
             _enable_tiling(pipeline.vae)
@@ -126,13 +126,12 @@ def load_model(
         _identifying, precision, kinds, base, tiling, variant, vae, prediction_type, few_step, loras, textual_inversions
     )
     vocabulary = read_vocabulary(folder)
-    added = [word for lora in loras for word in lora.triggers]
-    added += [each.token or Path(each.path).stem for each in textual_inversions]
+    added = [*words, *(word for lora in loras for word in lora.triggers)]
     model = family.model(
         pipeline,
         None if vocabulary is None else vocabulary.with_words(added),
         device=where,
-        few_step=few_step,
+        few_step=few_step_sampling(pipeline, few_step_lora) or few_step,
         offload=offload,
         fingerprint=lambda: path_fingerprint(path, commit, **identifying()),
     )
@@ -140,7 +139,7 @@ def load_model(
         compile_blocks(model.blocks)
     if not loras:
         return model
-    identities = [f"{_adapter_fingerprint(lora.path)} {lora.scale}" for lora in loras]
+    identities = [f"{adapter_fingerprint(lora.path)} {lora.scale}" for lora in loras]
     return cast("Model", Adapted(model, Switch(pipeline), " ".join(identities), loras))
 
 
@@ -218,13 +217,14 @@ def _identifying(
     textual_inversions: Sequence[TextualInversion],
 ) -> dict[str, str]:
     """The settings that change what a model without its LoRAs computes."""
-    words = [f"{_adapter_fingerprint(each.path)} {each.token}" for each in textual_inversions]
+    words = [f"{adapter_fingerprint(each.path)} {each.token}" for each in textual_inversions]
+    few_step_lora = None if few_step is False else find_few_step_lora(loras)
     chosen = {
         "variant": variant,
         "vae": None if vae is None else path_fingerprint(hub.cached_path(vae), _vae_commit(hub.kept_name(vae))),
         "prediction_type": prediction_type,
         "few_step": None if few_step is None else str(few_step),
-        "few_step_lora": None if few_step is False else few_step_kind(loras),
+        "few_step_lora": None if few_step_lora is None else str(few_step_lora.sampling),
         "textual_inversions": " ".join(words) or None,
         **kinds.settings,
         "half": "automatic" if precision.is_automatic_half else None,  # which of the two depends on the family
@@ -235,10 +235,6 @@ def _identifying(
         "tiling": str(tiling),
         **{name: value for name, value in chosen.items() if value is not None},
     }
-
-
-def _adapter_fingerprint(path: str) -> str:
-    return path_fingerprint(cached_file(path))
 
 
 def _vae_commit(path: str) -> str | None:

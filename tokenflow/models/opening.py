@@ -23,7 +23,7 @@ from tokenflow.models.checkpoints.folder import (
     setting_files,
     weight_files,
 )
-from tokenflow.models.checkpoints.gguf_file import is_gguf, read_gguf_header
+from tokenflow.models.checkpoints.gguf_file import is_gguf, read_gguf_header, refuse_gguf
 from tokenflow.models.checkpoints.prediction import says, scheduler_changes
 from tokenflow.models.checkpoints.reasons import UNREACHABLE, hub_reason
 from tokenflow.models.checkpoints.refused import refuse_by_name, refuse_other_files
@@ -171,7 +171,7 @@ def open_file(
     if kind is not None:
         return _open_transformer(path, kind, base, vae, prediction_type, precision)
     if is_gguf(path):
-        raise ModelError(f"the GGUF file {path!r} has no transformer of Sana or FLUX in it; set model.path to another")
+        refuse_gguf(path, header)
     check_checkpoint(path, header, has_vae=vae is not None)
     version = version_of(header)
     said = prediction_type or says(path, header)

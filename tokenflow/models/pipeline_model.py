@@ -11,6 +11,7 @@ from torch import Tensor
 from tokenflow.errors import ModelError
 from tokenflow.models.autoencoder import Autoencoder
 from tokenflow.models.checkpoints.quiet import quiet
+from tokenflow.models.encoded_images import EncodedImages
 from tokenflow.models.identity import path_fingerprint, weights_fingerprint
 from tokenflow.models.injection import BLOCK
 from tokenflow.models.model import Control, Model
@@ -99,7 +100,7 @@ class PipelineModel:
             if path not in self._controls or self._controls[path][0] != fingerprint:  # its file may have been replaced
                 with quiet():
                     self._controls[path] = fingerprint, self._open_control_network(path, detector)
-            network_control = self._as_control(self._controls[path][1], detector)
+            network_control = self.as_control(self._controls[path][1], detector, EncodedImages(self.encode))
 
         def control(*arguments: Any) -> Any:
             with self._turn:
@@ -117,8 +118,14 @@ class PipelineModel:
             "this model's family has no ControlNet; set edit.mode to another, or model.path to a model that has one"
         )
 
-    def _as_control(self, network: Any, detector: str) -> Control:
-        """A ControlNet as a `Control`, for the images of a detector."""
+    def as_control(self, network: Any, detector: str, encode: Callable[[Tensor], Tensor]) -> Control:
+        """A ControlNet as a `Control`.
+
+        Args:
+            network: the ControlNet.
+            detector: makes the images that it is given.
+            encode: control images f 3 H W in [0, 1] -> latents f c h w, for networks that take these.
+        """
         raise NotImplementedError
 
 

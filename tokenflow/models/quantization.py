@@ -37,13 +37,22 @@ class Kind:
         devices: types of device that have it.
         capability: the least compute capability of a GPU.
         dtype: the precision that everything else has to be in; None for any.
+        bits: per weight, with the scale of its group; int8 and fp8 have one scale per row.
+        padding: the kernel pads the width of a layer to a multiple of this.
     """
 
     config: Callable[[], Any]
+    bits: float
     fits: Callable[[nn.Linear], bool] = lambda layer: True
     devices: tuple[str, ...] = ("cuda", "cpu", "mps")
     capability: tuple[int, int] = (0, 0)
     dtype: str | None = None
+    padding: int = 1
+
+    def stored_bytes(self, layer: nn.Linear) -> int:
+        """Of the weights of a layer that it holds."""
+        width = -(-layer.in_features // self.padding) * self.padding
+        return round(width * layer.out_features * self.bits / 8)
 
 
 def _int8() -> Any:
@@ -83,10 +92,10 @@ def _fits_nvfp4(layer: nn.Linear) -> bool:
 
 
 KINDS = {
-    "int8": Kind(_int8),
-    "fp8": Kind(_fp8, devices=("cuda", "cpu")),
-    "int4": Kind(_int4, _fits_int4, ("cuda",), (8, 0), "bfloat16"),
-    "nvfp4": Kind(_nvfp4, _fits_nvfp4, ("cuda",), (10, 0), "bfloat16"),
+    "int8": Kind(_int8, 8),
+    "fp8": Kind(_fp8, 8, devices=("cuda", "cpu")),
+    "int4": Kind(_int4, 4.5, _fits_int4, ("cuda",), (8, 0), "bfloat16", PADDED),
+    "nvfp4": Kind(_nvfp4, 4.5, _fits_nvfp4, ("cuda",), (10, 0), "bfloat16"),
 }
 
 
@@ -122,13 +131,25 @@ class Quantization:
         """Replace the weights of a model's networks.
 
         Args:
-            networks: by part, the one that predicts first.
+            networks: by part.
             device: where each layer is quantised; the networks are on it afterwards.
+
+        Raises:
+            ConfigError: a network was quantised before, in its folder.
         """
-        for index, (part, network) in enumerate(networks.items()):
-            kind = self.network if index == 0 else self.text_encoders if part.startswith("text_encoder") else None
-            if kind is not None:
-                quantise(network, KINDS[kind], device)
+        for part, network in networks.items():
+            kind = self.kind_of(part)
+            if kind is None:
+                continue
+            if getattr(network, "hf_quantizer", None) is not None:
+                name = "text_encoder_quantization" if part.startswith("text_encoder") else "quantization"
+                raise ConfigError(f"the model's {part} is quantised as it is in its folder; set model.{name} to null")
+            quantise(network, kind, device)
+
+    def kind_of(self, part: str) -> Kind | None:
+        """That of a part, by its name; None for full precision, in which autoencoders always are."""
+        name = self.text_encoders if part.startswith("text_encoder") else None if part == "vae" else self.network
+        return None if name is None else KINDS[name]
 
 
 def _checked(setting: str, kind: str, dtype: str, device: torch.device) -> str:
@@ -176,6 +197,12 @@ def quantised_layers(network: nn.Module, kind: Kind) -> list[str]:
         for name, layer in network.named_modules()
         if isinstance(layer, nn.Linear) and name.startswith(blocks) and not name.endswith(OF_TIME) and kind.fits(layer)
     ]
+
+
+def quantised_bytes(network: nn.Module, kind: Kind) -> int:
+    """Bytes of the weights and buffers of a network in full precision, once they are quantised; by shapes."""
+    layers: list[Any] = [network.get_submodule(name) for name in quantised_layers(network, kind)]
+    return weight_bytes([network]) + sum(kind.stored_bytes(layer) - layer.weight.nbytes for layer in layers)
 
 
 def stored_tensors(weight: Any) -> list[Any]:

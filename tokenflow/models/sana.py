@@ -245,8 +245,9 @@ class Sana(PipelineModel):
     def _open_control_network(self, path: str, detector: str) -> Any:
         return load_sana_controlnet(path, detector, self._transformer, self.device)
 
-    def _as_control(self, network: Any, detector: str) -> Control:
-        return SanaControl(network, self.device, self.encode)
+    def as_control(self, network: Any, detector: str, encode: Callable[[Tensor], Tensor]) -> Control:
+        """A ControlNet, which takes latents of images."""
+        return SanaControl(network, self.device, encode)
 
     def _call(self, latents: Tensor, level: Level, conditioning: Conditioning, residuals: Any) -> Tensor:
         """The transformer's output, b f c h w in float32."""

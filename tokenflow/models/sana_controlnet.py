@@ -10,7 +10,7 @@ from torch import Tensor
 from tokenflow.diffusion.conditioning import Conditioning
 from tokenflow.diffusion.levels import Level
 from tokenflow.errors import ModelError
-from tokenflow.models.controlnet import EncodedImages, open_controlnet, refuse_other_model
+from tokenflow.models.controlnet import open_controlnet, refuse_other_model
 
 CLASSES = {"SanaControlNetModel": SanaControlNetModel}
 
@@ -30,13 +30,13 @@ class SanaControl:
     Args:
         network: the ControlNet.
         device: where it is.
-        encode: the model's `encode`; the network takes control images as latents.
+        encode: images f 3 H W in [0, 1] -> latents f c h w; the network takes control images as latents.
     """
 
     def __init__(self, network: Any, device: torch.device, encode: Callable[[Tensor], Tensor]) -> None:
         self._network = network
         self._device = device
-        self._latents = EncodedImages(encode)
+        self._encode = encode
 
     def __call__(
         self, latents: Tensor, level: Level, conditioning: Conditioning, images: Tensor, scale: float
@@ -58,7 +58,7 @@ class SanaControl:
                 encoder_hidden_states=per_frame.tokens.to(dtype),
                 encoder_attention_mask=per_frame.added["mask"],
                 timestep=torch.full([branches * len(latents)], level.time, device=self._device),
-                controlnet_cond=self._latents(images).to(self._device, dtype).repeat(branches, 1, 1, 1),
+                controlnet_cond=self._encode(images).to(self._device, dtype).repeat(branches, 1, 1, 1),
                 conditioning_scale=scale,
                 return_dict=False,
             )

@@ -1,5 +1,6 @@
 """The disk space that an edit takes, estimated from a few frames of its clip, encoded as its results will be."""
 
+import math
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -24,7 +25,7 @@ from tokenflow.pipeline.regions import regions_of
 from tokenflow.pipeline.stages import strength_of
 from tokenflow.pipeline.wiring import DEFAULT_INTERVAL
 from tokenflow.propagation.keyframes import draw_keyframes, frame_pairs
-from tokenflow.propagation.pixels.dense_flow import DENSE_FLOW_BYTES
+from tokenflow.propagation.pixels.dense_flow import estimation_size
 from tokenflow.regions.given import read_masks, scaled
 from tokenflow.report import contact_sheet, sheet_frames, side_by_side
 from tokenflow.report.sheet import MAX_COLUMNS, marked
@@ -102,7 +103,7 @@ def disk_space(config: Config) -> DiskSpace:
         form = {"codec": config.output.codec, "quality": config.output.quality}
         result += _video_bytes(shown, frames, region_name(config.output), **form)
     flow = flow_bytes(config.edit, frames, clip.cuts, (width, height), sizes.latent_scale)
-    scratch = COPIES * frames * latents + flow + _region_scratch(config.edit, frames, source_width * source_height)
+    scratch = COPIES * frames * latents + flow + _region_scratch(config.edit, frames, (source_width, source_height))
     return DiskSpace(round(inversion), flow, scratch, round(result))
 
 
@@ -212,12 +213,12 @@ def flow_bytes(
     return steps + len(pairs) * FIELD_BYTES * width * height + index_bytes(neighbours) + index_bytes(len(pairs))
 
 
-def _region_scratch(edit: Edit, frames: int, pixels: int) -> int:
-    """Of masks at the source's size, and of the flow along which those of single frames are carried."""
+def _region_scratch(edit: Edit, frames: int, size: tuple[int, int]) -> int:
+    """Of masks at the source's size (width and height), and of the frames along whose flow single ones are carried."""
     if not edit.regions:
         return 0
     carried = 0 if edit.regions == "auto" else sum(each.mask_frame is not None for each in edit.regions)
-    return frames * pixels * (1 + carried) + carried * (frames - 1) * DENSE_FLOW_BYTES * pixels
+    return frames * (math.prod(size) * (1 + carried) + math.prod(estimation_size(*size)) * carried)
 
 
 def _result_bytes(

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from dataclasses import dataclass, field
+from itertools import islice
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
@@ -19,7 +20,7 @@ from tokenflow.pipeline.frames import EditedFrame, kept_part
 from tokenflow.pipeline.inversion import source_steps
 from tokenflow.pipeline.validation import validated
 from tokenflow.pipeline.wiring import keyframe_interval
-from tokenflow.propagation.pixels.dense_flow import DenseFlow
+from tokenflow.propagation.pixels.dense_flow import NeighbourFlow
 from tokenflow.regions.by_text import Found, find_by_text
 from tokenflow.regions.given import carry_mask, read_masks, scaled
 from tokenflow.regions.masks import HALF, feather, grow, paste
@@ -130,6 +131,11 @@ def regions_of(edit: Edit) -> Regions:
     if edit.regions == "auto":
         return "auto"
     return [Region(**dict(each)) for each in edit.regions]
+
+
+def prompts_of(regions: Iterable[Region]) -> list[str]:
+    """The different prompts of regions that have one of their own, in order."""
+    return list(dict.fromkeys(region.prompt for region in regions if region.prompt is not None))
 
 
 def checked_regions(regions: Regions, source_prompt: str, mode: str) -> Regions:
@@ -287,11 +293,12 @@ class RegionFinder:
                 f"the mask of frame {frame} holds in its shot only, frames {shot[0]} to {shot[-1]}; give a mask of a "
                 "frame of each other shot that is to change"
             )
-        flow = DenseFlow(video.frames, self._folder)
+        images = (each.image for each in islice(video, shot.start, shot.stop))
+        flow = NeighbourFlow(images, len(shot), video.size, self._folder)
         with progress("region", len(shot), self._on_event) as advance:
-            for index, moved in carry_mask(mask, frame, shot, flow):
+            for index, moved in carry_mask(mask, frame - shot.start, flow, len(shot)):
                 raise_if_cancelled(self._cancel)
-                carried[[index]] = moved[None]
+                carried[[shot[index]]] = moved[None]
                 advance(1)
         return carried
 
@@ -299,7 +306,7 @@ class RegionFinder:
         self, regions: list[Region], masks: list[Masks], found_by_text: Sequence[Found | None]
     ) -> tuple[ClipRegions, list[FoundRegion]]:
         source = self._source
-        prompts = list(dict.fromkeys(region.prompt for region in regions if region.prompt is not None))
+        prompts = prompts_of(regions)
         numbers = [0 if region.prompt is None else 1 + prompts.index(region.prompt) for region in regions]
         size = kept_part(np.empty(source.video.size[::-1]), source).shape
         stored = temporary_array((source.frame_count, *size), np.uint8, self._folder)

@@ -7,6 +7,7 @@ from tokenflow.config import Edit
 from tokenflow.config import Inversion as InversionSettings
 from tokenflow.events import Event, Listener, Progress
 from tokenflow.pipeline.reconstruction import is_checked
+from tokenflow.pipeline.regions import prompts_of, regions_of
 from tokenflow.pipeline.wiring import DEFAULT_INTERVAL, FINDING
 from tokenflow.regions.by_text import PREDICTIONS_AT
 from tokenflow.store.inversions import StoredInversion
@@ -90,13 +91,15 @@ def region_calls(edit: Edit) -> float:
 def edit_calls(edit: Edit) -> float:
     """Network calls per frame of an edit: keyframes at every step, other frames where the edit is not propagated."""
     taken = strength_of(edit)
-    # conditional and unconditional, and what the mode adds
-    full = 2 + ADDED_CALLS[edit.mode]
+    regions = regions_of(edit)
+    more = 0 if regions == "auto" else len(prompts_of(regions))
+    # conditional and unconditional, a branch per prompt of a region, and what the mode adds
+    full = 2 + more + ADDED_CALLS[edit.mode]
     if edit.propagation == "none":
         return edit.steps * taken * full
     keyframes = 1 / (edit.keyframe_interval or DEFAULT_INTERVAL)
     late = min(1 - edit.propagate_edit_until, taken)
-    branches = (1 if edit.guidance == "propagated" else 2) * (2 if edit.mode == "flowedit" else 1)
+    branches = (1 if edit.guidance == "propagated" else 2) * (2 if edit.mode == "flowedit" else 1) + more
     return edit.steps * (taken * keyframes * full + late * (1 - keyframes) * branches)
 
 

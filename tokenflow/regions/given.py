@@ -11,7 +11,7 @@ from PIL import Image
 
 from tokenflow.correspondence.flow import warp_image
 from tokenflow.errors import ConfigError
-from tokenflow.propagation.pixels.dense_flow import DenseFlow
+from tokenflow.propagation.pixels.dense_flow import NeighbourFlow, resized_flow
 from tokenflow.video import Frame, Video
 
 NOISE = 8
@@ -115,22 +115,22 @@ def scaled(mask: np.ndarray, width: int, height: int) -> np.ndarray:
     return cv2.resize(mask, (width, height), interpolation=how)
 
 
-def carry_mask(mask: np.ndarray, frame: int, shot: range, flow: DenseFlow) -> Iterator[tuple[int, np.ndarray]]:
+def carry_mask(mask: np.ndarray, frame: int, flow: NeighbourFlow, count: int) -> Iterator[tuple[int, np.ndarray]]:
     """The mask of one frame carried to all others of its shot along optical flow, outwards: indices and H W uint8.
 
     Args:
         mask: H W uint8, of `frame`.
-        frame: the frame with the mask.
-        shot: the frames of the shot.
-        flow: of the clip.
+        frame: the frame with the mask, counted from the first of the shot.
+        flow: of the shot.
+        count: how many frames the shot has.
     """
     yield frame, mask
-    for path in (range(frame - 1, shot.start - 1, -1), range(frame + 1, shot.stop)):
-        back = np.zeros((*mask.shape, 2), np.float32)  # where each pixel of the frame before on the path came from
+    for path in (range(frame - 1, -1, -1), range(frame + 1, count)):
+        back: np.ndarray | None = None  # where each pixel of the frame before on the path came from, h w 2
         for index in path:
-            step, _ = flow.between(index, index - path.step)
-            back = step + warp_image(back, step)
-            yield index, _sampled(mask, back)
+            step = flow(index, index - path.step)
+            back = step if back is None else step + warp_image(back, step)
+            yield index, _sampled(mask, resized_flow(back, mask.shape[1], mask.shape[0]))
 
 
 def _sampled(mask: np.ndarray, flow: np.ndarray) -> np.ndarray:

@@ -12,13 +12,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 READ_VALUE = torch.ops.aten._local_scalar_dense.default
+FIND = torch.ops.aten.nonzero.default
 
 
 class LiveBytes(TorchDispatchMode):
     """Of all tensors that operations inside the block return; those made before it are left out.
 
     Code that asks for a value, which a fake tensor does not have, is told True or 0: images are finite, and no token is
-    occluded.
+    occluded. Code that asks where a fake tensor is not 0 is told everywhere.
 
     Attributes:
         now: bytes that are alive.
@@ -35,7 +36,10 @@ class LiveBytes(TorchDispatchMode):
     ) -> Any:
         if func is READ_VALUE and isinstance(args[0], FakeTensor):
             return args[0].dtype == torch.bool or 0
-        result = func(*args, **(kwargs or {}))
+        if func is FIND and isinstance(args[0], FakeTensor):
+            result: Any = args[0].new_empty(args[0].numel(), args[0].ndim, dtype=torch.int64)
+        else:
+            result = func(*args, **(kwargs or {}))
         for tensor in tree_leaves(result):
             if isinstance(tensor, Tensor):
                 self._add(tensor.untyped_storage())

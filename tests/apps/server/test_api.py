@@ -12,9 +12,10 @@ from httpx import Response
 from PIL import Image
 from pydantic import ValidationError
 from sqlalchemy import select
+from sqlalchemy.exc import OperationalError
 
 from tests.apps.server.fixtures import POOL, Drain, Submit, with_key
-from tokenflow.apps.server import expiry, feed, uploads, videos
+from tokenflow.apps.server import expiry, feed, pool, uploads, videos
 from tokenflow.apps.server.callers import Caller
 from tokenflow.apps.server.database import Database
 from tokenflow.apps.server.expiry import expire
@@ -29,7 +30,7 @@ from tokenflow.apps.server.submission import Submissions
 from tokenflow.apps.server.tables import Event, Key, Video
 from tokenflow.batch.worker import JobResult, Worker
 from tokenflow.config import Config
-from tokenflow.events import Progress
+from tokenflow.events import Notice, Preview, Progress
 from tokenflow.video import probe
 
 pytestmark = pytest.mark.serve
@@ -268,6 +269,57 @@ def test_a_video_that_ends_its_pool_each_time_fails_and_others_are_made(
         assert client.get(f"/v1/videos/{each['id']}").json()["error"]["code"] == "internal_error"
 
 
+def test_what_goes_wrong_with_an_event_fails_that_video_alone(
+    client: TestClient, submit: Submit, drain: Drain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown_as = pool._preview
+    broken: list[Preview] = []
+
+    def preview(event: Preview) -> dict[str, object]:
+        if not broken:
+            broken.append(event)
+            raise ValueError("nothing to show")
+        return shown_as(event)
+
+    monkeypatch.setattr(pool, "_preview", preview)
+    first, second = submit().json()["id"], submit(seed="1").json()["id"]
+    drain()
+    shown = client.get(f"/v1/videos/{first}").json()
+    assert (shown["status"], shown["error"]["code"]) == ("failed", "internal_error")
+    assert client.get(f"/v1/videos/{second}").json()["status"] == "completed"
+    assert credits(client) == (992, 0, 8)
+
+
+def test_a_database_that_is_away_ends_the_pool_and_fails_no_video(
+    client: TestClient, submit: Submit, queue: Queue, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away() -> None:
+        raise OperationalError("UPDATE", {}, ConnectionError("gone"))
+
+    video = submit().json()["id"]
+    job = queue.take()
+    assert job is not None
+    with monkeypatch.context() as patched:
+        patched.setattr(database, "write", away)
+        with pytest.raises(OperationalError):
+            queue.on_event(job, 0, Notice("careful"))
+    queue.put_back(POOL)
+    assert client.get(f"/v1/videos/{video}").json()["status"] == "queued"
+
+
+def test_a_video_that_waits_tells_how_long_it_will(
+    client: TestClient, submit: Submit, queue: Queue, drain: Drain
+) -> None:
+    submit()
+    drain()
+    ids = [submit(seed=str(number)).json()["id"] for number in range(2)]
+    assert [client.get(f"/v1/videos/{each}").json()["seconds_left"] for each in ids] == [None, None]
+    assert queue.take() is not None
+    running, waiting = (client.get(f"/v1/videos/{each}").json() for each in ids)
+    assert (running["status"], running["seconds_left"]) == ("in_progress", None)
+    assert waiting["seconds_left"] > 0
+
+
 def test_progress_counts_as_getting_further_and_never_goes_back(
     client: TestClient, submit: Submit, queue: Queue, database: Database
 ) -> None:
@@ -380,13 +432,21 @@ def test_references_are_uploaded(
     Image.new("RGB", (16, 16), "orange").save(tmp_path / "tiger.png")
     image = ("../tiger.PNG", (tmp_path / "tiger.png").read_bytes())
     files = [("video", ("a.mp4", clip.read_bytes())), ("references[]", image), ("references[]", image)]
-    made = submit(files=files).json()
+    sections = [{"kind": "style", "weight": 0.5}, {}]
+    made = submit(files=files, settings=json.dumps({"edit": {"references": sections}})).json()
     with database.read() as session:
         config = Config.model_validate(session.get_one(Video, made["id"]).config)
     assert [each.path.name for each in config.edit.references] == ["reference_0.png", "reference_1.png"]
+    assert [(each.kind, each.weight) for each in config.edit.references] == [("style", 0.5), ("identity", 1.0)]
     assert all(each.path.is_file() for each in config.edit.references)
     drain()
     assert client.get(f"/v1/videos/{made['id']}").json()["status"] == "completed"
+    few = submit(files=files, settings='{"edit": {"references": [{}]}}')
+    assert refused(few) == (
+        422,
+        "settings: edit.references: expected as many sections as images in references[], 2; got 1",
+        "settings",
+    )
     damaged = [files[0], ("references[]", ("tiger.png", b"no image"))]
     assert refused(submit(files=damaged))[0] == 422
 

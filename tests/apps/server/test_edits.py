@@ -1,7 +1,9 @@
 """What a client's settings may not do: refer to the server's variables, or name files and models."""
 
 import json
+import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -88,3 +90,33 @@ def test_references_in_lists_are_taken_literally(variant: Variant) -> None:
     regions = [{"words": "dog", "prompt": REFERENCE}]
     made = configuration(asked({"edit": {"regions": regions}}), variant, Path("inversions"), Path("result"))
     assert made.edit.regions[0].prompt == REFERENCE  # type: ignore[union-attr]
+
+
+def with_references(sections: Any, variant: Variant) -> str:
+    """What becomes of sections for two references, in one line."""
+    of_two = replace(asked({"edit": {"references": sections}}), references=(Path("a.png"), Path("b.png")))
+    try:
+        made = configuration(of_two, variant, Path("inversions"), Path("result"))
+    except Problem as problem:
+        return f"{problem.param}: {problem.detail}"
+    return " ".join(f"{each.path} {each.kind} {each.weight:g}" for each in made.edit.references)
+
+
+@pytest.mark.parametrize(
+    ("sections", "expected"),
+    [
+        (None, "a.png identity 1 b.png identity 1"),
+        ([{"kind": "style", "weight": 0}, {}], "a.png style 0 b.png identity 1"),
+        (
+            "style",
+            r"settings: settings: edit.references: expected sections such as .*, one per image in references\[\]",
+        ),
+        ([{}, "style"], "settings: edit.references: expected sections such as"),
+        ([{}], r"edit.references: expected as many sections as images in references\[\], 2; got 1"),
+        ([{}, {"path": FOREIGN}], "edit.references.1.path cannot be set by clients; allowed: kind, weight"),
+        ([{"kind": "look"}, {}], "edit.references.0.kind"),
+        ([{}, {"weight": -1}], "edit.references.1.weight"),
+    ],
+)
+def test_uploaded_references_have_kinds_and_weights(sections: Any, expected: str, variant: Variant) -> None:
+    assert re.search(expected, with_references(sections, variant))

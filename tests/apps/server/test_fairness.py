@@ -1,15 +1,22 @@
 """Owners take turns, however many videos one of them has waiting."""
 
+from collections.abc import Collection
+
 import pytest
 from sqlalchemy import select
+from sqlalchemy.orm import Session
 
 from tests.apps.server.test_credits import new_video
 from tokenflow.apps.server.database import Database
-from tokenflow.apps.server.fairness import next_video, positions
+from tokenflow.apps.server.fairness import next_video, places
 from tokenflow.apps.server.lifecycle import accept, claim, complete
 from tokenflow.apps.server.tables import QUEUED, Video
 
 pytestmark = pytest.mark.serve
+
+
+def positions(session: Session, ids: Collection[str]) -> dict[str, int]:
+    return {video_id: place.number for video_id, place in places(session, ids, {}).items()}
 
 
 def queue_up(database: Database, *owners: str) -> list[str]:

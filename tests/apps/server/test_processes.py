@@ -1,21 +1,16 @@
 """The whole service as processes: its server and its workers are killed, and nothing is lost or done twice."""
 
-import socket
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
-import psutil
 import pytest
 import yaml
 from sqlalchemy import func, select
 
 from benchmarks.serve import workers_of
 from tests.apps.conftest import status
+from tests.apps.server.running import Running, started, until
 from tokenflow.apps.server import pool
 from tokenflow.apps.server.credits import HELD, RETURNED, balance
 from tokenflow.apps.server.database import Database
@@ -25,86 +20,27 @@ from tokenflow.apps.server.tables import COMPLETED, Entry, Key, Video
 
 pytestmark = pytest.mark.serve
 
-PATIENCE = 240.0
-"""Seconds: a busy machine takes half a minute to import torch."""
-
 STEPS = 30
-
-
-def until(condition: Callable[[], Any]) -> Any:
-    """The first true value of a condition."""
-    deadline = time.monotonic() + PATIENCE
-    while time.monotonic() < deadline:
-        value = condition()
-        if value:
-            return value
-        time.sleep(0.1)
-    raise TimeoutError
-
-
-class Running:
-    """`tokenflow serve` in a process, which can be killed and started again."""
-
-    def __init__(self, url: str, folder: Path) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
-        self._command = [sys.executable, "-m", "tokenflow", "serve", "--port", str(self.port), "--database", url]
-        self._command += ["--data", str(folder / "service"), "--config", str(folder / "server.yaml"), "--workers", "1"]
-        self._log = (folder / "log").open("ab")
-        self.start()
-
-    def start(self) -> None:
-        self.process = subprocess.Popen(self._command, stdout=self._log, stderr=self._log)
-
-    def children(self) -> list[psutil.Process]:
-        return psutil.Process(self.process.pid).children(recursive=True)
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.wait()
-
-    def stop(self) -> None:
-        children = self.children()
-        self.process.terminate()
-        self.process.wait(60)
-        psutil.wait_procs(children, 60)
-        assert not [each for each in children if each.is_running() and each.status() != psutil.STATUS_ZOMBIE]
-        self._log.close()
 
 
 @pytest.fixture
 def running(url: str, tmp_path: Path, content: dict[str, Any]) -> Iterator[Running]:
-    (tmp_path / "server.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
-    running = Running(url, tmp_path)
-    try:
+    with started(content, tmp_path, url) as running:
         yield running
-        running.stop()
-    finally:
-        if running.process.poll() is None:
-            for child in running.children():
-                child.kill()
-            running.kill()
 
 
 def test_no_accepted_video_is_lost_or_done_twice_when_processes_are_killed(
     running: Running, database: Database, clip: Path, tmp_path: Path
 ) -> None:
     key = create_key(database, "bob", 1000, None)
-    client = httpx.Client(base_url=f"http://127.0.0.1:{running.port}", headers={"authorization": f"Bearer {key}"})
+    client = running.client(key)
     settings = f'{{"edit": {{"steps": {STEPS}}}}}'
-
-    def is_ready() -> bool:
-        try:
-            return client.get("/readyz").status_code == 200
-        except httpx.HTTPError:
-            return False
 
     def show(video_id: str) -> dict[str, Any]:
         shown: dict[str, Any] = client.get(f"/v1/videos/{video_id}").json()
         return shown
 
-    until(is_ready)
+    until(lambda: running.is_ready)
     ids = []
     for number in range(3):
         files = {"video": ("clip.mp4", clip.read_bytes())}
@@ -120,7 +56,7 @@ def test_no_accepted_video_is_lost_or_done_twice_when_processes_are_killed(
     running.kill()
     assert not list((tmp_path / "service" / "incoming").iterdir())
     running.start()
-    until(is_ready)
+    until(lambda: running.is_ready)
     until(lambda: all(show(each)["status"] == "completed" for each in ids))
     with database.read() as session:
         key_id = session.scalars(select(Key.id)).one()

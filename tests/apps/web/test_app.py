@@ -1,10 +1,11 @@
-"""app.py, which runs the page on a hosted Space, starts and serves a shared page: `make test-web`."""
+"""app.py starts among the files of a hosted Space, and serves a shared page: `make test-web`."""
 
 from pathlib import Path
 from urllib.request import urlopen
 
 import pytest
 
+from tools.space import build
 from tools.web_screenshots import ROOT, chromium, served
 
 pytestmark = pytest.mark.browser
@@ -13,7 +14,9 @@ CLIP = ROOT / "data" / "clips" / "dog_walk.mp4"
 
 
 def test_it_serves_a_shared_page_on_which_each_visitor_has_clips_of_their_own(tmp_path: Path) -> None:
-    with served(tmp_path, str(ROOT / "app.py")) as address, chromium() as browser:
+    space = tmp_path / "space"
+    build(space)
+    with served(space, str(space / "app.py")) as address, chromium() as browser:
         with urlopen(address) as answer:
             text = answer.read().decode()
         assert "edit.guidance_scale" in text
@@ -24,5 +27,5 @@ def test_it_serves_a_shared_page_on_which_each_visitor_has_clips_of_their_own(tm
                 page.goto(address)
                 page.set_input_files("#upload input[type=file]", str(CLIP))
                 page.locator("#clip-note", has_text="128×128").wait_for()
-            assert len(list(tmp_path.glob("outputs/user-*/uploads/dog_walk-*.mp4"))) == count
-    assert "Traceback" not in (tmp_path / "log").read_text()
+            assert len(list(space.glob("outputs/user-*/uploads/dog_walk-*.mp4"))) == count
+    assert "Traceback" not in (space / "log").read_text()

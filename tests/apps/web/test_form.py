@@ -5,9 +5,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.apps.web.conftest import names_and_paths
 from tokenflow.apps.one_line import one_line_config
+from tokenflow.apps.web.fields import SETTINGS, choices_of
 from tokenflow.apps.web.form import (
     CHOSEN_BY_THE_PAGE,
     EDITED_FRAMES,
@@ -30,6 +32,52 @@ from tokenflow.errors import ConfigError
 def test_every_setting_has_a_field_or_is_chosen_by_the_page(space: Space) -> None:
     settings = {setting.key for setting in all_settings(Config)}
     assert {*keys(space), *CHOSEN_BY_THE_PAGE} == settings | set(PARTS)
+
+
+OTHERS = {
+    "clip.rate": "12.5",
+    "clip.cuts": "[3]",
+    "clip.sound": "music.mp3",
+    "clip.background": "white",
+    "clip.size": "[32, 16]",
+    "model.device": "cpu",
+    "model.loras": "[{path: tiger.safetensors}]",
+    "model.textual_inversions": "[{path: tiger.safetensors}]",
+    REGIONS: "auto",
+    "edit.references": "[a.png]",
+    "edit.controlnet.canny_thresholds": "[50, 100]",
+    "edit.controlnet.also": "[{path: depth}]",
+    "edit.keyframes.frames": "{0: a.png}",
+    "output.quality": "20",
+}
+"""Values of settings that are neither a choice, nor a number with a default, nor a text."""
+
+
+def another(key: str) -> str:
+    """What is typed into a field for a value that is not the default."""
+    default = SETTINGS[key].default
+    if key in OTHERS:
+        return OTHERS[key]
+    if choices_of(key):
+        return next(each for each in reversed(choices_of(key)) if each != default)
+    number = yaml.safe_load(default or "null")
+    if isinstance(number, float):
+        return str(number / 2 or 0.5)
+    if isinstance(number, int):
+        return str(number + 1)
+    return "3" if SETTINGS[key].values.startswith("integer") else "other"
+
+
+def test_what_is_typed_into_each_field_is_set_shown_and_written_out(clip: str, space: Space) -> None:
+    typed = {key: another(key) for key in keys(space) if key not in PARTS} | dict.fromkeys(PARTS, "")
+    typed |= {"edit.guidance_scale": "3.5", "edit.flowedit.source_guidance_scale": "1.2"}  # which are 1 or more
+    config = to_config(typed, clip, space)
+    shown = to_values(config, space)
+    assert [key for key, text in shown.items() if not text and key not in PARTS] == []
+    assert to_config(shown, clip, space) == config
+    assert from_yaml(config.to_yaml(), space)[0] == config
+    _, _, source, _, said, _, wanted, *overrides = shlex.split(command(config))
+    assert one_line_config(source, said, wanted, overrides) == config
 
 
 def test_a_shared_page_has_the_settings_of_clip_and_edit_and_no_paths(space: Space) -> None:

@@ -16,7 +16,7 @@ from tools.web_screenshots import chromium, served
 
 pytestmark = pytest.mark.browser
 
-LONG = 240_000
+LONG = 600_000
 """Milliseconds for an edit of a few frames."""
 
 
@@ -53,7 +53,7 @@ def browser() -> Iterator[Any]:
 def open_page(browser: Any, address: str, **options: Any) -> Any:
     """A new tab of a new profile; requests to anywhere else fail the test."""
     page = browser.new_context(**options).new_page()
-    page.set_default_timeout(30_000)
+    page.set_default_timeout(120_000)
     foreign: list[str] = []
     page.on("request", lambda request: foreign.append(request.url) if is_foreign(request.url, address) else None)
     page.foreign = foreign
@@ -131,6 +131,9 @@ def test_from_an_example_over_three_keyframes_to_the_whole_clip_and_its_files(pa
     with page.expect_download() as download:
         page.click("#report")
     assert "<html" in Path(download.value.path()).read_text(encoding="utf-8")
+    with page.expect_download() as download:
+        page.click("#edited-clip")
+    assert next(read_frames(download.value.path())).image.shape[2] == 3
     names = page.locator("#files .filename").evaluate_all("cells => cells.map(cell => cell.ariaLabel)")
     results = [path for path in (folder / "outputs").glob("*/report.json") if "tiger" in path.parent.name]
     assert len(results) == 1
@@ -246,12 +249,12 @@ def is_carried(report: Path) -> bool:
     return bool(json.loads(report.read_text())["settings"]["edit"]["mode"] == "keyframes")
 
 
-def test_a_part_is_painted_tried_and_all_else_stays_as_it_is(page: Any, folder: Path) -> None:
-    take_example(page)
-    say(page, "a zebra on grass, 3d style")
-    page.get_by_label("A painted part").check()
-    page.click("#try")
-    page.locator("#setting-edit-regions .info-text", has_text="✖ paint the part").wait_for()
+PAINTED = "document.querySelector('#setting-edit-regions-painted :is(input, textarea)').value"
+"""JavaScript for what the field of the painted part holds."""
+
+
+def paint(page: Any) -> None:
+    """Paint a stroke across the middle of the frame, and wait until it is kept."""
     canvas = page.locator("#canvas canvas").first
     page.locator("#canvas").scroll_into_view_if_needed()
     page.wait_for_timeout(2000)  # the canvas takes its size from the frame
@@ -260,8 +263,16 @@ def test_a_part_is_painted_tried_and_all_else_stays_as_it_is(page: Any, folder: 
     page.mouse.down()
     page.mouse.move(box["x"] + 0.6 * box["width"], box["y"] + 0.5 * box["height"], steps=5)
     page.mouse.up()
-    held = "document.querySelector('#setting-edit-regions-painted :is(input, textarea)').value"
-    page.wait_for_function(f"() => {held}.includes('mask_frame: 0')")
+    page.wait_for_function(f"() => {PAINTED}.includes('mask_frame: 0')")
+
+
+def test_a_part_is_painted_tried_and_all_else_stays_as_it_is(page: Any, folder: Path) -> None:
+    take_example(page)
+    say(page, "a zebra on grass, 3d style")
+    page.get_by_label("A painted part").check()
+    page.click("#try")
+    page.locator("#setting-edit-regions .info-text", has_text="✖ paint the part").wait_for()
+    paint(page)
     (mask,) = (np.asarray(Image.open(path)) > 0 for path in (folder / "outputs" / "uploads").glob("mask-of-frame-0*"))
     assert 0.01 < mask.mean() < 0.5
     page.click("#try")
@@ -272,6 +283,27 @@ def test_a_part_is_painted_tried_and_all_else_stays_as_it_is(page: Any, folder: 
     is_playing(page, "#region")
     page.get_by_role("tab", name="Settings").click()
     page.locator("#command", has_text="mask_frame: 0").wait_for()
+
+
+def test_a_reload_keeps_what_was_typed_and_painted(page: Any) -> None:
+    take_example(page)
+    say(page, "a striped dog on grass, 3d style")
+    page.get_by_label("A painted part").check()
+    paint(page)
+    page.locator("#setting-edit-seed input").fill("7")
+    page.reload()
+    page.wait_for_selector("#clip video")
+    page.wait_for_function(
+        "() => document.querySelector('#setting-edit-prompt textarea').value === 'a striped dog on grass, 3d style'"
+    )
+    assert page.locator("#setting-edit-seed input").input_value() == "7"
+    assert page.get_by_label("A painted part").is_checked()
+    page.wait_for_function(f"() => {PAINTED}.includes('mask_frame: 0')")
+    page.get_by_role("button", name="Part and size of the clip").click()
+    page.locator("#setting-clip-start input").fill("0.5")
+    page.locator("#setting-clip-start input").press("Enter")
+    page.locator("#region-changed", has_text="is gone: paint again").wait_for()
+    page.wait_for_function(f"() => {PAINTED} === ''")
 
 
 def test_words_that_the_model_does_not_know_are_told(page: Any) -> None:

@@ -8,7 +8,16 @@ from PIL import Image, ImageDraw
 
 from tests.apps.web.conftest import FRAMES
 from tokenflow.apps.web.form import to_clip
-from tokenflow.apps.web.painted import COLOUR, as_layer, dim, frame_image, frame_number, keep_painted, what_was_painted
+from tokenflow.apps.web.painted import (
+    COLOUR,
+    as_layer,
+    dim,
+    frame_image,
+    frame_number,
+    keep_painted,
+    same_frame,
+    what_was_painted,
+)
 from tokenflow.apps.web.space import Space
 from tokenflow.errors import ConfigError
 from tokenflow.video import Video
@@ -25,6 +34,25 @@ def test_the_frame_is_one_of_the_part_of_the_clip(values: dict[str, str], clip: 
     assert np.array_equal(np.asarray(frame_image(part, 1)), Video.read(clip, every=2).frames[1])
     with pytest.raises(ConfigError, match=f"frame {FRAMES}: the clip has {FRAMES // 2} frames"):
         frame_image(part, FRAMES)
+
+
+@pytest.mark.parametrize(
+    ("part", "number"),
+    [({}, 2), ({"clip.every": "2"}, 1), ({"clip.start": "0.15"}, 0), ({"clip.frames": "2"}, None)],
+)
+def test_a_frame_has_another_number_in_another_part(
+    part: dict[str, str], number: int | None, values: dict[str, str], clip: str
+) -> None:
+    whole = to_clip(values, clip)
+    other = to_clip(values | part, clip)
+    assert same_frame(2, whole, other) == number
+    if number is not None:
+        assert np.array_equal(np.asarray(frame_image(whole, 2)), np.asarray(frame_image(other, number)))
+        assert same_frame(number, other, whole) == 2
+
+
+def test_a_frame_of_another_clip_is_another_frame(values: dict[str, str], clip: str) -> None:
+    assert same_frame(0, to_clip(values, "another.mp4"), to_clip(values, clip)) is None
 
 
 @pytest.mark.parametrize(("text", "number"), [("", 0), (" 12 ", 12)])

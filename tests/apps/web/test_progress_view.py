@@ -11,7 +11,7 @@ from PIL import Image
 
 from tests.tiny import moving_square
 from tokenflow.apps.web.jobs import Job, State
-from tokenflow.apps.web.progress_view import STAGES, duration, outlook_html, preview_html, status_html
+from tokenflow.apps.web.progress_view import STAGES, bytes_of, duration, outlook_html, preview_html, status_html
 from tokenflow.config import Config
 from tokenflow.errors import ConfigError
 from tokenflow.events import Notice, Preview, Progress
@@ -46,6 +46,18 @@ def test_a_single_step_is_not_counted() -> None:
     shown = status_html(running, 0)
     assert "Loading the model (mini-sd on cpu)</p>" in shown
     assert '<progress aria-label="Loading the model" ></progress>' in shown
+
+
+def test_a_download_is_shown_in_bytes_and_per_cent() -> None:
+    running = job()
+    running.become("running")
+    running.on_event(
+        Progress("download", 1_200_000_000, 3_400_000_000, 90.0, label="sd: unet/a.safetensors and 1 more")
+    )
+    shown = status_html(running, 0)
+    assert "Downloading (sd: unet/a.safetensors and 1 more), 1.2 of 3.4 GB (35 %), about 90 s left" in shown
+    assert bytes_of(500_000, 2_000_000) == "0.5 of 2.0 MB (25 %)"
+    assert bytes_of(5_000_000, 20_000_000) == "5 of 20 MB (25 %)"
 
 
 def test_an_estimate_says_what_the_command_line_says() -> None:
@@ -99,7 +111,7 @@ def test_a_preview_shows_its_frames_side_by_side_enlarged() -> None:
 
 
 def test_every_stage_of_a_run_has_words() -> None:
-    assert set(STAGES) == {"load", *stages.STAGES}
+    assert set(STAGES) == {"load", "download", *stages.STAGES}
 
 
 def test_durations_are_round() -> None:

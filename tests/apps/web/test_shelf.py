@@ -9,6 +9,7 @@ import pytest
 from tokenflow.apps.web.shelf import Shelf
 from tokenflow.config import Model as ModelSettings
 from tokenflow.errors import ModelNotFoundError
+from tokenflow.events import Progress
 from tokenflow.pipeline import job
 
 
@@ -65,3 +66,17 @@ def test_the_page_does_not_wait_while_a_model_is_loaded_and_loads_none_twice(
     go_on.set()
     shelf.get(settings, ignore)
     assert count == [settings]
+
+
+def test_a_download_is_in_the_status_until_it_has_ended(setup: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shelf, load, seen = Shelf(), job.open_model, list[tuple[str, bool]]()
+
+    def download(settings: ModelSettings, on_event: Any) -> Any:
+        on_event(Progress("download", 1, 4, label="someone/model: a.safetensors"))
+        seen.append((shelf.status, shelf.is_settled))
+        return load(settings, on_event)
+
+    monkeypatch.setattr(job, "open_model", download)
+    shelf.get(ModelSettings(path=str(setup / "model"), device="cpu"), ignore)
+    assert seen == [("downloading someone/model: a.safetensors, 0.0 of 0.0 MB (25 %)", False)]
+    assert shelf.status.startswith("loaded")

@@ -86,11 +86,13 @@ def test_a_lora_acts_on_top(saved: Path, tmp_path: Path) -> None:
 def test_other_files_are_refused_in_one_line(saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "damaged.gguf").write_bytes(b"GGUF")
     save_gguf(tmp_path / "other.gguf", {"token_embd.weight": torch.ones(4, 32)})
+    save_gguf(tmp_path / "unet.gguf", {"input_blocks.0.0.bias": torch.ones(32)})
     whole = saved / "dev-Q8_0.GGUF"
     cases: list[tuple[Path, dict[str, Any], type[Exception], str]] = [
         (tmp_path / "missing.gguf", {}, ModelNotFoundError, "there is no model file"),
         (tmp_path / "damaged.gguf", {}, ModelError, "expected a whole GGUF file"),
         (tmp_path / "other.gguf", {}, ModelError, "has no transformer of Sana or FLUX"),
+        (tmp_path / "unet.gguf", {}, ModelError, r"UNets are read from \.safetensors only"),
         (whole, {}, ModelError, r"without text encoder and VAE; set model\.base"),
         (whole, {"quantization": "int8"}, ConfigError, r"as it is in its file; set model\.quantization to null"),
     ]

@@ -4,29 +4,29 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, cast
 
-from sqlalchemy import Connection, CursorResult, Engine, Update, create_engine, event, insert, inspect, select, text
+from sqlalchemy import Connection, CursorResult, Engine, Update, create_engine, event, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, OperationalError
 from sqlalchemy.orm import Session
 
-from tokenflow.apps.server.tables import SCHEMA_VERSION, Base, Schema, Video
+from tokenflow.apps.server.migrations import upgrade
 from tokenflow.errors import ConfigError, EngineError
 
 BUSY_SECONDS = 30.0
 """How long a write waits for another process's."""
 
 LOCK_OF_TABLES = 8_417_203
-"""Held in PostgreSQL while tables are made, as several processes may start at once."""
+"""Held in PostgreSQL while tables are made or changed, as several processes may start at once."""
 
 
 class Database:
-    """Transactions on the tables, which are made if they are missing.
+    """Transactions on the tables, which are made, or brought to this version, first.
 
     Args:
         url: such as `sqlite:///service/state.sqlite` or `postgresql://user:password@host/name`.
 
     Raises:
-        ConfigError: the URL is of another kind, or the tables are another version's.
+        ConfigError: the URL is of another kind, or the tables are a later version's.
         EngineError: the database cannot be opened.
     """
 
@@ -37,7 +37,7 @@ class Database:
             with self._writing.begin() as connection:
                 if not self.is_sqlite:
                     connection.execute(text(f"SELECT pg_advisory_xact_lock({LOCK_OF_TABLES})"))
-                _create_tables(connection)
+                upgrade(connection)
         except OperationalError as error:
             reason = " ".join(str(error.orig).split())
             raise EngineError(f"the database cannot be opened ({reason}); check --database and --data") from error
@@ -67,25 +67,6 @@ class Database:
 def change(session: Session, statement: Update) -> bool:
     """Execute an update, and tell whether it found anything to change."""
     return bool(cast("CursorResult[Any]", session.execute(statement)).rowcount)
-
-
-def _create_tables(connection: Connection) -> None:
-    """Make the tables that are missing.
-
-    Raises:
-        ConfigError: there are those of another version.
-    """
-    tables = inspect(connection).get_table_names()
-    is_new = Video.__tablename__ not in tables
-    version = connection.scalar(select(Schema.version)) if Schema.__tablename__ in tables else None
-    if not is_new and version != SCHEMA_VERSION:
-        raise ConfigError(
-            f"the database has tables of version {version or 0} and this tokenflow needs {SCHEMA_VERSION}; start with "
-            "another --data or --database, or serve with the tokenflow that made it"
-        )
-    Base.metadata.create_all(connection)
-    if is_new:
-        connection.execute(insert(Schema).values(version=SCHEMA_VERSION))
 
 
 def _open(url: str) -> Engine:

@@ -3,7 +3,7 @@
 import json
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,8 +34,12 @@ OF_EDIT = (
     "sdedit",
     "controlnet",
     "keyframes",
+    "references",
 )
 """Settings of `edit` that a client may give."""
+
+OF_REFERENCE = ("kind", "weight")
+"""Settings of a reference that a client may give: a section per upload, in `edit.references`."""
 
 OF_PAGE = ("prompt", "mode", "seed", "regions", "keyframes", "references")
 """Settings of `edit` that the page fixes: some name its uploads."""
@@ -122,8 +126,9 @@ def configuration(asked: Asked, variant: Variant, inversions: Path, result: Path
         edit["regions"] = [{"mask": str(asked.mask)}]
     if asked.keyframes:
         edit["keyframes"] = {"frames": {number: str(path) for number, path in asked.keyframes.items()}}
-    if asked.references:
-        edit["references"] = [{"path": str(path)} for path in asked.references]
+    settings, sections = _without_references(asked.settings)
+    if asked.references or sections is not None:
+        edit["references"] = _references(asked.references, sections)
     fixed = {
         "preset": variant.preset,
         "clip": clip,
@@ -132,7 +137,7 @@ def configuration(asked: Asked, variant: Variant, inversions: Path, result: Path
         "output": {"dir": str(result)},
         "trajectories": {"dir": str(inversions)},
     }
-    config = _merged(fixed, variant, asked.settings)
+    config = _merged(fixed, variant, settings)
     _refuse_files(config, _merged(fixed, variant, {}) if asked.settings else config)
     check_against_limits(config, variant)
     return config
@@ -199,6 +204,35 @@ def _check_allowed(settings: dict[str, dict[str, Any]]) -> None:
                 shown = f"{section}.{name}"[:100]
                 message = f"settings: {shown} cannot be set by clients; allowed: {', '.join(offered)}"
                 raise Problem(422, message, "settings")
+
+
+def _without_references(settings: dict[str, dict[str, Any]]) -> tuple[dict[str, Any], Any]:
+    """A client's settings without `edit.references`, and that."""
+    edit = dict(settings.get("edit", {}))
+    sections = edit.pop("references", None)
+    return {**settings, "edit": edit}, sections
+
+
+def _references(paths: Sequence[Path], sections: Any) -> list[dict[str, Any]]:
+    """The references of an edit: uploads, with the sections that a client may give, one for each, in their order.
+
+    Raises:
+        Problem: they are something else, or not as many.
+    """
+    sections = [{}] * len(paths) if sections is None else sections
+    if not isinstance(sections, list) or not all(isinstance(each, dict) for each in sections):
+        expected = 'settings: edit.references: expected sections such as [{"kind": "style", "weight": 0.5}]'
+        raise Problem(422, f"{expected}, one per image in references[]", "settings")
+    if len(sections) != len(paths):
+        expected = f"settings: edit.references: expected as many sections as images in references[], {len(paths)}"
+        raise Problem(422, f"{expected}; got {len(sections)}", "settings")
+    for number, section in enumerate(sections):
+        if unknown := sorted(set(section) - set(OF_REFERENCE)):
+            shown = f"edit.references.{number}.{unknown[0]}"[:100]
+            raise Problem(
+                422, f"settings: {shown} cannot be set by clients; allowed: {', '.join(OF_REFERENCE)}", "settings"
+            )
+    return [{"path": str(path), **section} for path, section in zip(paths, sections, strict=True)]
 
 
 def _leaves(value: Any) -> Iterator[Any]:

@@ -3,12 +3,13 @@
 An owner with a hundred waiting videos so delays another's first by at most those that run.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 
-from sqlalchemy import func, select
+from sqlalchemy import Double, case, cast, func, null, select
 from sqlalchemy.orm import Session
 
-from tokenflow.apps.server.tables import IN_PROGRESS, QUEUED, Video
+from tokenflow.apps.server.tables import IN_PROGRESS, QUEUED, WORK, Video
 
 
 def next_video(session: Session) -> str | None:
@@ -27,17 +28,41 @@ def next_video(session: Session) -> str | None:
     return session.scalar(of_first.order_by(Video.created_at, Video.id).limit(1))
 
 
-def positions(session: Session, ids: Collection[str]) -> dict[str, int]:
-    """Places in the queue of some videos that wait, from 1, if all took as long and none were added."""
+@dataclass(frozen=True)
+class Place:
+    """Where a video is in the queue, if none were added.
+
+    Attributes:
+        number: from 1.
+        ahead: seconds that all before it take one after another; None where that of one is unknown.
+        own: seconds that it takes; None if unknown.
+    """
+
+    number: int
+    ahead: float | None
+    own: float | None
+
+
+def places(session: Session, ids: Collection[str], pace: Mapping[str, float]) -> dict[str, Place]:
+    """Places in the queue of some videos that wait.
+
+    Args:
+        session: to read in.
+        ids: of the videos.
+        pace: seconds per frame and pixel, by model, where known.
+    """
     if not ids:
         return {}
     running = select(Video.owner, func.count().label("count")).where(Video.state == IN_PROGRESS).group_by(Video.owner)
     running_of = running.subquery()
     started_of = select(Video.owner, func.max(Video.started_at).label("at")).group_by(Video.owner).subquery()
     turn = func.row_number().over(partition_by=Video.owner, order_by=(Video.created_at, Video.id))
+    known = [(Video.model == model, seconds * WORK) for model, seconds in pace.items()]
+    seconds = case(*known, else_=null()) if known else null()
     turns = (
         select(
             Video.id,
+            cast(seconds, Double).label("seconds"),
             turn.label("turn"),
             (turn + func.coalesce(running_of.c.count, 0)).label("round"),
             func.coalesce(started_of.c.at, 0.0).label("started"),
@@ -50,5 +75,15 @@ def positions(session: Session, ids: Collection[str]) -> dict[str, int]:
     )
     # In a round, those who have had no turn since now come first: their last start lies longer back.
     order = (turns.c.round, turns.c.turn, turns.c.started, turns.c.oldest, turns.c.id)
-    placed = select(turns.c.id, func.row_number().over(order_by=order).label("place")).subquery()
-    return {row.id: row.place for row in session.execute(select(placed).where(placed.c.id.in_(list(ids))))}
+    summed = func.sum(turns.c.seconds).over(order_by=order, rows=(None, -1))
+    ahead = func.count().over(order_by=order, rows=(None, -1))
+    estimated = func.count(turns.c.seconds).over(order_by=order, rows=(None, -1))
+    placed = select(
+        turns.c.id,
+        turns.c.seconds,
+        func.row_number().over(order_by=order).label("number"),
+        func.coalesce(summed, 0.0).label("ahead"),
+        (ahead - estimated).label("unknown"),
+    ).subquery()
+    found = session.execute(select(placed).where(placed.c.id.in_(list(ids))))
+    return {row.id: Place(row.number, None if row.unknown else row.ahead, row.seconds) for row in found}

@@ -55,6 +55,8 @@ class QueueEditor:
         folders: of the service.
     """
 
+    has_trials = False
+
     def __init__(self, settings: ServerSettings, database: Database, folders: Folders) -> None:
         self._settings, self._database, self._folders = settings, database, folders
         self._submissions = Submissions(settings, database, folders, Inspector(settings.decode_seconds, folders))

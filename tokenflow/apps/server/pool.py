@@ -14,6 +14,8 @@ from io import BytesIO
 from pathlib import Path
 from types import FrameType
 
+from sqlalchemy.exc import InterfaceError, OperationalError
+
 from tokenflow.apps.server.database import Database
 from tokenflow.apps.server.faults import INTERNAL
 from tokenflow.apps.server.folders import Folders
@@ -39,6 +41,7 @@ from tokenflow.batch.ray import Ray
 from tokenflow.batch.run import DEFAULT_RETRIES
 from tokenflow.batch.worker import JobResult
 from tokenflow.config import Config
+from tokenflow.errors import TokenflowError
 from tokenflow.events import Event, Notice, Preview, Progress
 from tokenflow.store.files import locked
 from tokenflow.store.results import REPORT
@@ -61,6 +64,9 @@ NICENESS = 10
 OF_CLIENTS = ("ConfigError", "ClipError")
 """Errors that are about what a client asked for or sent; all others are the operator's."""
 
+DATABASE_ERRORS = (OperationalError, InterfaceError)
+"""The database is away. They end the pool, which is started again and queues its videos."""
+
 log = logging.getLogger(__name__)
 
 
@@ -80,6 +86,8 @@ class Queue:
         self._looked = self._swept = self._asked = -1e9
         self._is_ready = False
         self._to_cancel: set[str] = set()
+        self._failed: set[str] = set()
+        """Videos that failed while their jobs run, which are to be stopped."""
         self._reported: dict[str, tuple[str, float]] = {}
 
     def take(self) -> Job | None:
@@ -105,32 +113,37 @@ class Queue:
             return None
 
     def is_cancelled(self, job: Job) -> bool:
-        """Whether its client wants it to stop."""
+        """Whether its client wants it to stop, or it has failed here."""
         now = time.monotonic()
         if now - self._asked > INTERVAL:
             self._asked = now
             with self._database.read() as session:
                 self._to_cancel = set(to_cancel(session, self._pool))
-        return _id(job) in self._to_cancel
+        return _id(job) in self._to_cancel or _id(job) in self._failed
 
     def on_start(self, job: Job, worker: int) -> None:
         """See `Observer`."""
         log.info("worker %d begins %s", worker, _id(job))
 
     def on_event(self, job: Job, worker: int, event: Event) -> None:
-        """Keep progress, previews and notices for the client."""
-        match event:
-            case Progress():
-                self._report(_id(job), event)
-            case Preview():
-                self._note(_id(job), "preview", {"step": event.step, **_preview(event)})
-            case Notice():
-                self._note(_id(job), "notice", {"message": self._folders.hide(event.message, job.config)})
+        """Keep progress, previews and notices for the client. What goes wrong here fails this video alone."""
+        if _id(job) in self._failed:
+            return
+        try:
+            self._keep(job, event)
+        except DATABASE_ERRORS:
+            raise
+        except Exception:
+            self._failed.add(_id(job))
+            self._fail_internally(_id(job))
 
     def on_finish(self, job: Job, worker: int, result: JobResult) -> None:
         """End the video as its job has ended."""
         video_id = _id(job)
         self._reported.pop(video_id, None)
+        if video_id in self._failed:
+            self._failed.remove(video_id)
+            return
         if result.cancelled:
             with self._database.write() as session:
                 cancelled(session, video_id, self._pool)
@@ -148,6 +161,15 @@ class Queue:
                 complete(session, video_id, self._pool, result.seconds, memory)
         ended = "cancelled" if result.cancelled else "failed" if result.failed else "completed"
         log.info("%s is %s after %.1f s", video_id, ended, result.seconds)
+
+    def _keep(self, job: Job, event: Event) -> None:
+        match event:
+            case Progress():
+                self._report(_id(job), event)
+            case Preview():
+                self._note(_id(job), "preview", {"step": event.step, **_preview(event)})
+            case Notice():
+                self._note(_id(job), "notice", {"message": self._folders.hide(event.message, job.config)})
 
     def _fail_internally(self, video_id: str) -> None:
         """In an exception's handler: fail a video, log why, and go on with the others."""
@@ -265,7 +287,10 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s workers: %(message)s")
     options = PoolOptions.from_line(sys.stdin.buffer.readline())
     end_with_parent()
-    run_pool(options)
+    try:
+        run_pool(options)
+    except TokenflowError as error:
+        sys.exit(str(error))
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from tokenflow.apps.server.fairness import Place
 from tokenflow.apps.server.tables import COMPLETED, QUEUED, Video
 
 NO_ZERO = r"^[^\x00]*$"
@@ -53,7 +54,7 @@ class VideoObject(BaseModel):
     progress: int = Field(ge=0, le=100, description="in percent")
     stage: str | None = Field(description="what is being done")
     queue_position: int | None = Field(description="from 1, while it is queued")
-    seconds_left: float | None = Field(description="until it is completed, where that is known")
+    seconds_left: float | None = Field(description="until it is completed, roughly; null where unknown")
     model: str
     prompt: str
     size: str = Field(description="width x height at which the model works")
@@ -94,7 +95,7 @@ class Quote(BaseModel):
     price: int = Field(description="in credits")
     frames: int
     size: str
-    seconds_to_make: float | None = Field(description="going by what this model took so far; null if that is nothing")
+    seconds_to_make: float | None = Field(description="going by the latest videos of this model; null without any")
     memory_mb: int | None = Field(description="of a worker, likewise")
 
 
@@ -171,8 +172,8 @@ class RemixRequest(BaseModel):
     webhook_url: str | None = Field(None, max_length=2000, pattern=WEBHOOK)
 
 
-def video_object(video: Video, position: int | None) -> VideoObject:
-    """A video as clients see it."""
+def video_object(video: Video, place: Place | None = None, seconds_left: float | None = None) -> VideoObject:
+    """A video as clients see it; of one that waits, with its place and the seconds that are left."""
     failed = VideoError(code=video.error_type, message=video.error_message or "") if video.error_type else None
     return VideoObject.model_validate(
         {
@@ -180,8 +181,8 @@ def video_object(video: Video, position: int | None) -> VideoObject:
             "status": video.state,
             "progress": video.progress,
             "stage": None if video.state in (QUEUED, COMPLETED) else video.stage,
-            "queue_position": position,
-            "seconds_left": video.seconds_left,
+            "queue_position": None if place is None else place.number,
+            "seconds_left": video.seconds_left if place is None else seconds_left,
             "model": video.model,
             "prompt": video.prompt,
             "size": f"{video.width}x{video.height}",

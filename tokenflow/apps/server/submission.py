@@ -20,6 +20,7 @@ from tokenflow.apps.server.credits import price
 from tokenflow.apps.server.database import Database
 from tokenflow.apps.server.decoding import Inspector
 from tokenflow.apps.server.edits import Asked, configuration, read_client_settings, reprompted
+from tokenflow.apps.server.estimates import seconds_per_work
 from tokenflow.apps.server.expiry import is_clip_kept
 from tokenflow.apps.server.findings import Inspected
 from tokenflow.apps.server.folders import Folders, new_id
@@ -265,19 +266,18 @@ class Submissions:
         return row
 
     def _quote(self, name: str, inspected: Inspected, cost: int) -> Quote:
-        """What an edit would take, by what those of this model took per frame and pixel."""
-        work = Video.frames * Video.width * Video.height
-        done = Video.model == name, Video.state == COMPLETED, Video.seconds.is_not(None)
+        """What an edit would take, by what those of this model took."""
+        done = Video.model == name, Video.state == COMPLETED
         with self._database.read() as session:
-            seconds, amount = session.execute(select(func.sum(Video.seconds), func.sum(work)).where(*done)).one()
+            pace = seconds_per_work(session, [name]).get(name)
             memory = session.scalar(select(func.max(Video.memory_mb)).where(*done))
-        wanted = inspected.frames * inspected.width * inspected.height
+        work = inspected.frames * inspected.width * inspected.height
         return Quote(
             model=name,
             price=cost,
             frames=inspected.frames,
             size=f"{inspected.width}x{inspected.height}",
-            seconds_to_make=round(seconds / float(amount) * wanted, 1) if seconds and amount else None,
+            seconds_to_make=None if pace is None else round(pace * work, 1),
             memory_mb=memory,
         )
 

@@ -25,7 +25,8 @@ def end_with_parent() -> None:
     """In a child: end this process, as SIGTERM does, once the server has ended, however it did."""
 
     def wait() -> None:
-        sys.stdin.buffer.read()
+        while os.read(sys.stdin.fileno(), 1):  # past Python's buffer, which a thread may not hold when Python ends
+            pass
         os.kill(os.getpid(), signal.SIGTERM)
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of a terminal; the server decides

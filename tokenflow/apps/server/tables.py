@@ -1,29 +1,21 @@
-"""The tables of the database: keys, videos, credits, events and deliveries of webhooks."""
+"""The tables of the database: keys, videos, credits, events and deliveries of webhooks.
+
+Each change of them needs a file in `migrations/versions/`.
+"""
 
 from typing import Any
 
-from sqlalchemy import JSON, Double, ForeignKey, Index, Integer, String, Text, UniqueConstraint
+from sqlalchemy import JSON, Double, ForeignKey, Index, Integer, String, Text, UniqueConstraint, cast
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 QUEUED, IN_PROGRESS, COMPLETED, FAILED, CANCELLED = "queued", "in_progress", "completed", "failed", "cancelled"
 UNFINISHED = (QUEUED, IN_PROGRESS)
-
-SCHEMA_VERSION = 2
-"""Of these tables; raised with each change of them."""
 
 
 class Base(DeclarativeBase):
     """The tables. Times are seconds since 1970, UTC."""
 
     type_annotation_map = {float: Double}  # noqa: RUF012 - how SQLAlchemy is told
-
-
-class Schema(Base):
-    """One row: which version of these tables the database has."""
-
-    __tablename__ = "schema_version"
-
-    version: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
 
 
 class Key(Base):
@@ -71,6 +63,7 @@ class Video(Base):
         Index("videos_by_state", "state", "owner", "created_at"),
         Index("videos_by_owner", "owner", "created_at"),
         Index("videos_by_family", "family"),
+        Index("videos_by_model", "model", "state", "finished_at"),
     )
 
     id: Mapped[str] = mapped_column(String(48), primary_key=True)
@@ -106,6 +99,10 @@ class Video(Base):
     deleted_at: Mapped[float | None]
     seconds: Mapped[float | None]
     memory_mb: Mapped[int | None]
+
+
+WORK = cast(Video.frames, Double) * Video.width * Video.height
+"""What the time of a video is taken to grow with: frames and pixels."""
 
 
 class Submission(Base):

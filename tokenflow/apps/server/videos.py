@@ -14,8 +14,9 @@ from sse_starlette import EventSourceResponse
 
 from tokenflow.apps.server.callers import Caller
 from tokenflow.apps.server.clip_response import clip_response
+from tokenflow.apps.server.estimates import pace_of_unfinished, seconds_of_running, seconds_until_done
 from tokenflow.apps.server.expiry import delete_all, forget_files
-from tokenflow.apps.server.fairness import positions
+from tokenflow.apps.server.fairness import places
 from tokenflow.apps.server.lifecycle import ask_to_cancel
 from tokenflow.apps.server.problems import Problem, documented, not_found
 from tokenflow.apps.server.schemas import (
@@ -40,6 +41,12 @@ from tokenflow.config import Config
 router = APIRouter(prefix="/v1/videos", tags=["videos"], responses=documented(400, 401, 422))
 
 MAX_PROMPT = 2000
+
+SETTINGS = (
+    "JSON with settings of the sections edit and clip that name no files, such as "
+    '{"edit": {"steps": 12, "references": [{"kind": "style", "weight": 0.5}]}}. edit.references has a section per '
+    "image of references[], in their order, with kind (identity or style) and weight (0 to 100)"
+)
 
 FIELDS = {
     *("video", "input_reference", "prompt", "source_prompt", "model", "preset", "mode", "size", "seconds", "seed"),
@@ -75,9 +82,13 @@ async def create_video(
     mask: Annotated[UploadFile | None, File(description="white where the clip may change")] = None,
     keyframes: Annotated[Sequence[UploadFile] | None, File(alias="keyframes[]", description="edited frames")] = None,
     references: Annotated[
-        Sequence[UploadFile] | None, File(alias="references[]", description="images whose look the edit takes")
+        Sequence[UploadFile] | None,
+        File(
+            alias="references[]",
+            description="images whose look the edit takes; `edit.references` in `settings` has their kinds and weights",
+        ),
     ] = None,
-    settings: Annotated[str | None, Form(max_length=20_000, description="JSON")] = None,
+    settings: Annotated[str | None, Form(max_length=20_000, description=SETTINGS)] = None,
     webhook_url: Annotated[str | None, Form(max_length=2000, pattern=WEBHOOK)] = None,
     dry_run: Annotated[bool, Query(description="only say what it would take")] = False,
     idempotency_key: IdempotencyKey = None,
@@ -263,8 +274,14 @@ def _shown(service: Service, video: Video) -> VideoObject:
 
 
 def _objects(session: Session, videos: Sequence[Video]) -> list[VideoObject]:
-    places = positions(session, [video.id for video in videos if video.state == QUEUED])
-    return [video_object(video, places.get(video.id)) for video in videos]
+    waiting = [video.id for video in videos if video.state == QUEUED]
+    if not waiting:
+        return [video_object(video) for video in videos]
+    pace = pace_of_unfinished(session)
+    running = seconds_of_running(session, pace)
+    found = places(session, waiting, pace)
+    left = {video_id: seconds_until_done(place, running) for video_id, place in found.items()}
+    return [video_object(video, found.get(video.id), left.get(video.id)) for video in videos]
 
 
 def _result_file(service: Service, caller: Caller, video_id: str, name: str) -> tuple[FilePath, Video]:

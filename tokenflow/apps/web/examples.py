@@ -3,9 +3,11 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 from tokenflow.apps.web.space import Space
 from tokenflow.config import Config, load_config
+from tokenflow.config.suggestions import annotation
 from tokenflow.errors import ConfigError
 
 
@@ -23,8 +25,9 @@ class Example:
 
 
 def examples(space: Space) -> list[Example]:
-    """The examples of a space, in the order of their file names."""
-    return list(_examples(space))
+    """The examples of a space, by mode in the order of the setting, and by file name."""
+    modes = get_args(annotation(Config, "edit.mode"))
+    return sorted(_examples(space), key=lambda example: modes.index(example.config.edit.mode))
 
 
 def _examples(space: Space) -> Iterator[Example]:
@@ -34,4 +37,4 @@ def _examples(space: Space) -> Iterator[Example]:
         except ConfigError:  # a part of others, which extend it
             continue
         if config.clip.path.is_file() and Path(config.model.path).is_dir():
-            yield Example(f"{config.edit.mode}: {config.edit.prompt}", config)
+            yield Example(f"{config.edit.prompt} ({config.edit.mode})", config)

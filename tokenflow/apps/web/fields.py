@@ -1,7 +1,8 @@
 """A field for each setting, made from the schema: its name, range, default and description."""
 
 from collections.abc import Mapping
-from typing import Any, Literal, get_args, get_origin
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin
 
 import gradio as gr
 
@@ -9,6 +10,8 @@ from tokenflow.apps.web.region_fields import DEFAULTS, FEATHER, GROW, LISTED, MA
 from tokenflow.config import Config
 from tokenflow.config.reference import SettingReference, all_settings
 from tokenflow.config.suggestions import annotation
+
+UNIONS = (Union, UnionType)
 
 SETTINGS = {setting.key: setting for setting in all_settings(Config)}
 
@@ -57,7 +60,7 @@ CHOICES = {
 
 HINTS = {
     "clip.prompt": "One sentence, such as: a dog on grass, 3d style",
-    "edit.prompt": "The same sentence with some words replaced",
+    "edit.prompt": "The same sentence with some words replaced; or an instruction, where that is chosen below",
     "clip.start": "0 for the beginning",
     "clip.frames": "Empty for all",
     "clip.every": "2 halves the frame rate",
@@ -65,7 +68,7 @@ HINTS = {
     "edit.seed": "Another number, another draw",
     "edit.keyframes.frames": "What was put back, named after its number; or a folder, or {0: a.png, 23: b.png}",
     "edit.references": "What was uploaded; or a list such as [tiger.png] or [{path: style.png, kind: style}]",
-    "model.path": "One of those listed",
+    "model.path": "",
     "preset": "",
     "edit.mode": "",
     REGIONS: "All else keeps the pixels of the clip",
@@ -93,9 +96,9 @@ def field(key: str, **options: Any) -> Any:
     """A field of the kind that fits a setting; left empty it means the default, which it shows."""
     default = DEFAULTS[key] if key in DEFAULTS else SETTINGS[key].default
     common = {"label": LABELS.get(key, key), "info": hint(key), "elem_id": element(key), **options}
-    choices = _choices(key)
+    choices = choices_of(key)
     if choices:
-        return gr.Dropdown([(f"default: {default}", ""), *choices], value="", **common)
+        return gr.Dropdown([(f"default: {default}", ""), *((each, each) for each in choices)], value="", **common)
     is_said = key in HINTS and default == "null"  # what an empty field means
     return gr.Textbox(placeholder="" if is_said else default or "", max_lines=1, **common)
 
@@ -131,12 +134,15 @@ def _value(key: str, value: str) -> str | None:
 
 
 def _description(setting: SettingReference) -> str:
+    if choices_of(setting.key):
+        return setting.description
     return f"{setting.values.replace('`', '')}. {setting.description}"
 
 
-def _choices(key: str) -> list[tuple[str, str]]:
-    """The values of a setting that has few; none for the others."""
+def choices_of(key: str) -> list[str]:
+    """The values of a setting that has few, beside none; empty for the others."""
     kind = annotation(Config, key)
-    if kind is bool:
-        return [("true", "true"), ("false", "false")]
-    return [(str(each), str(each)) for each in get_args(kind)] if get_origin(kind) is Literal else []
+    kinds = [each for each in (get_args(kind) if get_origin(kind) in UNIONS else (kind,)) if each is not NoneType]
+    if all(each is bool or get_origin(each) is Literal for each in kinds):
+        return [str(value) for each in kinds for value in (("true", "false") if each is bool else get_args(each))]
+    return []

@@ -37,6 +37,9 @@ PATHS = (
 PART = ("clip.start", "clip.frames", "clip.every", "clip.size")
 """Settings that choose a part of the clip, and its size."""
 
+WHICH_FRAMES = ("clip.start", "clip.frames", "clip.every", "clip.rate")
+"""Settings that choose the frames of a clip, and so give them their numbers."""
+
 SHARED = ("preset", "clip.prompt", *PART, "model.path")
 """Settings that have a field where the page is shared with others, beside those of `edit`."""
 

@@ -16,6 +16,9 @@ from tokenflow.apps.web.results import config_of, find_results, read_result
 from tokenflow.apps.web.site import Site
 from tokenflow.errors import TokenflowError
 
+CHOOSE = "<p>Choose a result to look at it again, below.</p>"
+NOTHING = "<p>There are no results yet. Each edit of a whole clip will be kept here.</p>"
+
 
 def build(site: Site, tab: Any, result: Any, clip: Any, fields: dict[str, Any]) -> None:
     """The content of the tab and what happens in it.
@@ -28,7 +31,7 @@ def build(site: Site, tab: Any, result: Any, clip: Any, fields: dict[str, Any]) 
         fields: all of them.
     """
     chosen, listed = gr.State(""), gr.State([])
-    note = gr.HTML("<p>Choose a result.</p>", elem_id="history-note")
+    note = gr.HTML(elem_id="history-note")
     with gr.Row():
         reuse = gr.Button("Use its settings", interactive=False, min_width=140, elem_id="reuse")
         delete = gr.Button("Delete", interactive=False, min_width=140, elem_id="delete")
@@ -46,8 +49,8 @@ def build(site: Site, tab: Any, result: Any, clip: Any, fields: dict[str, Any]) 
     )
 
     def refresh(request: gr.Request) -> list[Any]:
-        results = find_results(site.of(request).space.outputs)
-        return [[(thumbnail(each.video), each.title) for each in results], [str(each.folder) for each in results]]
+        shown, folders = _listed(site.of(request).space.outputs)
+        return [CHOOSE if folders else NOTHING, shown, folders]
 
     def choose(folders: list[str], event: gr.SelectData) -> list[Any]:
         folder = folders[event.index]
@@ -73,14 +76,21 @@ def build(site: Site, tab: Any, result: Any, clip: Any, fields: dict[str, Any]) 
             text = str(Markup("<p>{} was deleted.</p>").format(folder))
         except TokenflowError as error:
             text = note_html(str(error))
-        return ["", "", text, *_buttons(False), *refresh(request)]
+        return ["", "", text, *_buttons(False), *_listed(site.of(request).space.outputs)]
 
     buttons = [reuse, delete, confirm]
-    on(tab.select, refresh, [], [gallery, listed])
+    on(tab.select, refresh, [], [note, gallery, listed])
     on(gallery.select, choose, [listed], [chosen, result, note, *buttons])
     on(reuse.click, use, [chosen], [note, clip, *fields.values()])
     on(delete.click, lambda: gr.update(visible=True), [], [confirm])
     on(confirm.click, remove, [chosen], [chosen, result, note, *buttons, gallery, listed])
+
+
+def _listed(outputs: Path) -> tuple[Any, list[str]]:
+    """The gallery of all results, and their folders."""
+    results = find_results(outputs)
+    images = [(thumbnail(each.video), each.title) for each in results]
+    return gr.update(value=images, visible=bool(images)), [str(each.folder) for each in results]
 
 
 def _buttons(chosen: bool) -> list[Any]:

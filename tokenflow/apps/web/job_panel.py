@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
+from markupsafe import Markup
 
 from tokenflow.apps.web.jobs import Job
 from tokenflow.apps.web.painted import dim
@@ -16,8 +17,8 @@ SECONDS = 0.5
 """Between two looks at a job."""
 
 HOW_NEAR = (
-    "These frames were edited on their own. In the edit of the whole clip a frame is a keyframe at some of the steps "
-    "only, so the two differ a little; how much is measured in docs/speed.md."
+    "These frames were edited on their own. In the whole clip a frame is a keyframe at some of the steps only, so the "
+    "two differ a little (docs/speed.md)."
 )
 
 UNSETTLED = "unsettled"
@@ -48,12 +49,11 @@ def build(site: Site) -> JobPanel:
     with gr.Row(elem_id="job-panel"):
         with gr.Column(scale=3, min_width=300):
             status = gr.HTML(IDLE, elem_id="status")
+            cancel = gr.Button("Cancel", variant="stop", visible=False, elem_id="cancel")
+            resume = gr.Button("Continue", visible=False, elem_id="continue")
             model = gr.HTML(elem_id="model-status")
         with gr.Column(scale=3, min_width=300):
             preview = gr.HTML(elem_id="preview")
-        with gr.Column(scale=1, min_width=140):
-            cancel = gr.Button("Cancel", variant="stop", visible=False, elem_id="cancel")
-            resume = gr.Button("Continue", visible=False, elem_id="continue")
     with gr.Column(visible=False, elem_id="trial") as trial:
         gr.HTML(f"<h2>Source and edit</h2><p>{HOW_NEAR}</p>")
         with gr.Row():
@@ -73,7 +73,7 @@ def build(site: Site) -> JobPanel:
         ended = job is None or job.is_finished
         return [
             now,
-            f"<p>Model: {site.shelf.status}</p>",
+            _model_html(site),
             status_html(job, ahead) if job else IDLE,
             preview_html(job.preview) if job and not job.is_finished else "",
             gr.update(visible=not ended, interactive=not (job and job.stop.is_set())),
@@ -117,6 +117,11 @@ def build(site: Site) -> JobPanel:
     store_job(job_id)
     tick_until_settled(timer, job_id, settled)
     return JobPanel(job_id, finished)
+
+
+def _model_html(site: Site) -> str:
+    """The model in memory; nothing where others edit."""
+    return "" if site.hired else str(Markup("<p>Model: {}</p>").format(site.shelf.status))
 
 
 def _resume(site: Site, job: Job) -> Job:

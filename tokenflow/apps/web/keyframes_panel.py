@@ -8,11 +8,16 @@ import gradio as gr
 
 from tokenflow.apps.web.edited_frames import keep_images, take_out, thumbnails
 from tokenflow.apps.web.fields import field
-from tokenflow.apps.web.form import EDITED_FRAMES, to_clip, to_edit
+from tokenflow.apps.web.form import EDITED_FRAMES, WHICH_FRAMES, to_clip, to_edit
 from tokenflow.apps.web.mistakes import by_field, note_html
 from tokenflow.apps.web.quirks import on
 from tokenflow.apps.web.site import Site
 from tokenflow.errors import TokenflowError
+
+OTHER_NUMBERS = (
+    "<p role=status>Another part of the clip has other frame numbers than the edited frames were named after. Take "
+    "frames out again, or check their numbers.</p>"
+)
 
 
 @dataclass(frozen=True)
@@ -85,6 +90,8 @@ def connect(site: Site, keyframes: KeyframesPanel, clip: Any, fields: dict[str, 
         fields: all of them.
     """
     of_clip = {key: component for key, component in fields.items() if key.startswith("clip.")}
+    of_part = [fields[key] for key in WHICH_FRAMES if key in fields]
+    numbered = gr.State(())
 
     def take(request: gr.Request, file: str, numbers: str, *values: str) -> Any:
         try:
@@ -113,6 +120,12 @@ def connect(site: Site, keyframes: KeyframesPanel, clip: Any, fields: dict[str, 
             images = []
         return gr.update(value=images, visible=bool(images))
 
+    def check_numbers(given: str, before: tuple[str, ...], *part: str) -> Any:
+        return OTHER_NUMBERS if given and part != before else ""
+
+    for event in [event for each in of_part for event in (each.blur, each.submit)]:
+        on(event, check_numbers, [keyframes.given, numbered, *of_part], [keyframes.note])
+    on(keyframes.given.change, lambda *part: part, of_part, [numbered])
     on(keyframes.take.click, take, [clip, keyframes.numbers, *of_clip.values()], [keyframes.taken, keyframes.note])
     on(keyframes.upload.change, keep_images_of, [keyframes.upload], [keyframes.given, keyframes.note])
     on(keyframes.given.change, show_given, [keyframes.given], [keyframes.shown])

@@ -9,11 +9,14 @@ import psutil
 from markupsafe import Markup
 
 from tokenflow.apps.web.imports import importing
+from tokenflow.models.presets import PRESETS
 
 HEADROOM = 1.5
 """Memory that an edit takes, × that of the weights, at the least."""
 
 WEIGHTS = ".safetensors"
+
+FITS, FITS_WITH_CARE, FITS_NOT = "fits into memory", "fits if memory is saved", "does not fit into memory"
 
 INDEX = "model_index.json"
 """The file that makes a folder a pipeline."""
@@ -25,20 +28,20 @@ class ModelEntry:
 
     Attributes:
         name: as the setting `model.path` takes it.
-        size: bytes on disk.
+        size: bytes on disk; None if it is not on this machine.
     """
 
     name: str
-    size: int
-
-    def fits(self, memory: int) -> bool:
-        """Whether so many bytes hold it beside what an edit needs."""
-        return HEADROOM * self.size < memory
+    size: int | None
 
 
 def list_models(names: Sequence[str]) -> list[ModelEntry]:
-    """The models in folders."""
-    return [ModelEntry(name, sum(path.stat().st_size for path in Path(name).rglob(f"*{WEIGHTS}"))) for name in names]
+    """The models of these names, which are folders, or kept elsewhere."""
+    return [ModelEntry(name, _size(Path(name)) if Path(name).is_dir() else None) for name in names]
+
+
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob(f"*{WEIGHTS}"))
 
 
 def downloaded_models() -> list[ModelEntry]:
@@ -65,17 +68,44 @@ def device_memory() -> int:
 
 
 def models_html(models: Sequence[ModelEntry], memory: int) -> str:
-    """The models as a table."""
-    fits = {True: "fits into memory", False: "does not fit into memory"}
+    """The models as a table; of those that are not on this machine, the names."""
+    here = any(each.size is not None for each in models)
+    head = ("Model", "On disk", "This machine") if here else ("Model",)
+    rows = [(each.name, *(_on_disk(each.size, memory) if here else ())) for each in models]
+    return _table(head, rows)
+
+
+def _on_disk(size: int | None, memory: int) -> tuple[str, str]:
+    if size is None:
+        return "", ""
+    return f"{size / 1e6:.0f} MB", FITS if HEADROOM * size < memory else FITS_NOT
+
+
+def published_html(memory: int) -> str:
+    """Published models by short name as a table: what each needs, and whether this machine has it."""
+    head = ("Name", "This machine", "Memory", "At least", "Frames", "Licence")
     rows = [
-        Markup("<tr><td>{}</td><td>{:.0f} MB</td><td>{}</td></tr>").format(
-            each.name, each.size / 1e6, fits[each.fits(memory)]
+        (
+            each.name,
+            FITS if each.memory() < memory else FITS_WITH_CARE if each.least_memory() < memory else FITS_NOT,
+            f"{each.memory() / 1e9:.0f} GB",
+            f"{each.least_memory() / 1e9:.0f} GB",
+            f"{each.network.side}×{each.network.side}",
+            each.licence,
         )
-        for each in models
+        for each in PRESETS
     ]
-    head = Markup("<tr><th scope=col>Model</th><th scope=col>On disk</th><th scope=col>This machine</th></tr>")
-    table = Markup("<table class=tf-models><thead>{}</thead><tbody>{}</tbody></table>")
-    return str(table.format(head, Markup("").join(rows)))
+    return _table(head, rows)
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    titles = Markup("").join(Markup("<th scope=col>{}</th>").format(each) for each in head)
+    lines = [Markup("").join(Markup("<td>{}</td>").format(cell) for cell in row) for row in rows]
+    body = Markup("").join(Markup("<tr>{}</tr>").format(line) for line in lines)
+    table = Markup(
+        "<div class=tf-wide><table class=tf-models><thead><tr>{}</tr></thead><tbody>{}</tbody></table></div>"
+    )
+    return str(table.format(titles, body))
 
 
 def _is_pipeline(repository: Any) -> bool:

@@ -1,6 +1,6 @@
 """The whole page: its parts from top to bottom, and how jobs are started and found again."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import gradio as gr
@@ -16,22 +16,23 @@ from tokenflow.apps.web import (
     settings_panel,
 )
 from tokenflow.apps.web.fields import marked, shown
-from tokenflow.apps.web.form import Values, to_values
+from tokenflow.apps.web.form import Values
 from tokenflow.apps.web.imports import importing
-from tokenflow.apps.web.jobs import Job
+from tokenflow.apps.web.kept_form import CLIP, PROMPTS, form_of, kept_form
 from tokenflow.apps.web.mistakes import ELSEWHERE, by_field, note_html
-from tokenflow.apps.web.model_list import device_memory, models_html
+from tokenflow.apps.web.model_list import device_memory, models_html, published_html
 from tokenflow.apps.web.progress_view import outlook_html
-from tokenflow.apps.web.quirks import on, on_load
+from tokenflow.apps.web.quirks import HIDDEN, follow, on, on_load, reveal, store_form
 from tokenflow.apps.web.site import Site
 from tokenflow.apps.web.work import edit_job, trial_job
 from tokenflow.errors import TokenflowError
 
 TITLE = "tokenflow"
 
-OTHER_MODELS = (
-    "<p>Any other folder in diffusers' layout, .safetensors file or Hub id can be typed into the field Model of the "
-    "tab Edit. A model of the Hub is downloaded when it is first used. One model is in memory at a time.</p>"
+PUBLISHED = (
+    "<h2>Published models</h2><p>The field Model of the tab Edit takes these names, and any other folder in diffusers' "
+    "layout, .safetensors file or Hub id. A model of the Hub is downloaded when it is first used. One model is in "
+    "memory at a time. “At least” is what is needed with settings that save memory (docs/small_cards.md).</p>"
 )
 
 
@@ -42,18 +43,16 @@ def build(site: Site) -> Any:
         with gr.Tabs():
             with gr.Tab("Edit"):
                 edit = edit_tab.build(site)
-            with gr.Tab("Settings") as settings:
-                folded = settings_panel.build(site, set(edit.fields))
-                fields = {key: (edit.fields | folded)[key] for key in site.keys}
-                settings_panel.build_yaml(site, settings, edit.clip, fields)
             with gr.Tab("Compare"):
                 compare = compare_tab.build()
             with gr.Tab("History") as history:
                 in_history = gr.Column()
+            with gr.Tab("Settings") as settings:
+                folded = settings_panel.build(site, set(edit.fields))
+                fields = {key: (edit.fields | folded)[key] for key in site.keys}
+                settings_panel.build_yaml(site, settings, edit.clip, fields)
             with gr.Tab("Models") as models:
-                table = gr.HTML(elem_id="models")
-                if site.space.is_local:
-                    gr.HTML(OTHER_MODELS)
+                table, published = gr.HTML(elem_id="models"), gr.HTML(elem_id="published")
         wrong = gr.HTML(elem_id="wrong")
         jobs = job_panel.build(site)
         result = result_panel.build(site)
@@ -62,13 +61,19 @@ def build(site: Site) -> Any:
         edit_tab.take_examples(site, edit, fields)
         keyframes_panel.connect(site, edit.keyframes, edit.clip, fields)
         region_panel.connect(site, edit.region, edit.clip, fields)
-        on(models.select, lambda: models_html(site.models, device_memory()), [], [table])
+        on(models.select, lambda: _models(site), [], [table, published])
         _start_jobs(site, edit, compare, jobs, fields, wrong)
         _estimate(site, edit, fields, wrong)
         _show_outcome(site, jobs, result)
         _mark_failed(site, edit, jobs, fields)
-        _find_again(page, site, edit, jobs, fields)
+        _find_again(page, site, edit, compare, jobs, fields)
     return page
+
+
+def _models(site: Site) -> list[str]:
+    """The models that are offered, and where the page is local those that can be downloaded."""
+    memory = device_memory()
+    return [models_html(site.models, memory), PUBLISHED + published_html(memory) if site.space.is_local else ""]
 
 
 def _start_jobs(
@@ -107,10 +112,13 @@ def _start_jobs(
 
     inputs = [edit.clip, *fields.values()]
     outputs = [jobs.job_id, edit.clip_note, wrong, *fields.values()]
-    on(edit.tried.click, try_some, inputs, outputs)
-    on(edit.whole.click, edit_whole, inputs, outputs)
-    on(compare.by_prompt.click, compare_prompts, [compare.prompts, *inputs], outputs)
-    on(compare.by_seed.click, compare_seeds, [compare.seeds, *inputs], outputs)
+    for event, function, first in (
+        (edit.tried.click, try_some, []),
+        (edit.whole.click, edit_whole, []),
+        (compare.by_prompt.click, compare_prompts, [compare.prompts]),
+        (compare.by_seed.click, compare_seeds, [compare.seeds]),
+    ):
+        reveal(on(event, function, [*first, *inputs], outputs), "[role=alert], .tf-wrong", "#status")
 
 
 def _form(fields: dict[str, Any], values: Sequence[str | None]) -> dict[str, str]:
@@ -132,7 +140,8 @@ def _said(edit: edit_tab.EditTab, mistakes: dict[str, str]) -> list[Any]:
 def _estimate(site: Site, edit: edit_tab.EditTab, fields: dict[str, Any], wrong: Any) -> None:
     """Say what the edit of the whole clip would take, in the words of the command line."""
 
-    def estimate(request: gr.Request, clip: str, *values: str | None) -> list[Any]:
+    def estimate(request: gr.Request, clip: str, *values: str | None) -> Iterator[list[Any]]:
+        yield ["<p role=status>Estimating…</p>", *[gr.skip()] * (2 + len(fields))]
         try:
             config = site.of(request).config(_form(fields, values), clip)
             with importing():
@@ -140,11 +149,12 @@ def _estimate(site: Site, edit: edit_tab.EditTab, fields: dict[str, Any], wrong:
             found = dry_run(config, timed=False)  # a job may be at work on the device
         except TokenflowError as error:
             mistakes = by_field(error, ["clip.path", *fields])
-            return ["", *_said(edit, mistakes), *marked(fields, mistakes)]
-        return [outlook_html(found), *_said(edit, {}), *marked(fields, {})]
+            yield ["", *_said(edit, mistakes), *marked(fields, mistakes)]
+        else:
+            yield [outlook_html(found), *_said(edit, {}), *marked(fields, {})]
 
     outputs = [edit.outlook, edit.clip_note, wrong, *fields.values()]
-    on(edit.estimate.click, estimate, [edit.clip, *fields.values()], outputs)
+    reveal(on(edit.estimate.click, estimate, [edit.clip, *fields.values()], outputs), "[role=alert], .tf-wrong")
 
 
 def apart(configs: list[Any]) -> list[Any]:
@@ -188,19 +198,27 @@ def _mark_failed(site: Site, edit: edit_tab.EditTab, jobs: job_panel.JobPanel, f
 
 
 def _find_again(
-    page: Any, site: Site, edit: edit_tab.EditTab, jobs: job_panel.JobPanel, fields: dict[str, Any]
+    page: Any,
+    site: Site,
+    edit: edit_tab.EditTab,
+    compare: compare_tab.CompareTab,
+    jobs: job_panel.JobPanel,
+    fields: dict[str, Any],
 ) -> None:
-    """After a reload, show the job that the tab had shown, or one that is under way, with the form it came from."""
+    """After a reload, show the job and the form that the tab had shown; in a new tab, a job that is under way."""
 
-    def restore(request: gr.Request, name: str) -> list[Any]:
+    def restore(request: gr.Request, name: str, kept: str) -> list[Any]:
         site.warm_up()
-        job = site.jobs.find(name) or site.of(request).newest_unfinished()
-        if job is None:
-            return [gr.skip()] * (2 + len(fields))
-        return [job.id, *_form_of(job)]
+        own = site.of(request)
+        shown_before = site.jobs.find(name)
+        job = shown_before or own.newest_unfinished()
+        form = kept_form(kept, own) or (form_of(shown_before, site.space) if shown_before else None)
+        found_id = job.id if job else ""
+        if form is None:
+            return [found_id, *[gr.skip()] * (2 + len(fields))]
+        return [found_id, form.clip, form.prompts, *shown(fields, form.values)]
 
-    def _form_of(job: Job) -> list[Any]:
-        config = job.configs[0]
-        return [str(config.clip.path), *shown(fields, to_values(config, site.space))]
-
-    on_load(page, restore, [jobs.job_id], [jobs.job_id, edit.clip, *fields.values()])
+    form, found = gr.Textbox("", visible=HIDDEN), gr.Textbox("", visible=HIDDEN)
+    store_form({CLIP: edit.clip_name, PROMPTS: compare.prompts, **fields})
+    on_load(page, restore, [jobs.job_id, form], [found, edit.clip, compare.prompts, *fields.values()])
+    follow(found, jobs.job_id)

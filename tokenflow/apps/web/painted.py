@@ -68,6 +68,26 @@ def frame_number(text: str) -> int:
     return numbers[0]
 
 
+def same_frame(number: int, before: "Clip", after: "Clip") -> int | None:
+    """The number that a frame of one part of a clip has in another part; None if it is not in it.
+
+    Raises:
+        ClipError, ClipNotFoundError: the clip cannot be read.
+    """
+    with importing():
+        from tokenflow.pipeline.clip import open_clip
+
+    if before.path != after.path:
+        return None
+    times, others = open_clip(before).times, open_clip(after).times
+    return others.index(times[number]) if number < len(times) and times[number] in others else None
+
+
+def painted_on(mask: Path, number: int) -> str:
+    """What the field of the painted part holds for a mask of a frame."""
+    return yaml.safe_dump({"mask": str(mask), "mask_frame": number}, default_flow_style=True, width=10**6).strip()
+
+
 def keep_painted(layers: list[Image.Image], number: int, space: Space) -> str:
     """Keep what was painted as a mask in the space.
 
@@ -87,7 +107,7 @@ def keep_painted(layers: list[Image.Image], number: int, space: Space) -> str:
         path = Path(folder) / f"mask-of-frame-{number}.png"
         Image.fromarray(mask).save(path)
         kept = keep_upload(path, space)
-    return yaml.safe_dump({"mask": str(kept), "mask_frame": number}, default_flow_style=True, width=10**6).strip()
+    return painted_on(kept, number)
 
 
 def as_layer(mask: Path, size: tuple[int, int]) -> Image.Image:

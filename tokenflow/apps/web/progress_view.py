@@ -13,6 +13,7 @@ from tokenflow.events import Preview, Progress, stage_unit
 
 STAGES = {
     "load": "Loading the model",
+    "download": "Downloading",
     "read": "Reading the clip",
     "encode": "Encoding frames",
     "invert": "Inverting the clip",
@@ -68,13 +69,13 @@ def _state(job: Job, ahead: int) -> Markup:
         case "cancelled":
             return Markup("<p>Cancelled. What was finished is kept, and “Continue” goes on from there.</p>")
         case "done":
-            return Markup("<p>Done.</p>")
+            return Markup("<p>Done: see below.</p>")
 
 
 def _progress(event: Progress) -> Markup:
     number = "" if event.number is None else f"Stage {event.number} of {event.stages}: "
     is_counted = event.total is not None and event.total > 1
-    counted = "" if not is_counted else f", {stage_unit(event.stage)} {event.done} of {event.total}"
+    counted = "" if not is_counted else f", {_counted(event.stage, event.done, event.total or 0)}"
     left = event.seconds_left if event.run_seconds_left is None else event.run_seconds_left
     time = "" if left is None else f", about {duration(left)} left"
     label = f" ({event.label})" if event.label else ""
@@ -82,6 +83,18 @@ def _progress(event: Progress) -> Markup:
     reached = Markup('value="{}" max="{}"').format(event.done, event.total) if is_counted else ""
     bar = Markup('<progress aria-label="{}" {}></progress>').format(STAGES.get(event.stage, event.stage), reached)
     return Markup("<p>{}</p>{}").format(text, bar)
+
+
+def _counted(stage: str, done: int, total: int) -> str:
+    if stage_unit(stage) == "B":
+        return bytes_of(done, total)
+    return f"{stage_unit(stage)} {done} of {total}"
+
+
+def bytes_of(done: int, total: int) -> str:
+    """How much of a file has come, such as `1.2 of 3.4 GB (35 %)`."""
+    unit, name, digits = (1e9, "GB", 1) if total >= 1e9 else (1e6, "MB", 0 if total >= 1e7 else 1)
+    return f"{done / unit:.{digits}f} of {total / unit:.{digits}f} {name} ({done / total:.0%})".replace("%", " %")
 
 
 def duration(seconds: float) -> str:

@@ -1,8 +1,9 @@
 """What depends on the version of Gradio: everything that another one may want said differently."""
 
+import json
 import re
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,11 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from tokenflow.errors import EngineError
 
-STORED_JOB = "() => [sessionStorage.getItem('tokenflow-job') || '']"
-"""JavaScript that gives an event the job which this tab showed before it was reloaded."""
+STORED = (
+    "() => { window.tokenflowIsRead = true; "
+    "return ['tokenflow-job', 'tokenflow-form'].map(name => sessionStorage.getItem(name) || '') }"
+)
+"""JavaScript that gives an event the job and the form which this tab showed before it was reloaded."""
 
 STORE_JOB = "(id) => { sessionStorage.setItem('tokenflow-job', id); return [] }"
 
@@ -79,21 +83,56 @@ def name_button(event: Any, place: str, name: str) -> None:
 
 
 def on_load(page: Any, function: Callable[..., Any], inputs: Sequence[Any], outputs: Sequence[Any]) -> None:
-    """Call a function when the page is loaded; its first input is the job that the tab showed before."""
+    """Call a function when the page is loaded; its inputs are the job and the form that the tab showed before."""
     page.load(
         function,
         inputs=inputs,
         outputs=outputs,
-        js=STORED_JOB,
+        js=STORED,
         api_visibility="private",
         show_progress="hidden",
         concurrency_limit=None,
     )
 
 
+def follow(found: Any, job_id: Any) -> None:
+    """Show the job that was found, unless one was started in the tab before the answer came."""
+    script = "(found, shown) => [shown || found]"
+    found.change(None, inputs=[found, job_id], outputs=[job_id], js=script, api_visibility="private")
+
+
 def store_job(job_id: Any) -> None:
     """Keep the job's id in the tab whenever it changes."""
     job_id.change(None, inputs=[job_id], outputs=[], js=STORE_JOB, api_visibility="private")
+
+
+def store_form(fields: Mapping[str, Any]) -> None:
+    """Keep the text of fields in the tab whenever one changes, as JSON, from when it was read after a reload on."""
+    form = f"Object.fromEntries({json.dumps(list(fields))}.map((key, i) => [key, values[i]]))"
+    store = f"sessionStorage.setItem('tokenflow-form', JSON.stringify({form}))"
+    script = f"(...values) => {{ if (window.tokenflowIsRead) {store}; return [] }}"
+    components = list(fields.values())
+    gr.on(
+        [component.change for component in components],
+        None,
+        inputs=components,
+        outputs=[],
+        js=script,
+        api_visibility="private",
+    )
+
+
+def reveal(event: Any, *places: str) -> None:
+    """After an event, scroll to the first place that is in sight when it is scrolled to; on a phone it may be far.
+
+    Args:
+        event: what `on` returned.
+        places: CSS selectors, the most urgent first.
+    """
+    found = f"{json.dumps(places)}.flatMap(place => [...document.querySelectorAll(place)])"
+    seen = f"{found}.find(each => each.offsetParent && each.innerText.trim())"
+    script = f"() => {{ setTimeout(() => {seen}?.scrollIntoView({{ block: 'nearest' }}), 300); return [] }}"
+    event.then(None, inputs=[], outputs=[], js=script, api_visibility="private")
 
 
 def tick_until_settled(timer: Any, job_id: Any, settled: Any) -> None:
@@ -168,8 +207,15 @@ def look() -> dict[str, Any]:
         body_text_color_subdued_dark="*neutral_300",
         block_info_text_color="*neutral_600",
         block_info_text_color_dark="*neutral_300",
-        block_label_text_color="*primary_700",
-        block_title_text_color="*primary_700",
+        block_label_background_fill="*background_fill_secondary",
+        block_label_background_fill_dark="*background_fill_secondary",
+        block_label_text_color="*body_text_color",
+        block_label_text_color_dark="*body_text_color",
+        block_title_background_fill="none",
+        block_title_background_fill_dark="none",
+        block_title_padding="0",
+        block_title_text_color="*body_text_color",
+        block_title_text_color_dark="*body_text_color",
         button_primary_background_fill="*primary_600",
         button_primary_background_fill_dark="*primary_600",
         button_primary_background_fill_hover="*primary_700",

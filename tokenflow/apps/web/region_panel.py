@@ -9,7 +9,7 @@ import gradio as gr
 
 from tokenflow.apps.web.clips import keep_upload
 from tokenflow.apps.web.fields import choice, element, field
-from tokenflow.apps.web.form import to_clip
+from tokenflow.apps.web.form import WHICH_FRAMES, to_clip
 from tokenflow.apps.web.mistakes import by_field, note_html
 from tokenflow.apps.web.painted import (
     COLOUR,
@@ -18,11 +18,19 @@ from tokenflow.apps.web.painted import (
     frame_image,
     frame_number,
     keep_painted,
+    painted_on,
+    same_frame,
     what_was_painted,
 )
 from tokenflow.apps.web.quirks import HIDDEN, on
 from tokenflow.apps.web.region_fields import FEATHER, GROW, LISTED, MASK, PAINTED, REGIONS, SIMPLE, WORDS
 from tokenflow.apps.web.site import Site
+from tokenflow.config import Clip
+
+MOVED = "<p role=status>The painted frame is frame {} of this part of the clip.</p>"
+NOT_IN_PART = (
+    "<p role=status>The painted frame is not in this part of the clip, so what was painted is gone: paint again.</p>"
+)
 
 
 @dataclass(frozen=True)
@@ -37,9 +45,11 @@ class RegionPanel:
         show: shows it.
         canvas: the frame.
         shown: the number of the frame on the canvas.
+        part: the part of the clip that it is of; None if the canvas is empty.
         drawn: what the field of the painted part held when it was drawn on the canvas.
         upload: a mask as it is uploaded.
         note: what is wrong.
+        changed: what became of it when the clip changed.
     """
 
     fields: dict[str, Any]
@@ -49,9 +59,11 @@ class RegionPanel:
     show: Any
     canvas: Any
     shown: Any
+    part: Any
     drawn: Any
     upload: Any
     note: Any
+    changed: Any
 
 
 def build(site: Site) -> RegionPanel:
@@ -71,6 +83,7 @@ def build(site: Site) -> RegionPanel:
                 elem_id="frame-to-paint",
             )
             show = gr.Button("Show this frame", min_width=140, elem_id="show-frame")
+        gr.HTML("<p>Paint over what may change.</p>")
         canvas = gr.ImageEditor(
             label="Paint it",
             type="pil",
@@ -90,7 +103,7 @@ def build(site: Site) -> RegionPanel:
         )
         fields[PAINTED] = gr.Textbox(label="Painted part", visible=HIDDEN, elem_id=element(PAINTED))
         shown = gr.Textbox("0", visible=HIDDEN)
-        drawn = gr.Textbox("", visible=HIDDEN)
+        part, drawn = gr.State(None), gr.Textbox("", visible=HIDDEN)
     with gr.Column(visible=False) as parts["mask"]:
         upload = gr.File(label="Upload a mask", height=120, elem_id="upload-mask")
         fields[MASK] = field(MASK, interactive=site.space.is_local)
@@ -98,8 +111,8 @@ def build(site: Site) -> RegionPanel:
         fields[LISTED] = field(LISTED)
     with gr.Accordion("Its edge", open=False, visible=False, elem_id="edge") as edge, gr.Row():
         fields |= {key: field(key, min_width=120) for key in (GROW, FEATHER)}
-    note = gr.HTML(elem_id="region-note")
-    return RegionPanel(fields, parts, edge, number, show, canvas, shown, drawn, upload, note)
+    note, changed = gr.HTML(elem_id="region-note"), gr.HTML(elem_id="region-changed")
+    return RegionPanel(fields, parts, edge, number, show, canvas, shown, part, drawn, upload, note, changed)
 
 
 def connect(site: Site, region: RegionPanel, clip: Any, fields: Mapping[str, Any]) -> None:
@@ -112,15 +125,16 @@ def connect(site: Site, region: RegionPanel, clip: Any, fields: Mapping[str, Any
         fields: all of them.
     """
     of_clip = {key: component for key, component in fields.items() if key.startswith("clip.")}
+    of_part = [fields[key] for key in WHICH_FRAMES if key in fields]
     painted = region.fields[PAINTED]
 
     def adapt(kind: str) -> list[Any]:
         return [gr.update(visible=kind in SIMPLE), *(gr.update(visible=name == kind) for name in region.parts)]
 
     def draw(request: gr.Request, kind: str, text: str, number: str, file: str, values: tuple[str, ...]) -> list[Any]:
-        """A frame on the canvas, with what was painted on it; number, shown, drawn, canvas, painted, note."""
+        """A frame on the canvas, with what was painted on it: what `answered` shows."""
         if kind != "painted" or not file:
-            return [gr.skip()] * 6
+            return [gr.skip()] * 7
         own = site.of(request)
         try:
             chosen = to_clip(dict(zip(of_clip, values, strict=True)), file)
@@ -132,10 +146,10 @@ def connect(site: Site, region: RegionPanel, clip: Any, fields: Mapping[str, Any
             if held and held[1] == index and own.space.may_read(held[0]):
                 layers = [as_layer(held[0], image.size)]
         except Exception as error:
-            return [*[gr.skip()] * 5, _said(error)]
+            return [*[gr.skip()] * 6, _said(error)]
         value = {"background": image, "layers": layers, "composite": None}
         text = text if layers else ""
-        return [str(index), str(index), text, value, text, ""]
+        return [str(index), str(index), chosen, text, value, text, ""]
 
     def draw_chosen(request: gr.Request, kind: str, text: str, number: str, file: str, *values: str) -> list[Any]:
         """The frame that was chosen."""
@@ -151,15 +165,34 @@ def connect(site: Site, region: RegionPanel, clip: Any, fields: Mapping[str, Any
     ) -> list[Any]:
         """The same, unless the canvas shows it already."""
         if text == drawn:
-            return [gr.skip()] * 6
+            return [gr.skip()] * 7
         return draw_again(request, kind, text, number, file, *values)
+
+    def follow_part(
+        request: gr.Request, before: Clip | None, kind: str, text: str, number: str, file: str, *values: str
+    ) -> list[Any]:
+        """The same frame and what was painted on it, in another part of the clip; or that it is not in that part."""
+        try:
+            after = to_clip(dict(zip(of_clip, values, strict=True)), file)
+            if before is None or _part(before) == _part(after):
+                return [gr.skip()] * 8
+            site.of(request).check_clip(after.path)
+            held = what_was_painted(text)
+            index = same_frame(held[1] if held else frame_number(number), before, after)
+        except Exception:  # told beside the field when the edit is started
+            return [gr.skip()] * 8
+        text = painted_on(held[0], index) if held and index is not None else ""
+        said = "" if held is None else NOT_IN_PART if index is None else MOVED.format(index)
+        if kind != "painted":
+            return [gr.skip(), gr.skip(), after, gr.skip(), gr.skip(), text, gr.skip(), said]
+        return [*draw(request, kind, text, str(index or 0), file, values), said]
 
     def keep_strokes(request: gr.Request, value: Any, number: str) -> list[Any]:
         try:
             kept = keep_painted((value or {}).get("layers", []), frame_number(number), site.of(request).space)
         except Exception as error:
-            return [gr.skip(), gr.skip(), _said(error)]
-        return [kept, kept, ""]
+            return [gr.skip(), gr.skip(), _said(error), gr.skip()]
+        return [kept, kept, "", ""]
 
     def keep_mask(request: gr.Request, upload: str) -> list[Any]:
         try:
@@ -169,7 +202,7 @@ def connect(site: Site, region: RegionPanel, clip: Any, fields: Mapping[str, Any
 
     kind = region.fields[REGIONS]
     asked = [kind, painted, region.number, clip, *of_clip.values()]
-    answered = [region.number, region.shown, region.drawn, region.canvas, painted, region.note]
+    answered = [region.number, region.shown, region.part, region.drawn, region.canvas, painted, region.note]
     on(kind.change, adapt, [kind], [region.edge, *region.parts.values()])
     for event in (kind.change, clip.change):
         on(event, draw_again, asked, answered)
@@ -180,11 +213,17 @@ def connect(site: Site, region: RegionPanel, clip: Any, fields: Mapping[str, Any
         region.canvas.input,
         keep_strokes,
         [region.canvas, region.shown],
-        [painted, region.drawn, region.note],
+        [painted, region.drawn, region.note, region.changed],
         latest=True,
     )
+    for event in [event for each in of_part for event in (each.blur, each.submit)]:
+        on(event, follow_part, [region.part, *asked], [*answered, region.changed])
     on(region.upload.upload, keep_mask, [region.upload], [region.fields[MASK], region.note])
     on(region.upload.clear, lambda: "", [], [region.fields[MASK]])
+
+
+def _part(clip: Clip) -> tuple[Any, ...]:
+    return clip.path, *(getattr(clip, key.rpartition(".")[2]) for key in WHICH_FRAMES)
 
 
 def _said(error: Exception) -> str:

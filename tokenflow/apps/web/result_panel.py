@@ -62,7 +62,11 @@ def build(site: Site) -> ResultPanel:
                     elem_id="region",
                 )
                 findings = gr.HTML(elem_id="findings")
-                report = gr.DownloadButton("Download the report", elem_id="report")
+                with gr.Row():
+                    edited = gr.DownloadButton(
+                        "Download the clip", variant="primary", min_width=140, elem_id="edited-clip"
+                    )
+                    report = gr.DownloadButton("Download the report", min_width=140, elem_id="report")
                 files = gr.File(label="All files", file_count="multiple", interactive=False, elem_id="files")
         gr.HTML("<h3>Frames of the source, and of the edit</h3>")
         sheet = gr.Image(
@@ -72,7 +76,7 @@ def build(site: Site) -> ResultPanel:
     def show(request: gr.Request, folder: str) -> list[Any]:
         result = read_result(Path(folder)) if folder else None
         if result is None:
-            return [gr.update(visible=False), *[gr.skip()] * 9]
+            return [gr.update(visible=False), *[gr.skip()] * 10]
         moving = result.comparison or result.video
         mask = result.region and shown_file(playable(result.region, site.of(request).space))
         page, frames = result.folder / "report.html", result.contact_sheet
@@ -84,6 +88,7 @@ def build(site: Site) -> ResultPanel:
             shown_file(playable(moving, site.of(request).space)),
             gr.update(value=mask, visible=mask is not None),
             figures_html(result.report["metrics"]),
+            shown_file(result.video),
             gr.update(value=shown_file(page) if page.exists() else None, visible=page.exists()),
             [shown_file(path) for path in result.files],
             gr.update(value=frames and shown_file(frames), visible=frames is not None),
@@ -97,7 +102,7 @@ def build(site: Site) -> ResultPanel:
     def choose(folders: list[str], chosen: gr.SelectData) -> str:
         return folders[chosen.index]
 
-    filled = [panel, heading, frame, pair, video, region, findings, report, files, sheet]
+    filled = [panel, heading, frame, pair, video, region, findings, edited, report, files, sheet]
     fill = on(shown.change, show, [shown], filled)
     name_button(fill, "#sheet", "Contact sheet, enlarge")
     on(frame.change, _pair, [shown, frame], [pair])

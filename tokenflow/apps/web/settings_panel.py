@@ -24,6 +24,7 @@ TITLES = {
     "edit.controlnet": "Edit: ControlNet",
     "edit.flowedit": "Edit: FlowEdit",
     "edit.keyframes": "Edit: frames edited elsewhere",
+    "edit.instruct": "Edit: instructions",
     "output": "Result",
     "metrics": "Figures",
 }
@@ -55,18 +56,14 @@ def build_yaml(site: Site, tab: Any, clip: Any, fields: dict[str, Any]) -> None:
         clip: the state that holds the clip's file.
         fields: all of them.
     """
-    with gr.Accordion("As YAML, and as a command", open=True, elem_id="yaml"):
+    with gr.Accordion("All settings as text: to keep, to share, to load", open=True, elem_id="yaml"):
         note = gr.HTML(elem_id="yaml-note")
         plain = {"show_line_numbers": False, "wrap_lines": True}
-        line = gr.Code(
-            language="shell", label="The command that does the same", interactive=False, elem_id="command", **plain
-        )
-        text = gr.Code(
-            language="yaml", label="All settings", max_lines=24, interactive=True, elem_id="yaml-text", **plain
-        )
+        line = gr.Code(language="shell", label="As a command", interactive=False, elem_id="command", **plain)
+        text = gr.Code(language="yaml", label="As YAML", max_lines=24, interactive=True, elem_id="yaml-text", **plain)
         with gr.Row():
-            refresh = gr.Button("Show the settings above", min_width=140, elem_id="yaml-out")
-            load = gr.Button("Use the text", min_width=140, elem_id="yaml-in")
+            refresh = gr.Button("Show the form as text", min_width=140, elem_id="yaml-out")
+            load = gr.Button("Fill the form from the YAML", min_width=140, elem_id="yaml-in")
 
     def export(request: gr.Request, file: str, *values: str) -> list[Any]:
         try:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from tokenflow.apps.exit_status import error_message
 from tokenflow.apps.web.imports import importing
+from tokenflow.apps.web.progress_view import bytes_of
 from tokenflow.config import Model as ModelSettings
 from tokenflow.errors import TokenflowError
 from tokenflow.events import Event, Listener, Progress
@@ -33,7 +34,7 @@ class Shelf:
     @property
     def is_settled(self) -> bool:
         """Whether a model was loaded, or could not be."""
-        return self.status != NOT_YET and not self.status.startswith("loading")
+        return self.status != NOT_YET and not self.status.startswith(("loading", "downloading"))
 
     def get(self, settings: ModelSettings, on_event: Listener) -> "Model":
         """The model that settings name, loaded if another one is on the shelf, which is dropped first.
@@ -64,8 +65,11 @@ class Shelf:
             from tokenflow.pipeline.job import open_model
 
         def listen(event: Event) -> None:
-            if isinstance(event, Progress):
-                self.status = f"{'loaded' if event.done == event.total else 'loading'} {event.label}"
+            match event:
+                case Progress("load", done, total):
+                    self.status = f"{'loaded' if done == total else 'loading'} {event.label}"
+                case Progress("download", done, total) if total:
+                    self.status = f"downloading {event.label}, {bytes_of(done, total)}"
             on_event(event)
 
         try:

@@ -10,7 +10,7 @@ from tokenflow.apps.web.jobs import Job
 from tokenflow.apps.web.shelf import Shelf
 from tokenflow.config import Config
 from tokenflow.errors import ConfigError
-from tokenflow.events import Cancel, Event, Listener, Progress
+from tokenflow.events import Cancel, Event, Listener, Progress, raise_if_cancelled
 
 if TYPE_CHECKING:
     from tokenflow.pipeline import Trial
@@ -20,7 +20,13 @@ TRIED = 3
 
 
 class Editor(Protocol):
-    """Who makes what the page asks for."""
+    """Who makes what the page asks for.
+
+    Attributes:
+        has_trials: whether it edits single frames, too.
+    """
+
+    has_trials: bool
 
     def trial(self, config: Config, on_event: Listener, cancel: Cancel) -> "Trial":
         """Edit `TRIED` frames."""
@@ -34,6 +40,8 @@ class Editor(Protocol):
 class OwnEditor:
     """Edits in this process, with the model on a shelf."""
 
+    has_trials = True
+
     def __init__(self, shelf: Shelf) -> None:
         self._shelf = shelf
 
@@ -42,14 +50,15 @@ class OwnEditor:
         with importing():
             from tokenflow.pipeline import trial
 
-        return trial(config, TRIED, model=self._shelf.get(config.model, on_event), on_event=on_event, cancel=cancel)
+        model = self._shelf.get(config.model, _until(cancel, on_event))
+        return trial(config, TRIED, model=model, on_event=on_event, cancel=cancel)
 
     def edit(self, config: Config, on_event: Listener, cancel: Cancel) -> None:
         """See `Editor`."""
         with importing():
             from tokenflow.pipeline import run
 
-        model = self._shelf.get(config.model, on_event)
+        model = self._shelf.get(config.model, _until(cancel, on_event))
         run(config, model=model, preview_every=1, on_event=on_event, cancel=cancel)
 
 
@@ -95,6 +104,16 @@ def _check_edited_frames(config: Config) -> None:
             from tokenflow.pipeline.keyframes import keyframes_of
 
         keyframes_of(config.edit)
+
+
+def _until(cancel: Cancel, on_event: Listener) -> Listener:
+    """A listener that stops a download once it is cancelled, since whatever a listener raises ends the call."""
+
+    def listen(event: Event) -> None:
+        raise_if_cancelled(cancel)
+        on_event(event)
+
+    return listen
 
 
 def _numbered(on_event: Listener, number: int, count: int) -> Listener:

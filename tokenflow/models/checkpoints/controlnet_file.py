@@ -52,19 +52,9 @@ def load_controlnet_file(path: str, unet: Any) -> Any:
         ModelNotFoundError: there is no such file.
         ModelError: it holds something else, is damaged, or was trained for another model.
     """
-    header = read_header(path, SETTING)
-    if not is_controlnet(header) or (widths := _hint_widths(header)) is None:
-        kind = other_kind(path, header) or "a whole checkpoint"
-        raise ModelError(f"the file {path!r} is {kind}; expected a ControlNet: set {SETTING} to another")
-    # ControlNets of inpainting models take latents alone.
-    encoder = SimpleNamespace(config=FrozenDict({**unet.config, "in_channels": unet.config.out_channels}))
     try:
         with torch.device("meta"):
-            network: Any = ControlNetModel.from_unet(
-                encoder, conditioning_embedding_out_channels=widths, load_weights_from_unet=False
-            )
-            if is_union(header):
-                network = ControlNetUnionModel.from_config({**network.config, **_union_sizes(header)})
+            network = unloaded(path, unet)
         weights = convert_controlnet_checkpoint(load_file(path), network.config)
         present = {name: weight for name, weight in weights.items() if weight is not None}
         missing, surplus = network.load_state_dict(present, strict=False, assign=True)
@@ -80,6 +70,22 @@ def load_controlnet_file(path: str, unet: Any) -> Any:
         )
     refuse_surplus(path, surplus)
     return network.to(unet.dtype)
+
+
+def unloaded(path: str, unet: Any) -> Any:
+    """The network of a file, before its weights are loaded; arguments and errors as `load_controlnet_file`."""
+    header = read_header(path, SETTING)
+    if not is_controlnet(header) or (widths := _hint_widths(header)) is None:
+        kind = other_kind(path, header) or "a whole checkpoint"
+        raise ModelError(f"the file {path!r} is {kind}; expected a ControlNet: set {SETTING} to another")
+    # ControlNets of inpainting models take latents alone.
+    encoder = SimpleNamespace(config=FrozenDict({**unet.config, "in_channels": unet.config.out_channels}))
+    network = ControlNetModel.from_unet(
+        encoder, conditioning_embedding_out_channels=widths, load_weights_from_unet=False
+    )
+    if not is_union(header):
+        return network
+    return ControlNetUnionModel.from_config({**network.config, **_union_sizes(header)})
 
 
 def refuse_surplus(path: str, surplus: Collection[str]) -> None:

@@ -2,13 +2,16 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from tokenflow.errors import ModelError, ModelNotFoundError, looked_in
-from tokenflow.models.checkpoints.file_kinds import Header, Weight
+from tokenflow.models.checkpoints.file_kinds import UNET, Header, Weight
 from tokenflow.models.checkpoints.reasons import first_line
 
 SUFFIX = ".gguf"
+
+OF_UNETS = ("input_blocks.", "down_blocks.")
+"""How names of a UNet's weights begin, in the original code and in diffusers."""
 
 
 def is_gguf(path: str) -> bool:
@@ -40,6 +43,20 @@ def read_gguf_header(path: str) -> Header:
             "again, or set model.path to another"
         ) from error
     return {each.name: Weight(tuple(map(int, reversed(each.shape))), each.tensor_type.name) for each in tensors}
+
+
+def refuse_gguf(path: str, header: Header) -> NoReturn:
+    """Say what a file without a transformer of Sana or FLUX is.
+
+    Raises:
+        ModelError: always.
+    """
+    if any(name.removeprefix(UNET).startswith(OF_UNETS) for name in header):
+        raise ModelError(
+            f"the GGUF file {path!r} has the UNet of a Stable Diffusion in it, and UNets are read from .safetensors "
+            "only; set model.path to the same model in .safetensors, with model.quantization=int8 to make it smaller"
+        )
+    raise ModelError(f"the GGUF file {path!r} has no transformer of Sana or FLUX in it; set model.path to another")
 
 
 def load_gguf(path: str) -> Mapping[str, Any]:

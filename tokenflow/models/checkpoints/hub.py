@@ -1,15 +1,15 @@
 """Models on the Hub: only the files that are needed are downloaded, into its cache; offline, the cache answers."""
 
-import glob
 from collections.abc import Collection
 from pathlib import Path
 
-from huggingface_hub import HfApi, hf_hub_download, snapshot_download, try_to_load_from_cache
+from huggingface_hub import HfApi, hf_hub_download, try_to_load_from_cache
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
 from tokenflow.errors import ModelNotFoundError, looked_in
 from tokenflow.events import notice
+from tokenflow.models.checkpoints.downloads import download
 from tokenflow.models.checkpoints.quiet import quiet_hub
 from tokenflow.models.checkpoints.reasons import UNREACHABLE, hub_reason
 from tokenflow.models.presets import full_name
@@ -139,10 +139,11 @@ def download_files(name: str, snapshot: Path, files: Collection[str]) -> None:
     Raises:
         ModelNotFoundError: the Hub does not deliver them.
     """
-    if all((snapshot / file).exists() for file in files):
+    missing = [file for file in files if not (snapshot / file).exists()]
+    if not missing:
         return
     try:
         with quiet_hub():
-            snapshot_download(name, revision=snapshot.name, allow_patterns=[glob.escape(file) for file in files])
+            download(name, snapshot.name, missing)
     except (OSError, *UNREACHABLE) as error:
         raise ModelNotFoundError(f"{name!r} cannot be downloaded: {hub_reason(error)}; try again") from error

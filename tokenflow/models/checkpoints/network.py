@@ -69,7 +69,7 @@ def find_network(what: str, setting: str, path: str, subfolders: Sequence[str]) 
     subfolder = next((each for each in subfolders if (snapshot / each / CONFIG).is_file()), None)
     if subfolder is None:
         raise ModelNotFoundError(_missing(what, setting, path, f"it has no {CONFIG}"))
-    config = _read_config(what, setting, path, snapshot / subfolder / CONFIG)
+    config = read_config(what, setting, path, snapshot / subfolder / CONFIG)
     return FoundNetwork(what, setting, path, snapshot, subfolder, config)
 
 
@@ -129,7 +129,18 @@ def _snapshot(what: str, setting: str, path: str, subfolders: Sequence[str]) -> 
     raise ModelNotFoundError(_missing(what, setting, path, f"on the Hub, {hub_reason(reason)}")) from reason
 
 
-def _read_config(what: str, setting: str, path: str, file: Path) -> dict[str, Any]:
+def read_config(what: str, setting: str, path: str, file: Path) -> dict[str, Any]:
+    """What a config.json says.
+
+    Args:
+        what: names the network in errors, such as `ControlNet`.
+        setting: that names it, too.
+        path: folder or Hub id of the network.
+        file: the config.json.
+
+    Raises:
+        ModelError: it is damaged.
+    """
     try:
         return dict(json.loads(file.read_text(encoding="utf-8")))
     except (ValueError, TypeError) as error:

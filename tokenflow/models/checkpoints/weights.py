@@ -1,8 +1,10 @@
 """The weights of a part of a model: which variant is read, and whether they are all there."""
 
+import json
 import re
 from collections.abc import Collection, Iterable
 from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from torch import nn
 from tokenflow.errors import ModelError
 from tokenflow.models.checkpoints.file_kinds import is_file_name
 from tokenflow.models.checkpoints.reasons import DAMAGED, first_line
+from tokenflow.models.placement import choose_device
 
 DIFFUSERS, TRANSFORMERS = "diffusion_pytorch_model", "model"
 """What each library calls weights."""
@@ -113,8 +116,11 @@ def load_weights(
         dtype: precision to load in.
 
     Raises:
-        ModelError: weights are missing, damaged, or do not fit the configuration.
+        ModelError: weights are missing, damaged, do not fit the configuration, or are quantised by what this machine
+            does not have.
     """
+    if _is_of_bitsandbytes(folder):
+        _check_bitsandbytes(what, setting, network_class)
     try:
         network, report = network_class.from_pretrained(
             folder, variant=variant or None, dtype=dtype, use_safetensors=True, output_loading_info=True
@@ -127,6 +133,33 @@ def load_weights(
         ) from error
     check_complete(what, setting, [*report["missing_keys"], *without_values(network)])
     return network, sorted(report["unexpected_keys"])
+
+
+def _is_of_bitsandbytes(folder: Path) -> bool:
+    """Whether the weights in a folder are quantised by bitsandbytes, which its config.json says."""
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        return bool(config.get("quantization_config", {}).get("quant_method") == "bitsandbytes")
+    except (OSError, ValueError, AttributeError):  # reading the weights tells what is wrong with it
+        return False
+
+
+def _check_bitsandbytes(what: str, setting: str, network_class: Any) -> None:
+    """Refuse a network that bitsandbytes quantised where it cannot be read.
+
+    Raises:
+        ModelError: the package is missing; or there is no GPU, which diffusers needs for it, unlike transformers.
+    """
+    if find_spec("bitsandbytes") is None:
+        raise ModelError(
+            f"{what} is quantised by bitsandbytes, which is not installed; install it with: pip install bitsandbytes, "
+            f"or set {setting} to a model in full precision, with model.quantization=int8 to make it smaller"
+        )
+    if network_class.__module__.startswith("diffusers") and choose_device("auto").type == "cpu":
+        raise ModelError(
+            f"{what} is quantised by bitsandbytes, which diffusers reads on a GPU only, and this machine has none; set "
+            f"{setting} to a model in full precision, with model.quantization=int8 to make it smaller"
+        )
 
 
 def check_complete(what: str, setting: str, missing: Collection[str]) -> None:

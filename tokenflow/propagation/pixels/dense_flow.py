@@ -1,5 +1,6 @@
 """Optical flow between any two frames at full resolution, chained from neighbour to neighbour."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import cv2
@@ -7,13 +8,10 @@ import numpy as np
 
 from tokenflow.correspondence.flow import SMALL, UPSCALING, chain_flows, confidence, optical_flow
 from tokenflow.diffusion.latents import Frames
-from tokenflow.store.arrays import PairFile
+from tokenflow.store.arrays import PairFile, temporary_array
 
 MAX_SIDE = 768
 """Pixels of the longer side of images in which flow is estimated; that of larger ones is enlarged."""
-
-DENSE_FLOW_BYTES = 2 * 2 * 4
-"""Per pixel of the flow between two neighbours: there and back, x and y, float32."""
 
 
 class DenseFlow:
@@ -49,18 +47,57 @@ class DenseFlow:
         return both[0 if frame < neighbour else 1]
 
 
+class NeighbourFlow:
+    """Displacements between neighbouring frames at the size at which they are estimated, one way at a time.
+
+    Of the frames it keeps what flow is estimated from, in a temporary file, so that clips may be long.
+
+    Args:
+        frames: H W 3 uint8 each.
+        count: how many there are.
+        size: their width and height in pixels.
+        folder: where the file is; by default the system's folder for temporary files.
+
+    Raises:
+        OutputError: nothing can be written to the folder.
+    """
+
+    def __init__(
+        self, frames: Iterable[np.ndarray], count: int, size: tuple[int, int], folder: Path | None = None
+    ) -> None:
+        width, height = estimation_size(*size)
+        self._greys = temporary_array((count, height, width), np.uint8, folder)
+        for index, frame in enumerate(frames):
+            self._greys[[index]] = _grey(frame)[None]
+
+    def __call__(self, frame: int, neighbour: int) -> np.ndarray:
+        """Where each pixel of a frame lies in its neighbour, H W 2 float32, in pixels of the size of estimation."""
+        return optical_flow(self._greys[frame], self._greys[neighbour], fine=True)
+
+
 def flows(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Flow from one image (H W 3 uint8) to another and back, 2 H W 2 float32."""
     height, width = first.shape[:2]
+    a, b = _grey(first), _grey(second)
+    return np.stack([resized_flow(optical_flow(*pair, fine=True), width, height) for pair in ((a, b), (b, a))])
+
+
+def estimation_size(width: int, height: int) -> tuple[int, int]:
+    """Width and height at which the flow of images is estimated."""
     longer = max(height, width)
     scale = UPSCALING if longer < SMALL else min(1.0, MAX_SIDE / longer)
-    size = round(width * scale), round(height * scale)
-    how = cv2.INTER_CUBIC if scale > 1 else cv2.INTER_AREA
-    a, b = (cv2.resize(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), size, interpolation=how) for image in (first, second))
-    return np.stack([_resized(optical_flow(*pair, fine=True), width, height) for pair in ((a, b), (b, a))])
+    return round(width * scale), round(height * scale)
 
 
-def _resized(flow: np.ndarray, width: int, height: int) -> np.ndarray:
+def _grey(image: np.ndarray) -> np.ndarray:
+    """An image (H W 3 uint8) as flow is estimated from it: grey, at the size of estimation."""
+    height, width = image.shape[:2]
+    size = estimation_size(width, height)
+    how = cv2.INTER_CUBIC if size[0] > width else cv2.INTER_AREA
+    return cv2.resize(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), size, interpolation=how)
+
+
+def resized_flow(flow: np.ndarray, width: int, height: int) -> np.ndarray:
     """A flow brought to another size, in pixels of that size."""
     how = cv2.INTER_AREA if width < flow.shape[1] else cv2.INTER_LINEAR
     scale = np.array([width / flow.shape[1], height / flow.shape[0]], np.float32)
