@@ -354,7 +354,7 @@ ROWS = {
     "pickle in the model": Row(
         pickled, r"has only diffusion_pytorch_model\.bin, a pickle, which tokenflow never opens; download or con"
     ),
-    "pickle as the model": Row(pickled_file, r"'model\.ckpt' is a pickle.*expected \.safetensors.*convert it"),
+    "pickle as the model": Row(pickled_file, r"'model\.ckpt', a pickle.*expected \.safetensors.*convert it"),
     "weights cut off": Row(cut_weights, r"'model' cannot be loaded .*; download it again"),
     "no such device": Row(settings("model.device=toaster"), r"model\.device is 'toaster'.*expected auto, cpu"),
     "no ControlNet": Row(settings("edit.mode=controlnet", "edit.controlnet.path=./none"), r"edit\.controlnet\.path"),

@@ -127,7 +127,7 @@ def overwritten(name: str, content: str) -> Callable[[Path], None]:
         ),
         (
             lambda model: (model / "tokenizer/tokenizer.json").unlink(),
-            r"has no vocabulary in tokenizer/; download it again",
+            r"has no vocabulary in tokenizer/ .*; download it again",
         ),
         (
             overwritten("model_index.json", '{"_class_name": "PixArtAlphaPipeline"}'),
@@ -165,7 +165,7 @@ def test_a_pickle_is_refused_and_never_opened(name: str, tmp_path: Path) -> None
             return Path.touch, (harm,)
 
     torch.save(Harmful(), tmp_path / name)
-    with pytest.raises(ModelError, match=r"is a pickle, which can run any code.*expected \.safetensors"):
+    with pytest.raises(ModelError, match=r"a pickle, which can run any code.*expected \.safetensors"):
         load_model(str(tmp_path / name), device="cpu")
     assert not harm.exists()
 

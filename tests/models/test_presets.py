@@ -134,6 +134,6 @@ def test_what_fits_a_gpu_is_marked() -> None:
     assert next(line for line in lines if "sd1.5" in line).startswith("✓ sd1.5")
     assert next(line for line in lines if "klein-9b" in line).startswith("~ flux.2-klein-9b")
     assert next(line for line in lines if " flux.1-dev" in line).startswith("~ flux.1-dev")  # in four bits
-    assert all(line.startswith("  flux.1") for line in models_lines(8 * 10**9) if " flux.1-dev " in line)
+    assert all(line.startswith("  flux.1") for line in models_lines(6 * 10**9) if " flux.1-dev " in line)
     assert "24 GB" in lines[-1]
     assert "no GPU" in models_lines(None)[-1]

@@ -90,10 +90,11 @@ def stored_weights(settings: ModelSettings) -> int:
     if folder is None:
         return 0
     name = cached_path(kept_name(settings.path), settings.revision)
-    files = [Path(name)] if is_file_name(name) and Path(name).is_file() else []
+    single = [Path(name)] if is_file_name(name) and Path(name).is_file() else []
+    files = list(single)
     for part in family_of(settings.path, read_index(settings.path, folder).get("_class_name")).networks:
         found = [file for file in (folder / part).glob("*.safetensors") if file.is_file()]  # broken links are none
-        if not found and not files:
+        if not found and not single:
             return 0
         files += found
     return sum(file.stat().st_size for file in files)

@@ -110,7 +110,7 @@ def test_a_controlnet_is_told_where_it_belongs(saved: Path, tmp_path: Path) -> N
 
 
 def test_other_formats_are_told_by_their_suffix_and_never_opened(saved: Path, tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=r"is a pickle, which can run any code"):
+    with pytest.raises(ModelError, match=r"a pickle, which can run any code"):
         load_model(tmp_path / "model.ckpt", device="cpu")
 
 
