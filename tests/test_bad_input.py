@@ -352,9 +352,9 @@ ROWS = {
     "not a model": Row(settings("model.path=out"), r"'out' has no model_index\.json.*set model\.path"),
     "model without a UNet": Row(without_unet, r"needs safetensors weights in unet/ and has none; download"),
     "pickle in the model": Row(
-        pickled, r"only has the pickled diffusion_pytorch_model\.bin, which is refused; download or con"
+        pickled, r"has only diffusion_pytorch_model\.bin, a pickle, which tokenflow never opens; download or con"
     ),
-    "pickle as the model": Row(pickled_file, r"'model\.ckpt' is a pickle.*expected \.safetensors.*convert it"),
+    "pickle as the model": Row(pickled_file, r"'model\.ckpt', a pickle.*expected \.safetensors.*convert it"),
     "weights cut off": Row(cut_weights, r"'model' cannot be loaded .*; download it again"),
     "no such device": Row(settings("model.device=toaster"), r"model\.device is 'toaster'.*expected auto, cpu"),
     "no ControlNet": Row(settings("edit.mode=controlnet", "edit.controlnet.path=./none"), r"edit\.controlnet\.path"),

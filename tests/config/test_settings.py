@@ -58,6 +58,15 @@ def test_all_parts_of_a_run_are_on_by_default() -> None:
     assert config.model.revision is None
 
 
-def test_an_item_that_is_missing_is_explained_by_its_list() -> None:
-    with pytest.raises(ConfigError, match=r"edit\.controlnet\.canny_thresholds\.1: missing; .*hysteresis"):
-        resolve(OmegaConf.create({"edit": {"controlnet": {"canny_thresholds": [1]}}}), environment={}, name="settings")
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ("edit: {controlnet: {canny_thresholds: [1]}}", r"edit\.controlnet\.canny_thresholds: expected two numbers"),
+        ("edit: {controlnet: {canny_thresholds: [1, .inf]}}", r"canny_thresholds: expected two numbers"),
+        ("edit: {controlnet: {also: [{detector: depth}]}}", r"edit\.controlnet\.also\.0\.path: missing; set edit"),
+        ("model: {loras: [{path: a, strength: 1}]}", r"strength: unknown; model\.loras\.0 has path, scale, triggers"),
+    ],
+)
+def test_a_wrong_item_of_a_list_is_explained(settings: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        resolve(OmegaConf.create(settings), environment={}, name="settings")

@@ -148,17 +148,33 @@ def test_an_unknown_prediction_type_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"timestep_spacing": "nonsense"}, "timestep_spacing 'nonsense'; expected one of leading, linspace, trailing"),
+        ({"beta_schedule": "nonsense"}, "are unusable; expected numbers, and as beta_schedule linear, scaled_linear"),
+        ({"beta_start": "a"}, "are unusable; expected numbers"),
+    ],
+)
+def test_a_malformed_configuration_is_refused(changes: dict[str, object], said: str) -> None:
+    with pytest.raises(ModelError, match=said):
+        DiffusionSchedule({**STABLE_DIFFUSION, **changes})
+
+
+@pytest.mark.parametrize(
     "scheduler",
     [
         EDMDPMSolverMultistepScheduler(),
         EDMEulerScheduler(),
         FlowMatchEulerDiscreteScheduler(),
         UniPCMultistepScheduler(**BETAS, use_flow_sigmas=True),
+        EulerDiscreteScheduler(**BETAS, timestep_type="continuous", prediction_type="v_prediction"),
     ],
     ids=lambda each: type(each).__name__,
 )
 def test_levels_that_no_betas_describe_are_refused(scheduler: Any) -> None:
-    with pytest.raises(ModelError, match=rf"the model's scheduler is a {type(scheduler).__name__} whose noise levels"):
+    with pytest.raises(
+        ModelError, match=rf"levels of the model's scheduler \({type(scheduler).__name__}\) are not given"
+    ):
         DiffusionSchedule({"_class_name": type(scheduler).__name__, **scheduler.config})
 
 

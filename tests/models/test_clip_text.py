@@ -116,3 +116,7 @@ def test_an_empty_negative_prompt_of_sdxl_stays_zero_beside_a_long_one(xl: Stabl
 def test_prompts_of_one_length_are_stacked_as_they_are() -> None:
     first, second = Conditioning(torch.ones(1, 2, 3)), Conditioning(torch.zeros(1, 2, 3))
     assert torch.equal(stack([first, second]).tokens, torch.cat([first.tokens, second.tokens]))
+
+
+def test_empty_brackets_leave_the_rest_of_the_prompt(sd: StableDiffusion) -> None:
+    assert torch.equal(sd.condition("a dog ( ) on grass").tokens, sd.condition("a dog on grass").tokens)

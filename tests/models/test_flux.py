@@ -464,7 +464,7 @@ def test_controlnets_that_do_not_fit_are_told_apart(tmp_path: Path) -> None:
     tiny_flux_pipeline().transformer.save_pretrained(tmp_path / "transformer")
     for name, said in (
         ("narrow", "trained for another model: its width of the prompt's states is 8, the model's is 12"),
-        ("transformer", "is a FluxTransformer2DModel; expected a FluxControlNetModel"),
+        ("transformer", "is FluxTransformer2DModel; expected FluxControlNetModel"),
     ):
         with pytest.raises(ModelError, match=said):
             tiny_flux().load_control(str(tmp_path / name))

@@ -104,8 +104,8 @@ def overwritten(name: str, content: str) -> Callable[[Path], None]:
         (without("text_encoder"), r"needs safetensors weights in text_encoder/"),
         (without("tokenizer"), r"has nothing in tokenizer/; download it again"),
         (without("scheduler"), r"has nothing in scheduler/; download it again"),
-        (pickled("unet"), r"in unet/ and only has the pickled pytorch_model\.bin, which is refused"),
-        (pickled("text_encoder"), r"in text_encoder/ and only has the pickled"),
+        (pickled("unet"), r"in unet/ and has only pytorch_model\.bin, a pickle, which tokenflow never opens"),
+        (pickled("text_encoder"), r"in text_encoder/ and has only pytorch_model\.bin"),
         (cut("unet", 0.99), r"cannot be loaded .*download it again"),
         (cut("unet", 0.0), r"cannot be loaded .*download it again"),
         (cut("vae", 0.5), r"cannot be loaded .*download it again"),
@@ -127,11 +127,11 @@ def overwritten(name: str, content: str) -> Callable[[Path], None]:
         ),
         (
             lambda model: (model / "tokenizer/tokenizer.json").unlink(),
-            r"has no vocabulary in tokenizer/; download it again",
+            r"has no vocabulary in tokenizer/ .*; download it again",
         ),
         (
             overwritten("model_index.json", '{"_class_name": "PixArtAlphaPipeline"}'),
-            r"is a PixArtAlphaPipeline, which is not supported; expected Stable Diffusion 1\.x, 2\.x or XL",
+            r"is PixArtAlphaPipeline, which is not supported; expected Stable Diffusion 1\.x, 2\.x or XL",
         ),
     ],
 )
@@ -165,7 +165,7 @@ def test_a_pickle_is_refused_and_never_opened(name: str, tmp_path: Path) -> None
             return Path.touch, (harm,)
 
     torch.save(Harmful(), tmp_path / name)
-    with pytest.raises(ModelError, match=r"is a pickle, which can run any code.*expected \.safetensors"):
+    with pytest.raises(ModelError, match=r"a pickle, which can run any code.*expected \.safetensors"):
         load_model(str(tmp_path / name), device="cpu")
     assert not harm.exists()
 

@@ -24,6 +24,11 @@ def fragments(prompt: str) -> list[tuple[str, float]]:
         ("a dog :)", [("a dog :)", 1)]),
         ("a back\\slash", [("a back\\slash", 1)]),
         ("(:1.3) a", [(" a", 1)]),
+        ("a dog ( ) on [ ] grass ( :1.3)", [("a dog   on   grass  ", 1)]),
+        ("(a:1.2) (b:1.2)", [("a b", 1.2)]),
+        ("(a:1.2) (b:1.3)", [("a ", 1.2), ("b", 1.3)]),
+        ("( ) (b:1.3)", [("  b", 1.3)]),
+        ("(a:1.) (b:.5)", [("a ", 1), ("b", 0.5)]),
         ("", [("", 1)]),
     ],
 )
@@ -39,6 +44,17 @@ def test_a_bracket_that_stays_open_reaches_to_the_end_and_gives_a_notice() -> No
 def test_break_separates_sections_and_only_as_a_word_of_its_own() -> None:
     assert parse_prompt("a dog BREAK grass") == ((Fragment("a dog"),), (Fragment("grass"),))
     assert len(parse_prompt("a BREAKFAST")) == 1
+
+
+def test_break_inside_brackets_leaves_the_weight_to_both_sides(recwarn: pytest.WarningsRecorder) -> None:
+    sections = parse_prompt("x (a BREAK b:1.3)")
+    assert sections == ((Fragment("x "), Fragment("a", 1.3)), (Fragment("b", 1.3),))
+    assert not recwarn.list
+
+
+def test_a_lora_named_in_the_prompt_gives_a_notice() -> None:
+    with pytest.warns(TokenflowWarning, match=r"'<lora:toy:0.8>' in the prompt is read as text .* set model.loras"):
+        parse_prompt("a dog <lora:toy:0.8>")
 
 
 def test_a_negative_weight_is_refused() -> None:

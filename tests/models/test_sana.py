@@ -195,7 +195,7 @@ def test_injecting_another_images_features_changes_the_prediction(point: str) ->
     assert (model.predict(LATENTS, level(model), prompt, inject=read) - plain).abs().max() > 1e-4
 
 
-def test_an_injected_block_overrules_what_comes_before_it_which_is_not_computed() -> None:
+def test_an_injected_block_overrides_what_comes_before_it_which_is_not_computed() -> None:
     model = tiny_sana()
     prompt = model.condition("a dog")
     read = model.capture(OTHERS, level(model), prompt, {BLOCK})
@@ -313,7 +313,7 @@ def test_controlnets_that_do_not_fit_are_told_apart(tmp_path: Path) -> None:
     for name, error, said in (
         ("narrow", ModelError, "trained for another model: its number of heads is 1, the model's is 2"),
         ("deep", ModelError, "has 4 layers; expected fewer than the model's 4"),
-        ("transformer", ModelError, "is a SanaTransformer2DModel; expected a SanaControlNetModel"),
+        ("transformer", ModelError, "is SanaTransformer2DModel; expected SanaControlNetModel"),
         ("none", ModelNotFoundError, "there is no ControlNet"),
     ):
         with pytest.raises(error, match=said):

@@ -292,7 +292,7 @@ def test_a_controlnet_of_another_depth_no_controlnet_and_a_damaged_one_are_told_
     (tmp_path / "empty").mkdir()
     for name, error, said in (
         ("deeper", ModelError, "trained for another model: its number of layers per block is 2, the model's is 1"),
-        ("unet", ModelError, "is a UNet2DConditionModel; expected a ControlNetModel"),
+        ("unet", ModelError, "is UNet2DConditionModel; expected one of ControlNetModel"),
         ("damaged", ModelError, "cannot be loaded"),
         ("empty", ModelNotFoundError, r"there is no ControlNet at .*: it has no config\.json"),
     ):

@@ -206,5 +206,7 @@ def test_a_detector_whose_weights_cannot_be_had_names_the_repository(monkeypatch
         raise OfflineModeIsEnabled("offline")
 
     monkeypatch.setattr("controlnet_aux.hed.hf_hub_download", refuse)
-    with pytest.raises(ModelNotFoundError, match=r"the detector 'softedge' needs the weights of lllyasviel/Annotators"):
+    with pytest.raises(
+        ModelNotFoundError, match=r"the detector 'softedge' needs weights from lllyasviel/Annotators, which"
+    ):
         detectors.load_detector("softedge", torch.device("cpu"))

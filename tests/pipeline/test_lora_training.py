@@ -1,3 +1,5 @@
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +12,21 @@ from safetensors.torch import load_file
 import tokenflow
 from tests.models.adapters.making import network_of
 from tests.tiny import tiny_lcm_pipeline, tiny_pipeline, tiny_xl_pipeline
+from tests.tiny_flux import tiny_flux2_pipeline, tiny_flux_pipeline
 from tests.tiny_sana import tiny_sana_pipeline
 from tokenflow.config import LoRATraining, load_training
-from tokenflow.errors import Cancelled, ClipError, ConfigError, ModelError
-from tokenflow.pipeline.lora_training import STATE, train_lora
+from tokenflow.errors import Cancelled, ClipError, ConfigError, ModelError, OutputError, TokenflowWarning
+from tokenflow.events import Progress
+from tokenflow.pipeline import lora_training
+from tokenflow.pipeline.lora_training import CARD, STATE, WEIGHTS, train_lora
 
-PIPELINES = {"sd": tiny_pipeline, "xl": tiny_xl_pipeline, "sana": tiny_sana_pipeline}
+PIPELINES: dict[str, Callable[[], Any]] = {
+    "sd": tiny_pipeline,
+    "xl": tiny_xl_pipeline,
+    "sana": tiny_sana_pipeline,
+    "flux": tiny_flux_pipeline,
+    "flux2": tiny_flux2_pipeline,
+}
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +47,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def settings(model: Path, images: Path, output: Path, **changes: Any) -> LoRATraining:
+def settings(model: Path, images: Path, output: Path, /, **changes: Any) -> LoRATraining:
     values = {
         "model": {"path": str(model), "device": "cpu"},
         "images": str(images),
@@ -61,7 +72,7 @@ def test_the_lora_changes_the_model_and_diffusers_reads_it(
         saved[family], device="cpu", dtype="float32", loras=[tokenflow.LoRA(path=str(trained.file))]
     )
     latents = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
-    prompt, at = model.condition("a dog", negative=True), model.schedule.steps(4)[1].at
+    prompt, at = model.condition("a dog", negative=True), model.schedule.steps(4, tokens=16)[1].at
     ours = model.predict(latents, at, prompt)
     assert (ours - model.base.predict(latents, at, prompt)).abs().max() > 1e-4
     names = {name.split(".")[0] for name in load_file(trained.file)}
@@ -121,8 +132,89 @@ def test_samples_are_made_on_the_way(saved: dict[str, Path], images: Path, tmp_p
 
 def test_other_settings_do_not_continue_a_training(saved: dict[str, Path], images: Path, tmp_path: Path) -> None:
     train_lora(settings(saved["sd"], images, tmp_path))
-    with pytest.raises(ConfigError, match=r"holds the training of other settings"):
+    with pytest.raises(ConfigError, match=r"with other settings \(learning_rate: 0\.01, now 0\.02\); choose another"):
         train_lora(settings(saved["sd"], images, tmp_path, learning_rate=0.02))
+    (tmp_path / STATE).write_bytes((tmp_path / STATE).read_bytes()[:100])
+    with pytest.raises(ConfigError, match=r"cannot be read .*; delete .* to train from the beginning"):
+        train_lora(settings(saved["sd"], images, tmp_path))
+
+
+def test_what_changes_nothing_does_not_stop_a_training_from_continuing(
+    saved: dict[str, Path], images: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(images, tmp_path / "images")
+    for name in ("0.txt", "1.txt"):
+        (tmp_path / "images" / name).write_text("a cat")
+    train_lora(settings(saved["sd"], tmp_path / "images", tmp_path / "out"))
+    model = {
+        "path": str(saved["sd"].parent / ".." / saved["sd"].parent.name / "sd"),
+        "device": "cpu",
+        "dtype": "float32",
+    }
+    changes = {"model": model, "keep_images": 5, "caption": "another"}
+    again = train_lora(settings(saved["sd"], tmp_path / "images", tmp_path / "out", **changes))
+    assert (again.steps, again.loss) == (4, None)
+    with pytest.warns(TokenflowWarning, match="has a LoRA of 4 steps already"):
+        fewer = train_lora(settings(saved["sd"], tmp_path / "images", tmp_path / "out", steps=2))
+    assert fewer.steps == 4
+
+
+def test_ctrl_c_keeps_the_steps_that_are_done(saved: dict[str, Path], images: Path, tmp_path: Path) -> None:
+    def interrupt(event: Any) -> None:
+        if isinstance(event, Progress) and event.stage == "train" and event.done == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_lora(settings(saved["sd"], images, tmp_path / "parts", sample_every=100), on_event=interrupt)
+    seen: list[int] = []
+
+    def listen(event: Any) -> None:
+        if isinstance(event, Progress) and event.stage == "train":
+            seen.append(event.done)
+
+    parts = train_lora(settings(saved["sd"], images, tmp_path / "parts", sample_every=100), on_event=listen)
+    assert min(seen) == 3
+    whole = train_lora(settings(saved["sd"], images, tmp_path / "whole", sample_every=100))
+    first, second = load_file(whole.file), load_file(parts.file)
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.mark.parametrize("name", [WEIGHTS, CARD])
+def test_a_file_of_the_users_is_not_overwritten(
+    name: str, saved: dict[str, Path], images: Path, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(OutputError, match=r"would be overwritten; choose another output"):
+        train_lora(settings(saved["sd"], images, tmp_path))
+    assert (tmp_path / name).read_text() == "mine"
+
+
+def test_what_would_stop_training_later_is_told_before_the_model_is_loaded(
+    saved: dict[str, Path], images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load(*_: Any, **__: Any) -> None:
+        raise AssertionError("the model was loaded")
+
+    monkeypatch.setattr(lora_training, "load_model", load)
+    (tmp_path / "file").touch()
+    for output in ("file", "file/below"):
+        with pytest.raises(OutputError, match="is not a folder"):
+            train_lora(settings(saved["sd"], images, tmp_path / output))
+    for prompts in ({"samples": ["(a:-1)"]}, {"keep": ["(a:-1)"]}):
+        with pytest.raises(ConfigError, match="expected 0 or more"):
+            train_lora(settings(saved["sd"], images, tmp_path / "out", **prompts))
+    for change in ({"quantization": "int8"}, {"offload": True}, {"compile": True}, {"loras": [{"path": "a"}]}):
+        model = {"path": str(saved["sd"]), "device": "cpu", **change}
+        with pytest.raises(ConfigError, match=rf"trains on the plain model; remove model.{next(iter(change))}"):
+            train_lora(settings(saved["sd"], images, tmp_path / "out", model=model))
+    shutil.copytree(images, tmp_path / "images")
+    (tmp_path / "images" / "._0.png").write_bytes(b"left by macOS")
+    (tmp_path / "images" / "1.txt").write_bytes(b"\xff\xfe\xfa")
+    with pytest.raises(ClipError, match=r"the caption .*1.txt' cannot be read .*; save it as text in UTF-8"):
+        train_lora(settings(saved["sd"], tmp_path / "images", tmp_path / "out"))
+    (tmp_path / "images" / "2.png").write_bytes(b"not an image")
+    with pytest.raises(ClipError, match=r"the image .*2.png' cannot be read"):
+        train_lora(settings(saved["sd"], tmp_path / "images", tmp_path / "out"))
 
 
 def test_what_cannot_be_trained_is_refused(saved: dict[str, Path], images: Path, tmp_path: Path) -> None:

@@ -52,6 +52,8 @@ def test_an_edit_in_memory_gives_it_too_and_the_words_themselves_none(lora: str,
 
     assert len(notices("a tiger")) == 1
     assert notices("a Toy tiger") == []
+    assert notices("a (sks:1.2) tiger") == []
+    assert len(notices("a toyota")) == 1
 
 
 def test_a_few_step_lora_edits_without_inversion_and_its_own_prompt_returns_the_source(
@@ -59,9 +61,9 @@ def test_a_few_step_lora_edits_without_inversion_and_its_own_prompt_returns_the_
 ) -> None:
     file = tmp_path / "lcm-lora.safetensors"
     file.write_bytes(Path(lora).read_bytes())
-    model = tokenflow.load_model(
-        save_tiny_model(tmp_path / "model"), device="cpu", dtype="float32", loras=[tokenflow.LoRA(path=str(file))]
-    )
+    loras = [tokenflow.LoRA(path=str(file))]
+    with pytest.warns(TokenflowWarning, match="is one of LCM by its name"):
+        model = tokenflow.load_model(save_tiny_model(tmp_path / "model"), device="cpu", dtype="float32", loras=loras)
     clip = tokenflow.Video(moving_square(2), rate=4)
     with pytest.warns(TokenflowWarning, match="cannot be inverted"):
         inverted = tokenflow.invert(clip, model, "a dog", size=16)

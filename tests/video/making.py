@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tokenflow.video.scheduling import usual_scheduling
+
 BITS = 8
 WIDTH, HEIGHT = 64, 32
 LIGHT, DARK = 230, 25
@@ -112,7 +114,8 @@ def make(
         if rotation:
             video.set_display_rotation(rotation)
         audio = output.add_stream(sound, rate=48_000, layout=layout) if sound else None
-        output.start_encoding()
+        with usual_scheduling():
+            output.start_encoding()
         if audio:
             output.mux(list(_sweep(audio, seconds or len(images) / 25)))
         for index, image in enumerate(images):

@@ -6,6 +6,7 @@ machine dies, and repeats their job. The machines of a cluster have to see the s
 
 import logging
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -105,7 +106,8 @@ class Ray:
             _check_joinable(self._address)
             options |= {"address": self._address}
         try:
-            self._ray.init(**options)
+            with _kept_sigterm():
+                self._ray.init(**options)
         except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
             where = "a local Ray cannot be started" if self._address is None else f"no Ray cluster at {self._address!r}"
             raise EngineError(
@@ -270,6 +272,19 @@ class _Actor:
     def stop(self) -> None:
         """Stop the job before its next network call, and take no more."""
         self._stopped.set()
+
+
+@contextmanager
+def _kept_sigterm() -> Iterator[None]:
+    """Keep what this program does on SIGTERM: Ray sets a handler below Python's, which ends the process at once."""
+    if threading.current_thread() is not threading.main_thread():  # only that one may set handlers
+        yield
+        return
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, handler)
 
 
 def _check_reachable(address: str) -> None:

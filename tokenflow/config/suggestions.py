@@ -117,7 +117,8 @@ def _suggestion(settings: Section, key: str) -> str:
     """What an unknown key may stand for: a setting beside it, or one of a similar name elsewhere."""
     section, _, name = key.rpartition(".")
     beside = difflib.get_close_matches(name, _names(settings, section), n=1)
-    near = [f"{section}.{each}".lstrip(".") for each in beside] or suggest_keys(settings, name)
+    is_in_list = _last(section).isdigit()  # whose settings have little to do with those elsewhere
+    near = [f"{section}.{each}".lstrip(".") for each in beside] or ([] if is_in_list else suggest_keys(settings, name))
     if near:
         return f"did you mean {' or '.join(near)}?"
     return f"{section or 'the top level'} has {', '.join(_names(settings, section))}"

@@ -1,18 +1,22 @@
 """Frames between arrays and tensors, and indices in batches."""
 
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
-def as_tensor(images: np.ndarray) -> Tensor:
+def as_tensor(images: np.ndarray) -> "Tensor":
     """Images f H W 3 uint8 as f 3 H W in [0, 1]."""
+    import torch  # here, since the web page lists models and their memory before it has torch
+
     return torch.from_numpy(np.array(images)).permute(0, 3, 1, 2).float() / 255
 
 
-def as_images(frames: Tensor) -> np.ndarray:
+def as_images(frames: "Tensor") -> np.ndarray:
     """Frames f 3 H W in [0, 1] as f H W 3 uint8."""
     return (frames.permute(0, 2, 3, 1) * 255).round().clamp(0, 255).byte().cpu().numpy()
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 MAX_STEPS = 8
-"""More than any of these models was made for."""
+"""Most of these models were made for no more."""
 
 MAX_SCALE = 2.0
 """Guidance by branches beyond which such a model oversaturates, as the authors of LCM's adapters report."""
@@ -22,16 +22,18 @@ class FewStep:
         steps: how many steps it takes unless told otherwise.
         renoises: whether each step adds noise of its own to x̂₀, as consistency models do (Song et al., ICML 2023,
             algorithm 1), instead of going on with the noise n̂ that is estimated.
+        max_scale: of guidance by branches; 1 for a model that was distilled without a second branch.
     """
 
     steps: int
     renoises: bool
+    max_scale: float = MAX_SCALE
 
 
 SPRINT = FewStep(steps=2, renoises=True)
 
 
-def few_step_of(name: str, config: Mapping[str, Any], asked: bool | None = None) -> FewStep | None:
+def few_step_of(name: str, config: Mapping[str, Any], asked: bool | FewStep | None = None) -> FewStep | None:
     """How a model samples in a few steps; None for one that takes many.
 
     SANA-Sprint, LCM and TCD have schedulers of their own. The Turbo models are the published ones that predict noise
@@ -41,15 +43,19 @@ def few_step_of(name: str, config: Mapping[str, Any], asked: bool | None = None)
     Args:
         name: the class of the checkpoint's scheduler in diffusers.
         config: its configuration.
-        asked: True or False to overrule what its scheduler says.
+        asked: True, False or how it samples, to override what its scheduler says.
     """
     if asked is False:
         return None
+    if isinstance(asked, FewStep):
+        return asked
     if name == "SCMScheduler":
         return SPRINT
     if name == "LCMScheduler":
         return FewStep(steps=4, renoises=True)
-    return FewStep(steps=4, renoises=False) if asked or name == "TCDScheduler" or is_turbo(name, config) else None
+    if is_turbo(name, config):
+        return FewStep(steps=4, renoises=False, max_scale=1)
+    return FewStep(steps=4, renoises=False) if asked or name == "TCDScheduler" else None
 
 
 def flux_few_step(
@@ -64,7 +70,7 @@ def flux_few_step(
         config: of the checkpoint's scheduler.
         told_scale: whether its transformer embeds the scale of guidance.
         distilled: what its model_index.json says.
-        asked: True or False to overrule all that.
+        asked: True or False to override all that.
     """
     schnell = not told_scale and not config.get("use_dynamic_shifting")
     return FewStep(steps=4, renoises=False) if (schnell or distilled if asked is None else asked) else None

@@ -30,6 +30,7 @@ USUAL_STEPS = 50
 TOKEN_AREA = 4
 """Latents per token of FLUX, whose tokens are patches of 2 × 2."""
 
+SPACINGS = ("leading", "linspace", "trailing")
 PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")
 
 
@@ -135,18 +136,30 @@ class DiffusionSchedule:
     edits_start_at = 1.0
 
     def __init__(self, config: Mapping[str, Any], few_step: FewStep | None = None) -> None:
+        name = config.get("_class_name", "without a class name")
         has_betas = "beta_start" in config or config.get("trained_betas") is not None
-        if not has_betas or config.get("use_flow_sigmas"):
+        is_edm = config.get("timestep_type") == "continuous" and config.get("prediction_type") == "v_prediction"
+        if not has_betas or is_edm or config.get("use_flow_sigmas"):
             raise ModelError(
-                f"the model's scheduler is a {config.get('_class_name', 'scheduler without a class name')} whose noise "
-                "levels are not given by betas; expected one of Stable Diffusion, not of EDM or flow matching: use "
-                "another checkpoint of the Stable Diffusion family"
+                f"the noise levels of the model's scheduler ({name}) are not given by betas; expected one of Stable "
+                "Diffusion, not of EDM or flow matching: use another checkpoint of the Stable Diffusion family"
+            )
+        if config.get("timestep_spacing", SPACINGS[0]) not in SPACINGS:
+            raise ModelError(
+                f"the model's scheduler ({name}) has timestep_spacing {config['timestep_spacing']!r}; expected one of "
+                f"{', '.join(SPACINGS)}: correct its scheduler_config.json"
             )
         self.few_step = few_step
         self._config = {**config, "clip_sample": False, "thresholding": False}
         if few_step is not None:  # what they were distilled for, whichever scheduler lies beside them
             self._config |= {"timestep_spacing": "trailing", "set_alpha_to_one": True}
-        scheduler = DDIMScheduler.from_config(self._config)
+        try:
+            scheduler = DDIMScheduler.from_config(self._config)
+        except (NotImplementedError, TypeError, ValueError, RuntimeError) as error:
+            raise ModelError(
+                f"the betas of the model's scheduler ({name}) are unusable; expected numbers, and as beta_schedule "
+                "linear, scaled_linear or squaredcos_cap_v2: correct its scheduler_config.json"
+            ) from error
         self.prediction_type: str = scheduler.config.prediction_type
         if self.prediction_type not in PREDICTION_TYPES:
             raise ModelError(

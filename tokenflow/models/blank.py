@@ -13,19 +13,18 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from tokenflow.config import Model as ModelSettings
 from tokenflow.events import listening
-from tokenflow.models.adapters.few_step_loras import few_step_kind, set_scheduler
+from tokenflow.models.adapters.few_step_loras import few_step_sampling, find_few_step_lora
 from tokenflow.models.adapters.files import is_here
 from tokenflow.models.adapters.loras import load_loras
 from tokenflow.models.checkpoints.controlnet_file import SETTING, unloaded
 from tokenflow.models.checkpoints.file_kinds import is_file_name
 from tokenflow.models.checkpoints.folder import INDEX, class_of, open_folder, read_index
-from tokenflow.models.checkpoints.hub import WITHDRAWN, cached_file
+from tokenflow.models.checkpoints.hub import cached_file, cached_path, kept_name
 from tokenflow.models.checkpoints.network import CONFIG, read_config
 from tokenflow.models.checkpoints.quiet import quiet
 from tokenflow.models.families import Family, family_of
 from tokenflow.models.model import Model
 from tokenflow.models.placement import Precision, choose_device, choose_dtype
-from tokenflow.models.presets import full_name
 from tokenflow.models.quantization import Kind, Quantization, quantised_bytes, weight_bytes
 
 DENOISERS = ("unet", "transformer")
@@ -74,14 +73,14 @@ def settings_folder(settings: ModelSettings) -> Path | None:
 
     Of a single file it is that of `base`.
     """
-    name = full_name(settings.path)
+    name = kept_name(settings.path)
     if is_file_name(name):
         if settings.base is None:
             return None
-        name = full_name(settings.base)
+        name = kept_name(settings.base)
     if Path(name).is_dir():
         return Path(name) if (Path(name) / INDEX).is_file() else None
-    cached = cached_file(WITHDRAWN.get(name, name), INDEX, settings.revision)
+    cached = cached_file(name, INDEX, settings.revision)
     return None if cached is None else cached.parent
 
 
@@ -90,11 +89,12 @@ def stored_weights(settings: ModelSettings) -> int:
     folder = settings_folder(settings)
     if folder is None:
         return 0
-    name = full_name(settings.path)
-    files = [Path(name)] if is_file_name(name) and Path(name).is_file() else []
+    name = cached_path(kept_name(settings.path), settings.revision)
+    single = [Path(name)] if is_file_name(name) and Path(name).is_file() else []
+    files = list(single)
     for part in family_of(settings.path, read_index(settings.path, folder).get("_class_name")).networks:
-        found = list((folder / part).glob("*.safetensors"))
-        if not found and not files:
+        found = [file for file in (folder / part).glob("*.safetensors") if file.is_file()]  # broken links are none
+        if not found and not single:
             return 0
         files += found
     return sum(file.stat().st_size for file in files)
@@ -141,14 +141,12 @@ def _model(settings: ModelSettings, family: Family, pipeline: Any) -> Model:
     if settings.loras:
         with listening(lambda event: None):  # loading the model itself tells what does not fit
             load_loras(pipeline, family, settings.loras)
-    kind = few_step_kind(settings.loras)
-    if kind is not None and settings.few_step is not False:
-        set_scheduler(pipeline, kind)
+    few_step_lora = None if settings.few_step is False else find_few_step_lora(settings.loras)
     return family.model(
         pipeline,
         None,
         device=torch.device("cpu"),
-        few_step=settings.few_step,
+        few_step=few_step_sampling(pipeline, few_step_lora) or settings.few_step,
         offload=False,
         fingerprint=lambda: "",
     )

@@ -51,6 +51,8 @@ class ClipTextEncoders:
         device: torch.device,
         convert: Callable[[str, Any], str],
     ) -> None:
+        for tokenizer, encoder in encoders:  # where tokenizer_config.json is missing, it has no bound of its own
+            tokenizer.model_max_length = min(tokenizer.model_max_length, encoder.config.max_position_embeddings)
         self._encoders = encoders
         self._penultimate = penultimate
         self._ready = ready
@@ -66,9 +68,9 @@ class ClipTextEncoders:
         sections = parse_prompt(prompt)
         with torch.no_grad(), quiet():
             if self._is_plain(sections):
-                return self._encode_plain(sections[0][0].text)
+                return self._encode_plain(_text(sections[0]))
             states = torch.cat([self._weighted(section) for section in sections], dim=1)
-            first = self._encode_plain("".join(fragment.text for fragment in sections[0]))
+            first = self._encode_plain(_text(sections[0]))
             padding = self._encode_plain("").states if states.shape[1] > first.states.shape[1] else None
             return ClipText(states, first.pooled, padding)
 
@@ -76,7 +78,7 @@ class ClipTextEncoders:
         """Whether diffusers would encode it just so."""
         if len(sections) > 1 or any(fragment.weight != 1 for fragment in sections[0]):
             return False
-        text = sections[0][0].text
+        text = _text(sections[0])
         return all(
             len(tokenizer(self._convert(text, tokenizer), truncation=False, verbose=False).input_ids)
             <= tokenizer.model_max_length
@@ -129,3 +131,7 @@ class ClipTextEncoders:
                 provider.get_embeddings_for_weighted_prompt_fragments([texts], [weights], device=str(self._device))
             )
         return torch.cat(states, dim=-1)
+
+
+def _text(section: Section) -> str:
+    return "".join(fragment.text for fragment in section)

@@ -1,8 +1,6 @@
 """ControlNets: loading them and matching them with a model; and those for UNets, with the residuals they give."""
 
-import re
 from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,18 +10,26 @@ from torch import Tensor
 from tokenflow.diffusion.conditioning import Conditioning
 from tokenflow.diffusion.levels import Level
 from tokenflow.errors import ModelError
-from tokenflow.events import notice
 from tokenflow.models.checkpoints.controlnet_file import SETTING, load_controlnet_file, refuse_surplus
-from tokenflow.models.checkpoints.file_kinds import is_file_name
-from tokenflow.models.checkpoints.network import find_network
-from tokenflow.models.checkpoints.weights import load_weights
-from tokenflow.models.detectors import KINDS, OTHER_WORDS
+from tokenflow.models.checkpoints.controlnet_name import notice_other_images
+from tokenflow.models.checkpoints.file_kinds import is_file_name, is_union
+from tokenflow.models.checkpoints.hub import local_file
+from tokenflow.models.checkpoints.network import fetch_weights, find_network, with_defaults
+from tokenflow.models.checkpoints.weights import load_weights, weight_names
+from tokenflow.models.detectors import KINDS
 from tokenflow.models.placement import prepare
 from tokenflow.models.residuals import UNetResiduals
 
 UNION, ADAPTER = "ControlNetUnionModel", "T2IAdapter"
-CLASSES = {"ControlNetModel": ControlNetModel, UNION: ControlNetUnionModel, ADAPTER: T2IAdapter}
+CLASSES = {
+    "ControlNetModel": ControlNetModel,
+    UNION: ControlNetUnionModel,
+    "ControlNetModel_Union": ControlNetUnionModel,
+    ADAPTER: T2IAdapter,
+}
 """By `_class_name` of their config.json."""
+
+IMAGE_CHANNELS = 3
 
 
 class UNetControl:
@@ -126,14 +132,16 @@ def load_controlnet(path: str, detector: str, unet: Any, pixels_per_latent: int,
             ("list of block widths", tuple(config["block_out_channels"]), tuple(model.block_out_channels)),
             ("number of layers per block", config["layers_per_block"], model.layers_per_block),
             ("number of pixels per latent", scale, pixels_per_latent),
+            ("number of channels of an image", config["conditioning_channels"], IMAGE_CHANNELS),
         ]
         refuse_other_model(path, compared)
 
     if not is_file_name(path):
         return open_controlnet(path, detector, CLASSES, check, unet.dtype, device)
-    _notice_other_images(path, detector)
-    network = load_controlnet_file(path, unet)
+    network = load_controlnet_file(local_file(path, SETTING), unet)
     check(network.config)
+    if type(network).__name__ != UNION:
+        notice_other_images(path, detector)
     prepare(network.to(device))
     return network
 
@@ -160,27 +168,34 @@ def open_controlnet(
         ModelNotFoundError: there is none.
         ModelError: it is of another class, or cannot be loaded.
     """
-    found = find_network("ControlNet", SETTING, path, ("",), dtype)
-    refuse_other_class(path, found.config, classes)
-    check(found.config)
-    network_class = classes[found.config["_class_name"]]
-    _notice_other_images(path, detector)
+    found = find_network("ControlNet", SETTING, path, ("",))
+    network_class = _class_of(path, found.config, classes)
+    check({"_class_name": network_class.__name__, **with_defaults(found.config, network_class)})
+    variant = fetch_weights(found, dtype)
+    if network_class is ControlNetModel and is_union(weight_names(found.folder, variant)):
+        network_class = ControlNetUnionModel
+    if network_class is not ControlNetUnionModel:
+        notice_other_images(path, detector)
     what = f"the ControlNet at {path!r}"
-    network, surplus = load_weights(what, SETTING, network_class, found.folder, found.variant, dtype)
+    network, surplus = load_weights(what, SETTING, network_class, found.folder, variant, dtype)
     refuse_surplus(path, surplus)
     prepare(network.to(device))
     return network
 
 
-def refuse_other_class(path: str, config: Mapping[str, Any], classes: Iterable[str]) -> None:
-    """Check a ControlNet's class.
+def _class_of(path: str, config: Mapping[str, Any], classes: Mapping[str, Any]) -> Any:
+    """A ControlNet's class.
 
     Raises:
-        ModelError: it is another one.
+        ModelError: it is none of those.
     """
-    found = config.get("_class_name", "model without a class name")
-    if found not in classes:
-        raise ModelError(f"{path!r} is a {found}; expected a {' or '.join(classes)}: set {SETTING}")
+    found = config.get("_class_name", "not given")
+    if not isinstance(found, str) or found not in classes:
+        raise ModelError(
+            f"the class of {path!r} is {found}; expected {'' if len(classes) == 1 else 'one of '}{', '.join(classes)}: "
+            f"set {SETTING} to another"
+        )
+    return classes[found]
 
 
 def refuse_other_model(path: str, compared: Iterable[tuple[str, Any, Any]]) -> None:
@@ -199,19 +214,3 @@ def refuse_other_model(path: str, compared: Iterable[tuple[str, Any, Any]]) -> N
                 f"the ControlNet at {path!r} was trained for another model: its {what} is {got}, the model's is "
                 f"{expected}; set {SETTING} to one trained for this model"
             )
-
-
-def _notice_other_images(path: str, detector: str) -> None:
-    """Weights do not tell what images a ControlNet was trained on; its name usually does."""
-    words = re.findall(r"[a-z]+", Path(path).name.lower())
-    if "union" in words or KINDS[detector].words & {*words}:
-        return
-    named = next((name for name, kind in KINDS.items() if kind.words & {*words}), None)
-    other = next((word for word in words if word in OTHER_WORDS), None)
-    if named is not None:
-        remedy = f"set edit.controlnet.detector to {named}"
-    elif other is not None:
-        remedy = f"set {SETTING} to one that was trained on what the detector makes"
-    else:
-        return
-    notice(f"the ControlNet {path!r} is named after {named or other} and will be given {detector} images; {remedy}")

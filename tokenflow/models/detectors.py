@@ -29,7 +29,7 @@ class Kind:
     Attributes:
         class_name: there.
         options: of a call.
-        words: in the names of ControlNets that were trained on its images.
+        words: how words in the names of ControlNets begin that were trained on its images.
         union_type: its number among the images of union ControlNets.
     """
 
@@ -40,19 +40,21 @@ class Kind:
 
 
 KINDS = {
-    "canny": Kind("CannyDetector", frozenset({"canny", "edge", "edges"}), 3),
+    "canny": Kind("CannyDetector", frozenset({"canny", "edge"}), 3),
     "softedge": Kind("HEDdetector", frozenset({"softedge", "hed", "pidi"}), 2),
     "lineart": Kind("LineartDetector", frozenset({"lineart"}), 3),
     "mlsd": Kind("MLSDdetector", frozenset({"mlsd"}), 3),
-    "depth": Kind("MidasDetector", frozenset({"depth"}), 1),
-    "normal": Kind("NormalBaeDetector", frozenset({"normal", "normalbae"}), 4),
-    "openpose": Kind("OpenposeDetector", frozenset({"openpose", "pose"}), 0),
+    "depth": Kind("MidasDetector", frozenset({"depth", "zoedepth"}), 1),
+    "normal": Kind("NormalBaeDetector", frozenset({"normal"}), 4),
+    "openpose": Kind("OpenposeDetector", frozenset({"openpose", "pose", "dwpose"}), 0),
     "scribble": Kind("HEDdetector", frozenset({"scribble", "sketch"}), 2, {"scribble": True}),
 }
 """By `edit.controlnet.detector`. Union types are those of ControlNetPlus (xinsir/controlnet-union-sdxl-1.0)."""
 
-OTHER_WORDS = frozenset({"blur", "brightness", "inpaint", "qrcode", "seg", "segmentation", "shuffle", "tile"})
-"""In the names of ControlNets that were trained on what no detector here makes."""
+OTHER_WORDS = frozenset(
+    {"blur", "brightness", "color", "face", "inpaint", "ip2p", "mediapipe", "qr", "recolor", "seg", "shuffle", "tile"}
+)
+"""How words begin in the names of ControlNets that were trained on what no detector here makes."""
 
 
 def load_detector(name: str, device: torch.device) -> Detector:
@@ -69,8 +71,8 @@ def load_detector(name: str, device: torch.device) -> Detector:
             network = getattr(controlnet_aux, kind.class_name).from_pretrained(REPOSITORY).to(device)
     except (OSError, *UNREACHABLE) as error:
         raise ModelNotFoundError(
-            f"the detector {name!r} needs the weights of {REPOSITORY} on the Hub, and {hub_reason(error)}; connect "
-            "once, or set edit.controlnet.detector to canny"
+            f"the detector {name!r} needs weights from {REPOSITORY}, which cannot be downloaded ({hub_reason(error)}); "
+            "connect once, or set edit.controlnet.detector to canny"
         ) from error
 
     def detect(image: np.ndarray) -> np.ndarray:

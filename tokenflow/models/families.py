@@ -124,20 +124,21 @@ FAMILIES: dict[str, Family] = {
 SUPPORTED = "Stable Diffusion 1.x, 2.x or XL, Sana, SANA-Sprint, FLUX.1 dev, schnell or Kontext, or FLUX.2 [klein]"
 
 
-def family_of(name: str, class_name: str | None) -> Family:
+def family_of(name: str, class_name: Any, setting: str = "model.path") -> Family:
     """The family of a model by its pipeline's class.
 
     Args:
         name: of the model, for the error.
         class_name: `_class_name` of its model_index.json.
+        setting: that names the model, for the error.
 
     Raises:
         ModelError: the family is not supported.
     """
-    if class_name not in FAMILIES:
-        reason = why_refused(class_name or "")
+    if not isinstance(class_name, str) or class_name not in FAMILIES:  # it is a list where a model brings its code
+        reason = why_refused(str(class_name))
         raise ModelError(
-            f"the model {name!r} is a {class_name or 'pipeline without a class name'}, "
-            f"which is not supported{f' ({reason})' if reason else ''}; expected {SUPPORTED}: set model.path to another"
+            f"the class of the model {name!r} is {class_name or 'not given'}, which is not supported"
+            f"{f' ({reason})' if reason else ''}; expected {SUPPORTED}: set {setting} to another"
         )
     return FAMILIES[class_name]

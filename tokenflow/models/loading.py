@@ -1,6 +1,6 @@
 """From a name to a model, and to what tells it from others."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -9,17 +9,16 @@ import torch
 
 from tokenflow.config import LoRA, TextualInversion
 from tokenflow.errors import ConfigError, ModelError
-from tokenflow.events import Listener, listening, progress
+from tokenflow.events import Listener, listening, notice, progress
 from tokenflow.models.adapters.adapted import Adapted, Switch
-from tokenflow.models.adapters.few_step_loras import few_step_kind, set_scheduler
-from tokenflow.models.adapters.files import cached_file
-from tokenflow.models.adapters.loras import load_loras
-from tokenflow.models.adapters.textual_inversions import load_textual_inversions
+from tokenflow.models.adapters.few_step_loras import few_step_sampling, find_few_step_lora, notice_few_step_lora
+from tokenflow.models.adapters.files import adapter_fingerprint
+from tokenflow.models.adapters.loras import check_loras, load_loras
+from tokenflow.models.adapters.textual_inversions import check_textual_inversions, load_textual_inversions
 from tokenflow.models.checkpoints import hub
 from tokenflow.models.checkpoints.file_kinds import is_file_name
-from tokenflow.models.checkpoints.folder import INDEX
+from tokenflow.models.checkpoints.folder import CONFIG, INDEX
 from tokenflow.models.checkpoints.gguf_file import is_gguf
-from tokenflow.models.checkpoints.network import CONFIG
 from tokenflow.models.checkpoints.quiet import quiet
 from tokenflow.models.compiling import compile_blocks
 from tokenflow.models.identity import path_fingerprint
@@ -67,8 +66,8 @@ def load_model(
         prediction_type: what the network predicts (`epsilon`, `v_prediction` or `sample`), if its scheduler is wrong
             about it.
         few_step: whether the model was distilled to few steps; None to go by its scheduler, or by its LoRAs.
-        loras: act on edits, while the model without them inverts. LCM, Lightning and Hyper LoRAs, known by their
-            names, set few-step mode unless `few_step` is False.
+        loras: act on edits, while the model without them inverts. LCM, Lightning, Hyper-SD and other
+            few-step LoRAs, known by their names, set few-step mode unless `few_step` is False.
         textual_inversions: words to add to its text encoders.
         quantization: how the linear layers of the network that predicts are stored: `int8`, `fp8`, `int4` or `nvfp4`
             (models/quantization.py); None for `dtype`. LoRAs act on top of it.
@@ -98,20 +97,27 @@ def load_model(
         [f"{path} on {where}", str(precision), *(f"{name} {kind}" for name, kind in kinds.settings.items())]
     )
     with listening(on_event), progress("load", 1, on_event, label=label) as advance, quiet():
+        check_loras(loras)
+        check_textual_inversions(textual_inversions)
         if is_file_name(path) or is_gguf(path):
+            unused = {"model.variant": variant, "model.revision": revision if hub.file_on_hub(path) is None else None}
+            path = hub.local_file(path, "model.path", revision)
             folder, commit = Path(path), None
+            _notice_unused(f"the model file {path!r}", unused)
             family, pipeline = open_file(path, base, vae, prediction_type, precision)
         else:
             path = hub.current_name(path, "model.path")
             folder, commit = find_folder(path, revision)
+            unused = {"model.base": base, "model.revision": revision if commit is None else None}
+            _notice_unused(f"the model folder {path!r}", unused)
             family, pipeline = open_model_folder(path, folder, commit, variant, vae, prediction_type, precision)
-        load_textual_inversions(pipeline, textual_inversions)
+        words = load_textual_inversions(pipeline, textual_inversions)
         kinds.apply({part: getattr(pipeline, part) for part in family.networks}, where)
         if loras:
             load_loras(pipeline, family, loras)
-        kind = few_step_kind(loras)
-        if kind is not None and few_step is not False:
-            set_scheduler(pipeline, kind)
+        few_step_lora = None if few_step is False else find_few_step_lora(loras)
+        if few_step_lora is not None:
+            notice_few_step_lora(pipeline, few_step_lora)
         pipeline.to("cpu" if offload else where)
         if tiling:
             _enable_tiling(pipeline.vae)
@@ -120,13 +126,12 @@ def load_model(
         _identifying, precision, kinds, base, tiling, variant, vae, prediction_type, few_step, loras, textual_inversions
     )
     vocabulary = read_vocabulary(folder)
-    added = [word for lora in loras for word in lora.triggers]
-    added += [each.token or Path(each.path).stem for each in textual_inversions]
+    added = [*words, *(word for lora in loras for word in lora.triggers)]
     model = family.model(
         pipeline,
         None if vocabulary is None else vocabulary.with_words(added),
         device=where,
-        few_step=few_step,
+        few_step=few_step_sampling(pipeline, few_step_lora) or few_step,
         offload=offload,
         fingerprint=lambda: path_fingerprint(path, commit, **identifying()),
     )
@@ -134,7 +139,7 @@ def load_model(
         compile_blocks(model.blocks)
     if not loras:
         return model
-    identities = [f"{_adapter_fingerprint(lora.path)} {lora.scale}" for lora in loras]
+    identities = [f"{adapter_fingerprint(lora.path)} {lora.scale}" for lora in loras]
     return cast("Model", Adapted(model, Switch(pipeline), " ".join(identities), loras))
 
 
@@ -163,8 +168,7 @@ def stored_fingerprint(
     Raises:
         ConfigError: as `load_model`.
     """
-    path = full_name(path)
-    name = hub.WITHDRAWN.get(path, path) if not Path(path).exists() else path
+    name = hub.cached_path(hub.kept_name(path), revision)
     commit = hub.cached_commit(name, INDEX, revision)
     kinds = Quantization(quantization, text_encoder_quantization)
     precision = _precision(dtype, choose_device(device), kinds)
@@ -176,7 +180,14 @@ def stored_fingerprint(
 
 def control_fingerprint(path: str) -> str:
     """The fingerprint of the ControlNet at a folder, file or Hub id, once it has been loaded."""
-    return path_fingerprint(path, hub.cached_commit(path, CONFIG))
+    return path_fingerprint(hub.cached_path(path), hub.cached_commit(path, CONFIG))
+
+
+def _notice_unused(what: str, settings: Mapping[str, str | None]) -> None:
+    """Notices of settings that are given and say nothing about a model of this kind."""
+    for setting, value in settings.items():
+        if value is not None:
+            notice(f"{setting} has no effect on {what}; set it to null")
 
 
 def _enable_tiling(vae: Any) -> None:
@@ -206,13 +217,14 @@ def _identifying(
     textual_inversions: Sequence[TextualInversion],
 ) -> dict[str, str]:
     """The settings that change what a model without its LoRAs computes."""
-    words = [f"{_adapter_fingerprint(each.path)} {each.token}" for each in textual_inversions]
+    words = [f"{adapter_fingerprint(each.path)} {each.token}" for each in textual_inversions]
+    few_step_lora = None if few_step is False else find_few_step_lora(loras)
     chosen = {
         "variant": variant,
-        "vae": None if vae is None else path_fingerprint(vae, _vae_commit(vae)),
+        "vae": None if vae is None else path_fingerprint(hub.cached_path(vae), _vae_commit(hub.kept_name(vae))),
         "prediction_type": prediction_type,
         "few_step": None if few_step is None else str(few_step),
-        "few_step_lora": None if few_step is False else few_step_kind(loras),
+        "few_step_lora": None if few_step_lora is None else str(few_step_lora.sampling),
         "textual_inversions": " ".join(words) or None,
         **kinds.settings,
         "half": "automatic" if precision.is_automatic_half else None,  # which of the two depends on the family
@@ -223,10 +235,6 @@ def _identifying(
         "tiling": str(tiling),
         **{name: value for name, value in chosen.items() if value is not None},
     }
-
-
-def _adapter_fingerprint(path: str) -> str:
-    return path_fingerprint(cached_file(path))
 
 
 def _vae_commit(path: str) -> str | None:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from tokenflow.errors import ModelError
 from tokenflow.models.autoencoder import Autoencoder
+from tokenflow.models.checkpoints.quiet import quiet
 from tokenflow.models.encoded_images import EncodedImages
 from tokenflow.models.identity import path_fingerprint, weights_fingerprint
 from tokenflow.models.injection import BLOCK
@@ -97,7 +98,8 @@ class PipelineModel:
             self._controls = {each: kept for each, kept in self._controls.items() if each in (path, *beside)}
             fingerprint = path_fingerprint(path)
             if path not in self._controls or self._controls[path][0] != fingerprint:  # its file may have been replaced
-                self._controls[path] = fingerprint, self._open_control_network(path, detector)
+                with quiet():
+                    self._controls[path] = fingerprint, self._open_control_network(path, detector)
             network_control = self.as_control(self._controls[path][1], detector, EncodedImages(self.encode))
 
         def control(*arguments: Any) -> Any:

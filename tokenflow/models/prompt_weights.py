@@ -14,10 +14,13 @@ from tokenflow.events import notice
 BRACKET = 1.1
 """The weight of one pair of round brackets."""
 
-TOKENS = re.compile(r"\\[()\[\]\\]|[(\[\])]|:\s*([+-]?\d*\.?\d+)\s*\)|[^\\()\[\]:]+|:|\\")
+TOKENS = re.compile(r"\\[()\[\]\\]|[(\[\])]|:\s*([+-]?(?:\d+\.?\d*|\.\d+))\s*\)|[^\\()\[\]:]+|:|\\")
 """Escapes, brackets, the end of an explicit weight, and text between them."""
 
 BREAK = re.compile(r"\s*\bBREAK\b\s*")
+
+LORA = re.compile(r"<(?:lora|lyco|hypernet):[^<>]*>")
+"""What loads an adapter in A1111."""
 
 
 @dataclass(frozen=True)
@@ -33,23 +36,26 @@ Section = tuple[Fragment, ...]
 
 
 def parse_prompt(prompt: str) -> tuple[Section, ...]:
-    """The sections of a prompt, at least one, with a notice if a bracket stays open.
+    """The sections of a prompt, at least one, with a notice if a bracket stays open, or a LoRA is named in it.
 
-    Each has at least one fragment, which may be empty.
+    Each has at least one fragment, which may be empty; neighbours differ in weight.
 
     Raises:
         ConfigError: a weight is negative.
     """
-    parsed = [_parsed(section) for section in BREAK.split(prompt)]
-    if any(is_open for _, is_open in parsed):
+    sections, is_open = _parsed(prompt)
+    if is_open:
         notice(f"a bracket of the prompt {prompt!r} stays open and reaches to its end; close it, or write \\( or \\[")
-    return tuple(section for section, _ in parsed)
+    named = LORA.search(prompt)
+    if named:
+        notice(f"{named[0]!r} in the prompt is read as text and loads nothing; set model.loras, and remove it")
+    return sections
 
 
 def plain_text(prompt: str) -> str:
     """A prompt without its weights: what it says."""
-    sections = (_parsed(section)[0] for section in BREAK.split(prompt))
-    return " ".join("".join(fragment.text for fragment in section) for section in sections)
+    sections, _ = _parsed(prompt)
+    return " ".join("".join(fragment.text for fragment in section) for section in sections).strip()
 
 
 def notice_unread_weights(prompt: str) -> None:
@@ -58,49 +64,62 @@ def notice_unread_weights(prompt: str) -> None:
     if len(sections) > 1 or any(fragment.weight != 1 for fragment in sections[0]):
         notice(
             f"this model reads the brackets, weights and BREAK of the prompt {prompt!r} as text, since its text "
-            "encoder does not weigh words; write it without them"
+            "encoder does not support prompt weights; write it without them"
         )
 
 
-def _parsed(section: str) -> tuple[Section, bool]:
-    """The fragments of a section, and whether a bracket stays open."""
-    pieces: list[Fragment] = []
+def _parsed(prompt: str) -> tuple[tuple[Section, ...], bool]:
+    """The sections of a prompt, and whether a bracket stays open."""
+    pieces: list[Fragment | None] = []  # None for a BREAK, which may stand inside of brackets
     opened: dict[str, list[int]] = {"(": [], "[": []}  # how many pieces there were when each bracket opened
 
     def multiply(start: int, factor: float) -> None:
-        pieces[start:] = [Fragment(piece.text, piece.weight * factor) for piece in pieces[start:]]
+        pieces[start:] = [each and Fragment(each.text, each.weight * factor) for each in pieces[start:]]
 
-    for token in TOKENS.finditer(section):
+    for token in TOKENS.finditer(prompt):
         text, weight = token[0], token[1]
         if text in opened:
             opened[text].append(len(pieces))
         elif weight is not None and opened["("]:
-            multiply(opened["("].pop(), _checked(float(weight), section))
+            multiply(opened["("].pop(), _checked(float(weight), prompt))
         elif text == ")" and opened["("]:
             multiply(opened["("].pop(), BRACKET)
         elif text == "]" and opened["["]:
             multiply(opened["["].pop(), 1 / BRACKET)
+        elif re.fullmatch(r"\\[()\[\]\\]", text):
+            pieces.append(Fragment(text[1:]))
         else:
-            pieces.append(Fragment(text[1:] if re.fullmatch(r"\\[()\[\]\\]", text) else text))
+            first, *others = BREAK.split(text)
+            pieces.append(Fragment(first))
+            for other in others:
+                pieces += [None, Fragment(other)]
     for start in opened["("]:
         multiply(start, BRACKET)
     for start in opened["["]:
         multiply(start, 1 / BRACKET)
-    return tuple(_joined(pieces)), bool(opened["("] or opened["["])
-
-
-def _joined(pieces: list[Fragment]) -> list[Fragment]:
-    """Neighbours of the same weight as one fragment; empty ones are dropped."""
-    joined: list[Fragment] = []
+    sections: list[list[Fragment]] = [[]]
     for piece in pieces:
-        if joined and joined[-1].weight == piece.weight:
-            joined[-1] = Fragment(joined[-1].text + piece.text, piece.weight)
+        if piece is None:
+            sections.append([])
+        else:
+            sections[-1].append(piece)
+    return tuple(_joined(section) for section in sections), bool(opened["("] or opened["["])
+
+
+def _joined(pieces: list[Fragment]) -> Section:
+    """Neighbours of the same weight as one fragment; blank ones, which have nothing to weigh, join any neighbour."""
+    joined = [Fragment("")]
+    for piece in pieces:
+        last = joined[-1]
+        if not last.text.strip() or not piece.text.strip() or last.weight == piece.weight:
+            weight = last.weight if last.text.strip() else piece.weight
+            joined[-1] = Fragment(last.text + piece.text, weight)
         else:
             joined.append(piece)
-    return [piece for piece in joined if piece.text.strip()] or [Fragment("")]
+    return tuple(joined) if joined[-1].text.strip() else (Fragment(""),)
 
 
-def _checked(weight: float, section: str) -> float:
+def _checked(weight: float, prompt: str) -> float:
     if weight < 0:
-        raise ConfigError(f"a weight of the prompt {section!r} is {weight:g}; expected 0 or more")
+        raise ConfigError(f"a weight of the prompt {prompt!r} is {weight:g}; expected 0 or more")
     return weight

@@ -14,7 +14,7 @@ from diffusers.models.embeddings import get_timestep_embedding
 from torch import Tensor, nn
 
 from tokenflow.diffusion.conditioning import Conditioning
-from tokenflow.diffusion.few_step import few_step_of, is_turbo
+from tokenflow.diffusion.few_step import FewStep, few_step_of
 from tokenflow.diffusion.guidance import SCALE, GuidanceKind
 from tokenflow.diffusion.levels import Level
 from tokenflow.diffusion.schedules import DiffusionSchedule, Schedule
@@ -53,6 +53,9 @@ from tokenflow.models.vocabulary import Vocabulary, notice_unknown_words
 
 PARTS = ("unet", "vae", "tokenizer", "text_encoder", "scheduler")
 
+LATENTS, XL_LATENTS = 64, 128
+"""Along each side of the images that Stable Diffusion 1.x and XL were trained on."""
+
 DEFAULT_SCALE: float = signature(LatentConsistencyModelPipeline.__call__).parameters["guidance_scale"].default
 """Of guidance that is embedded, where a conditioning does not say."""
 
@@ -65,7 +68,7 @@ class StableDiffusion(PipelineModel):
             and `scheduler`.
         vocabulary: every word the model knows, if it is a closed set; other words in a prompt give a notice.
         device: where it works; by default where its UNet is.
-        few_step: whether it was distilled to few steps; None to go by its scheduler.
+        few_step: whether it was distilled to few steps, or how it samples then; None to go by its scheduler.
         offload: keep only the part at work on the device and the others in main memory. Text encoder, autoencoder and
             UNet take turns a few times per edit, so the largest of them has to fit.
         fingerprint: computes the fingerprint; by default from the weights in memory.
@@ -86,7 +89,7 @@ class StableDiffusion(PipelineModel):
         vocabulary: Vocabulary | None = None,
         *,
         device: torch.device | None = None,
-        few_step: bool | None = None,
+        few_step: bool | FewStep | None = None,
         offload: bool = False,
         fingerprint: Callable[[], str] | None = None,
     ) -> None:
@@ -114,11 +117,11 @@ class StableDiffusion(PipelineModel):
         scheduler = pipeline.scheduler
         scheduler_class = type(scheduler).__name__
         self._diffusion = DiffusionSchedule(
-            {"_class_name": scheduler_class, **scheduler.config},
+            {**_betas_of_its_own(scheduler), "_class_name": scheduler_class},
             few_step_of(scheduler_class, scheduler.config, few_step),
         )
         self.schedule: Schedule = self._diffusion
-        self.guidance: GuidanceKind = self._kind_of_guidance(pipeline.scheduler)
+        self.guidance: GuidanceKind = self._kind_of_guidance()
         self.sites = tuple(find_sites(self._unet))
         self._points = find_injection_points(self._unet, self.sites)
         block: Any = self._points.block
@@ -127,17 +130,18 @@ class StableDiffusion(PipelineModel):
         self.inpaints = is_inpainting(self._unet.config.in_channels, self.latent_channels)
         self._nothing_shown = lru_cache(maxsize=1)(self._shown_nothing)
         self.size_multiple = self.pixels_per_latent * coarsest_scale(self._unet)
-        self.native_size = self.pixels_per_latent * self._unet.config.sample_size
+        self.native_size = self.pixels_per_latent * _native_latents(self._unet.config.sample_size, self._is_xl)
         if self._is_xl and vae.dtype == torch.float16 and vae.config.get("force_upcast"):
             # SDXL's autoencoder overflows in half precision, to black images. diffusers defaults to True for every
             # autoencoder, and its text-to-image pipelines heed it for SDXL alone.
             vae.to(torch.float32)
 
-    def _kind_of_guidance(self, scheduler: Any) -> GuidanceKind:
+    def _kind_of_guidance(self) -> GuidanceKind:
         """LCM is told the scale, Turbo was distilled without one; all others have branches."""
         if self._unet.config.time_cond_proj_dim is not None:
             return "embedded"
-        return "none" if self.schedule.few_step and is_turbo(type(scheduler).__name__, scheduler.config) else "branches"
+        few_step = self.schedule.few_step
+        return "none" if few_step is not None and few_step.max_scale == 1 else "branches"
 
     @property
     def network(self) -> Any:
@@ -322,6 +326,12 @@ class StableDiffusion(PipelineModel):
         return get_timestep_embedding(1000 * (scales - 1), width, downscale_freq_shift=1).to(self._unet.dtype)
 
 
+def _betas_of_its_own(scheduler: Any) -> dict[str, Any]:
+    """A scheduler's configuration, without the betas that `from_config` leaves in one that has other noise levels."""
+    takes_betas = "beta_start" in signature(type(scheduler).__init__).parameters
+    return {name: value for name, value in scheduler.config.items() if takes_betas or "beta" not in name}
+
+
 def _known_to_unet(added: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Of what a conditioning adds, what the UNet takes by name."""
     return {name: each for name, each in added.items() if name != SCALE and not is_of_images(name)}
@@ -346,9 +356,16 @@ def _check_channels(pipeline: Any) -> None:
         )
     if expected != encoded:
         raise ModelError(
-            f"the UNet takes {expected} channels but the VAE has {encoded}; expected one that was made for the other: "
+            f"the UNet takes {expected} channels but the VAE has {encoded}; expected a VAE made for this UNet: "
             "choose another model.path or model.vae"
         )
+
+
+def _native_latents(configured: int | Sequence[int] | None, is_xl: bool) -> int:
+    """Latents along each side of the images that a UNet was trained on; those of the original if it does not say."""
+    if configured is None:
+        return XL_LATENTS if is_xl else LATENTS
+    return configured if isinstance(configured, int) else max(configured)
 
 
 def _text_encoders(pipeline: Any) -> list[tuple[Any, Any]]:

@@ -153,7 +153,7 @@ def find_injection_points(unet: Any, sites: tuple[Site, ...]) -> InjectionPoints
             decoder = [site.name for site in sites if site.name.startswith("up_blocks.")]
             first = f"up_blocks.{index}.attentions.{min(1, len(block.attentions) - 1)}."
             start = next(number for number, name in enumerate(decoder) if name.startswith(first))
-            forward_overrides = {module: _zeros_forward(module) for module in _overruled(unet, index, second)}
+            forward_overrides = {module: _zeros_forward(module) for module in _overridden(unet, index, second)}
             bypassed = {module: forward for module, forward in forward_overrides.items() if forward}
             return InjectionPoints(block.resnets[second], tuple(decoder[start:]), bypassed)
     raise ModelError(
@@ -178,7 +178,7 @@ def _stages(unet: nn.Module) -> Iterator[tuple[str, nn.Module, int]]:
             scale //= 2
 
 
-def _overruled(unet: Any, index: int, resnet: int) -> Iterator[nn.Module]:
+def _overridden(unet: Any, index: int, resnet: int) -> Iterator[nn.Module]:
     """The modules on which only the output of `up_blocks[index].resnets[resnet]` depends.
 
     Each residual block of the decoder takes the last skip connection that is left. Those taken by this block and by the

@@ -47,7 +47,7 @@ def control_images(source: InvertedClip, unit: ControlUnit) -> ControlImages:
     """The images that a ControlNet is shown of a clip.
 
     Raises:
-        ModelNotFoundError: the detector's weights cannot be had.
+        ModelNotFoundError: the detector's weights are not available.
     """
     kept = _KEPT.setdefault(source.inversion, {})
     key = (unit.detector, unit.canny_thresholds if unit.detector == "canny" else None)
@@ -60,7 +60,7 @@ def detector_of(unit: ControlUnit, device: torch.device) -> Detector:
     """The detector that a ControlNet's settings name.
 
     Raises:
-        ModelNotFoundError: its weights cannot be had.
+        ModelNotFoundError: its weights are not available.
     """
     if unit.detector == "canny":
         return partial(canny_edges, thresholds=unit.canny_thresholds)

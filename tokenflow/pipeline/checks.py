@@ -1,5 +1,6 @@
 """What the settings of an edit require of the number of frames, checked as soon as these are counted."""
 
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -7,6 +8,7 @@ from tokenflow.config import Clip, Config, Edit, LoRA
 from tokenflow.errors import ConfigError
 from tokenflow.events import notice
 from tokenflow.models.model import Model
+from tokenflow.models.prompt_weights import plain_text
 from tokenflow.modes.source import InvertedClip
 from tokenflow.pipeline.keyframes import given_images, keyframes_of
 from tokenflow.pipeline.masks import count_masks
@@ -85,12 +87,18 @@ def check_sampled(edit: Edit, what: str) -> None:
 
 def notice_missing_triggers(prompt: str, loras: Sequence[LoRA]) -> None:
     """A notice for each LoRA none of whose trigger words is in the prompt of an edit."""
+    said = plain_text(prompt)
     for lora in loras:
-        if lora.triggers and not any(word.lower() in prompt.lower() for word in lora.triggers):
+        if lora.triggers and not any(_has_words(said, words) for words in lora.triggers):
             notice(
                 f"edit.prompt has none of the words that the LoRA {lora.path!r} was trained with; add one of "
                 f"{', '.join(lora.triggers)}"
             )
+
+
+def _has_words(text: str, words: str) -> bool:
+    """Whether a text has these words, in any case, and not as a part of others."""
+    return re.search(rf"(?<!\w){re.escape(words.strip())}(?!\w)", " ".join(text.split()), re.IGNORECASE) is not None
 
 
 def frame_count_check(config: Config, clip: Video) -> Callable[[int], None]:

@@ -170,7 +170,7 @@ def edit(
         ModelError, ModelNotFoundError: the ControlNet cannot be used.
         Cancelled: `cancel` returned True.
     """
-    values = _mode_values(mode)
+    values = mode_values(mode)
     settings = validated(
         Edit,
         prompt=prompt,
@@ -235,7 +235,7 @@ def default_steps(inverted: InvertedClip) -> int:
     return few_step.steps if few_step else inverted.steps or DEFAULTS.steps
 
 
-def _mode_values(mode: ModeSettings) -> dict[str, Any]:
+def mode_values(mode: ModeSettings) -> dict[str, Any]:
     """The settings of an edit that say which mode it has."""
     if isinstance(mode, Keyframes):  # its images may be in memory, where settings name files
         return {"mode": "keyframes", "keyframes": config.Keyframes(strength=mode.strength)}

@@ -41,7 +41,7 @@ from tokenflow.pipeline.reconstruction import (
     notice_poor_reconstruction,
 )
 from tokenflow.pipeline.references import Reference, checked_references, load_ip_adapter, reader_of, references_of
-from tokenflow.pipeline.regions import checked_regions, regions_of
+from tokenflow.pipeline.regions import Regions, checked_regions, regions_of
 from tokenflow.pipeline.sampling import edit_frames
 from tokenflow.pipeline.stages import NumberedStages, stage_1, stage_2, work
 from tokenflow.pipeline.validation import check_count, check_type
@@ -266,8 +266,8 @@ def inversion_options(config: Config) -> InversionOptions:
     )
 
 
-def check_edit(edit: Edit, model: Model) -> None:
-    """Check before the inversion that a model can make an edit.
+def check_edit(edit: Edit, model: Model, regions: Regions | None = None) -> None:
+    """Check before the inversion that a model can make an edit, with regions in memory if they are given.
 
     Raises:
         ConfigError: it has fewer noise levels than the edit has steps, was not made for the mode, or needs a region.
@@ -276,7 +276,7 @@ def check_edit(edit: Edit, model: Model) -> None:
     model.schedule.steps(edit.steps, tokens=1)
     if edit.mode == "instruct" and not model.instructs:
         raise ConfigError(NOT_MADE_FOR_IT)
-    check_paints_somewhere(model, regions_of(edit), edit.mode)
+    check_paints_somewhere(model, regions_of(edit) if regions is None else regions, edit.mode)
     if edit.mode == "controlnet":
         paths = [unit.path for unit in edit.controlnet.units]
         for unit in edit.controlnet.units:

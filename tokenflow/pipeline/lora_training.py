@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,23 +14,26 @@ import torch.nn.functional as F
 from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
 from PIL import Image, ImageOps
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from tokenflow.config import LoRATraining
+from tokenflow.config import Model as ModelSettings
 from tokenflow.diffusion.batches import as_tensor
 from tokenflow.diffusion.conditioning import Conditioning, stack
-from tokenflow.errors import ClipError, ClipNotFoundError, ConfigError
-from tokenflow.events import Cancel, Listener, listening, progress, raise_if_cancelled
+from tokenflow.errors import ClipError, ClipNotFoundError, ConfigError, OutputError
+from tokenflow.events import Cancel, Listener, listening, notice, progress, raise_if_cancelled
 from tokenflow.models.checkpoints.publishing import open_repository, upload
+from tokenflow.models.checkpoints.reasons import first_line
 from tokenflow.models.loading import load_model
 from tokenflow.models.model import Model
 from tokenflow.models.placement import choose_device
+from tokenflow.models.prompt_weights import plain_text
 from tokenflow.pipeline.generation import generate
 from tokenflow.pipeline.lora_card import model_card
-from tokenflow.store.files import write_atomically, write_text
-from tokenflow.video import IMAGE_SUFFIXES
+from tokenflow.store.files import output_errors, write_atomically, write_text
+from tokenflow.video.images.files import find_images
 
 WEIGHTS = "pytorch_lora_weights.safetensors"
 """What diffusers calls a LoRA's file."""
@@ -63,7 +66,7 @@ class TrainedLoRA:
 
     Attributes:
         file: the LoRA, in diffusers' format.
-        steps: how many were taken in all.
+        steps: how many were taken in all, by earlier calls too.
         loss: the mean over this call's steps; None if there was nothing left to do.
         address: of its repository on the Hub, if it was pushed.
     """
@@ -82,15 +85,20 @@ def train_lora(
     Args:
         settings: of the training.
         on_event: called with each event (see `tokenflow.events`).
-        cancel: asked before every step; returning True keeps the state and raises `Cancelled`.
+        cancel: asked before every step; returning True raises `Cancelled`. However training ends, its state is kept.
 
     Raises:
-        ClipError, ClipNotFoundError: the images cannot be read.
+        ClipError, ClipNotFoundError: the images or captions cannot be read.
         ModelError, ModelNotFoundError: the model cannot be used, or was distilled to few steps.
-        ConfigError: the folder holds the training of other settings, or `push` is not owner/name.
-        OutputError: nothing can be written there, or to the Hub.
+        ConfigError: the folder holds the training of other settings, `push` is not owner/name, the model is set to
+            something that training cannot do, or a prompt has a negative weight.
+        OutputError: nothing can be written there, or to the Hub; or the folder has another LoRA.
     """
+    _check_model(settings.model)
     pictures = _read_images(settings.images, settings.caption)
+    for prompt in (*settings.samples, *settings.keep, *(caption for _, caption in pictures)):
+        plain_text(prompt)  # refuses negative weights
+    _make_output(settings.output)
     if settings.push:  # says now if it cannot be
         open_repository(settings.push, private=settings.private)
     with listening(on_event):
@@ -101,25 +109,31 @@ def train_lora(
         kept = _kept_examples(settings, model, on_event)
         examples = _examples(settings, model, pictures)
         losses = run.train(examples, kept, on_event, cancel)
-        address = _push(settings) if settings.push else None
+        if run.done > settings.steps:
+            notice(f"{settings.output} has a LoRA of {run.done} steps already, so it stays as it is; raise steps")
+        address = _push(settings, run.done) if settings.push else None
     loss = float(np.mean(losses)) if losses else None
-    return TrainedLoRA(settings.output / WEIGHTS, settings.steps, loss, address)
+    return TrainedLoRA(settings.output / WEIGHTS, run.done, loss, address)
 
 
-def _push(settings: LoRATraining) -> str:
+def _push(settings: LoRATraining, steps: int) -> str:
     """Upload what a training left, with a card that names the repository."""
-    write_text(settings.output / CARD, model_card(settings, settings.steps))
-    message = f"LoRA after {settings.steps} steps"
+    write_text(settings.output / CARD, model_card(settings, steps))
+    message = f"LoRA after {steps} steps"
     return upload(settings.push or "", settings.output, [WEIGHTS, CARD, f"{SAMPLES}/*"], message)
 
 
 class _Run:
-    """A LoRA in training: its weights and optimiser, saved and restored together."""
+    """A LoRA in training: its weights and optimiser, saved and restored together.
+
+    Attributes:
+        done: steps taken.
+    """
 
     def __init__(self, settings: LoRATraining, model: Model, pictures: Sequence[tuple[Path, str]]) -> None:
         self._settings = settings
         self._model = model
-        self._digest = _digest(settings, model, pictures)
+        self._content = _content(settings, model, pictures)
         network = model.network
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)  # of the LoRA's first weights
@@ -129,32 +143,33 @@ class _Run:
         if settings.gradient_checkpointing:
             network.enable_gradient_checkpointing()
         self._optimiser = torch.optim.AdamW(self._parameters(), settings.learning_rate)
-        self._done = 0
+        self.done = self._saved = 0
+        self._is_whole = True  # False while some parameters have taken a step that others have not
 
     def train(
         self, examples: list[Example], kept: list[Example], on_event: Listener | None, cancel: Cancel | None
     ) -> list[float]:
         """Take the steps that are left; the loss of each."""
         settings, losses = self._settings, []
-        with progress("train", settings.steps, on_event, initial=self._done) as advance:
-            while self._done < settings.steps:
-                try:
+        with progress("train", settings.steps, on_event, initial=self.done) as advance:
+            try:
+                while self.done < settings.steps:
                     raise_if_cancelled(cancel)
-                except BaseException:
+                    losses.append(self._step(examples, kept))
+                    advance(1)
+                    if self.done % settings.sample_every == 0 or self.done == settings.steps:
+                        self._save()
+                        self._write_samples()
+            except BaseException:  # Ctrl-C as well
+                if self._is_whole and self.done > self._saved:
                     self._save()
-                    raise
-                losses.append(self._step(examples, kept))
-                self._done += 1
-                advance(1)
-                if self._done % settings.sample_every == 0 or self._done == settings.steps:
-                    self._save()
-                    self._write_samples()
+                raise
         return losses
 
     def _step(self, examples: list[Example], kept: list[Example]) -> float:
         """One step of the optimiser, which depends on the seed and the number of the step alone."""
         settings = self._settings
-        generator = torch.Generator().manual_seed(settings.seed + 1 + self._done)
+        generator = torch.Generator().manual_seed(settings.seed + 1 + self.done)
         drawn = [
             *_draw(examples, settings.batch_size, settings.empty_captions, generator),
             *_draw(kept, settings.batch_size, KEPT_EMPTY, generator),
@@ -173,7 +188,10 @@ class _Run:
         self._optimiser.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(self._parameters(), CLIP_GRADIENT)
+        self._is_whole = False
         self._optimiser.step()
+        self.done += 1
+        self._is_whole = True
         return float(loss.detach())
 
     def _unchanged_prediction(self, noisy: Tensor, times: Tensor, conditioning: Conditioning) -> Tensor:
@@ -190,19 +208,27 @@ class _Run:
         """Go on from the saved state, if there is one.
 
         Raises:
-            ConfigError: it is of other settings, images or another model.
+            ConfigError: it is of other settings, images or another model, or damaged.
         """
         file = self._settings.output / STATE
         if not file.exists():
             return
-        with safe_open(file, "pt") as opened:
-            header = opened.metadata() or {}
-        if header.get("digest") != self._digest:
+        try:
+            with safe_open(file, "pt") as opened:
+                header = opened.metadata()
+            before, self.done, tensors = json.loads(header["content"]), int(header["done"]), load_file(file)
+            changes = _changes(before, self._content)
+        except (OSError, SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise ConfigError(
-                f"{self._settings.output} holds the training of other settings, images or another model; set output to "
-                "another folder, or remove it"
+                f"the state of an earlier training in {str(file)!r} cannot be read ({first_line(error)}); delete "
+                f"{self._settings.output} to train from the beginning, or choose another output"
+            ) from error
+        if changes:
+            raise ConfigError(
+                f"{self._settings.output} holds a training run with other settings ({'; '.join(changes)}); choose "
+                "another output, or delete the folder"
             )
-        tensors = load_file(file)
+        self._saved = self.done
         set_peft_model_state_dict(self._model.network, _under(tensors, "lora."), ADAPTER)
         state = self._optimiser.state_dict()
         slots: dict[int, dict[str, Tensor]] = {}
@@ -210,21 +236,20 @@ class _Run:
             index, slot = name.split(".")
             slots.setdefault(int(index), {})[slot] = value
         self._optimiser.load_state_dict({"state": slots, "param_groups": state["param_groups"]})
-        self._done = int(header["done"])
 
     def _save(self) -> None:
         """The LoRA for use, its card, and the state to go on from."""
         settings = self._settings
-        settings.output.mkdir(parents=True, exist_ok=True)
         lora = self._weights()
         tensors = {f"lora.{name}": value for name, value in lora.items()}
         for index, slots in self._optimiser.state_dict()["state"].items():
             tensors |= {f"optimiser.{index}.{slot}": value for slot, value in slots.items()}
-        _write(tensors, settings.output / STATE, {"digest": self._digest, "done": str(self._done)})
+        _write(tensors, settings.output / STATE, {"content": json.dumps(self._content), "done": str(self.done)})
         part = _part(self._model.network)
         named = {f"{part}.{name}": value for name, value in lora.items()}
         _write(named, settings.output / WEIGHTS, {"format": "pt"})
-        write_text(settings.output / CARD, model_card(settings, self._done))
+        write_text(settings.output / CARD, model_card(settings, self.done))
+        self._saved = self.done
 
     def _weights(self) -> dict[str, Tensor]:
         return dict(get_peft_model_state_dict(self._model.network, adapter_name=ADAPTER))
@@ -237,7 +262,7 @@ class _Run:
         images = [generate(self._model, prompt, seed=self._settings.seed)[0] for prompt in prompts]
         folder = self._settings.output / SAMPLES
         folder.mkdir(exist_ok=True)
-        Image.fromarray(np.hstack(images)).save(folder / f"{self._done:06d}.png")
+        Image.fromarray(np.hstack(images)).save(folder / f"{self.done:06d}.png")
 
     def _parameters(self) -> list[nn.Parameter]:
         return [each for each in self._model.network.parameters() if each.requires_grad]
@@ -248,8 +273,6 @@ def _load(settings: LoRATraining, on_event: Listener | None) -> Model:
     model = settings.model
     on_cuda = choose_device(model.device).type == "cuda"
     dtype = ("bfloat16" if on_cuda else "float32") if model.dtype == "auto" else model.dtype
-    if model.loras:
-        raise ConfigError("model.loras is set, and a LoRA is trained on a model without others; leave it empty")
     return load_model(
         model.path,
         device=model.device,
@@ -259,9 +282,39 @@ def _load(settings: LoRATraining, on_event: Listener | None) -> Model:
         variant=model.variant,
         vae=model.vae,
         prediction_type=model.prediction_type,
+        few_step=model.few_step,
         textual_inversions=model.textual_inversions,
+        text_encoder_quantization=model.text_encoder_quantization,
+        tiling=model.tiling,
         on_event=on_event,
     )
+
+
+def _check_model(model: ModelSettings) -> None:
+    """Refuse what changes the network that is trained.
+
+    Raises:
+        ConfigError: it is set.
+    """
+    for name in ("loras", "quantization", "offload", "compile"):
+        if getattr(model, name):
+            raise ConfigError(f"train-lora trains on the plain model; remove model.{name}")
+
+
+def _make_output(folder: Path) -> None:
+    """Make the folder of the result.
+
+    Raises:
+        OutputError: it cannot be made, or has a LoRA or a card that no training left.
+    """
+    with output_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    found = [name for name in (WEIGHTS, CARD) if (folder / name).exists()]
+    if found and not (folder / STATE).exists():
+        raise OutputError(
+            f"{folder} has a {found[0]} and no {STATE}, so it is from elsewhere and would be overwritten; choose "
+            "another output"
+        )
 
 
 def _read_images(folder: Path, caption: str) -> list[tuple[Path, str]]:
@@ -269,18 +322,26 @@ def _read_images(folder: Path, caption: str) -> list[tuple[Path, str]]:
 
     Raises:
         ClipNotFoundError: there is no such folder.
-        ClipError: it has no image.
+        ClipError: it has no image, or an image or a caption cannot be read.
     """
     if not folder.is_dir():
         raise ClipNotFoundError(f"there is no folder {str(folder)!r}; set images to a folder of images")
-    files = sorted(file for file in folder.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES)
+    files = find_images(folder)
     if not files:
         raise ClipError(f"{str(folder)!r} has no images; expected files such as .png or .jpg: set images to another")
-    captions = (file.with_suffix(".txt") for file in files)
-    return [
-        (file, text.read_text(encoding="utf-8").strip() if text.is_file() else caption)
-        for file, text in zip(files, captions, strict=True)
-    ]
+    for file in files:
+        _decoded(file)  # now rather than once images to keep are made
+    return [(file, _caption(file.with_suffix(".txt"), caption)) for file in files]
+
+
+def _caption(file: Path, default: str) -> str:
+    """The caption in a text file; the default if there is no such file."""
+    if not file.is_file():
+        return default
+    try:
+        return file.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ClipError(f"the caption {str(file)!r} cannot be read ({error}); save it as text in UTF-8") from error
 
 
 def _examples(settings: LoRATraining, model: Model, pictures: Sequence[tuple[Path, str]]) -> list[Example]:
@@ -342,37 +403,40 @@ def _side(settings: LoRATraining, model: Model) -> int:
 
 
 def _square(file: Path, side: int) -> np.ndarray:
-    """The middle of an image as side × side pixels: H W 3 uint8.
+    """The middle of an image as side × side pixels: H W 3 uint8."""
+    return np.asarray(ImageOps.fit(_decoded(file), (side, side), Image.Resampling.LANCZOS))
+
+
+def _decoded(file: Path) -> Image.Image:
+    """An image in RGB, the right way up.
 
     Raises:
         ClipError: the file cannot be read as an image.
     """
     try:
         with Image.open(file) as opened:
-            image = ImageOps.exif_transpose(opened).convert("RGB")
-    except OSError as error:
+            return ImageOps.exif_transpose(opened).convert("RGB")
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:  # Pillow's own for some damages of PNG
         raise ClipError(f"the image {str(file)!r} cannot be read ({error}); replace or remove it") from error
-    return np.asarray(ImageOps.fit(image, (side, side), Image.Resampling.LANCZOS))
 
 
-def _digest(settings: LoRATraining, model: Model, pictures: Sequence[tuple[Path, str]]) -> str:
-    """Of everything the LoRA after a number of steps depends on."""
-    changes_nothing = {
-        "steps",
-        "samples",
-        "sample_every",
-        "output",
-        "images",
-        "gradient_checkpointing",
-        "push",
-        "private",
-    }
-    content = {
-        "settings": settings.model_dump(mode="json", exclude=changes_nothing),
+def _content(settings: LoRATraining, model: Model, pictures: Sequence[tuple[Path, str]]) -> dict[str, Any]:
+    """Everything that the LoRA after a number of steps depends on, by name."""
+    kept = {"keep", "keep_images"} if settings.keep else set()
+    names = {"learning_rate", "batch_size", "rank", "layers", "size", "flip", "empty_captions", "seed", *kept}
+    return {
+        **settings.model_dump(mode="json", include=names),
+        "images": [(hashlib.sha256(file.read_bytes()).hexdigest()[:16], caption) for file, caption in pictures],
         "model": model.fingerprint,
-        "images": [(hashlib.sha256(file.read_bytes()).hexdigest(), caption) for file, caption in pictures],
     }
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """What differs between two trainings, in words."""
+    now = json.loads(json.dumps(now))
+    names = [name for name in sorted({*before, *now}) if before.get(name) != now.get(name)]
+    said = {"images": "other images or captions", "model": "another model"}
+    return [said.get(name, f"{name}: {before.get(name)}, now {now.get(name)}") for name in names]
 
 
 def _part(network: Any) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 from tokenflow.config import Edit
 from tokenflow.correspondence.pairwise import Pairwise
 from tokenflow.diffusion.conditioning import Conditioning, stack
-from tokenflow.diffusion.few_step import MAX_SCALE, MAX_STEPS
+from tokenflow.diffusion.few_step import MAX_STEPS
 from tokenflow.diffusion.guidance import Guidance
 from tokenflow.diffusion.latents import Latents, LazyLatents, Scratch, WritableLatents, in_memory
 from tokenflow.diffusion.sampling import Compose, sample, unchanged
@@ -215,15 +215,16 @@ def notice_few_steps(model: Model, settings: Edit) -> None:
     few_step = model.schedule.few_step
     if few_step is None:
         return
-    if settings.steps > MAX_STEPS:
+    most = max(MAX_STEPS, few_step.steps)
+    if settings.steps > most:
         notice(
-            f"edit.steps is {settings.steps}, but this model was made for {MAX_STEPS} or fewer, and more gain nothing; "
+            f"edit.steps is {settings.steps}, but this model was made for {most} or fewer, and more gain nothing; "
             f"set it to {few_step.steps}"
         )
-    if model.guidance == "branches" and settings.guidance_scale > MAX_SCALE:
+    if model.guidance == "branches" and settings.guidance_scale > few_step.max_scale:
         notice(
             f"edit.guidance_scale is {settings.guidance_scale:g}, but models of few steps hardly take more than "
-            f"{MAX_SCALE:g}; set it to 1, which is also faster"
+            f"{few_step.max_scale:g}; set it to 1, which is also faster"
         )
 
 

@@ -32,6 +32,7 @@ from tokenflow.video.encoders import (
 from tokenflow.video.formats import ANIMATIONS, container_for, container_options, default_codec
 from tokenflow.video.frame_clock import FrameClock
 from tokenflow.video.palette import PaletteFilter
+from tokenflow.video.scheduling import usual_scheduling
 from tokenflow.video.sound.muxer import AudioMuxer, SoundMode
 from tokenflow.video.transparency import Alpha
 from tokenflow.video.webp import set_end
@@ -215,7 +216,8 @@ class VideoWriter:
 
     def _write_header(self) -> None:
         try:
-            self._output.start_encoding()
+            with usual_scheduling():
+                self._output.start_encoding()
         except (av.FFmpegError, ValueError) as error:
             if isinstance(error, OSError):  # from the disk, not from the encoder
                 raise

@@ -63,6 +63,8 @@ class Running:
         self.process.wait()
 
     def stop(self) -> None:
+        if self.process.poll() is not None:
+            return
         children = self.children()
         self.process.terminate()
         self.process.wait(PATIENCE)

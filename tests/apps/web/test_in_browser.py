@@ -53,7 +53,7 @@ def browser() -> Iterator[Any]:
 def open_page(browser: Any, address: str, **options: Any) -> Any:
     """A new tab of a new profile; requests to anywhere else fail the test."""
     page = browser.new_context(**options).new_page()
-    page.set_default_timeout(30_000)
+    page.set_default_timeout(120_000)
     foreign: list[str] = []
     page.on("request", lambda request: foreign.append(request.url) if is_foreign(request.url, address) else None)
     page.foreign = foreign

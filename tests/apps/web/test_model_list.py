@@ -45,8 +45,8 @@ def test_published_models_are_marked_by_what_they_need() -> None:
     model = PRESETS[0]
     for memory, mark in (
         (model.memory() + 1, FITS),
-        (model.least_memory("int4") + 1, FITS_WITH_CARE),
-        (model.least_memory("int4"), FITS_NOT),
+        (model.least_memory() + 1, FITS_WITH_CARE),
+        (model.least_memory(), FITS_NOT),
     ):
         row = next(row for row in published_html(memory).split("<tr>") if model.name in row)
         assert f"<td>{mark}</td>" in row

@@ -8,17 +8,25 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from tests.models.adapters.making import RANK, lora_weights, merge, network_of, save_diffusers, save_kohya, save_peft
+from tests.models.checkpoints.stub_hub import StubHub
 from tests.tiny import tiny_pipeline, tiny_xl_pipeline
+from tests.tiny_flux import tiny_flux2_pipeline, tiny_flux_pipeline
 from tests.tiny_sana import tiny_sana_pipeline
 from tokenflow.config import LoRA
 from tokenflow.errors import ModelError, ModelNotFoundError, TokenflowWarning
-from tokenflow.models.adapters.few_step_loras import few_step_kind
+from tokenflow.models.adapters.few_step_loras import find_few_step_lora
 from tokenflow.models.families import FAMILIES
 from tokenflow.models.loading import load_model, stored_fingerprint
 from tokenflow.models.model import Model
 
 LATENTS = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
-PIPELINES: dict[str, Callable[[], Any]] = {"sd": tiny_pipeline, "xl": tiny_xl_pipeline, "sana": tiny_sana_pipeline}
+PIPELINES: dict[str, Callable[[], Any]] = {
+    "sd": tiny_pipeline,
+    "xl": tiny_xl_pipeline,
+    "sana": tiny_sana_pipeline,
+    "flux": tiny_flux_pipeline,
+    "flux2": tiny_flux2_pipeline,
+}
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +42,8 @@ def loaded(path: Path, *loras: LoRA, **options: Any) -> Model:
 
 
 def predicted(model: Model) -> Tensor:
-    return model.predict(LATENTS, model.schedule.steps(4)[1].at, model.condition("a dog", negative=True))
+    at = model.schedule.steps(4, tokens=16)[1].at
+    return model.predict(LATENTS, at, model.condition("a dog", negative=True))
 
 
 def merged(pipeline: Any, parts: dict[str, dict[str, Tensor]], scale: float) -> Model:
@@ -115,6 +124,61 @@ def test_a_lora_of_another_model_is_refused(saved: dict[str, Path], tmp_path: Pa
             loaded(saved["sd"], LoRA(path=str(file)))
 
 
+def test_layers_of_another_width_are_told_in_one_line_and_not_logged(
+    saved: dict[str, Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    pipeline = tiny_pipeline()
+    weights = lora_weights(pipeline, "unet")
+    wider = {name: torch.cat([each, each], 1) if "to_q.lora_A" in name else each for name, each in weights.items()}
+    file = save_diffusers(pipeline, tmp_path, {"unet": wider})
+    with pytest.raises(
+        ModelError, match=r"was trained for another model: its \S+to_q takes (\d+) features, the model's"
+    ):
+        loaded(saved["sd"], LoRA(path=str(file)))
+    assert "size mismatch" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("layer", ["attn1.to_q.lora_A", "attn1.processor.to_q_lora.down"])
+def test_names_without_their_network_are_told(layer: str, saved: dict[str, Path], tmp_path: Path) -> None:
+    weights = {f"down_blocks.0.attentions.0.transformer_blocks.0.{layer}.weight": torch.zeros(RANK, 8)}
+    save_file(weights, tmp_path / "bare.safetensors")
+    with pytest.raises(ModelError, match=r"without its network; expected 'unet\.down_blocks"):
+        loaded(saved["sd"], LoRA(path=str(tmp_path / "bare.safetensors")))
+
+
+def test_a_lora_of_peft_on_the_hub_keeps_its_scale(saved: dict[str, Path], tmp_path: Path, stub_hub: StubHub) -> None:
+    pipeline = tiny_pipeline()
+    weights = lora_weights(pipeline, "unet")
+    stub_hub.add("someone/peft", save_peft(tmp_path / "peft", weights, alpha=8))
+    model = loaded(saved["sd"], LoRA(path="someone/peft"))
+    torch.testing.assert_close(
+        predicted(model), predicted(merged(pipeline, {"unet": weights}, 8 / RANK)), rtol=0, atol=1e-5
+    )
+
+
+def test_the_configuration_of_peft_is_needed_whole_and_belongs_to_the_fingerprint(
+    saved: dict[str, Path], tmp_path: Path
+) -> None:
+    folder = save_peft(tmp_path / "peft", lora_weights(tiny_pipeline(), "unet"), alpha=8)
+    lora, config = LoRA(path=str(folder / "adapter_model.safetensors")), folder / "adapter_config.json"
+    before = loaded(saved["sd"], lora).fingerprint
+    config.write_text('{"r": 2, "lora_alpha": 2}')
+    assert loaded(saved["sd"], lora).fingerprint != before
+    for content in ("{nope", '{"r": 0, "lora_alpha": 4}', "[]"):
+        config.write_text(content)
+        with pytest.raises(ModelError, match=r"adapter_config.json' is damaged .*: download it again"):
+            loaded(saved["sd"], lora)
+    config.unlink()
+    with pytest.warns(TokenflowWarning, match="has no adapter_config.json beside it, so its scale is unknown"):
+        loaded(saved["sd"], lora)
+
+
+def test_a_pickle_is_told_what_to_do_with(saved: dict[str, Path], tmp_path: Path) -> None:
+    (tmp_path / "style.pt").write_bytes(b"x")
+    with pytest.raises(ModelError, match=r"a pickle, which can run any code .*: convert it"):
+        loaded(saved["sd"], LoRA(path=str(tmp_path / "style.pt")))
+
+
 def test_layers_that_the_model_does_not_have_give_a_notice(saved: dict[str, Path], tmp_path: Path) -> None:
     pipeline = tiny_pipeline()
     file = save_diffusers(pipeline, tmp_path, {"unet": lora_weights(pipeline, "unet")})
@@ -135,6 +199,9 @@ def test_layers_that_the_model_does_not_have_give_a_notice(saved: dict[str, Path
     [
         ("lora_unet_x.hada_w1_a", "is a LoHa"),
         ("lora_unet_x.dora_scale", "is a DoRA in kohya's format"),
+        ("lora_unet_x.lora_mid.weight", "is a LoCon with a Tucker decomposition"),
+        ("lora_unet_x.diff", "is a LoRA with whole weights"),
+        ("bundle_emb.toy.string_to_param.*", "is a LoRA with words .* embedded"),
         ("something.weight", "holds something other than a LoRA"),
     ],
 )
@@ -155,37 +222,62 @@ def test_a_missing_file_and_a_folder_with_several_are_told(saved: dict[str, Path
 
 
 @pytest.mark.parametrize(
-    ("name", "scheduler", "steps", "guidance"),
+    ("name", "renoises", "steps", "guidance"),
     [
-        ("lcm-lora.safetensors", "renoises", 4, "branches"),
-        ("sdxl_lightning_4step.safetensors", "keeps its noise", 4, "none"),
-        ("Hyper-SD15-8steps.safetensors", "keeps its noise", 4, "branches"),
+        ("lcm-lora.safetensors", True, 4, "branches"),
+        ("sdxl_lightning_8step_lora.safetensors", False, 8, "none"),
+        ("Hyper-SD15-1step-lora.safetensors", False, 1, "none"),
+        ("Hyper-SD15-12steps-CFG-lora.safetensors", False, 12, "branches"),
     ],
 )
 def test_a_few_step_lora_sets_few_step_mode_unless_told_otherwise(
-    name: str, scheduler: str, steps: int, guidance: str, saved: dict[str, Path], tmp_path: Path
+    name: str, renoises: bool, steps: int, guidance: str, saved: dict[str, Path], tmp_path: Path
 ) -> None:
     pipeline = tiny_pipeline()
     file = save_diffusers(pipeline, tmp_path, {"unet": lora_weights(pipeline, "unet")}).rename(tmp_path / name)
-    model = loaded(saved["sd"], LoRA(path=str(file)))
+    with pytest.warns(TokenflowWarning, match=f"by its name, so the model samples in {steps} steps"):
+        model = loaded(saved["sd"], LoRA(path=str(file)))
     few_step = model.schedule.few_step
     assert few_step is not None
-    assert (few_step.steps, few_step.renoises, model.guidance) == (steps, scheduler == "renoises", guidance)
+    assert (few_step.steps, few_step.renoises, model.guidance) == (steps, renoises, guidance)
     assert model.base.fingerprint != loaded(saved["sd"]).fingerprint
     assert loaded(saved["sd"], LoRA(path=str(file)), few_step=False).schedule.few_step is None
+    assert loaded(saved["sd"], LoRA(path=str(file), scale=0)).schedule.few_step is None
+
+
+def test_a_family_that_does_not_follow_the_name_says_so(saved: dict[str, Path], tmp_path: Path) -> None:
+    pipeline = tiny_flux_pipeline()
+    weights = {"transformer": lora_weights(pipeline, "transformer")}
+    file = save_diffusers(pipeline, tmp_path, weights).rename(tmp_path / "Hyper-FLUX.1-dev-8steps-lora.safetensors")
+    with pytest.warns(TokenflowWarning, match=r"family samples as without it; set edit.steps to 8"):
+        assert loaded(saved["flux"], LoRA(path=str(file))).schedule.few_step is None
 
 
 @pytest.mark.parametrize(
-    ("path", "kind"),
+    ("path", "kind", "steps"),
     [
-        ("latent-consistency/lcm-lora-sdv1-5", "lcm"),
-        ("ByteDance/SDXL-Lightning/sdxl_lightning_4step_lora.safetensors", "lightning"),
-        ("ByteDance/Hyper-SD/Hyper-SDXL-8steps-lora.safetensors", "hyper"),
-        ("h1t/TCD-SDXL-LoRA", "tcd"),
-        ("loras/hyper_realism.safetensors", None),
-        ("loras/lightning_storm_v2.safetensors", None),
-        ("loras/calcmap.safetensors", None),
+        ("latent-consistency/lcm-lora-sdv1-5", "LCM", 4),
+        ("loras/lcmlora.safetensors", "LCM", 4),
+        ("ByteDance/SDXL-Lightning/sdxl_lightning_2step_lora.safetensors", "Lightning", 2),
+        ("Lightning-SDXL-4steps.safetensors", "Lightning", 4),
+        ("ByteDance/Hyper-SD/Hyper-SDXL-8steps-lora.safetensors", "Hyper-SD", 8),
+        ("Hyper_SD15_8steps.safetensors", "Hyper-SD", 8),
+        ("h1t/TCD-SDXL-LoRA", "TCD", 4),
+        ("dmd2_sdxl_4step_lora.safetensors", "DMD2", 4),
+        ("pcm_sd15_smallcfg_2step_converted.safetensors", "PCM", 2),
+        ("sd_xl_turbo_lora_v1.safetensors", "Turbo", 4),
+        ("loras/hyper_realism.safetensors", None, None),
+        ("loras/lightning_storm_v2.safetensors", None, None),
+        ("loras/calcmap.safetensors", None, None),
     ],
 )
-def test_few_step_loras_are_known_by_their_published_names(path: str, kind: str | None) -> None:
-    assert few_step_kind([LoRA(path="style.safetensors"), LoRA(path=path)]) == kind
+def test_few_step_loras_are_known_by_their_published_names(path: str, kind: str | None, steps: int | None) -> None:
+    found = find_few_step_lora([LoRA(path="style.safetensors"), LoRA(path=path)])
+    assert (found and found.kind, found and found.sampling.steps) == (kind, steps)
+
+
+def test_the_folder_of_a_file_says_nothing_about_it(tmp_path: Path) -> None:
+    (tmp_path / "lcm").mkdir()
+    (tmp_path / "lcm" / "style.safetensors").touch()
+    assert find_few_step_lora([LoRA(path=str(tmp_path / "lcm" / "style.safetensors"))]) is None
+    assert find_few_step_lora([LoRA(path=str(tmp_path / "lcm"))]) is not None

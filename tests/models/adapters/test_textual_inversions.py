@@ -7,6 +7,7 @@ from safetensors.torch import save_file
 from tests.tiny import tiny_pipeline, tiny_xl_pipeline
 from tokenflow.config import TextualInversion
 from tokenflow.errors import ModelError
+from tokenflow.models.adapters.textual_inversions import load_textual_inversions
 from tokenflow.models.loading import load_model
 
 WIDTH = 16
@@ -46,6 +47,48 @@ def test_sdxl_learns_it_in_both_encoders(tmp_path: Path) -> None:
     plain = load_model(tmp_path / "xl", device="cpu", dtype="float32")
     for part in (slice(0, 16), slice(16, 40)):
         assert (model.condition("toy").tokens - plain.condition("toy").tokens)[..., part].abs().max() > 1e-4
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        ({"emb_params": (1, 16)}, r"has emb_params; expected clip_l and clip_g"),
+        ({"clip_l": (3, 16), "clip_g": (1, 24)}, r"has 3 vectors for the first text encoder and 1 for the second"),
+        ({"lora_unet_x.lora_down.weight": (2, 16)}, r"is a LoRA; set model.loras to it"),
+    ],
+)
+def test_sdxl_needs_a_word_for_both_encoders(weights: dict[str, tuple[int, ...]], message: str, tmp_path: Path) -> None:
+    tiny_xl_pipeline().save_pretrained(tmp_path / "xl")
+    save_file({key: torch.zeros(shape) for key, shape in weights.items()}, tmp_path / "toy.safetensors")
+    inversion = TextualInversion(path=str(tmp_path / "toy.safetensors"), token="<toy>")
+    with pytest.raises(ModelError, match=message):
+        load_model(tmp_path / "xl", device="cpu", dtype="float32", textual_inversions=[inversion])
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        ({"clip_l": (1, 16), "clip_g": (1, 24)}, r"was made for SDXL"),
+        ({"<a>": (16,), "<b>": (16,)}, r"has <a>, <b>; expected one word"),
+    ],
+)
+def test_a_file_of_something_else_is_refused(
+    weights: dict[str, tuple[int, ...]], message: str, saved: Path, tmp_path: Path
+) -> None:
+    save_file({key: torch.zeros(shape) for key, shape in weights.items()}, tmp_path / "toy.safetensors")
+    inversion = TextualInversion(path=str(tmp_path / "toy.safetensors"))
+    with pytest.raises(ModelError, match=message):
+        load_model(saved, device="cpu", dtype="float32", textual_inversions=[inversion])
+
+
+def test_a_word_in_the_file_is_known_by_that_name(saved: Path, tmp_path: Path) -> None:
+    learnt = torch.randn(1, WIDTH, generator=torch.Generator().manual_seed(0))
+    save_file({"<cat-toy>": learnt}, tmp_path / "file.safetensors")
+    pipeline = tiny_pipeline()
+    assert load_textual_inversions(pipeline, [TextualInversion(path=str(tmp_path / "file.safetensors"))]) == [
+        "<cat-toy>"
+    ]
+    assert "<cat-toy>" in pipeline.tokenizer.get_vocab()
 
 
 def test_one_of_another_model_is_refused(saved: Path, tmp_path: Path) -> None:

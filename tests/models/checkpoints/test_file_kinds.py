@@ -1,4 +1,4 @@
-"""Files that are no whole checkpoint are named by what they are."""
+"""Files that are not whole checkpoints are named by what they are."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -43,7 +43,7 @@ WAN = {"patch_embedding.weight": torch.zeros(2, 2, 1, 1, 1)} | named("head.modul
 @pytest.mark.parametrize(
     ("weights", "said"),
     [
-        (KOHYA, "is a LoRA, which only adds to a model"),
+        (KOHYA, "is a LoRA, not a whole model: set model.loras to"),
         (PEFT, "is a LoRA"),
         (LYCORIS, "is a LoRA"),
         ({"emb_params": torch.zeros(4, 768)}, "is a textual inversion, which only adds a word"),
@@ -61,11 +61,20 @@ WAN = {"patch_embedding.weight": torch.zeros(2, 2, 1, 1, 1)} | named("head.modul
         (sd(8), "is an InstructPix2Pix model"),
         (sd(5), "is a depth model"),
         (sd() | named("edm_mean", "edm_std"), r"is a checkpoint of Playground 2\.5"),
+        (sd() | named("edm_vpred.sigma_max", "edm_vpred.sigma_min"), "is a checkpoint of CosXL, whose noise levels"),
+        (sd(8) | named("cc_projection.weight"), "is a Zero123, which needs an image"),
+        (sd() | named("model.diffusion_model.input_blocks.1.0.time_stack.x"), "is a Stable Video Diffusion"),
+        (sd() | named("noise_augmentor.betas"), "is an unCLIP model"),
         (
             sd() | named("conditioner.embedders.0.model.transformer.resblocks.0.ln_1.bias"),
             "is the SDXL refiner, which only finishes images",
         ),
         (named(*(f"image_proj.{name}" for name in "abcd")), "is an IP-Adapter"),
+        (named(*(f"down_blocks.0.motion_modules.{number}.x" for number in range(4))), "is a motion module of Anim"),
+        (named(*(f"vision_model.{name}" for name in "abcd")), "is an image encoder alone"),
+        (named("token_embedding.weight", *(f"transformer.resblocks.{n}.x" for n in range(3))), "is a text encoder"),
+        (named(*(f"model.1.sub.{number}.RDB1.conv1.0.weight" for number in range(4))), "is an upscaler of images"),
+        (prefixed("diffusion_model.", unet_weights(tiny_unet())), "is a UNet alone"),
         (named(*(f"adapter.body.{name}" for name in "abcd")), "is a T2I-Adapter"),
         (CHROMA, "is a checkpoint of chroma, which is not supported"),
         (SD3, "is a checkpoint of sd35_large, which is not supported"),
@@ -83,6 +92,17 @@ def test_what_a_file_is_instead_is_said_in_one_line(
     assert "expected a whole Stable Diffusion 1.x, 2.x or XL checkpoint" in str(caught.value)
 
 
+def test_a_shard_is_told_by_its_name(saved: Path) -> None:
+    with pytest.raises(ModelError, match=r"is one shard of several; set model\.path to the folder of the whole model"):
+        load_model("unet-00001-of-00003.safetensors", base=str(saved), device="cpu")
+
+
+def test_a_lora_is_told_with_the_setting_that_takes_it(saved: Path, tmp_path: Path) -> None:
+    save_file(contiguous(KOHYA), tmp_path / "lora.safetensors")
+    with pytest.raises(ModelError, match=rf"set model\.loras to \[{{path: {tmp_path}/lora\.safetensors}}\]"):
+        load_model(tmp_path / "lora.safetensors", base=str(saved), device="cpu")
+
+
 def test_a_controlnet_is_told_where_it_belongs(saved: Path, tmp_path: Path) -> None:
     (file,) = save_tiny_controlnet(tmp_path).glob("*.safetensors")
     with pytest.raises(ModelError, match=r"is a ControlNet: set edit\.controlnet\.path to it"):
@@ -90,7 +110,7 @@ def test_a_controlnet_is_told_where_it_belongs(saved: Path, tmp_path: Path) -> N
 
 
 def test_other_formats_are_told_by_their_suffix_and_never_opened(saved: Path, tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=r"is a pickle, which can run any code"):
+    with pytest.raises(ModelError, match=r"a pickle, which can run any code"):
         load_model(tmp_path / "model.ckpt", device="cpu")
 
 

@@ -227,6 +227,6 @@ def test_a_transformer_in_a_file_needs_the_base_it_descends_from(saved: Path, tm
         loaded(file, base=str(saved / "schnell"))
 
 
-def test_what_a_flow_model_predicts_cannot_be_overruled(saved: Path) -> None:
+def test_what_a_flow_model_predicts_cannot_be_overridden(saved: Path) -> None:
     with pytest.raises(ModelError, match=r"model.prediction_type is 'epsilon', but .*predicts the flow only"):
         loaded(saved / "dev", prediction_type="epsilon")

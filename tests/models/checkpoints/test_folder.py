@@ -12,7 +12,9 @@ from diffusers import ControlNetModel, StableDiffusionControlNetPipeline, Stable
 from safetensors.torch import load_file, save_file
 
 from tests.tiny import level
+from tokenflow.config import Model as ModelSettings
 from tokenflow.errors import ModelError, TokenflowWarning
+from tokenflow.models.blank import stored_weights
 from tokenflow.models.loading import load_model
 
 LATENTS = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -119,7 +121,7 @@ def test_a_safety_checker_and_a_feature_extractor_are_not_needed(deleted: bool, 
 def test_weights_that_the_network_does_not_use_are_said(model: Path, saved: Path) -> None:
     weights = load_file(file_of(model, "unet")) | {"extra.weight": torch.zeros(1)}
     save_file(weights, file_of(model, "unet"), {"format": "pt"})
-    with pytest.warns(TokenflowWarning, match=r"has 1 weights that its UNet2DConditionModel ignores, such as extra\.w"):
+    with pytest.warns(TokenflowWarning, match=r"has 1 weight that UNet2DConditionModel does not use, such as extra\.w"):
         loaded = load(model)
     assert_equal(loaded, load(saved))
 
@@ -147,13 +149,19 @@ def change_config(part: str, name: str, **changes: Any) -> Callable[[Path], None
         (change_index(text_encoder=[None, None]), r"has no text_encoder; set model\.path"),
         (
             change_index(unet=["custom", "MyUNet"]),
-            r"the unet of .* is a MyUNet of custom; expected a class of diffusers",
+            r"the class of the unet of .* is MyUNet of custom; expected a class of diffusers",
         ),
         (
             change_index(_class_name="StableDiffusion3Pipeline"),
-            r"is a StableDiffusion3Pipeline, which is not supported",
+            r"is StableDiffusion3Pipeline, which is not supported",
         ),
-        (change_index(_class_name="StableDiffusionInstructPix2PixPipeline"), "is a StableDiffusionInstructPix2PixPipe"),
+        (change_config("unet", "config.json", in_channels=6), r"takes 6 channels; expected the 4 of its latents, or 9"),
+        (
+            change_config("unet", "config.json", _class_name="UNet3DConditionModel"),
+            r"class of the unet of .* is UNet3DConditionModel; expected UNet2DConditionModel",
+        ),
+        (change_config("scheduler", "scheduler_config.json", beta_start="a"), r"betas of .* are unusable"),
+        (change_index(_class_name="StableDiffusionInstructPix2PixPipeline"), "is StableDiffusionInstructPix2PixPipe"),
     ],
 )
 def test_what_a_folder_is_instead_is_said_in_one_line(change: Callable[[Path], None], said: str, model: Path) -> None:
@@ -184,12 +192,65 @@ def test_a_pipeline_with_a_controlnet_is_loaded_without_it(saved: Path, tmp_path
     assert_equal(load(tmp_path / "both"), load(saved))
 
 
+def test_the_controlnet_of_such_a_pipeline_may_be_deleted(model: Path, saved: Path) -> None:
+    change_index(_class_name="StableDiffusionControlNetPipeline", controlnet=["diffusers", "ControlNetModel"])(model)
+    assert_equal(load(model), load(saved))
+
+
+@pytest.mark.parametrize(
+    ("part", "name", "expected"),
+    [
+        ("text_encoder", "pytorch_model.safetensors", "model.safetensors"),
+        ("text_encoder", "model.SAFETENSORS", "model.safetensors"),
+        ("unet", "model.safetensors", "diffusion_pytorch_model.safetensors"),
+    ],
+)
+def test_weights_of_a_name_that_is_not_read_are_told_the_right_one(
+    part: str, name: str, expected: str, model: Path
+) -> None:
+    file_of(model, part).rename(model / part / name)
+    with pytest.raises(ModelError, match=rf"weights in {part}/ and has {name}, a name that is not read; rename it to"):
+        load(model)
+    (model / part / name).rename(model / part / expected)
+    load(model)
+
+
+def test_weights_behind_a_broken_link_are_none(model: Path) -> None:
+    file_of(model, "vae").unlink()
+    file_of(model, "vae").symlink_to(model / "nowhere")
+    with pytest.raises(ModelError, match="needs safetensors weights in vae/ and has none"):
+        load(model)
+    assert stored_weights(ModelSettings(path=str(model))) == 0
+
+
+def test_a_shard_that_is_missing_is_named(saved: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "shards"
+    StableDiffusionPipeline.from_pretrained(saved).save_pretrained(folder, max_shard_size="200KB")
+    first = min((folder / "unet").glob("*-of-*.safetensors"))
+    first.unlink()
+    with pytest.raises(ModelError, match=rf"lacks unet/{first.name}, one of its shards; download it again"):
+        load(folder)
+
+
+def test_without_a_tokenizers_configuration_prompts_are_as_long_as_the_encoder_takes(model: Path, saved: Path) -> None:
+    (model / "tokenizer" / "tokenizer_config.json").unlink()
+    assert_equal(load(model), load(saved))
+
+
+@pytest.mark.parametrize(("configured", "native"), [([8, 8], 16), (None, 128), (8, 16)])
+def test_the_native_size_is_that_of_the_configuration_or_of_the_original(
+    configured: Any, native: int, model: Path
+) -> None:
+    change_config("unet", "config.json", sample_size=configured)(model)
+    assert load(model).native_size == native
+
+
 def test_a_folder_of_files_is_told_to_name_one(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").write_bytes(b"")
     with pytest.raises(ModelError, match=r"has no model_index\.json.* or to one of its \.safetensors files"):
         load(tmp_path)
     (tmp_path / "notes.txt").write_bytes(b"")
-    with pytest.raises(ModelError, match=r"is a file of another kind than \.safetensors; set model\.path"):
+    with pytest.raises(ModelError, match=r"which is not a \.safetensors file; set it to one"):
         load(tmp_path / "notes.txt")
 
 

@@ -49,6 +49,23 @@ def test_a_file_says_that_it_predicts_velocity(saved: Path, tmp_path: Path) -> N
     assert model.schedule.steps(5)[0].at.signal > 0
 
 
+def test_the_original_configuration_beside_a_file_says_that_it_predicts_velocity(saved: Path, tmp_path: Path) -> None:
+    file = save(saved, tmp_path)
+    for text, kind in (
+        ("model: {params: {parameterization: v}}", "v_prediction"),
+        ("model: {params: {parameterization: eps}}", "epsilon"),
+        ("model: [", "epsilon"),
+        ("other", "epsilon"),
+    ):
+        file.with_suffix(".yaml").write_text(text)
+        assert load(file, saved).schedule.prediction_type == kind
+
+
+def test_training_steps_of_another_shape_say_nothing(saved: Path, tmp_path: Path) -> None:
+    with pytest.warns(TokenflowWarning, match="does not say what it predicts"):
+        load(save_version_2(tmp_path, global_step=torch.tensor([1, 2])), saved)
+
+
 def test_a_file_says_that_it_was_trained_up_to_pure_noise(saved: Path, tmp_path: Path) -> None:
     model = load(save(saved, tmp_path, v_pred=NOTHING, ztsnr=NOTHING), saved)
     pipeline = StableDiffusionPipeline.from_pretrained(saved)
@@ -87,7 +104,7 @@ def test_a_file_of_version_2_is_compared_with_its_configuration(
     tiny_pipeline(prediction_type=configured).save_pretrained(tmp_path / "base")
     file = save_version_2(tmp_path, global_step=torch.tensor(steps))
     if refused:
-        said = rf"seems to predict by .*, and model\.base by {configured}; set model\.prediction_type"
+        said = rf"seems to be an? .* model, but model\.base predicts {configured}; set model\.prediction_type"
         with pytest.raises(ModelError, match=said):
             load(file, tmp_path / "base")
     assert load(file, tmp_path / "base", prediction_type="epsilon").schedule.prediction_type == "epsilon"
@@ -130,5 +147,5 @@ def test_the_inpainting_model_of_version_2_predicts_noise(tmp_path: Path) -> Non
     tiny_pipeline().save_pretrained(tmp_path / "noise")
     file = save_version_2(tmp_path, inpainting)
     assert load(file, tmp_path / "noise").schedule.prediction_type == "epsilon"
-    with pytest.raises(ModelError, match=r"seems to predict by epsilon, and model\.base by v_prediction"):
+    with pytest.raises(ModelError, match=r"seems to be an epsilon model, but model\.base predicts v_prediction"):
         load(file, tmp_path / "velocity")

@@ -158,7 +158,10 @@ def test_a_transformer_in_a_file_needs_a_base_that_it_fits(
     path = Path(shutil.copy(file, tmp_path / "sana.safetensors"))
     for base, said in (
         (None, r"is a transformer of Sana, .*set model\.base to the folder or Hub id of the Sana"),
-        (saved, r"is a transformer of Sana, and model\.base .* a StableDiffusionPipeline; set model\.base"),
+        (
+            saved,
+            r"is a transformer of Sana, but the class of model\.base .* is StableDiffusionPipeline; set model\.base",
+        ),
         (saved_sprint, r"the model file .* (lacks|do not fit)"),
     ):
         with pytest.raises(ModelError, match=said) as caught:
@@ -211,7 +214,7 @@ def test_whether_a_model_samples_in_few_steps_may_be_said(saved: Path, saved_san
         loaded(saved_sprint, few_step=False)
 
 
-def test_what_sana_predicts_is_not_overruled(saved_sana: Path, stub_hub: StubHub) -> None:
+def test_what_sana_predicts_is_not_overridden(saved_sana: Path, stub_hub: StubHub) -> None:
     stub_hub.add("someone/sana", saved_sana)
     for path in (str(saved_sana), "someone/sana"):
         with pytest.raises(ModelError, match=r"model\.prediction_type is 'epsilon', but .* flow only; set it to null"):

@@ -15,8 +15,13 @@ from tests.models.checkpoints.stub_hub import StubHub
 from tests.tiny import inpainting, level, tiny_pipeline, tiny_xl_pipeline
 from tokenflow.errors import ModelError, ModelNotFoundError, TokenflowWarning
 from tokenflow.models.checkpoints.single_file import BASES
-from tokenflow.models.loading import load_model
+from tokenflow.models.loading import load_model, stored_fingerprint
 
+PARTS = [
+    ("unet", "model.diffusion_model."),
+    ("vae", "first_stage_model."),
+    ("text_encoder", "cond_stage_model.transformer.text_model."),
+]
 LATENTS = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
 
 
@@ -26,7 +31,7 @@ def outputs(model: Any) -> list[Tensor]:
     return [prompt.tokens, *prompt.added.values(), model.predict(LATENTS, level(500), prompt), model.decode(LATENTS)]
 
 
-def load(path: Path, base: Path, **settings: Any) -> Any:
+def load(path: Path | str, base: Path, **settings: Any) -> Any:
     return load_model(path, base=str(base), device="cpu", dtype="float32", **settings)
 
 
@@ -99,7 +104,7 @@ def test_a_file_of_8_bits_is_said_to_be_one(file: Path, saved: Path, tmp_path: P
 
 def test_averaged_weights_beside_are_said_to_be_ignored(file: Path, saved: Path, tmp_path: Path) -> None:
     both = changed(file, tmp_path, lambda weights: weights | {"model_ema.diffusion_modelout2bias": torch.ones(4)})
-    with pytest.warns(TokenflowWarning, match=r"has averaged weights \(EMA\), too; using the others"):
+    with pytest.warns(TokenflowWarning, match=r"also has EMA weights; the regular ones are used"):
         model = load(both, saved)
     assert_equal(model, load(file, saved))
 
@@ -143,13 +148,47 @@ def test_a_file_that_lacks_a_weight_is_refused(name: str, said: str, file: Path,
         load(changed(file, tmp_path, without(name)), saved)
 
 
-@pytest.mark.parametrize(("part", "prefix"), [("unet", "model.diffusion_model."), ("vae", "first_stage_model.")])
+@pytest.mark.parametrize(("part", "prefix"), PARTS)
 def test_a_file_with_more_weights_than_its_base_is_refused(
     part: str, prefix: str, file: Path, saved: Path, tmp_path: Path
 ) -> None:
-    more = changed(file, tmp_path, lambda weights: weights | {f"{prefix}extra.weight": torch.zeros(1)})
-    with pytest.raises(ModelError, match=rf"the {part} of .* has 1 weights more than that of .*; set model\.base"):
+    more = changed(file, tmp_path, lambda weights: weights | {f"{prefix}extra.scale_weight": torch.zeros(1)})
+    with pytest.raises(ModelError, match=rf"the {part} of .* has 1 more weight than .*; set model\.base"):
         load(more, saved)
+
+
+def test_a_second_text_encoder_with_more_weights_than_its_base_is_refused(
+    file_xl: Path, saved_xl: Path, tmp_path: Path
+) -> None:
+    scale = "conditioner.embedders.1.model.transformer.resblocks.0.attn.scale_weight"
+    more = changed(file_xl, tmp_path, lambda weights: weights | {scale: torch.zeros(1)})
+    with pytest.raises(ModelError, match=r"the text_encoder_2 of .* has 1 more weight than"):
+        load(more, saved_xl)
+
+
+def test_a_file_on_the_hub_is_downloaded_alone(file: Path, saved: Path, tmp_path: Path, stub_hub: StubHub) -> None:
+    (tmp_path / "files").mkdir()
+    shutil.copy(file, tmp_path / "files" / "model.safetensors")
+    stub_hub.add("someone/files", tmp_path / "files")
+    model = load("someone/files/model.safetensors", saved)
+    assert stub_hub.served == ["model.safetensors"]
+    assert_equal(model, load(file, saved))
+    name = "someone/files/model.safetensors"
+    stored = stored_fingerprint(name, base=str(saved), device="cpu", dtype="float32")
+    assert stored == model.fingerprint
+    with pytest.raises(
+        ModelNotFoundError, match=r"there is no file 'someone/files/no\.safetensors' in .* no such file"
+    ):
+        load("someone/files/no.safetensors", saved)
+
+
+def test_settings_that_have_no_effect_are_said(file: Path, saved: Path) -> None:
+    for path, settings in ((file, {"base": str(saved), "variant": "fp16"}), (saved, {"base": "x", "revision": "y"})):
+        with pytest.warns(TokenflowWarning) as caught:
+            load_model(path, device="cpu", **settings)
+        said = " ".join(str(each.message) for each in caught)
+        unused = [name for name, value in settings.items() if value != str(saved)]
+        assert all(f"model.{name} has no effect" in said for name in unused)
 
 
 def test_a_base_of_another_version_is_refused_in_one_line(
@@ -162,11 +201,15 @@ def test_a_base_of_another_version_is_refused_in_one_line(
             tmp_path / "wider",
             r"do not fit the configuration of .*wider'; set model\.base to the Stable Diffusion 1\.x",
         ),
-        (file_xl, saved, r"is a Stable Diffusion XL, and model\.base .* a StableDiffusionPipeline; set model\.base"),
+        (
+            file_xl,
+            saved,
+            r"is Stable Diffusion XL, but the class of model\.base .* is StableDiffusionPipeline; set model\.base",
+        ),
         (
             file,
             saved_xl,
-            r"is a Stable Diffusion 1\.x, and model\.base .* a StableDiffusionXLPipeline; set model\.base",
+            r"is Stable Diffusion 1\.x, but the class of model\.base .* is StableDiffusionXLPipeline; set model\.base",
         ),
     ):
         with pytest.raises(ModelError, match=said) as caught:

@@ -101,17 +101,30 @@ def test_what_is_no_vae_for_the_model_is_refused_in_one_line(saved: Path, tmp_pa
     (tmp_path / "decoder" / "config.json").write_text(f'{{"_class_name": "{ConsistencyDecoderVAE.__name__}"}}')
     save_file({"weight": torch.zeros(1)}, tmp_path / "decoder" / "diffusion_pytorch_model.safetensors")
     for name, error, said in (
-        ("unet", ModelError, r"is a UNet2DConditionModel; expected one of AutoencoderKL, .*: set model\.vae"),
-        ("decoder", ModelError, r"is a ConsistencyDecoderVAE; expected one of"),
+        ("unet", ModelError, r"is UNet2DConditionModel; expected one of AutoencoderKL, .*: set model\.vae"),
+        ("decoder", ModelError, r"is ConsistencyDecoderVAE; expected one of"),
         ("unet/diffusion_pytorch_model.safetensors", ModelError, r"holds something other than a VAE; set model\.vae"),
         ("deeper.safetensors", ModelError, r"does not fit the model's own configuration of a VAE; set model\.vae"),
-        ("sixteen", ModelError, r"4 channels but the VAE has 16.*model\.vae"),
+        ("sixteen", ModelError, r"have 16 channels, the model's have 4; set model\.vae"),
         ("none.safetensors", ModelNotFoundError, r"there is no model file .*; set model\.vae"),
         ("none/at/all", ModelNotFoundError, r"there is no VAE at .*: there is no such folder; expected a folder with"),
     ):
         with pytest.raises(error, match=said) as caught:
             load(saved, vae=str(tmp_path / name))
         assert "\n" not in str(caught.value)
+
+
+def test_a_file_of_taesd_is_taken(saved: Path, tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    vae = AutoencoderTiny().eval()
+    save_file(contiguous(vae.state_dict()), tmp_path / "taesd.safetensors")
+    torch.testing.assert_close(
+        load(saved, vae=str(tmp_path / "taesd.safetensors")).decode(LATENTS), decoded(vae), rtol=0, atol=1e-6
+    )
+    other = AutoencoderTiny(encoder_block_out_channels=(8, 8, 8, 8), decoder_block_out_channels=(8, 8, 8, 8))
+    save_file(contiguous(other.state_dict()), tmp_path / "other.safetensors")
+    with pytest.raises(ModelError, match=r"is an AutoencoderTiny of another size than TAESD; set model\.vae to its"):
+        load(saved, vae=str(tmp_path / "other.safetensors"))
 
 
 def test_tiles_are_refused_for_a_vae_that_has_none(saved: Path, tmp_path: Path) -> None:

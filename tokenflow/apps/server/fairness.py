@@ -75,13 +75,15 @@ def places(session: Session, ids: Collection[str], pace: Mapping[str, float]) ->
     )
     # In a round, those who have had no turn since now come first: their last start lies longer back.
     order = (turns.c.round, turns.c.turn, turns.c.started, turns.c.oldest, turns.c.id)
-    before = {"order_by": order, "rows": (None, -1)}
+    summed = func.sum(turns.c.seconds).over(order_by=order, rows=(None, -1))
+    ahead = func.count().over(order_by=order, rows=(None, -1))
+    estimated = func.count(turns.c.seconds).over(order_by=order, rows=(None, -1))
     placed = select(
         turns.c.id,
         turns.c.seconds,
         func.row_number().over(order_by=order).label("number"),
-        func.coalesce(func.sum(turns.c.seconds).over(**before), 0.0).label("ahead"),
-        (func.count().over(**before) - func.count(turns.c.seconds).over(**before)).label("unknown"),
+        func.coalesce(summed, 0.0).label("ahead"),
+        (ahead - estimated).label("unknown"),
     ).subquery()
     found = session.execute(select(placed).where(placed.c.id.in_(list(ids))))
     return {row.id: Place(row.number, None if row.unknown else row.ahead, row.seconds) for row in found}

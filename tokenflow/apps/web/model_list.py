@@ -87,7 +87,7 @@ def published_html(memory: int) -> str:
     rows = [
         (
             each.name,
-            FITS if each.memory() < memory else FITS_WITH_CARE if each.least_memory("int4") < memory else FITS_NOT,
+            FITS if each.memory() < memory else FITS_WITH_CARE if each.least_memory() < memory else FITS_NOT,
             f"{each.memory() / 1e9:.0f} GB",
             f"{each.least_memory() / 1e9:.0f} GB",
             f"{each.network.side}×{each.network.side}",

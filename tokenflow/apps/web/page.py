@@ -22,7 +22,7 @@ from tokenflow.apps.web.kept_form import CLIP, PROMPTS, form_of, kept_form
 from tokenflow.apps.web.mistakes import ELSEWHERE, by_field, note_html
 from tokenflow.apps.web.model_list import device_memory, models_html, published_html
 from tokenflow.apps.web.progress_view import outlook_html
-from tokenflow.apps.web.quirks import HIDDEN, on, on_load, reveal, store_form
+from tokenflow.apps.web.quirks import HIDDEN, follow, on, on_load, reveal, store_form
 from tokenflow.apps.web.site import Site
 from tokenflow.apps.web.work import edit_job, trial_job
 from tokenflow.errors import TokenflowError
@@ -205,17 +205,20 @@ def _find_again(
     jobs: job_panel.JobPanel,
     fields: dict[str, Any],
 ) -> None:
-    """After a reload, show the job that the tab had shown, or one that is under way; and the form as it was left."""
+    """After a reload, show the job and the form that the tab had shown; in a new tab, a job that is under way."""
 
     def restore(request: gr.Request, name: str, kept: str) -> list[Any]:
         site.warm_up()
         own = site.of(request)
-        job = site.jobs.find(name) or own.newest_unfinished()
-        form = kept_form(kept, own) or (form_of(job, site.space) if job else None)
+        shown_before = site.jobs.find(name)
+        job = shown_before or own.newest_unfinished()
+        form = kept_form(kept, own) or (form_of(shown_before, site.space) if shown_before else None)
+        found_id = job.id if job else ""
         if form is None:
-            return [gr.skip()] * (3 + len(fields))
-        return [job.id if job else gr.skip(), form.clip, form.prompts, *shown(fields, form.values)]
+            return [found_id, *[gr.skip()] * (2 + len(fields))]
+        return [found_id, form.clip, form.prompts, *shown(fields, form.values)]
 
-    form = gr.Textbox("", visible=HIDDEN)
+    form, found = gr.Textbox("", visible=HIDDEN), gr.Textbox("", visible=HIDDEN)
     store_form({CLIP: edit.clip_name, PROMPTS: compare.prompts, **fields})
-    on_load(page, restore, [jobs.job_id, form], [jobs.job_id, edit.clip, compare.prompts, *fields.values()])
+    on_load(page, restore, [jobs.job_id, form], [found, edit.clip, compare.prompts, *fields.values()])
+    follow(found, jobs.job_id)

@@ -95,6 +95,12 @@ def on_load(page: Any, function: Callable[..., Any], inputs: Sequence[Any], outp
     )
 
 
+def follow(found: Any, job_id: Any) -> None:
+    """Show the job that was found, unless one was started in the tab before the answer came."""
+    script = "(found, shown) => [shown || found]"
+    found.change(None, inputs=[found, job_id], outputs=[job_id], js=script, api_visibility="private")
+
+
 def store_job(job_id: Any) -> None:
     """Keep the job's id in the tab whenever it changes."""
     job_id.change(None, inputs=[job_id], outputs=[], js=STORE_JOB, api_visibility="private")

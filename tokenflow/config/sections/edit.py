@@ -34,7 +34,7 @@ class Edit(Section):
         le=1000,
         allow_inf_nan=False,
         description="Scale of classifier-free guidance, 1 to 1000; 1 turns it off. Higher follows the prompt more "
-        "strongly and flickers more. Models of few steps take 1, unless they are told the scale (LCM, SANA-Sprint).",
+        "strongly and flickers more. Few-step models take 1, unless they are told the scale (LCM, SANA-Sprint).",
     )
     guidance: Literal["propagated", "per_frame"] = Field(
         "propagated",

@@ -26,7 +26,7 @@ class LoRA(Section):
         "off. A change of it needs no new inversion.",
     )
     triggers: tuple[str, ...] = Field(
-        (), description="Words that it was trained with. A notice tells if edit.prompt has none of them."
+        (), description="Words that it was trained with. You are told if edit.prompt has none of them."
     )
 
 
@@ -86,8 +86,8 @@ class Model(Section):
     loras: tuple[LoRA, ...] = Field(
         (),
         description="LoRAs, such as [{path: tiger.safetensors, scale: 0.8}]. They act on the edit; the model without "
-        "them inverts the clip. LCM, Lightning and Hyper-SD LoRAs, known by their published names, set "
-        "few-step mode.",
+        "them inverts the clip. LCM, Lightning, Hyper-SD and other few-step LoRAs, known by their published "
+        "names, set few-step mode.",
     )
     textual_inversions: tuple[TextualInversion, ...] = Field(
         (), description="Textual inversions, such as [{path: cat-toy.safetensors, token: <cat-toy>}]."

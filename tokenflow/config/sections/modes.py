@@ -1,7 +1,8 @@
 """What each mode of editing is told."""
 
+import math
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -61,13 +62,15 @@ class SDEdit(Section):
     )
 
 
+THRESHOLDS = "expected two numbers from 0, the lower first"
+
+
 class ControlUnit(Section):
     """One ControlNet, union ControlNet or T2I-Adapter, what it is shown of the source, and when it acts."""
 
     path: PathOrHubId = Field(
-        "data/models/mini-controlnet-canny",
-        description="A ControlNet, union ControlNet or T2I-Adapter made for the model: a folder, a .safetensors file, "
-        "or a Hub id, such as lllyasviel/control_v11p_sd15_canny for Stable Diffusion 1.5.",
+        description="A ControlNet, union ControlNet or T2I-Adapter made for the model: a folder, a .safetensors file "
+        "(not of a T2I-Adapter), or a Hub id, such as lllyasviel/control_v11p_sd15_canny for Stable Diffusion 1.5.",
     )
     detector: Literal["canny", "softedge", "lineart", "mlsd", "depth", "normal", "openpose", "scribble"] = Field(
         "canny",
@@ -107,8 +110,15 @@ class ControlUnit(Section):
     @field_validator("canny_thresholds")
     @classmethod
     def _lower_first(cls, thresholds: tuple[float, float]) -> tuple[float, float]:
-        if not 0 <= thresholds[0] <= thresholds[1]:
-            raise ValueError("expected two numbers from 0, the lower first")
+        if not 0 <= thresholds[0] <= thresholds[1] < math.inf:
+            raise ValueError(THRESHOLDS)
+        return thresholds
+
+    @field_validator("canny_thresholds", mode="before")
+    @classmethod
+    def _two(cls, thresholds: Any) -> Any:
+        if isinstance(thresholds, list | tuple) and len(thresholds) != 2:
+            raise ValueError(THRESHOLDS)
         return thresholds
 
 
@@ -121,6 +131,9 @@ class ControlNet(ControlUnit):
         tokenflow.ControlNet(path="lllyasviel/control_v11p_sd15_canny", scale=0.8)
     """
 
+    path: PathOrHubId = Field(
+        "data/models/mini-controlnet-canny", description=ControlUnit.model_fields["path"].description
+    )
     noise: Literal["inversion", "shared"] = Field(
         "inversion",
         description="Initial noise: inversion, each frame's own, which keeps more of the source; or shared, one "

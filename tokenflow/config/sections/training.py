@@ -22,8 +22,8 @@ class LoRATraining(Section):
         "<name> on grass'.",
     )
     output: LocalPath = Field(description="Folder for the LoRA, its model card, samples, and the state to resume from.")
-    steps: PositiveCount = Field(500, description="Training steps in all. More than an earlier run took continue it.")
-    learning_rate: float = Field(1e-4, gt=0, le=1, description="Of AdamW, above 0 and up to 1.")
+    steps: PositiveCount = Field(500, description="Training steps in all. Raise it to continue an earlier run.")
+    learning_rate: float = Field(1e-4, gt=0, le=1, description="Learning rate of AdamW, above 0 and up to 1.")
     batch_size: PositiveCount = Field(1, description="Images per step; as many more of `keep`, if it is set.")
     rank: PositiveCount = Field(16, description="Rank of the LoRA. Higher holds more, and is larger.")
     layers: Literal["attention", "all"] = Field(
@@ -46,8 +46,8 @@ class LoRATraining(Section):
         0.0,
         ge=0,
         le=1,
-        description="Share of the images that are trained with an empty caption, 0 to 1. Above 0, guidance moves away "
-        "from what is learnt.",
+        description="Share of the images that are trained with an empty caption, 0 to 1. Above 0 the LoRA also shifts "
+        "the unconditional prediction, so guidance weakens it.",
     )
     push: str | None = Field(
         None,
@@ -57,5 +57,7 @@ class LoRATraining(Section):
     private: bool = Field(True, description="Whether a repository that `push` creates is private.")
     samples: tuple[str, ...] = Field((), description="Prompts of sample images made on the way.")
     sample_every: PositiveCount = Field(100, description="Steps between samples; the state is kept as often.")
-    gradient_checkpointing: bool = Field(False, description="Compute parts of the network twice, which saves memory.")
+    gradient_checkpointing: bool = Field(
+        False, description="Recompute activations in the backward pass: less memory, slower."
+    )
     seed: int = Field(0, ge=0, le=2**63 - 1, description="Same seed, same LoRA.")

@@ -12,20 +12,21 @@ from torch import Tensor
 from tokenflow.config import LoRA
 from tokenflow.diffusion.conditioning import Conditioning
 from tokenflow.diffusion.levels import Level
+from tokenflow.models.adapters.loras import acting_layers
 from tokenflow.models.identity import DIGITS
 from tokenflow.models.injection import Injection
 from tokenflow.models.model import Model
 
 
 class Switch:
-    """Switches the LoRAs of a pipeline on and off; calls take turns.
+    """Switches the LoRAs of a pipeline on and off, those that are off already excepted; calls take turns.
 
     Args:
         pipeline: a diffusers pipeline with LoRAs.
     """
 
     def __init__(self, pipeline: Any) -> None:
-        self._pipeline = pipeline
+        self._layers = acting_layers(pipeline)
         self._turn = RLock()
         self._is_on = True
 
@@ -34,7 +35,8 @@ class Switch:
         """LoRAs are on or off in this context, and no other call changes that."""
         with self._turn:
             if on != self._is_on:
-                (self._pipeline.enable_lora if on else self._pipeline.disable_lora)()
+                for layer in self._layers:
+                    layer.enable_adapters(on)
                 self._is_on = on
             yield
 

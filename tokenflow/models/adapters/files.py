@@ -1,18 +1,24 @@
 """Files of adapters: one named directly, one in a folder, or one of a repository on the Hub."""
 
 from collections.abc import Collection
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from huggingface_hub import HfApi
+from huggingface_hub.errors import RemoteEntryNotFoundError
 
 from tokenflow.errors import ModelNotFoundError, looked_in
 from tokenflow.models.checkpoints import hub
 from tokenflow.models.checkpoints.file_kinds import is_file_name
 from tokenflow.models.checkpoints.quiet import quiet_hub
 from tokenflow.models.checkpoints.reasons import UNREACHABLE, hub_reason
+from tokenflow.models.checkpoints.refused import refuse_other_files
+from tokenflow.models.identity import path_fingerprint
 
 PREFERRED = ("pytorch_lora_weights.safetensors", "adapter_model.safetensors", "learned_embeds.safetensors")
 """What diffusers and peft call the file of an adapter."""
+
+PEFT_CONFIG = "adapter_config.json"
+"""Beside a file that peft wrote."""
 
 
 def find_file(name: str, setting: str) -> Path:
@@ -24,13 +30,15 @@ def find_file(name: str, setting: str) -> Path:
 
     Raises:
         ModelNotFoundError: there is none, several could be meant, or the Hub does not deliver it.
+        ModelError: it is a pickle, or a web address.
     """
     path = Path(name)
     if path.is_file() and is_file_name(name):
         return path
     if path.is_dir():
         return path / _choose([file.name for file in path.iterdir()], name, setting)
-    repository, file = _on_hub(name)
+    refuse_other_files(name, setting)
+    repository, file = hub.file_on_hub(name) or (name, None)
     if not hub.is_hub_id(repository) or is_file_name(repository):
         raise ModelNotFoundError(
             f"there is no adapter {name!r}{looked_in(name)}; set {setting} to a .safetensors file, a folder with one, "
@@ -43,32 +51,55 @@ def find_file(name: str, setting: str) -> Path:
         if isinstance(error, ModelNotFoundError):
             raise
         raise ModelNotFoundError(
-            f"there is no adapter {name!r} here, and from the Hub it cannot be had: {hub_reason(error)}; set {setting} "
-            "to a file"
+            f"there is no adapter {name!r}{looked_in(name)}, and it cannot be downloaded from the Hub: "
+            f"{hub_reason(error)}; set {setting} to another"
         ) from error
 
 
 def is_here(name: str) -> bool:
     """Whether an adapter is on this machine, so that nothing is downloaded to read it."""
-    repository, file = _on_hub(name)
+    repository, file = hub.file_on_hub(name) or (name, None)
     return Path(name).exists() or any(hub.cached_file(repository, each) for each in ([file] if file else PREFERRED))
 
 
-def cached_file(name: str) -> str:
-    """What names an adapter's file once it was downloaded: its path in the cache, which holds the commit."""
+def find_peft_config(name: str, file: Path, setting: str) -> Path | None:
+    """The configuration that peft wrote beside an adapter's file, downloaded if need be; None if there is none.
+
+    Args:
+        name: of the adapter, as `find_file` takes it.
+        file: what `find_file` found.
+        setting: names it, for errors.
+
+    Raises:
+        ModelNotFoundError: the Hub does not say whether there is one.
+    """
+    beside = file.with_name(PEFT_CONFIG)
+    if beside.is_file() or Path(name).exists():
+        return beside if beside.is_file() else None
+    repository, inside = hub.file_on_hub(name) or (name, None)
+    wanted = PurePosixPath(inside or file.name).with_name(PEFT_CONFIG).as_posix()
+    try:
+        return hub.download_file(repository, wanted)
+    except RemoteEntryNotFoundError:
+        return None
+    except (OSError, *UNREACHABLE) as error:
+        raise ModelNotFoundError(
+            f"the adapter {name!r} needs its {wanted}, which cannot be downloaded from the Hub: {hub_reason(error)}; "
+            f"set {setting} to a folder with both"
+        ) from error
+
+
+def adapter_fingerprint(name: str) -> str:
+    """Sixteen hex digits that change with the files of an adapter; of one on the Hub, with the commit in the cache."""
     path = Path(name)
-    repository, file = _on_hub(name)
+    repository, file = hub.file_on_hub(name) or (name, None)
+    if path.is_file():
+        return path_fingerprint(name, config=path_fingerprint(str(path.with_name(PEFT_CONFIG))))
     if path.exists() or not hub.is_hub_id(repository):
-        return name
+        return path_fingerprint(name)
     names = [file] if file else [*PREFERRED]
     commits = [f"{each}@{commit}" for each in names if (commit := hub.cached_commit(repository, each))]
-    return f"{name} {' '.join(commits)}"
-
-
-def _on_hub(name: str) -> tuple[str, str | None]:
-    """A repository and the file in it that a name means; None for the file if it does not say."""
-    parts = name.split("/")
-    return ("/".join(parts[:2]), "/".join(parts[2:])) if len(parts) > 2 and is_file_name(name) else (name, None)
+    return path_fingerprint(f"{name} {' '.join(commits)}")
 
 
 def _files_of(repository: str) -> list[str]:

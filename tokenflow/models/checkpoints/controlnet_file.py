@@ -6,18 +6,28 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
-from diffusers import ControlNetModel
+from diffusers import ControlNetModel, ControlNetUnionModel
 from diffusers.configuration_utils import FrozenDict
 from diffusers.loaders.single_file_utils import convert_controlnet_checkpoint
 from safetensors.torch import load_file
 
 from tokenflow.errors import ModelError
-from tokenflow.models.checkpoints.file_kinds import Header, is_controlnet, read_header
+from tokenflow.models.checkpoints.file_kinds import (
+    UNION,
+    Header,
+    is_controlnet,
+    is_union,
+    other_kind,
+    read_header,
+)
 
 SETTING = "edit.controlnet.path"
 
 PREFIX = "control_model."
 """Of the original code's names, where a file has other parts beside."""
+
+UNION_LAYERS = "transformer_layes."
+"""How diffusers spells the layers that mix the images of a union."""
 
 HINTS = (
     ("controlnet_cond_embedding.conv_in.weight", "controlnet_cond_embedding.blocks.{}.weight", 1, 2),
@@ -31,7 +41,8 @@ far it is from there to the one after it."""
 def load_controlnet_file(path: str, unet: Any) -> Any:
     """The ControlNet in a file.
 
-    Its architecture is that of the UNet's encoder, so the UNet's configuration describes it.
+    Its architecture is that of the UNet's encoder, so the UNet's configuration describes it; a union of several has
+    more layers.
 
     Args:
         path: of the file.
@@ -41,13 +52,13 @@ def load_controlnet_file(path: str, unet: Any) -> Any:
         ModelNotFoundError: there is no such file.
         ModelError: it holds something else, is damaged, or was trained for another model.
     """
-    with torch.device("meta"):
-        network = unloaded(path, unet)
     try:
+        with torch.device("meta"):
+            network = unloaded(path, unet)
         weights = convert_controlnet_checkpoint(load_file(path), network.config)
         present = {name: weight for name, weight in weights.items() if weight is not None}
         missing, surplus = network.load_state_dict(present, strict=False, assign=True)
-    except (RuntimeError, KeyError) as error:
+    except (RuntimeError, KeyError, TypeError) as error:
         raise ModelError(
             f"the ControlNet at {path!r} was trained for another model: its weights do not fit this one's; set "
             f"{SETTING} to one trained for this model"
@@ -61,27 +72,46 @@ def load_controlnet_file(path: str, unet: Any) -> Any:
     return network.to(unet.dtype)
 
 
-def unloaded(path: str, unet: Any) -> ControlNetModel:
+def unloaded(path: str, unet: Any) -> Any:
     """The network of a file, before its weights are loaded; arguments and errors as `load_controlnet_file`."""
     header = read_header(path, SETTING)
     if not is_controlnet(header) or (widths := _hint_widths(header)) is None:
-        raise ModelError(f"the file {path!r} holds something other than a ControlNet; set {SETTING} to another")
+        kind = other_kind(path, header) or "a whole checkpoint"
+        raise ModelError(f"the file {path!r} is {kind}; expected a ControlNet: set {SETTING} to another")
     # ControlNets of inpainting models take latents alone.
     encoder = SimpleNamespace(config=FrozenDict({**unet.config, "in_channels": unet.config.out_channels}))
-    return ControlNetModel.from_unet(encoder, conditioning_embedding_out_channels=widths, load_weights_from_unet=False)
+    network = ControlNetModel.from_unet(
+        encoder, conditioning_embedding_out_channels=widths, load_weights_from_unet=False
+    )
+    if not is_union(header):
+        return network
+    return ControlNetUnionModel.from_config({**network.config, **_union_sizes(header)})
 
 
 def refuse_surplus(path: str, surplus: Collection[str]) -> None:
-    """Refuse a ControlNet with weights that its class has not, as a union of several under another name has them.
+    """Refuse a ControlNet with weights that its class does not have.
 
     Raises:
         ModelError: there are such weights.
     """
     if surplus:
         raise ModelError(
-            f"the ControlNet at {path!r} has {len(surplus)} weights that one for a single kind of image has not, such "
-            f"as {min(surplus)}: it seems to be a union of several, which is not supported; set {SETTING} to another"
+            f"the ControlNet at {path!r} has {len(surplus)} weight{'s' if len(surplus) > 1 else ''} that an ordinary "
+            f"ControlNet does not have, such as {min(surplus)}; set {SETTING} to another"
         )
+
+
+def _union_sizes(header: Header) -> dict[str, int]:
+    """What tells unions of several ControlNets apart, by the names of their class's arguments."""
+    kinds, width = header[UNION].shape
+    layers = {name.split(".")[1] for name in header if name.startswith(UNION_LAYERS)}
+    projected = header["spatial_ch_projs.weight"].shape[0]
+    return {
+        "num_control_type": kinds,
+        "num_trans_channel": width,
+        "num_trans_layer": len(layers),
+        "num_proj_channel": projected,
+    }
 
 
 def _hint_widths(header: Header) -> tuple[int, ...] | None:

@@ -26,16 +26,45 @@ TEXT = ("cond_stage_model.", "conditioner.embedders.")
 SECOND_TEXT = "conditioner.embedders.1."
 
 LORA = re.compile(r"\blora_|\.lora\b|\.lora_|\.(hada|lokr|oft)_|dora_scale")
-ADAPTERS = {
-    "an IP-Adapter, which only adds to a model": ("image_proj.", "ip_adapter."),
-    "a T2I-Adapter, which only adds to a model": ("adapter.body.", "adapter.conv_in.", "body.0."),
-    "a text encoder alone": ("text_model.", "embeddings.", "transformer.text_model.", "shared.", "encoder.block."),
+PARTS = {
+    "an upscaler of images (ESRGAN)": r"\.rdb\d\.|^model\.\d+\.sub\.",
+    "a motion module of AnimateDiff, not a whole model": r"\.motion_modules\.",
+    "an IP-Adapter, not a whole model": r"^(image_proj|ip_adapter)\.",
+    "a T2I-Adapter, whose configuration is not in the file: set edit.controlnet.path to its folder or Hub id": (
+        r"^(adapter\.(body|conv_in)|body\.0)\."
+    ),
+    "an image encoder alone": r"^vision_model\.",
+    "a text encoder alone": (
+        r"^((transformer\.)?text_model|embeddings|token_embedding|transformer\.resblocks|shared|encoder\.block)\."
+    ),
 }
-AS_LORA = "set model.loras to [{path: this file}], and model.path to the model"
-AS_WORD = "set model.textual_inversions to [{path: this file}], and model.path to the model"
-CONTROLNET = ("control_model.", "controlnet_cond_embedding.", "input_hint_block.", "lora_controlnet", "zero_convs.")
+"""What files without the layout of Stable Diffusion hold, by the names of weights."""
+
+RELATIVES = {
+    "the SDXL refiner, which only finishes images of the base model": r"^conditioner\.embedders\.0\.model\.",
+    "a checkpoint of Playground 2.5, whose noise levels (EDM) are not supported": r"^edm_mean$",
+    "a checkpoint of CosXL, whose noise levels (EDM) are not supported": r"^edm_vpred\.",
+    "a Stable Video Diffusion, which makes a video of an image": r"\.time_(stack|mixer)\.",
+    "an unCLIP model, which needs an image in place of a prompt": r"^noise_augmentor\.",
+    "a Zero123, which needs an image and a viewpoint": r"^cc_projection\.",
+}
+"""What files with that layout are other than Stable Diffusion, likewise."""
+
+CONTROLNET = (
+    "control_model.",
+    "controlnet_cond_embedding.",
+    "input_hint_block.",
+    "lora_controlnet",
+    "zero_convs.",
+    "control_add_embedding.",
+)
+UNION = "task_embedding"
 BARE_VAE = ("encoder.", "decoder.", "quant_conv.", "post_quant_conv.", "loss.", "model_ema.")
-BARE_UNET = ("input_blocks.", "down_blocks.", "time_embed.", "time_embedding.")
+TINY_VAE = "encoder.layers."
+BARE_UNET = ("input_blocks.", "down_blocks.", "time_embed.", "time_embedding.", "diffusion_model.input_blocks.")
+
+NUMBER = re.compile(r"-\d{5}-of-\d{5}\.")
+"""In the name of a shard."""
 
 LATENT_CHANNELS = 4
 """Of Stable Diffusion."""
@@ -65,8 +94,8 @@ Header = Mapping[str, Weight]
 
 
 def is_file_name(path: str) -> bool:
-    """Whether a path is that of a `.safetensors` file, in any case."""
-    return path.lower().endswith(SUFFIX)
+    """Whether a path is that of a `.safetensors` file, in any case, and not of a folder called so."""
+    return path.lower().endswith(SUFFIX) and not Path(path).is_dir()
 
 
 def read_header(path: str, setting: str) -> Header:
@@ -104,10 +133,22 @@ def check_checkpoint(path: str, header: Header, has_vae: bool) -> None:
     Raises:
         ModelError: the file is something else.
     """
-    kind = _other_kind(header) or _lacking(header, has_vae)
+    kind = other_kind(path, header) or _lacking(header, has_vae)
     if kind is not None:
         raise ModelError(
             f"the model file {path!r} is {kind}; expected a whole Stable Diffusion 1.x, 2.x or XL checkpoint"
+        )
+
+
+def refuse_shard(path: str) -> None:
+    """Refuse one of several files that hold a network together, by its name.
+
+    Raises:
+        ModelError: it is one.
+    """
+    if NUMBER.search(path):
+        raise ModelError(
+            f"the model file {path!r} is one shard of several; set model.path to the folder of the whole model"
         )
 
 
@@ -132,24 +173,36 @@ def is_vae(header: Header) -> bool:
     return all(name.startswith((*VAE, *BARE_VAE)) for name in header)
 
 
+def is_tiny_vae(header: Header) -> bool:
+    """Whether an autoencoder is one of AutoencoderTiny."""
+    return _any_starts(header, TINY_VAE)
+
+
+def is_union(names: Iterable[str]) -> bool:
+    """Whether weights of a ControlNet are those of a union of several."""
+    return UNION in names
+
+
 def is_controlnet(header: Header) -> bool:
     """Whether a file holds a ControlNet."""
     return _any_starts(header, *CONTROLNET)
 
 
-def _other_kind(header: Header) -> str | None:
-    """What a file is that has not the layout of Stable Diffusion; None for one that has."""
+def other_kind(path: str, header: Header) -> str | None:
+    """What a file is that does not have the layout of Stable Diffusion, and what to do; None for one that has it."""
     if _any_starts(header, f"{UNET}input_blocks."):
         return None
     if any(LORA.search(name) for name in header):
-        return "a Control-LoRA" if is_controlnet(header) else f"a LoRA, which only adds to a model: {AS_LORA}"
+        remedy = f"set model.loras to [{{path: {path}}}], and model.path to the model"
+        return "a Control-LoRA" if is_controlnet(header) else f"a LoRA, not a whole model: {remedy}"
     if 0 < len(header) <= 3 and all(len(weight.shape) <= 2 for weight in header.values()):
-        return f"a textual inversion, which only adds a word to a model: {AS_WORD}"
+        remedy = f"set model.textual_inversions to [{{path: {path}}}], and model.path to the model"
+        return f"a textual inversion, which only adds a word to a model: {remedy}"
     if is_controlnet(header):
         return "a ControlNet: set edit.controlnet.path to it, and model.path to the model"
-    for kind, names in ADAPTERS.items():
-        if _any_starts(header, *names):
-            return kind
+    part = _first_match(PARTS, header)
+    if part is not None:
+        return part
     if header and is_vae(header):
         return "a VAE alone: set model.vae to it, and model.path to the model"
     if _any_starts(header, *BARE_UNET):
@@ -162,10 +215,9 @@ def _lacking(header: Header, has_vae: bool) -> str | None:
     """What a file with that layout is other than a text-to-image model with all its parts; None for such a model."""
     if not _any_starts(header, *TEXT, *VAE):
         return ALONE
-    if _any_starts(header, "conditioner.embedders.0.model."):
-        return "the SDXL refiner, which only finishes images of the base model"
-    if "edm_mean" in header:
-        return "a checkpoint of Playground 2.5, whose noise levels (EDM) are not supported"
+    relative = _first_match(RELATIVES, header)
+    if relative is not None:
+        return relative
     channels = unet_channels(header)
     if channels in CHANNELS:
         return CHANNELS[channels]
@@ -174,6 +226,13 @@ def _lacking(header: Header, has_vae: bool) -> str | None:
     if not has_vae and not _any_starts(header, *VAE):
         return "without a VAE: set model.vae to one"
     return None
+
+
+def _first_match(kinds: Mapping[str, str], header: Header) -> str | None:
+    """The first of some kinds that has a weight whose name matches."""
+    return next(
+        (kind for kind, name in kinds.items() if any(re.search(name, each, re.IGNORECASE) for each in header)), None
+    )
 
 
 def _family(header: Header) -> str | None:

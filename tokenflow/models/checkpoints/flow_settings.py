@@ -6,7 +6,7 @@ from tokenflow.errors import ModelError
 
 
 def check_flow(name: str, folder: Path, prediction_type: str | None) -> None:
-    """Refuse to overrule what a flow model predicts.
+    """Refuse to override what a flow model predicts.
 
     Args:
         name: of the model, for errors.

@@ -12,10 +12,20 @@ from tokenflow.errors import ModelError
 from tokenflow.events import notice
 from tokenflow.models.checkpoints.file_kinds import is_file_name
 from tokenflow.models.checkpoints.reasons import DAMAGED, first_line
-from tokenflow.models.checkpoints.weights import PICKLES, choose_variant, files_of_variant, load_weights
+from tokenflow.models.checkpoints.weights import (
+    DIFFUSERS,
+    TRANSFORMERS,
+    choose_variant,
+    files_of_variant,
+    load_weights,
+    missing_shard,
+    named,
+    why_no_weights,
+)
 from tokenflow.models.vocabulary import FILE as VOCABULARY
 
 INDEX = "model_index.json"
+CONFIG = "config.json"
 
 LIBRARIES = ("diffusers", "transformers")
 """Where the classes of parts may come from; code that a model brings with it is not run."""
@@ -23,37 +33,53 @@ LIBRARIES = ("diffusers", "transformers")
 IGNORED = ("safety_checker", "feature_extractor", "image_encoder")
 """Parts of pipelines that take no part in making images from text."""
 
-VOCABULARIES = ("tokenizer.json", "vocab.json", ".model")
-"""How the names of files with a tokenizer's vocabulary end."""
+UNUSED = (*IGNORED, "controlnet")
+"""The same with a part that text-to-image pipelines do not have at all."""
+
+VOCABULARIES = ("tokenizer.json", ".model")
+"""How the names of files with a tokenizer's whole vocabulary end."""
+
+PAIR = {"vocab.json", "merges.txt"}
+"""The two files of an older form of it."""
 
 SETTINGS = (".json", ".txt", ".model", ".jinja")
 """Suffixes of configurations, vocabularies and chat templates."""
 
 
-def read_index(name: str, folder: Path) -> dict[str, Any]:
+def read_index(name: str, folder: Path, setting: str = "model.path") -> dict[str, Any]:
     """The model_index.json in a folder.
 
     Args:
         name: of the model, for errors.
         folder: has the file.
+        setting: that names the model, for errors.
 
     Raises:
-        ModelError: it has none, or a damaged one.
+        ModelError: it is missing or damaged.
     """
     file = folder / INDEX
     if not file.is_file():
-        has_files = any(is_file_name(each.name) for each in folder.iterdir())
         raise ModelError(
-            f"the folder {name!r} has no {INDEX}, so it is not a model in diffusers' layout; set model.path to the "
-            f"folder that has one{' or to one of its .safetensors files' if has_files else ''}"
+            f"the folder {name!r} has no {INDEX}, so it is not a model in diffusers' layout; set {setting} to "
+            f"{_folder_meant(folder)}"
         )
     try:
         return dict(json.loads(file.read_text(encoding="utf-8")))
     except (ValueError, TypeError) as error:
         raise ModelError(
             f"the model {name!r} cannot be loaded ({INDEX} is damaged: {first_line(error)}); download it again, "
-            "or set model.path to another"
+            f"or set {setting} to another"
         ) from error
+
+
+def _folder_meant(folder: Path) -> str:
+    """What a folder without model_index.json was probably named for: a model around it, in it, or one of its files."""
+    near = [folder.absolute().parent, *sorted(each.parent for each in folder.glob(f"*/{INDEX}"))]
+    models = [each for each in near if (each / INDEX).is_file()]
+    if models:
+        return f"the model {str(models[0])!r}"
+    has_files = any(is_file_name(each.name) for each in folder.iterdir())
+    return f"the folder that has one{' or to one of its .safetensors files' if has_files else ''}"
 
 
 def choose_variants(
@@ -70,40 +96,56 @@ def choose_variants(
     Raises:
         ModelError: a network has no safetensors weights, or none has the wanted variant.
     """
-    chosen = {part: choose_variant(_files_of(part, files), wanted, dtype) for part, dtype in networks.items()}
-    for part, variant in chosen.items():
+    chosen = {}
+    for part, dtype in networks.items():
+        found = _files_of(part, files)
+        stem = TRANSFORMERS if part.startswith("text_encoder") else DIFFUSERS
+        variant = choose_variant(named(found, stem), wanted, dtype)
         if variant is None:
-            pickled = [file for file in _files_of(part, files) if file.lower().endswith(PICKLES)]
-            found = f"only has the pickled {min(pickled)}, which is refused" if pickled else "has none"
             raise ModelError(
-                f"the model {name!r} needs safetensors weights in {part}/ and {found}; "
-                "download or convert the model in safetensors form"
+                f"the model {name!r} needs safetensors weights in {part}/ and {why_no_weights(found, stem)}"
             )
+        missing = missing_shard(named(found, stem), variant)
+        if missing is not None:
+            raise ModelError(f"the model {name!r} lacks {part}/{missing}, one of its shards; download it again")
+        chosen[part] = variant
     if wanted is not None and wanted not in chosen.values():
         raise ModelError(
             f"no part of the model {name!r} has weights of the variant {wanted!r}; set model.variant to one that is "
             "there, or to null"
         )
-    return {part: variant for part, variant in chosen.items() if variant is not None}
+    return chosen
 
 
 def check_settings(name: str, files: Collection[str], index: Mapping[str, Any], networks: Collection[str]) -> None:
     """Refuse a folder in which the settings of a part are missing, or the vocabulary of a tokenizer.
 
+    Args:
+        name: of the model, for errors.
+        files: of the folder, as paths with slashes relative to it.
+        index: its model_index.json.
+        networks: parts whose weights or configurations are used; the VAE may come from elsewhere.
+
     Raises:
         ModelError: they are missing; transformers would go on with an empty tokenizer.
     """
-    for part in _parts(index):
-        found = [] if part in networks else _files_of(part, files)
-        if part not in networks and not any(file.endswith(".json") for file in found):
+    for part in (part for part in parts(index) if part != "vae" or part in networks):
+        found = _files_of(part, files)
+        if part in networks and CONFIG not in found:
+            raise ModelError(f"the model {name!r} has no {CONFIG} in {part}/; download it again")
+        if not any(file.endswith(".json") for file in found):
             raise ModelError(f"the model {name!r} has nothing in {part}/; download it again")
-        if part.startswith("tokenizer") and not any(file.endswith(VOCABULARIES) for file in found):
-            raise ModelError(f"the model {name!r} has no vocabulary in {part}/; download it again")
+        whole = any(file.endswith(VOCABULARIES) for file in found) or {*found} >= PAIR
+        if part.startswith("tokenizer") and not whole:
+            raise ModelError(
+                f"the model {name!r} has no vocabulary in {part}/ (tokenizer.json, or vocab.json and merges.txt); "
+                "download it again"
+            )
 
 
 def setting_files(files: Collection[str], index: Mapping[str, Any]) -> list[str]:
     """The configurations and vocabularies among a model's files."""
-    folders = tuple(f"{part}/" for part in _parts(index))
+    folders = tuple(f"{part}/" for part in parts(index))
     of_parts = [
         file for file in files if file.startswith(folders) and file.endswith(SETTINGS) and ".index." not in file
     ]
@@ -146,7 +188,8 @@ def open_folder(
         what, part_class = f"the {part} of the model {name!r}", class_of(name, index, part)
         networks[part], surplus = load_weights(what, "model.path", part_class, folder / part, variant, dtypes[part])
         if surplus:
-            notice(f"{what} has {len(surplus)} weights that its {part_class.__name__} ignores, such as {surplus[0]}")
+            count = f"{len(surplus)} weight{'s' if len(surplus) > 1 else ''}"
+            notice(f"{what} has {count} that {part_class.__name__} does not use, such as {surplus[0]}")
     try:
         return pipeline.from_pretrained(folder, **networks, **{part: None for part in IGNORED if part in index})
     except DAMAGED as error:
@@ -156,7 +199,7 @@ def open_folder(
         ) from error
 
 
-def class_of(name: str, index: Mapping[str, Any], part: str) -> Any:
+def class_of(name: str, index: Mapping[str, Any], part: str, setting: str = "model.path") -> Any:
     """The class of a part.
 
     Raises:
@@ -164,18 +207,18 @@ def class_of(name: str, index: Mapping[str, Any], part: str) -> Any:
     """
     library, class_name = index[part]
     found = getattr(import_module(library), str(class_name), None) if library in LIBRARIES else None
-    if found is None:
+    if not isinstance(found, type):
         raise ModelError(
-            f"the {part} of the model {name!r} is a {class_name} of {library}; expected a class of "
-            f"{' or '.join(LIBRARIES)}: set model.path to another"
+            f"the class of the {part} of the model {name!r} is {class_name} of {library}; expected a class of "
+            f"{' or '.join(LIBRARIES)}: set {setting} to another"
         )
     return found
 
 
-def _parts(index: Mapping[str, Any]) -> list[str]:
+def parts(index: Mapping[str, Any]) -> list[str]:
     """The parts of a pipeline that are loaded."""
-    named = {name: value for name, value in index.items() if name not in IGNORED and not name.startswith("_")}
-    return [name for name, value in named.items() if isinstance(value, list) and len(value) == 2 and value[0]]
+    listed = {name: value for name, value in index.items() if name not in UNUSED and not name.startswith("_")}
+    return [name for name, value in listed.items() if isinstance(value, list) and len(value) == 2 and all(value)]
 
 
 def _files_of(part: str, files: Collection[str]) -> list[str]:

@@ -7,11 +7,12 @@ from huggingface_hub import HfApi, hf_hub_download, try_to_load_from_cache
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
-from tokenflow.errors import ModelNotFoundError
+from tokenflow.errors import ModelNotFoundError, looked_in
 from tokenflow.events import notice
 from tokenflow.models.checkpoints.downloads import download
 from tokenflow.models.checkpoints.quiet import quiet_hub
 from tokenflow.models.checkpoints.reasons import UNREACHABLE, hub_reason
+from tokenflow.models.presets import full_name
 
 WITHDRAWN = {
     "runwayml/stable-diffusion-v1-5": "stable-diffusion-v1-5/stable-diffusion-v1-5",
@@ -24,7 +25,10 @@ WITHDRAWN = {
 """Hub ids that their owners took down, and where the same weights are kept."""
 
 PARTLY = "only a part of it is in the local cache"
-"""Why a model cannot be had where the Hub cannot be asked for the rest."""
+"""Why a model is not available where the Hub cannot be asked for the rest."""
+
+FILES = (".safetensors", ".gguf")
+"""Suffixes of the files of models that may be named by a Hub id and their place in the repository."""
 
 
 def is_hub_id(name: str) -> bool:
@@ -37,14 +41,52 @@ def is_hub_id(name: str) -> bool:
 
 
 def current_name(name: str, setting: str) -> str:
-    """A name, or where its weights are kept since it was withdrawn from the Hub, with a notice."""
-    if name not in WITHDRAWN or Path(name).exists():
+    """The Hub id of a short or withdrawn name, for the latter with a notice; any other name as it is."""
+    current = kept_name(name)
+    if name in WITHDRAWN and current != name:
+        notice(
+            f"the model {name!r} was removed from the Hub; using the same weights from {current!r}. "
+            f"Set {setting} to that name to silence this"
+        )
+    return current
+
+
+def kept_name(name: str) -> str:
+    """The same without the notice."""
+    name = full_name(name)
+    return name if Path(name).exists() else WITHDRAWN.get(name, name)
+
+
+def file_on_hub(name: str) -> tuple[str, str] | None:
+    """The repository and the file in it that a name such as `someone/models/tiger.safetensors` means; else None."""
+    owner, repository, *rest = [*name.split("/"), ""]
+    identifier = f"{owner}/{repository}"
+    if not rest[:-1] or not name.lower().endswith(FILES) or Path(name).exists() or not is_hub_id(identifier):
+        return None
+    return identifier, "/".join(rest[:-1])
+
+
+def local_file(name: str, setting: str, revision: str | None = None) -> str:
+    """The path of a file, downloaded if it is named by a Hub id and its place in the repository.
+
+    Raises:
+        ModelNotFoundError: the Hub does not deliver it.
+    """
+    found = file_on_hub(name)
+    if found is None:
         return name
-    notice(
-        f"the model {name!r} was removed from the Hub; using the same weights from {WITHDRAWN[name]!r}. "
-        f"Set {setting} to that name to silence this"
-    )
-    return WITHDRAWN[name]
+    try:
+        return str(download_file(*found, revision))
+    except (OSError, *UNREACHABLE) as error:
+        raise ModelNotFoundError(
+            f"there is no file {name!r}{looked_in(name)}, and {hub_reason(error)}; set {setting} to another"
+        ) from error
+
+
+def cached_path(name: str, revision: str | None = None) -> str:
+    """The path of the same file once it has been downloaded; of any other name, the name."""
+    found = file_on_hub(name)
+    return str((found and cached_file(*found, revision)) or name)
 
 
 def cached_commit(name: str, file: str, revision: str | None = None) -> str | None:
@@ -86,8 +128,9 @@ def list_files(name: str, snapshot: Path) -> tuple[list[str], str | None]:
 
 
 def files_below(folder: Path) -> list[str]:
-    """The files in a folder and in those in it, as paths with slashes relative to it."""
-    return sorted(file.relative_to(folder).as_posix() for file in (*folder.glob("*"), *folder.glob("*/*")))
+    """The files in a folder and in those in it, as paths with slashes relative to it, without broken links."""
+    found = (*folder.glob("*"), *folder.glob("*/*"))
+    return sorted(file.relative_to(folder).as_posix() for file in found if file.is_file())
 
 
 def download_files(name: str, snapshot: Path, files: Collection[str]) -> None:

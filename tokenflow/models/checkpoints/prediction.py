@@ -1,7 +1,10 @@
 """What a network in one file predicts, and to which noise it was trained: what the file itself says of it."""
 
+from math import prod
+from pathlib import Path
 from typing import Any
 
+import yaml
 from safetensors import safe_open
 
 from tokenflow.errors import ModelError
@@ -23,19 +26,30 @@ REMEDY = "set model.prediction_type to epsilon or v_prediction, whichever the fi
 
 
 def says(path: str, header: Header) -> str | None:
-    """The prediction type that a file says it has; None if it says nothing.
+    """The prediction type that a file, or the original configuration beside it, says it has; None if neither does.
 
     Stable Diffusion 2.x exists in both kinds, told apart by the training steps, as diffusers does it. Its inpainting
     model descends from the base, which predicts noise.
     """
-    if VELOCITY in header:
+    if _says_velocity(path, header):
         return "v_prediction"
     if is_version_2(header) and is_inpainting(unet_channels(header), LATENT_CHANNELS):
         return "epsilon"
-    if is_version_2(header) and GLOBAL_STEP in header:
+    if is_version_2(header) and GLOBAL_STEP in header and prod(header[GLOBAL_STEP].shape) == 1:
         with safe_open(path, "pt") as file:
             return "epsilon" if int(file.get_tensor(GLOBAL_STEP)) == NOISE_STEPS else "v_prediction"
     return None
+
+
+def _says_velocity(path: str, header: Header) -> bool:
+    """Whether the file is marked so, or `model.params.parameterization` is so in the `.yaml` beside it."""
+    if VELOCITY in header:
+        return True
+    try:
+        original = yaml.safe_load(Path(path).with_suffix(".yaml").read_text(encoding="utf-8"))
+        return bool(original["model"]["params"]["parameterization"] == "v")
+    except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError):
+        return False
 
 
 def scheduler_changes(path: str, header: Header, configured: str, wanted: str | None) -> dict[str, Any]:
@@ -54,11 +68,13 @@ def scheduler_changes(path: str, header: Header, configured: str, wanted: str | 
     if wanted is not None:
         return marks | {"prediction_type": wanted}
     said = says(path, header)
-    if VELOCITY in header:
+    if _says_velocity(path, header):
         return marks | {"prediction_type": said}
     if said is not None and said != configured:
+        article = "an" if said == "epsilon" else "a"
         raise ModelError(
-            f"the model file {path!r} seems to predict by {said}, and model.base by {configured}; {REMEDY}"
+            f"the model file {path!r} seems to be {article} {said} model, but model.base predicts "
+            f"{configured}; {REMEDY}"
         )
     if said is None and is_version_2(header) and configured == "epsilon":
         notice(

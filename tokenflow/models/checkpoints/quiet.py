@@ -1,5 +1,6 @@
 """Silence for the libraries that load models."""
 
+import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ def quiet() -> Iterator[None]:
     hub_draws = not hub.are_progress_bars_disabled()
     for library in libraries:
         library.disable_progress_bar()
-        library.set_verbosity_error()
+        library.set_verbosity(logging.CRITICAL)  # their errors are raised as well
     _draw_hub_bars(hub_draws)  # transformers switches them with its own
     try:
         with quiet_hub(), warnings.catch_warnings():

@@ -1,5 +1,7 @@
 """Why a model could not be loaded, in one line: from what diffusers and the Hub raise."""
 
+import re
+
 from diffusers.loaders.single_file_utils import SingleFileComponentError
 from huggingface_hub.errors import (
     EntryNotFoundError,
@@ -23,9 +25,14 @@ UNREACHABLE = (HTTPError, OfflineModeIsEnabled)
 """What the Hub's library raises where the Hub cannot be asked, or refuses."""
 
 
+ADVICE = re.compile(r"from_pretrained|from_single_file|must be|has no attribute|trust_remote_code|unexpected keyword")
+"""In what libraries say to those who program with them."""
+
+
 def first_line(error: BaseException) -> str:
-    """The first line of an error's message, or its class if it has none."""
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    """The first line of an error's message; the class of one that has none, or advises how to program."""
+    line = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+    return type(error).__name__ if not line or ADVICE.search(line) else line
 
 
 def hub_reason(error: BaseException) -> str:

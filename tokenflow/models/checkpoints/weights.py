@@ -3,19 +3,26 @@
 import json
 import re
 from collections.abc import Collection, Iterable
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from tokenflow.errors import ModelError
+from tokenflow.models.checkpoints.file_kinds import is_file_name
 from tokenflow.models.checkpoints.reasons import DAMAGED, first_line
 from tokenflow.models.placement import choose_device
 
-STEM = r"(?:diffusion_pytorch_model|model)"
+DIFFUSERS, TRANSFORMERS = "diffusion_pytorch_model", "model"
+"""What each library calls weights."""
+
+STEM = rf"(?:{DIFFUSERS}|{TRANSFORMERS})"
 SHARD = r"-\d{5}-of-\d{5}"
+NUMBER = re.compile(r"-\d{5}-of-(\d{5})")
 WEIGHTS = re.compile(rf"{STEM}(?:\.([\w-]+?))?(?:{SHARD})?(?:\.([\w-]+))?\.safetensors")
 """Weights of diffusers or transformers: the variant stands before the number of a shard, in old files behind it."""
 
@@ -45,6 +52,49 @@ def choose_variant(files: Iterable[str], wanted: str | None, dtype: torch.dtype)
 def files_of_variant(files: Iterable[str], variant: str) -> list[str]:
     """Those of a part's files that hold the weights of a variant, with the index of its shards."""
     return [name for name in files if variant in (_variant(WEIGHTS, name), _variant(INDEX, name))]
+
+
+def missing_shard(files: Iterable[str], variant: str) -> str | None:
+    """The name of a shard of a variant's weights that is not among a part's files; None if they are all there."""
+    weights = {name for name in files if _variant(WEIGHTS, name) == variant}
+    totals = {name: match[1] for name in weights if (match := NUMBER.search(name))}
+    if len(totals) < len(weights):  # one file has them all
+        return None
+    shards = {
+        NUMBER.sub(f"-{number:05}-of-{total}", name)
+        for name, total in totals.items()
+        for number in range(1, int(total) + 1)
+    }
+    return min(shards - weights, default=None)
+
+
+def named(files: Iterable[str], stem: str) -> list[str]:
+    """Those of a part's files that have the name under which a library reads weights, `DIFFUSERS` or `TRANSFORMERS`."""
+    return [name for name in files if name.startswith((f"{stem}.", f"{stem}-"))]
+
+
+def why_no_weights(files: Collection[str], stem: str) -> str:
+    """What a part has in place of weights of that name, and what to do, as the end of a sentence.
+
+    Args:
+        files: names of the files in the part's folder.
+        stem: the name, as in `named`.
+    """
+    others = sorted(name for name in files if is_file_name(name))
+    if others:
+        return f"has {others[0]}, a name that is not read; rename it to {stem}.safetensors"
+    pickles = sorted(name for name in files if name.lower().endswith(PICKLES))
+    found = f"has only {pickles[0]}, a pickle, which tokenflow never opens" if pickles else "has none"
+    return f"{found}; download or convert it in safetensors form"
+
+
+def weight_names(folder: Path, variant: str) -> set[str]:
+    """The names of the weights of a variant in a network's folder; none of a file that is damaged."""
+    names = set[str]()
+    for file in files_of_variant((each.name for each in folder.iterdir()), variant):
+        with suppress(SafetensorError, OSError), safe_open(folder / file, "pt") as weights:
+            names |= {*weights.keys()}
+    return names
 
 
 def _variant(pattern: re.Pattern[str], name: str) -> str | None:
