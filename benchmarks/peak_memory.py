@@ -12,9 +12,8 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
-from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
-from transformers import CLIPTokenizer
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from benchmarks.random_models import SD15, SDXL, Family
 from tokenflow.config import Edit, Inversion, PnP
@@ -80,7 +79,9 @@ class FakeModel:
             # XL's autoencoder overflows in half precision.
             with making(torch.float32 if family.is_xl else torch.float16):
                 self._autoencoder = _autoencoder(family)
-            text_encoder = nn.Linear(1, 1)
+            text_encoder = CLIPTextModel(
+                CLIPTextConfig(hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1)
+            )
         pipeline = SimpleNamespace(
             unet=self._unet,
             vae=self._autoencoder,
