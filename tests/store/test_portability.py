@@ -57,7 +57,7 @@ def test_every_module_can_be_imported(tmp_path: Path) -> None:
     code = (
         "import importlib, pkgutil, tokenflow\n"
         "for module in pkgutil.walk_packages(tokenflow.__path__, 'tokenflow.'):\n"
-        "    if not module.name.endswith(('__main__', 'migrations.env')):\n"  # which act at once, the latter for Alembic
+        "    if not module.name.endswith(('__main__', 'migrations.env')):\n"  # scripts; Alembic runs the latter
         "        importlib.import_module(module.name)\n"
         "        print(module.name)\n"
     )

@@ -16,6 +16,7 @@ from av.video.stream import VideoStream
 from tokenflow.errors import OutputError
 from tokenflow.video.decoder import DEFAULT_RATE
 from tokenflow.video.formats import container_for, default_codec
+from tokenflow.video.scheduling import usual_scheduling
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,8 @@ def holds(container: str, codec: str | None, width: int = 64, height: int = 64, 
         stream = add_video_stream(trial, encoder, rate, encoder_options(encoder, None, width, None))
         stream.width, stream.height = encoded_size(encoder, encoder.pixel_format, width, height)
         stream.pix_fmt = encoder.pixel_format
-        trial.start_encoding()
+        with usual_scheduling():
+            trial.start_encoding()
         held = True  # even if closing the file, which has no frames, fails
     return held
 
