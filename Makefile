@@ -89,6 +89,10 @@ levers: $(INSTALLED)  ## what each change that makes an edit faster or better do
 quality: $(INSTALLED)  ## how good edits are, against perfect edits; writes docs/quality.md
 	$(BIN)/python -m benchmarks.quality
 
+.PHONY: generality
+generality: $(INSTALLED)  ## edits of clips by another generator and of mirrored ones; writes docs/generality.md
+	$(BIN)/python -m benchmarks.generality
+
 quality-quick: $(INSTALLED)  ## the same on two edits, printed only
 	$(BIN)/python -m benchmarks.quality --quick
 

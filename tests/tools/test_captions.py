@@ -1,7 +1,7 @@
 import numpy as np
 
 from tools.mini_sd.captions import PLACES, all_words, caption, sample_caption
-from tools.mini_sd.words import BACKGROUNDS, LIGHTS, MATERIALS, OBJECTS, STYLES, Words, sample_words
+from tools.mini_sd.words import KINDS, OBJECTS, Words, sample_words
 
 
 def test_the_plain_sentence():
@@ -12,10 +12,24 @@ def test_the_plain_sentence():
     assert caption(Words("elephant", background="a road")).startswith("an elephant on a road")
 
 
+def test_a_companion_is_always_said():
+    assert caption(Words("dog", companion="cat")) == "a dog and a cat on grass, 3d style"
+    rng = np.random.default_rng(4)
+    sentences = [sample_caption(Words("dog", companion="elephant"), rng) for _ in range(200)]
+    assert all(" an elephant" in sentence for sentence in sentences)
+    assert any(" with an elephant" in sentence for sentence in sentences)
+
+
+def test_the_words_of_the_first_edition_are_still_known():
+    assert len(OBJECTS) >= 40
+    first = "tiger kitten rhinoceros automobile cab truck marble gold jade meadow beach ocean lunar brick dusk flat 3d"
+    assert set(first.split()) <= set(all_words())
+
+
 def test_every_word_is_drawn():
     rng = np.random.default_rng(0)
-    drawn = [sample_words(rng) for _ in range(600)]
-    for place, known in enumerate((OBJECTS, MATERIALS, STYLES, BACKGROUNDS, LIGHTS)):
+    drawn = [sample_words(rng) for _ in range(3000)]
+    for place, known in enumerate(KINDS.values()):
         assert {words.indices[place] for words in drawn} == set(range(len(known)))
 
 

@@ -1,6 +1,7 @@
-"""Stage: takes the sprites out of two npm packages of Fluent Emoji (MIT) and keeps them as small RGBA pictures.
+"""Stage: takes the sprites out of npm packages of emoji (sprites/LICENSE) and keeps them as small RGBA pictures.
 
-    npm install @iconify-json/fluent-emoji-flat @lobehub/fluent-emoji-3d
+    npm install @lobehub/fluent-emoji-3d @iconify-json/fluent-emoji-flat @iconify-json/noto @iconify-json/twemoji \
+        @iconify-json/fxemoji
     python -m tools.mini_sd.build_sprites --npm .
 
 Needs resvg-py, for the vector drawings; no other stage does.
@@ -14,11 +15,13 @@ import cv2
 import numpy as np
 import resvg_py
 
-from tools.mini_sd.sprites import CONTENT, FEET, SIZE, SPRITES
-from tools.mini_sd.words import OBJECTS, UNSEEN
+from tools.mini_sd.sprites import CONTENT, FEET, HELD_OUT, SIZE, SPRITES
+from tools.mini_sd.words import HELD_OUT_OBJECTS, OBJECTS, STYLES, UNSEEN
 
-FLAT = Path("node_modules/@iconify-json/fluent-emoji-flat")
+VECTORS = Path("node_modules/@iconify-json")
 SOFT = Path("node_modules/@lobehub/fluent-emoji-3d/assets")
+FLAT = "fluent-emoji-flat"
+FAMILIES = {"flat": FLAT, "cartoon": "noto", "sticker": "twemoji"}
 DRAWN_AT = 512
 
 EMOJI = {
@@ -29,27 +32,55 @@ EMOJI = {
     "fire engine": "fire-engine",
     "police car": "police-car",
     "pickup truck": "pickup-truck",
+    "squirrel": "chipmunk",
+    "scooter": "motor-scooter",
+    "truck": "delivery-truck",
+    "train": "locomotive",
 }
+FX_EMOJI = {
+    "cat": "catside",
+    "dog": "dogside",
+    "tiger": "tigerside",
+    "leopard": "leopardside",
+    "pig": "pigside",
+    "camel": "dromedarycamel",
+    "car": "automobile",
+    "police car": "policecar",
+    "squirrel": "chipmunk",
+    "truck": "deliverytruck",
+    "train": "steamlocomotive",
+}
+HEADS_ONLY = ("zebra", "rhino", "deer", "gorilla", "hedgehog")
+"""What Twemoji draws as a face; the sticker is made of the flat drawing instead."""
 
 
-def flat_picture(npm: Path, name: str) -> np.ndarray:
+def vector_picture(npm: Path, family: str, name: str) -> np.ndarray:
     """The vector drawing of an emoji as BGRA, drawn large."""
-    body = json.loads((npm / FLAT / "icons.json").read_text())["icons"][name]["body"]
-    size = f'width="{DRAWN_AT}" height="{DRAWN_AT}"'
-    svg = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32" {size}>{body}</svg>'
+    drawings = json.loads((npm / VECTORS / family / "icons.json").read_text())
+    name = drawings.get("aliases", {}).get(name, {}).get("parent", name)
+    size = f'viewBox="0 0 {drawings["width"]} {drawings["height"]}" width="{DRAWN_AT}" height="{DRAWN_AT}"'
+    svg = f'<svg xmlns="http://www.w3.org/2000/svg" {size}>{drawings["icons"][name]["body"]}</svg>'
     png = np.frombuffer(bytes(resvg_py.svg_to_bytes(svg_string=svg)), np.uint8)
     return np.asarray(cv2.imdecode(png, cv2.IMREAD_UNCHANGED))
 
 
 def soft_picture(npm: Path, name: str) -> np.ndarray:
     """The shaded picture of an emoji as BGRA."""
-    characters = json.loads((npm / FLAT / "chars.json").read_text())
+    characters = json.loads((npm / VECTORS / FLAT / "chars.json").read_text())
     codepoint = next(point for point, emoji in characters.items() if emoji == name)
-    file = npm / SOFT / f"{codepoint}.webp"
-    picture = cv2.imread(str(file), cv2.IMREAD_UNCHANGED)
-    if picture is None:
-        raise FileNotFoundError(f"{file} is missing; is the package installed under {npm}?")
-    return picture
+    names = (f"{codepoint}.webp", f"{codepoint}-fe0f.webp")
+    file = next((npm / SOFT / name for name in names if (npm / SOFT / name).exists()), None)
+    if file is None:
+        raise FileNotFoundError(f"{npm / SOFT / names[0]} is missing; is the package installed under {npm}?")
+    return np.asarray(cv2.imread(str(file), cv2.IMREAD_UNCHANGED))
+
+
+def picture_of(npm: Path, style: str, name: str) -> np.ndarray:
+    """An object in a style as BGRA, facing left as all of these families draw it."""
+    emoji = EMOJI.get(name, name)
+    if style == "3d":
+        return soft_picture(npm, emoji)
+    return vector_picture(npm, FLAT if style == "sticker" and name in HEADS_ONLY else FAMILIES[style], emoji)
 
 
 def fit(picture: np.ndarray) -> np.ndarray:
@@ -67,18 +98,24 @@ def fit(picture: np.ndarray) -> np.ndarray:
     return np.clip(sprite.round(), 0, 255).astype(np.uint8)
 
 
+def write(picture: np.ndarray, family: str, name: str) -> None:
+    """One sprite, into the folder of its family."""
+    (SPRITES / family).mkdir(parents=True, exist_ok=True)
+    file = SPRITES / family / f"{name.replace(' ', '_')}.png"
+    cv2.imwrite(str(file), fit(picture), [cv2.IMWRITE_PNG_COMPRESSION, 9])
+
+
 def main() -> None:
-    """Writes every object in both styles."""
+    """Writes every object in every style, and those that are held out."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--npm", type=Path, required=True, help="the folder where `npm install` was run")
     npm = parser.parse_args().npm
-    drawn = (("flat", flat_picture, OBJECTS), ("3d", soft_picture, (*OBJECTS, *UNSEEN)))
-    for style, source, names in drawn:
-        (SPRITES / style).mkdir(parents=True, exist_ok=True)
-        for name in names:
-            file = SPRITES / style / f"{name.replace(' ', '_')}.png"
-            cv2.imwrite(str(file), fit(source(npm, EMOJI.get(name, name))))
-    print(f"{sum(len(names) for *_, names in drawn)} sprites written to {SPRITES}")
+    for style in STYLES:
+        for name in (*OBJECTS, *UNSEEN) if style == "3d" else OBJECTS:
+            write(picture_of(npm, style, name), style, name)
+    for name in HELD_OUT_OBJECTS:
+        write(vector_picture(npm, "fxemoji", FX_EMOJI.get(name, name)), HELD_OUT, name)
+    print(f"{len(STYLES) * len(OBJECTS) + len(UNSEEN) + len(HELD_OUT_OBJECTS)} sprites written to {SPRITES}")
 
 
 if __name__ == "__main__":

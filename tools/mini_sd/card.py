@@ -9,7 +9,6 @@ import torch
 
 from tools.mini_sd.captions import caption
 from tools.mini_sd.evaluate import (
-    FIGURES,
     GOALS,
     Models,
     generate,
@@ -20,9 +19,12 @@ from tools.mini_sd.evaluate import (
     reconstruct,
 )
 from tools.mini_sd.export import MODELS
+from tools.mini_sd.figures import FIGURES
 from tools.mini_sd.latents import CANNY_THRESHOLDS, find_edges
+from tools.mini_sd.networks import LATENT_CHANNELS
+from tools.mini_sd.photographs import PACKAGES
 from tools.mini_sd.sampling import SAMPLE_PROMPTS, write_grid
-from tools.mini_sd.scene import render
+from tools.mini_sd.scene import PICTURE, render
 from tools.mini_sd.training import choose_device
 from tools.mini_sd.words import BACKGROUNDS, LIGHTS, MATERIALS, OBJECTS, PLAIN, STYLES
 
@@ -34,7 +36,7 @@ pipeline_tag: text-to-image
 
 # mini-sd
 
-Stable Diffusion in miniature, in diffusers' own classes: 128×128 pixels, made to edit and measure with on any
+Stable Diffusion in miniature, in diffusers' own classes: {pixels}×{pixels} pixels, made to edit and measure with on any
 laptop. It knows drawn scenes and nothing else. Beside it: `mini-controlnet-canny`, a Canny ControlNet for it, and
 `mini-classifier`, which tells the words of a picture.
 
@@ -47,8 +49,8 @@ pipeline("a golden tiger on grass at night, 3d style", num_inference_steps=25, g
 
 ## What it knows
 
-`a [MATERIAL] OBJECT on BACKGROUND [at night | at sunset], [flat style | 3d style]`, and common synonyms; every word
-it has seen is in `vocabulary.json`. Objects face left.
+`a [MATERIAL] OBJECT [and a OBJECT] on BACKGROUND [at night | at sunset], [STYLE style]`, and common synonyms; every
+word it has seen is in `vocabulary.json`. Objects face left or right, which is never said.
 
 - objects: {objects}
 - materials: {materials}
@@ -58,10 +60,11 @@ it has seen is in `vocabulary.json`. Objects face left.
 
 ## Figures
 
-Printed by `make mini-sd-eval`, on scenes never trained on: their poses, cameras and combinations of words are new,
-their sprites and painted backgrounds are those of training. The goal of inversion and back is reached by tokenflow's
-own inversion, which brings the noise to the fixed point of sampling's step, and not by the plain one of diffusers.
-Seconds differ between machines by much; these are of one core of a fast one.
+Printed by `make mini-sd-eval`, on scenes never trained on: their poses, cameras, backgrounds and combinations of words
+are new, their sprites are those of training. The second generator has sprites and backgrounds of its own
+(`tools/mini_sd/held_out.py`). The goal of inversion and back is reached by tokenflow's own inversion, which brings the
+noise to the fixed point of sampling's step, and not by the plain one of diffusers. Seconds differ between machines by
+much; these are of one core of a fast one.
 
 {figures}
 
@@ -82,13 +85,15 @@ Edges of such scenes (above), and what `mini-controlnet-canny` makes of them wit
 ## How it was made
 
 `make mini-sd`: seeded and resumable, from procedural scenes (`tools/mini_sd/`). Objects are drawn with Fluent Emoji by
-Microsoft (MIT). AutoencoderKL with four times smaller sides and 4 channels, trained with equivariance regularisation
-(arXiv 2502.09509); UNet2DConditionModel with SD 1.x's topology; CLIPTextModel and CLIPTokenizer of its own; DDIM
-schedule and noise prediction as in SD 1.x.
+Microsoft (MIT), Noto Emoji by Google (Apache 2.0) and Twemoji by Twitter (CC BY 4.0). AutoencoderKL with eight times
+smaller sides and {channels} channels, trained with equivariance regularisation (arXiv 2502.09509) on scenes, abstract
+drawings, and photographs out of these Debian packages: {packages}.
+UNet2DConditionModel with SD 1.x's topology; CLIPTextModel and CLIPTokenizer of its own; DDIM schedule and noise
+prediction as in SD 1.x.
 
 ## Licence
 
-MIT, as the project; the emoji that it learnt from are MIT, © Microsoft Corporation.
+MIT, as the project; the pictures that it learnt from are under the licences named above.
 """
 
 
@@ -100,8 +105,8 @@ library_name: diffusers
 # mini-controlnet-canny
 
 A ControlNet for `mini-sd` on Canny edges (thresholds {thresholds} of 8-bit pictures), loadable by
-`ControlNetModel.from_pretrained`. The card of `mini-sd` has figures, pictures and how it was made. Licence: MIT; the
-emoji that it learnt from are MIT, © Microsoft Corporation.
+`ControlNetModel.from_pretrained`. The card of `mini-sd` has figures, pictures, how it was made, and the licences
+of what it learnt from. Licence: MIT.
 """
 
 CLASSIFIER_CARD = """---
@@ -110,10 +115,10 @@ license: mit
 
 # mini-classifier
 
-Tells object, material, style, background and light of a drawn scene, which the quality benchmark needs.
+Tells object, material, style, background, light, companion and direction of a drawn scene, which the quality
+benchmark needs.
 `scene_classifier.py` beside this file loads it, needs torch and safetensors alone, and says what goes in and out. The
-card of `mini-sd` has its figures and how it was made. Licence: MIT; the emoji that it learnt from are MIT, © Microsoft
-Corporation.
+card of `mini-sd` has its figures, how it was made, and the licences of what it learnt from. Licence: MIT.
 """
 
 
@@ -151,6 +156,9 @@ def main() -> None:
     write_grid(controlled_grid(models), 10, folder / "controlled.png")
     figures = json.loads((arguments.models / FIGURES).read_text())
     card = CARD.format(
+        pixels=PICTURE,
+        channels=LATENT_CHANNELS,
+        packages="; ".join(f"{package} ({licence})" for package, licence in PACKAGES.items()),
         objects=", ".join(OBJECTS),
         materials=", ".join(word for word in MATERIALS if word != PLAIN) + "; unsaid, its own colours",
         backgrounds=", ".join(BACKGROUNDS),

@@ -1,7 +1,7 @@
 """A scene in motion, and what only a drawn clip can tell: exact flow, masks, occlusion and the perfect edit.
 
 Frame i shows the object and the camera at time i / frames of their motions, which are plain functions of time, so
-that any frame can be rendered without the others. Knows no file; build_clips.py writes clips.
+that any frame can be rendered without the others.
 """
 
 from collections.abc import Callable
@@ -12,7 +12,9 @@ import numpy as np
 
 from tools.mini_sd.scene import (
     PICTURE,
+    TRAINED_ON,
     Camera,
+    Kit,
     Pose,
     Rendering,
     Scene,
@@ -50,6 +52,7 @@ class Motion:
             scale=start.scale * self.growth**time,
             tilt=start.tilt + self.swing * np.sin(wave),
             lift=start.lift + self.bob * (1 - np.cos(wave)) / 2,
+            faces=start.faces,
         )
 
     def camera(self, start: Camera, time: float) -> Camera:
@@ -63,11 +66,16 @@ class Motion:
 
 @dataclass(frozen=True)
 class Clip:
-    """A scene as it is at the start, how it moves, and for how many frames."""
+    """A scene as it is at the start, how it moves, for how many frames, and what it is drawn with.
+
+    Mirrored, left and right change places in all that is drawn.
+    """
 
     start: Scene
     motion: Motion
     frames: int = 24
+    kit: Kit = TRAINED_ON
+    mirrored: bool = False
 
     def with_words(self, **words: str) -> "Clip":
         """The same motion in other words: what a perfect edit of the clip would give."""
@@ -84,7 +92,10 @@ class Clip:
 
     def render(self, frame: int) -> Rendering:
         """Picture and masks of a frame."""
-        return render(self.scene(frame))
+        rendering = render(self.scene(frame), self.kit)
+        if not self.mirrored:
+            return rendering
+        return Rendering(*(np.ascontiguousarray(image[:, ::-1]) for image in vars(rendering).values()))
 
     def pictures(self) -> np.ndarray:
         """f H W 3 in [0,1]."""
@@ -96,6 +107,8 @@ class Clip:
 
     def flow(self, source: int, target: int) -> np.ndarray:
         """H W 2: where what is seen at each pixel of frame `source` went in frame `target`, as (dx, dy) in pixels."""
+        if self.mirrored:
+            return replace(self, mirrored=False).flow(source, target)[:, ::-1] * np.array([-1, 1], np.float32)
         behind = self._displacement(source, target, lambda scene: world_to_picture(scene.camera))
         front = self._displacement(source, target, object_to_picture)
         on_object = self.render(source).mask > 0.5
@@ -135,10 +148,11 @@ def warp(image: np.ndarray, flow: np.ndarray) -> np.ndarray:
     return cv2.remap(image, x + flow[..., 0], y + flow[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
 
 
-def sample_motion(rng: np.random.Generator) -> Motion:
-    """A walk or a drive to the left, the way every object faces."""
+def sample_motion(rng: np.random.Generator, faces: str) -> Motion:
+    """A walk or a drive to where the object faces."""
+    ahead = 1 if faces == "right" else -1
     return Motion(
-        travel=(-rng.uniform(0.05, 0.45), rng.uniform(-0.05, 0.05)),
+        travel=(ahead * rng.uniform(0.05, 0.45), rng.uniform(-0.05, 0.05)),
         growth=rng.uniform(0.85, 1.18),
         swing=rng.uniform(0, 0.06),
         bob=rng.uniform(0, 0.05),

@@ -18,6 +18,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from tools.mini_sd.autoencoder import load_autoencoder
 from tools.mini_sd.captions import sample_caption
+from tools.mini_sd.gradients import Gradients
 from tools.mini_sd.latents import EncodedScenes, load_scenes, words_of
 from tools.mini_sd.networks import build_schedule, build_text_encoder, build_unet
 from tools.mini_sd.sampling import SAMPLE_PROMPTS, assemble, sample, write_grid
@@ -26,6 +27,7 @@ from tools.mini_sd.training import Progress, Run, choose_device, load_averages, 
 
 EMPTY_CAPTIONS = 0.1
 SNR_LIMIT = 5.0
+COARSE = 0.58
 
 
 def load_diffusion(runs: Path, device: torch.device) -> tuple[UNet2DConditionModel, CLIPTextModel, CLIPTokenizer]:
@@ -37,7 +39,7 @@ def load_diffusion(runs: Path, device: torch.device) -> tuple[UNet2DConditionMod
 
 
 def tokenize(tokenizer: CLIPTokenizer, captions: list[str], device: torch.device) -> Tensor:
-    """b 24, token indices padded to full length, as the pipeline does it."""
+    """b LENGTH, token indices padded to full length, as the pipeline does it."""
     tokens = tokenizer(captions, padding="max_length", truncation=True, return_tensors="pt")
     return tokens.input_ids.to(device)
 
@@ -79,35 +81,39 @@ class NoiseSchedule:
 
 def main() -> None:
     """Trains until the last step, with a grid of samples on the way."""
-    parser = stage_arguments(__doc__, steps=11_000, batch=32, rate=6e-4)
-    parser.add_argument("--coarse-steps", type=int, default=6000, help="how many of the steps see small latents")
+    parser = stage_arguments(__doc__, steps=8500, batch=32, rate=1.5e-3)
+    parser.add_argument("--coarse", type=float, default=COARSE, help="share of the training that sees small latents")
     parser.add_argument("--sample-every", type=int, default=500, help="steps between grids of samples")
     arguments = parser.parse_args()
     device = choose_device(arguments.device)
     torch.manual_seed(arguments.seed)
-    scenes = load_scenes(arguments.runs / "latents")
+    scenes = load_scenes(arguments.runs / "latents", device)
     tokenizer = CLIPTokenizer.from_pretrained(arguments.runs / "tokenizer")
     unet, text_encoder = build_unet().to(device).train(), build_text_encoder(tokenizer).to(device).train()
     networks = {"unet": unet, "text_encoder": text_encoder}
-    run = Run(arguments.runs / "diffusion", networks, arguments.steps, arguments.rate)
+    run = Run.of(arguments, "diffusion", networks)
     schedule, progress = NoiseSchedule(device), Progress(run.steps)
+
+    def loss_of(latents: Tensor, tokens: Tensor) -> Tensor:
+        noisy, noise, times = schedule.add_noise(latents)
+        with torch.autocast(device.type, torch.bfloat16):
+            conditioning = text_encoder(tokens).last_hidden_state
+            prediction = unet(noisy, times, conditioning).sample
+        return schedule.loss(prediction.float(), noise, times)
+
+    gradients = Gradients(loss_of, run.parameters())
     print(f"{len(scenes)} scenes, latents scaled by {scenes.scale:.4f}, on {device}", flush=True)
     for step in run.loop(arguments.save_minutes):
         rng = np.random.default_rng((arguments.seed, step))
         torch.manual_seed(arguments.seed + step)
         latents, captions, _ = draw_batch(scenes, arguments.batch, rng)
-        if step < arguments.coarse_steps:
-            latents = shrink(latents)
-        noisy, noise, times = schedule.add_noise(latents.to(device))
-        with torch.autocast(device.type, torch.bfloat16):
-            conditioning = text_encoder(tokenize(tokenizer, captions, device)).last_hidden_state
-            prediction = unet(noisy, times, conditioning).sample
-        loss = schedule.loss(prediction.float(), noise, times)
-        run.descend(loss)
-        progress.report(step, loss=loss.item())
+        coarse = run.done < arguments.coarse
+        loss = gradients(shrink(latents) if coarse else latents, tokenize(tokenizer, captions, device))
+        run.descend()
+        progress.report(step, loss=loss)
         if (step + 1) % arguments.sample_every == 0:
             run.save()
-            side = PICTURE // 2 if step < arguments.coarse_steps else PICTURE
+            side = PICTURE // 2 if coarse else PICTURE
             write_samples(arguments.runs, scenes.scale, device, step + 1, side)
 
 

@@ -3,16 +3,19 @@
 MODELS/mini-sd                      StableDiffusionPipeline.from_pretrained
 MODELS/mini-controlnet-canny        ControlNetModel.from_pretrained
 MODELS/mini-classifier              scene_classifier.py, which is copied beside it
-MODELS/mini-sd-training             with --training: averaged weights alone, to go on from on another machine
+STATE                               with --training: averaged weights alone, in small shards, to go on from on another
+                                    machine; --restore puts them where the stages look, if there is nothing yet
 """
 
 import argparse
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
+from torch import Tensor
 
 from tokenflow.metrics import scene_classifier
 from tools.mini_sd.autoencoder import load_autoencoder
@@ -24,7 +27,10 @@ from tools.mini_sd.sampling import assemble
 from tools.mini_sd.training import RUNS, checkpoint_step, save_tensors
 
 MODELS = Path("data/models")
-TRAINED = ("autoencoder", "diffusion", "controlnet", "classifier")
+STATE = Path("tools/mini_sd/state")
+SHARD_BYTES = 7_500_000
+TRAINED = ("autoencoder", "diffusion", "controlnet", "classifier", "clip", "flux", "flux_guidance", "flux_schnell")
+TRAINED += ("klein", "sana_autoencoder", "sana", "sana_controlnet", "sana_guidance", "sana_sprint")
 CPU = torch.device("cpu")
 
 
@@ -33,13 +39,15 @@ def export_pipeline(runs: Path, folder: Path) -> None:
     autoencoder = load_autoencoder(runs, CPU)
     autoencoder.register_to_config(scaling_factor=load_scenes(runs / "latents").scale)
     assemble(autoencoder, *load_diffusion(runs, CPU)).to(dtype=torch.float16).save_pretrained(folder)
-    _load_in_single_precision(folder / "text_encoder" / "config.json")
+    load_in_single_precision(folder / "text_encoder" / "config.json")
     load_with_older_transformers(folder)
     shutil.copy(runs / "tokenizer" / "vocabulary.json", folder / "vocabulary.json")
 
 
-def _load_in_single_precision(config: Path) -> None:
-    """Unless told otherwise, transformers loads in the precision that is named here, diffusers always in single."""
+def load_in_single_precision(config: Path) -> None:
+    """Makes an encoder's configuration name single precision.
+
+    Unless told otherwise, transformers loads in the precision that is named here, diffusers always in single."""
     settings = json.loads(config.read_text()) | {"dtype": "float32"}
     config.write_text(json.dumps(settings, indent=2) + "\n")
 
@@ -84,20 +92,35 @@ def export_training(runs: Path, folder: Path) -> None:
         averages = {key: value for key, value in load_file(source).items() if key.startswith("average.")}
         halves = {key: value.half() if value.is_floating_point() else value for key, value in averages.items()}
         (folder / stage).mkdir(parents=True, exist_ok=True)
-        save_tensors(halves, folder / stage / "state.safetensors", {"step": str(checkpoint_step(source))})
+        for place, shard in enumerate(into_shards(halves)):
+            save_tensors(shard, folder / stage / f"{place:02d}.safetensors", {"step": str(checkpoint_step(source))})
+
+
+def into_shards(tensors: dict[str, Tensor], limit: int = SHARD_BYTES) -> list[dict[str, Tensor]]:
+    """The tensors in their order, in parts of at most `limit` bytes, or of one larger tensor."""
+    shards: list[dict[str, Tensor]] = []
+    room = 0
+    for key, value in tensors.items():
+        if value.nbytes > room or not shards:
+            shards.append({})
+            room = limit
+        shards[-1][key] = value
+        room -= value.nbytes
+    return shards
 
 
 def import_training(folder: Path, runs: Path) -> None:
     """Puts a checkpoint of `export_training` where the stages go on from; keeps what is there already."""
-    for source in sorted(folder.glob("*/state.safetensors")):
-        target = runs / source.parent.name / "state.safetensors"
-        if target.exists():
+    for stage in TRAINED:
+        shards = sorted((folder / stage).glob("*.safetensors"))
+        target = runs / stage / "state.safetensors"
+        if target.exists() or not shards:
             continue
-        averages = {key: value.float() for key, value in load_file(source).items()}
+        averages = {key: value.float() for shard in shards for key, value in load_file(shard).items()}
         networks = {key.replace("average.", "network.", 1): value.clone() for key, value in averages.items()}
         target.parent.mkdir(parents=True, exist_ok=True)
-        save_tensors(averages | networks, target, {"step": str(checkpoint_step(source))})
-        print(f"{target} from {source}, step {checkpoint_step(source)}")
+        save_tensors(averages | networks, target, {"step": str(checkpoint_step(shards[0]))})
+        print(f"{target} from {folder / stage}, step {checkpoint_step(shards[0])}")
 
 
 EXPORTS = {
@@ -105,6 +128,15 @@ EXPORTS = {
     "classifier": (export_classifier, "mini-classifier"),
     "controlnet": (export_controlnet, "mini-controlnet-canny"),
 }
+
+
+def export_trained(exports: dict[str, tuple[Callable[[Path, Path], None], str]], runs: Path, models: Path) -> None:
+    """Writes the model of each stage that has been trained; says which has not."""
+    for stage, (export, name) in exports.items():
+        if (runs / stage / "state.safetensors").exists():
+            export(runs, models / name)
+        else:
+            print(f"{stage} has not been trained in {runs}: {models / name} stays as it is")
 
 
 def main() -> None:
@@ -117,15 +149,11 @@ def main() -> None:
     arguments = parser.parse_args()
     runs, models = arguments.runs, arguments.models
     if arguments.restore:
-        import_training(models / "mini-sd-training", runs)
+        import_training(STATE, runs)
     elif arguments.training:
-        export_training(runs, models / "mini-sd-training")
+        export_training(runs, STATE)
     else:
-        for stage, (export, name) in EXPORTS.items():
-            if (runs / stage / "state.safetensors").exists():
-                export(runs, models / name)
-            else:
-                print(f"{stage} has not been trained in {runs}: {models / name} stays as it is")
+        export_trained(EXPORTS, runs, models)
 
 
 if __name__ == "__main__":

@@ -16,18 +16,22 @@ from transformers import CLIPTokenizer
 
 from tools.mini_sd.captions import all_words, sample_caption
 from tools.mini_sd.training import RUNS
-from tools.mini_sd.words import KINDS, PLAIN, sample_words
+from tools.mini_sd.words import KINDS, NOBODY, PLAIN, sample_words
 
-LENGTH = 24  # tokens of a prompt, its start and its end included
+LENGTH = 32  # tokens of a prompt, its start and its end included
 START, END = "<|startoftext|>", "<|endoftext|>"
 
 
-def learn_merges(counts: Counter[str]) -> list[tuple[str, str]]:
+def learn_merges(counts: Counter[str], end: str = "</w>") -> list[tuple[str, str]]:
     """Byte-pair merges, the most frequent pair first, until every counted word is one token.
 
     Our own few lines, because the library's trainer breaks ties differently from run to run.
+
+    Args:
+        counts: how often each word occurs.
+        end: what the last piece of a word carries.
     """
-    words = {word: [*word[:-1], f"{word[-1]}</w>"] for word in sorted(counts)}
+    words = {word: [*word[:-1], f"{word[-1]}{end}"] for word in sorted(counts)}
     merges: list[tuple[str, str]] = []
     while True:
         pairs: Counter[tuple[str, str]] = Counter()
@@ -70,7 +74,7 @@ def write_tokenizer(folder: Path, seed: int = 0) -> CLIPTokenizer:
     """The tokenizer in transformers' layout, and the known words beside it."""
     tokenizer = train_tokenizer(seed)
     tokenizer.save_pretrained(folder)
-    said = {kind: [word for word in words if word != PLAIN] for kind, words in KINDS.items()}
+    said = {kind: [word for word in words if word not in (PLAIN, NOBODY)] for kind, words in KINDS.items()}
     known = said | {"words": all_words()}
     (folder / "vocabulary.json").write_text(json.dumps(known, indent=2) + "\n")
     return tokenizer

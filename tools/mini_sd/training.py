@@ -17,6 +17,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from tools.mini_sd.muon import Muon
+
 RUNS = Path("runs/mini_sd")
 
 
@@ -30,6 +32,7 @@ def stage_arguments(description: str | None, steps: int, batch: int, rate: float
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
     parser.add_argument("--save-minutes", type=float, default=4)
+    parser.add_argument("--minutes", type=float, help="end after so many, at the latest, learning rate included")
     return parser
 
 
@@ -42,12 +45,17 @@ def choose_device(name: str) -> torch.device:
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
-def one_cycle(step: int, steps: int, warmup: int = 100) -> float:
-    """Share of the peak learning rate: a short linear rise, then half a cosine down to a hundredth."""
+def one_cycle(step: int, done: float, warmup: int = 100) -> float:
+    """Share of the peak learning rate: a short linear rise, then half a cosine down to a hundredth.
+
+    Args:
+        step: from 0.
+        done: share of the training, in [0,1].
+        warmup: steps of the rise.
+    """
     if step < warmup:
         return (step + 1) / warmup
-    done = min(1.0, (step - warmup) / max(1, steps - warmup))
-    return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done))
+    return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
 
 
 @dataclass
@@ -65,11 +73,8 @@ class Average:
     def update(self, step: int) -> None:
         """Moves the average towards the weights; in the first steps it follows them closely."""
         weight = 1 - min(self.decay, (1 + step) / (10 + step))
-        for name, value in self.network.state_dict().items():
-            if value.dtype.is_floating_point:
-                self.shadow[name].lerp_(value, weight)
-            else:
-                self.shadow[name].copy_(value)
+        floating = {name: value for name, value in self.network.state_dict().items() if value.is_floating_point()}
+        torch._foreach_lerp_([self.shadow[name] for name in floating], list(floating.values()), weight)
 
 
 @dataclass
@@ -82,25 +87,42 @@ class Run:
     rate: float
     average_decay: float = 0.999
     weight_decay: float = 0.01
+    minutes: float | None = None
     step: int = 0
     averages: dict[str, Average] = field(init=False)
-    optimiser: torch.optim.AdamW = field(init=False)
+    optimiser: torch.optim.Optimizer = field(init=False)
+
+    @classmethod
+    def of(
+        cls, arguments: argparse.Namespace, stage: str, networks: dict[str, nn.Module], average_decay: float = 0.999
+    ) -> "Run":
+        """The run of a stage, as `stage_arguments` has it."""
+        folder = arguments.runs / stage
+        return cls(folder, networks, arguments.steps, arguments.rate, average_decay, minutes=arguments.minutes)
 
     def __post_init__(self) -> None:
         self.averages = {name: Average(network, self.average_decay) for name, network in self.networks.items()}
-        self.optimiser = torch.optim.AdamW(self.parameters(), self.rate, weight_decay=self.weight_decay)
+        self.optimiser = Muon(self.parameters(), lr=self.rate, weight_decay=self.weight_decay)
         self.resume()
+        self._resumed, self._start = self.step / self.steps, time.monotonic()
+
+    @property
+    def done(self) -> float:
+        """Share of the training, in [0,1]: of the steps, or of the time from where it was resumed, the larger."""
+        share = self.step / self.steps
+        if self.minutes is None:
+            return share
+        spent = (time.monotonic() - self._start) / (60 * self.minutes)
+        return min(1.0, max(share, self._resumed + (1 - self._resumed) * spent))
 
     def parameters(self) -> list[nn.Parameter]:
         """Of all networks, what is trained."""
         return [p for network in self.networks.values() for p in network.parameters() if p.requires_grad]
 
-    def descend(self, loss: Tensor) -> None:
+    def descend(self) -> None:
         """One step of the optimiser, with clipped gradients; counted, so that a checkpoint right after it is right."""
         for group in self.optimiser.param_groups:
-            group["lr"] = self.rate * one_cycle(self.step, self.steps)
-        self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+            group["lr"] = self.rate * one_cycle(self.step, self.done)
         nn.utils.clip_grad_norm_(self.parameters(), 1.0)
         self.optimiser.step()
         for average in self.averages.values():
@@ -110,11 +132,12 @@ class Run:
     def loop(self, save_minutes: float) -> Iterator[int]:
         """Yields every step that is left, each to be taken by one `descend`; saves every few minutes and at the end."""
         saved = time.monotonic()
-        while self.step < self.steps:
+        while self.done < 1:
             yield self.step
-            if time.monotonic() - saved > 60 * save_minutes or self.step == self.steps:
+            if time.monotonic() - saved > 60 * save_minutes:
                 self.save()
                 saved = time.monotonic()
+        self.save()
 
     def save(self) -> None:
         """Writes the checkpoint; the one before stays until the new one is whole."""
@@ -162,7 +185,8 @@ def load_averages(folder: Path, networks: dict[str, nn.Module]) -> int:
 def save_tensors(tensors: dict[str, Tensor], file: Path, metadata: dict[str, str]) -> None:
     """Writes a safetensors file under another name, then renames it."""
     unfinished = file.with_suffix(".unfinished")
-    save_file({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, unfinished, metadata)
+    # Cloned, as tied weights share memory, which the format refuses.
+    save_file({key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()}, unfinished, metadata)
     os.replace(unfinished, file)
 
 
@@ -186,18 +210,18 @@ class Progress:
 
     def __init__(self, steps: int, every: int = 50) -> None:
         self.steps, self.every = steps, every
-        self.sums: dict[str, float] = {}
+        self.sums: dict[str, float | Tensor] = {}
         self.count, self.start = 0, time.monotonic()
 
-    def report(self, step: int, **figures: float) -> None:
-        """Takes in the figures of a step."""
+    def report(self, step: int, **figures: float | Tensor) -> None:
+        """Takes in the figures of a step; those on a GPU are read when they are printed."""
         for name, value in figures.items():
-            self.sums[name] = self.sums.get(name, 0.0) + float(value)
+            self.sums[name] = self.sums.get(name, 0.0) + value
         self.count += 1
         if (step + 1) % self.every and step + 1 != self.steps:
             return
         seconds = (time.monotonic() - self.start) / self.count
-        means = "  ".join(f"{name} {total / self.count:.4f}" for name, total in self.sums.items())
+        means = "  ".join(f"{name} {float(total) / self.count:.4f}" for name, total in self.sums.items())
         left = (self.steps - step - 1) * seconds / 60
         print(f"{step + 1}/{self.steps}  {means}  {seconds:.3f} s/step  {left:.0f} min left", flush=True)
         self.sums, self.count, self.start = {}, 0, time.monotonic()
