@@ -28,7 +28,7 @@ from tokenflow.config import load_training
 from tokenflow.diffusion.batches import as_tensor
 from tokenflow.metrics.scene_classifier import SceneClassifier, load_scene_classifier
 from tokenflow.models.model import Model
-from tokenflow.pipeline.lora_training import train_lora
+from tokenflow.pipeline.lora.training import train_lora
 from tokenflow.report import versions
 from tools.mini_sd.autoencoder import HELD_OUT
 from tools.mini_sd.build_clips import CLIPS

@@ -1,5 +1,4 @@
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +11,9 @@ from torch import nn
 from torchao.prototype.mx_formats import inference_workflow
 from torchao.utils import TorchAOBaseTensor
 
+from tests.families import PIPELINES
 from tests.models.adapters.making import lora_weights, network_of, save_peft
-from tests.tiny import tiny_pipeline, tiny_xl_pipeline
-from tests.tiny_flux import tiny_flux2_pipeline, tiny_flux_pipeline
-from tests.tiny_sana import tiny_sana_pipeline
+from tests.tiny import tiny_pipeline
 from tokenflow.config import LoRA
 from tokenflow.errors import ConfigError
 from tokenflow.models.attention import Site, per_frame_attention
@@ -33,24 +31,9 @@ from tokenflow.models.quantization import (
 )
 from tokenflow.models.unet import UNetAttention
 
-PIPELINES: dict[str, Callable[[], Any]] = {
-    "sd": tiny_pipeline,
-    "xl": tiny_xl_pipeline,
-    "sana": tiny_sana_pipeline,
-    "flux": tiny_flux_pipeline,
-    "flux2": tiny_flux2_pipeline,
-}
 CPU, CARD = torch.device("cpu"), torch.device("cuda")
 BLOCKS = ("down_blocks.", "mid_block.", "up_blocks.", "transformer_blocks.", "single_transformer_blocks.")
 OF_TEXT = ("text_model.encoder.layers.", "encoder.layers.", "encoder.block.", "layers.", "model.layers.")
-
-
-@pytest.fixture(scope="module")
-def saved(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    folder = tmp_path_factory.mktemp("models")
-    for name, make in PIPELINES.items():
-        make().save_pretrained(folder / name)
-    return {name: folder / name for name in PIPELINES}
 
 
 def replaced(network: nn.Module) -> list[str]:
@@ -141,11 +124,12 @@ def test_loras_and_processors_call_the_layers_of_every_kind(kind: str, share: fl
 @pytest.mark.parametrize("family", PIPELINES)
 @pytest.mark.parametrize(("kind", "error"), [("int8", 0.01), ("fp8", 0.05)])
 def test_a_quantised_model_is_smaller_and_predicts_nearly_the_same(
-    kind: str, error: float, family: str, saved: dict[str, Path]
+    kind: str, error: float, family: str, families: dict[str, Path]
 ) -> None:
     options: dict[str, Any] = {"device": "cpu", "dtype": "float32"}
     full, small = (
-        load_model(saved[family], **options, quantization=each, text_encoder_quantization=each) for each in (None, kind)
+        load_model(families[family], **options, quantization=each, text_encoder_quantization=each)
+        for each in (None, kind)
     )
     assert small.weight_bytes < full.weight_bytes
     latents = torch.randn(2, full.latent_channels, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -158,11 +142,11 @@ def test_a_quantised_model_is_smaller_and_predicts_nearly_the_same(
     ("kind", "family", "dora"),
     [("int8", "sd", True), ("fp8", "xl", False), ("int8", "sana", False), ("int8", "flux", False)],
 )
-def test_a_lora_acts_on_top(kind: str, family: str, dora: bool, saved: dict[str, Path], tmp_path: Path) -> None:
+def test_a_lora_acts_on_top(kind: str, family: str, dora: bool, families: dict[str, Path], tmp_path: Path) -> None:
     pipeline = PIPELINES[family]()
     file = save_peft(tmp_path / "lora", lora_weights(pipeline, network_of(pipeline), dora=dora), alpha=2)
     full, small = (
-        load_model(saved[family], device="cpu", dtype="float32", quantization=each, loras=[LoRA(path=str(file))])
+        load_model(families[family], device="cpu", dtype="float32", quantization=each, loras=[LoRA(path=str(file))])
         for each in (None, kind)
     )
     latents = torch.randn(2, full.latent_channels, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -172,7 +156,7 @@ def test_a_lora_acts_on_top(kind: str, family: str, dora: bool, saved: dict[str,
     assert (found - expected).norm() < 0.2 * (off - expected).norm()
 
 
-def test_inversions_of_other_quantisations_are_told_apart(saved: dict[str, Path]) -> None:
+def test_inversions_of_other_quantisations_are_told_apart(families: dict[str, Path]) -> None:
     kinds: list[dict[str, Any]] = [
         {},
         {"quantization": "int8"},
@@ -181,9 +165,9 @@ def test_inversions_of_other_quantisations_are_told_apart(saved: dict[str, Path]
         {"quantization": "int8", "text_encoder_quantization": "int8"},
     ]
     options: dict[str, Any] = {"device": "cpu", "dtype": "float32"}
-    found = [load_model(saved["sd"], **options, **kind).fingerprint for kind in kinds]
+    found = [load_model(families["sd"], **options, **kind).fingerprint for kind in kinds]
     assert len({*found}) == len(kinds)
-    assert found == [stored_fingerprint(str(saved["sd"]), **options, **kind) for kind in kinds]
+    assert found == [stored_fingerprint(str(families["sd"]), **options, **kind) for kind in kinds]
 
 
 def test_the_fingerprint_of_weights_in_memory_changes_with_their_quantisation() -> None:

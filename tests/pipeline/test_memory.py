@@ -11,11 +11,12 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import tokenflow
+from tests.families import PIPELINES
 from tests.models.adapters.making import lora_weights, network_of, save_peft
 from tests.models.test_ip_adapter import save_adapter
-from tests.tiny import moving_square, save_tiny_controlnet, save_tiny_setup, tiny_pipeline, tiny_xl_pipeline
-from tests.tiny_flux import save_tiny_flux_controlnet, tiny_flux2_pipeline, tiny_flux_pipeline
-from tests.tiny_sana import save_tiny_sana_controlnet, tiny_sana_pipeline
+from tests.tiny import moving_square, save_tiny_controlnet, save_tiny_setup, tiny_pipeline
+from tests.tiny_flux import save_tiny_flux_controlnet
+from tests.tiny_sana import save_tiny_sana_controlnet
 from tokenflow.config import Config, ControlNet, LoRA, load_config
 from tokenflow.errors import ConfigError, TokenflowWarning
 from tokenflow.models.loading import load_model
@@ -26,13 +27,6 @@ from tokenflow.report.live_bytes import LiveBytes
 FRAMES, STEPS, SIDE = 12, 2, 32
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 MINI_SD = Path(__file__).parents[2] / "data" / "models" / "mini-sd"
-PIPELINES: dict[str, Callable[[], Any]] = {
-    "SD": tiny_pipeline,
-    "SDXL": tiny_xl_pipeline,
-    "Sana": tiny_sana_pipeline,
-    "FLUX.1": tiny_flux_pipeline,
-    "FLUX.2": tiny_flux2_pipeline,
-}
 
 
 def configured(model: Path, **edit: Any) -> Config:
@@ -66,52 +60,50 @@ def estimated(config: Config) -> MemoryEstimate:
 
 
 @pytest.mark.parametrize("family", PIPELINES)
-def test_the_estimate_is_what_is_counted_on_the_real_model_within_a_fifth(family: str, tmp_path: Path) -> None:
-    PIPELINES[family]().save_pretrained(tmp_path / "model")
-    estimate = estimated(configured(tmp_path / "model"))
-    assert max(estimate.stages.values()) == pytest.approx(counted(tmp_path / "model", {}), rel=0.2)
+def test_the_estimate_is_what_is_counted_on_the_real_model_within_a_fifth(
+    family: str, families: dict[str, Path]
+) -> None:
+    estimate = estimated(configured(families[family]))
+    assert max(estimate.stages.values()) == pytest.approx(counted(families[family], {}), rel=0.2)
 
 
-@pytest.mark.parametrize("family", ["SD", "SDXL", "FLUX.1", "FLUX.2"])
+@pytest.mark.parametrize("family", ["sd", "xl", "flux", "flux2"])
 @pytest.mark.parametrize("kind", ["identity", "style"])
-def test_references_count_within_a_fifth(kind: str, family: str, tmp_path: Path) -> None:
-    PIPELINES[family]().save_pretrained(tmp_path / "model")
+def test_references_count_within_a_fifth(kind: str, family: str, tmp_path: Path, families: dict[str, Path]) -> None:
     Image.fromarray(moving_square(1, SIDE, SIDE)[0]).save(tmp_path / "square.png")
     edit = {"references": [{"path": str(tmp_path / "square.png"), "kind": kind}] * 6}
-    estimate, plain = (estimated(configured(tmp_path / "model", **each)) for each in (edit, {}))
+    estimate, plain = (estimated(configured(families[family], **each)) for each in (edit, {}))
     assert estimate.stages["edit"] > 1.1 * plain.stages["edit"]
-    assert max(estimate.stages.values()) == pytest.approx(counted(tmp_path / "model", edit), rel=0.2)
+    assert max(estimate.stages.values()) == pytest.approx(counted(families[family], edit), rel=0.2)
 
 
 CONTROLNETS: dict[str, Callable[[Path], Path]] = {
-    "SD": save_tiny_controlnet,
-    "Sana": save_tiny_sana_controlnet,
-    "FLUX.1": save_tiny_flux_controlnet,
+    "sd": save_tiny_controlnet,
+    "sana": save_tiny_sana_controlnet,
+    "flux": save_tiny_flux_controlnet,
 }
 
 
 @pytest.mark.parametrize("family", CONTROLNETS)
-def test_a_controlnet_counts_within_a_fifth(family: str, tmp_path: Path) -> None:
-    PIPELINES[family]().save_pretrained(tmp_path / "model")
+def test_a_controlnet_counts_within_a_fifth(family: str, tmp_path: Path, families: dict[str, Path]) -> None:
     path = CONTROLNETS[family](tmp_path / "control")
     edit = {"mode": "controlnet", "controlnet": {"path": str(path), "also": [{"path": str(path), "detector": "depth"}]}}
-    estimate = estimated(configured(tmp_path / "model", **edit))
+    estimate = estimated(configured(families[family], **edit))
     assert estimate.beside == sum(weight.nbytes for weight in load_file(path / WEIGHTS).values())
     for offload in (False, True):
         alone = replace(estimate, offload=offload)
         assert replace(alone, beside=0).peak == alone.peak - estimate.beside
     edit["controlnet"] = {"path": str(path)}
-    estimate = estimated(configured(tmp_path / "model", **edit))
-    expected = counted(tmp_path / "model", {"mode": ControlNet(path=str(path))})
+    estimate = estimated(configured(families[family], **edit))
+    expected = counted(families[family], {"mode": ControlNet(path=str(path))})
     assert max(estimate.stages.values()) == pytest.approx(expected, rel=0.2)
 
 
-def test_a_controlnet_in_a_file_counts_as_one_in_a_folder(tmp_path: Path) -> None:
-    tiny_pipeline().save_pretrained(tmp_path / "model")
+def test_a_controlnet_in_a_file_counts_as_one_in_a_folder(tmp_path: Path, families: dict[str, Path]) -> None:
     folder = save_tiny_controlnet(tmp_path / "control")
     file = (folder / WEIGHTS).rename(tmp_path / "canny.safetensors")
-    assert estimate_memory(controlled(tmp_path / "model", folder / "missing"), FRAMES, (SIDE, SIDE)) is None
-    of_folder, of_file = (estimated(controlled(tmp_path / "model", each)) for each in (folder, file))
+    assert estimate_memory(controlled(families["sd"], folder / "missing"), FRAMES, (SIDE, SIDE)) is None
+    of_folder, of_file = (estimated(controlled(families["sd"], each)) for each in (folder, file))
     assert of_file == of_folder
 
 
@@ -119,51 +111,44 @@ def controlled(model: Path, path: Path) -> Config:
     return configured(model, mode="controlnet", controlnet={"path": str(path)})
 
 
-@pytest.mark.parametrize("family", ["SD", "FLUX.1"])
-def test_a_lora_counts_within_a_fifth(family: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("family", ["sd", "flux"])
+def test_a_lora_counts_within_a_fifth(family: str, tmp_path: Path, families: dict[str, Path]) -> None:
     pipeline = PIPELINES[family]()
-    pipeline.save_pretrained(tmp_path / "model")
     part = network_of(pipeline)
     lora = LoRA(path=str(save_peft(tmp_path / "lora", lora_weights(pipeline, part), alpha=2)))
-    plain = configured(tmp_path / "model")
+    plain = configured(families[family])
     config = plain.model_copy(update={"model": plain.model.model_copy(update={"loras": [lora]})})
     estimate = estimated(config)
     added = estimate.weights[part] - estimated(plain).weights[part]
     assert added == sum(weight.nbytes for weight in load_file(tmp_path / "lora" / "adapter_model.safetensors").values())
-    assert max(estimate.stages.values()) == pytest.approx(counted(tmp_path / "model", {}, [lora]), rel=0.2)
+    assert max(estimate.stages.values()) == pytest.approx(counted(families[family], {}, [lora]), rel=0.2)
 
 
-def test_nothing_is_told_of_a_lora_that_is_not_here(tmp_path: Path) -> None:
-    tiny_pipeline().save_pretrained(tmp_path / "model")
-    plain = configured(tmp_path / "model")
+def test_nothing_is_told_of_a_lora_that_is_not_here(families: dict[str, Path]) -> None:
+    plain = configured(families["sd"])
     missing = plain.model.model_copy(update={"loras": [LoRA(path="someone/lora")]})
     assert estimate_memory(plain.model_copy(update={"model": missing}), FRAMES, (SIDE, SIDE)) is None
 
 
-def test_an_ip_adapter_counts_with_its_image_encoder(tmp_path: Path) -> None:
-    pipeline = tiny_pipeline()
-    pipeline.save_pretrained(tmp_path / "model")
-    adapter = save_adapter(tmp_path / "adapter", pipeline.unet)
+def test_an_ip_adapter_counts_with_its_image_encoder(tmp_path: Path, families: dict[str, Path]) -> None:
+    adapter = save_adapter(tmp_path / "adapter", tiny_pipeline().unet)
     edit = {"ip_adapter": str(adapter), "references": [{"path": str(tmp_path / "tiger.png")}]}
     encoder = adapter.parent / "image_encoder" / "model.safetensors"
     weights = [weight for file in (adapter, encoder) for weight in load_file(file).values()]
-    assert estimated(configured(tmp_path / "model", **edit)).beside == sum(weight.nbytes for weight in weights)
+    assert estimated(configured(families["sd"], **edit)).beside == sum(weight.nbytes for weight in weights)
     encoder.unlink()
-    assert estimate_memory(configured(tmp_path / "model", **edit), FRAMES, (SIDE, SIDE)) is None
+    assert estimate_memory(configured(families["sd"], **edit), FRAMES, (SIDE, SIDE)) is None
 
 
-def test_prompts_of_regions_count(tmp_path: Path) -> None:
-    tiny_pipeline().save_pretrained(tmp_path / "model")
+def test_prompts_of_regions_count(families: dict[str, Path]) -> None:
     regions = [{"words": "dog", "prompt": "a cat"}, {"words": "a", "prompt": "a car"}]
-    estimate, plain = (estimated(configured(tmp_path / "model", **each)) for each in ({"regions": regions}, {}))
+    estimate, plain = (estimated(configured(families["sd"], **each)) for each in ({"regions": regions}, {}))
     assert estimate.stages["edit"] > 1.3 * plain.stages["edit"]
 
 
-@pytest.mark.parametrize("family", ["UNet", "FLUX.1"])
-def test_quantised_weights_count_as_they_are_stored(family: str, tmp_path: Path) -> None:
-    path = MINI_SD if family == "UNet" else tmp_path / "model"
-    if family == "FLUX.1":
-        tiny_flux_pipeline().save_pretrained(path)
+@pytest.mark.parametrize("family", ["mini-sd", "flux"])
+def test_quantised_weights_count_as_they_are_stored(family: str, families: dict[str, Path]) -> None:
+    path = MINI_SD if family == "mini-sd" else families[family]
     kinds = {"quantization": "int8", "text_encoder_quantization": "int8"}
     plain = configured(path)
     estimate = estimated(plain.model_copy(update={"model": plain.model.model_copy(update=kinds)}))
@@ -172,11 +157,10 @@ def test_quantised_weights_count_as_they_are_stored(family: str, tmp_path: Path)
     assert estimate.all_weights == pytest.approx(model.weight_bytes, rel=0.1)
 
 
-def test_settings_that_save_memory_lower_the_estimate(tmp_path: Path) -> None:
-    tiny_pipeline().save_pretrained(tmp_path / "model")
+def test_settings_that_save_memory_lower_the_estimate(families: dict[str, Path]) -> None:
 
     def peak(size: int, **edit: Any) -> MemoryEstimate:
-        estimate = estimate_memory(configured(tmp_path / "model", **edit), 24, (size, size))
+        estimate = estimate_memory(configured(families["sd"], **edit), 24, (size, size))
         assert estimate is not None
         return estimate
 

@@ -1,6 +1,5 @@
 """Whole edits with tiny models whose weights are int8, as a caller makes them."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,20 +7,14 @@ import numpy as np
 import pytest
 
 import tokenflow
-from tests.tiny import moving_square, save_tiny_controlnet, save_tiny_setup, tiny_pipeline, tiny_xl_pipeline
-from tests.tiny_flux import save_tiny_flux_controlnet, tiny_flux2_pipeline, tiny_flux_pipeline
-from tests.tiny_sana import save_tiny_sana_controlnet, tiny_sana_pipeline
+from tests.families import PIPELINES
+from tests.tiny import moving_square, save_tiny_controlnet, save_tiny_setup
+from tests.tiny_flux import save_tiny_flux_controlnet, tiny_flux_pipeline
+from tests.tiny_sana import save_tiny_sana_controlnet
 from tokenflow.models.loading import load_model
 from tokenflow.modes.source import InvertedClip
 from tokenflow.video import Video
 
-PIPELINES: dict[str, Callable[[], Any]] = {
-    "sd": tiny_pipeline,
-    "xl": tiny_xl_pipeline,
-    "sana": tiny_sana_pipeline,
-    "flux": lambda: tiny_flux_pipeline(kontext=True),
-    "flux2": tiny_flux2_pipeline,
-}
 CONTROLNETS = {
     "sd": save_tiny_controlnet,
     "sana": save_tiny_sana_controlnet,
@@ -32,9 +25,11 @@ CLIP = Video(moving_square(4, height=32, width=32), rate=1)
 
 
 @pytest.fixture(scope="module", params=PIPELINES)
-def source(request: Any, tmp_path_factory: pytest.TempPathFactory) -> InvertedClip:
-    folder = tmp_path_factory.mktemp("models") / request.param
-    PIPELINES[request.param]().save_pretrained(folder)
+def source(request: Any, families: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> InvertedClip:
+    folder = families[request.param]
+    if request.param == "flux":  # one that takes instructions
+        folder = tmp_path_factory.mktemp("models") / "kontext"
+        tiny_flux_pipeline(kontext=True).save_pretrained(folder)
     model = load_model(folder, device="cpu", dtype="float32", quantization="int8", text_encoder_quantization="int8")
     return tokenflow.invert(CLIP, model, "a dog on grass", steps=3, size=32)
 

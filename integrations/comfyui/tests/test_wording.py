@@ -17,7 +17,7 @@ LIBRARY = Path(tokenflow.__file__).parent
 
 ROOMS = ("diffusion", "store/inversions.py", "models", "modes", "correspondence", "propagation", "regions", "pipeline")
 
-OTHERS = ("job", "output", "seeds", "trial", "lora_training", "lora_card", "diffusers_pipeline", "disk_space")
+OTHERS = ("job", "output", "seeds", "trial", "lora", "diffusers_pipeline", "disk_space")
 """Of the pipeline: what no node calls."""
 
 NOT_IN_MEMORY = ("edit.keyframes.frames", "edit.references:", "clip.rate", "model.device", "model.dtype", "mode is ")
@@ -33,7 +33,7 @@ def messages() -> Iterator[str]:
     """The texts in the library that name settings, with … where values are put in."""
     files = [file for room in ROOMS for file in ([LIBRARY / room] if "." in room else (LIBRARY / room).rglob("*.py"))]
     for file in sorted(files):
-        if file.stem in OTHERS:
+        if file.stem in OTHERS or file.parent.name in OTHERS:
             continue
         tree = ast.parse(file.read_text(encoding="utf-8"))
         inner = {id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in node.values}

@@ -1,4 +1,3 @@
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -7,11 +6,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from tests.families import PIPELINES
 from tests.models.adapters.making import RANK, lora_weights, merge, network_of, save_diffusers, save_kohya, save_peft
 from tests.models.checkpoints.stub_hub import StubHub
-from tests.tiny import tiny_pipeline, tiny_xl_pipeline
-from tests.tiny_flux import tiny_flux2_pipeline, tiny_flux_pipeline
-from tests.tiny_sana import tiny_sana_pipeline
+from tests.tiny import tiny_pipeline
+from tests.tiny_flux import tiny_flux_pipeline
 from tokenflow.config import LoRA
 from tokenflow.errors import ModelError, ModelNotFoundError, TokenflowWarning
 from tokenflow.models.adapters.few_step_loras import find_few_step_lora
@@ -20,21 +19,6 @@ from tokenflow.models.loading import load_model, stored_fingerprint
 from tokenflow.models.model import Model
 
 LATENTS = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
-PIPELINES: dict[str, Callable[[], Any]] = {
-    "sd": tiny_pipeline,
-    "xl": tiny_xl_pipeline,
-    "sana": tiny_sana_pipeline,
-    "flux": tiny_flux_pipeline,
-    "flux2": tiny_flux2_pipeline,
-}
-
-
-@pytest.fixture(scope="module")
-def saved(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    folder = tmp_path_factory.mktemp("models")
-    for name, make in PIPELINES.items():
-        make().save_pretrained(folder / name)
-    return {name: folder / name for name in PIPELINES}
 
 
 def loaded(path: Path, *loras: LoRA, **options: Any) -> Model:
@@ -55,12 +39,12 @@ def merged(pipeline: Any, parts: dict[str, dict[str, Tensor]], scale: float) -> 
 
 @pytest.mark.parametrize("family", PIPELINES)
 def test_a_lora_adds_its_product_at_its_scale_and_the_base_stays_as_it_was(
-    family: str, saved: dict[str, Path], tmp_path: Path
+    family: str, families: dict[str, Path], tmp_path: Path
 ) -> None:
     pipeline = PIPELINES[family]()
     parts = {network_of(pipeline): lora_weights(pipeline, network_of(pipeline))}
     file = save_diffusers(pipeline, tmp_path, parts)
-    plain, model = loaded(saved[family]), loaded(saved[family], LoRA(path=str(file), scale=0.7))
+    plain, model = loaded(families[family]), loaded(families[family], LoRA(path=str(file), scale=0.7))
     expected = predicted(merged(pipeline, parts, 0.7))
     torch.testing.assert_close(predicted(model), expected, rtol=0, atol=1e-5)
     assert (expected - predicted(plain)).abs().max() > 1e-3
@@ -69,7 +53,7 @@ def test_a_lora_adds_its_product_at_its_scale_and_the_base_stays_as_it_was(
 
 
 @pytest.mark.parametrize("format", ["diffusers", "kohya", "peft"])
-def test_every_format_and_the_text_encoder_are_read(format: str, saved: dict[str, Path], tmp_path: Path) -> None:
+def test_every_format_and_the_text_encoder_are_read(format: str, families: dict[str, Path], tmp_path: Path) -> None:
     pipeline = tiny_pipeline()
     parts = {part: lora_weights(pipeline, part) for part in ("unet", "text_encoder")}
     scale = 1.0
@@ -80,11 +64,11 @@ def test_every_format_and_the_text_encoder_are_read(format: str, saved: dict[str
     else:
         parts.pop("text_encoder")
         file, scale = save_peft(tmp_path / "peft", parts["unet"], alpha=4), 4 / RANK
-    model = loaded(saved["sd"], LoRA(path=str(file)))
+    model = loaded(families["sd"], LoRA(path=str(file)))
     torch.testing.assert_close(predicted(model), predicted(merged(pipeline, parts, scale)), rtol=0, atol=1e-5)
 
 
-def test_several_loras_add_up(saved: dict[str, Path], tmp_path: Path) -> None:
+def test_several_loras_add_up(families: dict[str, Path], tmp_path: Path) -> None:
     pipeline, loras = tiny_pipeline(), []
     for seed, scale in enumerate((0.5, -1.0)):
         weights = lora_weights(pipeline, "unet", seed)
@@ -92,40 +76,42 @@ def test_several_loras_add_up(saved: dict[str, Path], tmp_path: Path) -> None:
         loras.append(LoRA(path=str(save_diffusers(pipeline, tmp_path / str(seed), {"unet": weights})), scale=scale))
         merge(pipeline.unet, weights, scale)
     expected = predicted(FAMILIES["StableDiffusionPipeline"].model(pipeline))
-    torch.testing.assert_close(predicted(loaded(saved["sd"], *loras)), expected, rtol=0, atol=1e-5)
+    torch.testing.assert_close(predicted(loaded(families["sd"], *loras)), expected, rtol=0, atol=1e-5)
 
 
-def test_a_dora_of_peft_changes_the_prediction(saved: dict[str, Path], tmp_path: Path) -> None:
+def test_a_dora_of_peft_changes_the_prediction(families: dict[str, Path], tmp_path: Path) -> None:
     weights = lora_weights(tiny_pipeline(), "unet", dora=True)
     assert any("lora_magnitude_vector" in name for name in weights)
-    model = loaded(saved["sd"], LoRA(path=str(save_peft(tmp_path / "dora", weights, alpha=RANK))))
+    model = loaded(families["sd"], LoRA(path=str(save_peft(tmp_path / "dora", weights, alpha=RANK))))
     assert any("magnitude" in name for name, _ in model.network.named_parameters())
     assert (predicted(model) - predicted(model.base)).abs().max() > 1e-3
 
 
-def test_only_the_edits_fingerprint_changes_with_the_lora_and_its_scale(saved: dict[str, Path], tmp_path: Path) -> None:
+def test_only_the_edits_fingerprint_changes_with_the_lora_and_its_scale(
+    families: dict[str, Path], tmp_path: Path
+) -> None:
     pipeline = tiny_pipeline()
     file = str(save_diffusers(pipeline, tmp_path, {"unet": lora_weights(pipeline, "unet")}))
-    plain = loaded(saved["sd"]).fingerprint
-    models = [loaded(saved["sd"], LoRA(path=file, scale=scale)) for scale in (0.5, 1.0)]
+    plain = loaded(families["sd"]).fingerprint
+    models = [loaded(families["sd"], LoRA(path=file, scale=scale)) for scale in (0.5, 1.0)]
     assert {model.base.fingerprint for model in models} == {plain}
     assert len({plain, *(model.fingerprint for model in models)}) == 3
     options: Any = {"device": "cpu", "dtype": "float32", "loras": [LoRA(path=file)]}
-    assert stored_fingerprint(str(saved["sd"]), **options) == plain
+    assert stored_fingerprint(str(families["sd"]), **options) == plain
 
 
-def test_a_lora_of_another_model_is_refused(saved: dict[str, Path], tmp_path: Path) -> None:
+def test_a_lora_of_another_model_is_refused(families: dict[str, Path], tmp_path: Path) -> None:
     for other in ("xl", "sana"):
         pipeline = PIPELINES[other]()
         part = network_of(pipeline)
         (tmp_path / other).mkdir()
         file = save_diffusers(pipeline, tmp_path / other, {part: lora_weights(pipeline, part)})
         with pytest.raises(ModelError, match=r"the LoRA .* set model.loras to one that was trained for"):
-            loaded(saved["sd"], LoRA(path=str(file)))
+            loaded(families["sd"], LoRA(path=str(file)))
 
 
 def test_layers_of_another_width_are_told_in_one_line_and_not_logged(
-    saved: dict[str, Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    families: dict[str, Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     pipeline = tiny_pipeline()
     weights = lora_weights(pipeline, "unet")
@@ -134,52 +120,54 @@ def test_layers_of_another_width_are_told_in_one_line_and_not_logged(
     with pytest.raises(
         ModelError, match=r"was trained for another model: its \S+to_q takes (\d+) features, the model's"
     ):
-        loaded(saved["sd"], LoRA(path=str(file)))
+        loaded(families["sd"], LoRA(path=str(file)))
     assert "size mismatch" not in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("layer", ["attn1.to_q.lora_A", "attn1.processor.to_q_lora.down"])
-def test_names_without_their_network_are_told(layer: str, saved: dict[str, Path], tmp_path: Path) -> None:
+def test_names_without_their_network_are_told(layer: str, families: dict[str, Path], tmp_path: Path) -> None:
     weights = {f"down_blocks.0.attentions.0.transformer_blocks.0.{layer}.weight": torch.zeros(RANK, 8)}
     save_file(weights, tmp_path / "bare.safetensors")
     with pytest.raises(ModelError, match=r"without its network; expected 'unet\.down_blocks"):
-        loaded(saved["sd"], LoRA(path=str(tmp_path / "bare.safetensors")))
+        loaded(families["sd"], LoRA(path=str(tmp_path / "bare.safetensors")))
 
 
-def test_a_lora_of_peft_on_the_hub_keeps_its_scale(saved: dict[str, Path], tmp_path: Path, stub_hub: StubHub) -> None:
+def test_a_lora_of_peft_on_the_hub_keeps_its_scale(
+    families: dict[str, Path], tmp_path: Path, stub_hub: StubHub
+) -> None:
     pipeline = tiny_pipeline()
     weights = lora_weights(pipeline, "unet")
     stub_hub.add("someone/peft", save_peft(tmp_path / "peft", weights, alpha=8))
-    model = loaded(saved["sd"], LoRA(path="someone/peft"))
+    model = loaded(families["sd"], LoRA(path="someone/peft"))
     torch.testing.assert_close(
         predicted(model), predicted(merged(pipeline, {"unet": weights}, 8 / RANK)), rtol=0, atol=1e-5
     )
 
 
 def test_the_configuration_of_peft_is_needed_whole_and_belongs_to_the_fingerprint(
-    saved: dict[str, Path], tmp_path: Path
+    families: dict[str, Path], tmp_path: Path
 ) -> None:
     folder = save_peft(tmp_path / "peft", lora_weights(tiny_pipeline(), "unet"), alpha=8)
     lora, config = LoRA(path=str(folder / "adapter_model.safetensors")), folder / "adapter_config.json"
-    before = loaded(saved["sd"], lora).fingerprint
+    before = loaded(families["sd"], lora).fingerprint
     config.write_text('{"r": 2, "lora_alpha": 2}')
-    assert loaded(saved["sd"], lora).fingerprint != before
+    assert loaded(families["sd"], lora).fingerprint != before
     for content in ("{nope", '{"r": 0, "lora_alpha": 4}', "[]"):
         config.write_text(content)
         with pytest.raises(ModelError, match=r"adapter_config.json' is damaged .*: download it again"):
-            loaded(saved["sd"], lora)
+            loaded(families["sd"], lora)
     config.unlink()
     with pytest.warns(TokenflowWarning, match="has no adapter_config.json beside it, so its scale is unknown"):
-        loaded(saved["sd"], lora)
+        loaded(families["sd"], lora)
 
 
-def test_a_pickle_is_told_what_to_do_with(saved: dict[str, Path], tmp_path: Path) -> None:
+def test_a_pickle_is_told_what_to_do_with(families: dict[str, Path], tmp_path: Path) -> None:
     (tmp_path / "style.pt").write_bytes(b"x")
     with pytest.raises(ModelError, match=r"a pickle, which can run any code .*: convert it"):
-        loaded(saved["sd"], LoRA(path=str(tmp_path / "style.pt")))
+        loaded(families["sd"], LoRA(path=str(tmp_path / "style.pt")))
 
 
-def test_layers_that_the_model_does_not_have_give_a_notice(saved: dict[str, Path], tmp_path: Path) -> None:
+def test_layers_that_the_model_does_not_have_give_a_notice(families: dict[str, Path], tmp_path: Path) -> None:
     pipeline = tiny_pipeline()
     file = save_diffusers(pipeline, tmp_path, {"unet": lora_weights(pipeline, "unet")})
     weights = load_file(file)
@@ -191,7 +179,7 @@ def test_layers_that_the_model_does_not_have_give_a_notice(saved: dict[str, Path
     with pytest.warns(
         TokenflowWarning, match=rf"has weights for {count + added} layers, of which the model has {count}"
     ):
-        loaded(saved["sd"], LoRA(path=str(file)))
+        loaded(families["sd"], LoRA(path=str(file)))
 
 
 @pytest.mark.parametrize(
@@ -205,20 +193,20 @@ def test_layers_that_the_model_does_not_have_give_a_notice(saved: dict[str, Path
         ("something.weight", "holds something other than a LoRA"),
     ],
 )
-def test_other_adapters_are_refused_by_name(key: str, message: str, saved: dict[str, Path], tmp_path: Path) -> None:
+def test_other_adapters_are_refused_by_name(key: str, message: str, families: dict[str, Path], tmp_path: Path) -> None:
     file = tmp_path / "other.safetensors"
     save_file({key: torch.zeros(2, 2)}, file)
     with pytest.raises(ModelError, match=message):
-        loaded(saved["sd"], LoRA(path=str(file)))
+        loaded(families["sd"], LoRA(path=str(file)))
 
 
-def test_a_missing_file_and_a_folder_with_several_are_told(saved: dict[str, Path], tmp_path: Path) -> None:
+def test_a_missing_file_and_a_folder_with_several_are_told(families: dict[str, Path], tmp_path: Path) -> None:
     with pytest.raises(ModelNotFoundError, match=r"there is no adapter .*set model.loras"):
-        loaded(saved["sd"], LoRA(path=str(tmp_path / "none.safetensors")))
+        loaded(families["sd"], LoRA(path=str(tmp_path / "none.safetensors")))
     for name in ("a", "b"):
         save_file({"x": torch.zeros(1)}, tmp_path / f"{name}.safetensors")
     with pytest.raises(ModelNotFoundError, match=r"has 2 .safetensors files; set model.loras to the one"):
-        loaded(saved["sd"], LoRA(path=str(tmp_path)))
+        loaded(families["sd"], LoRA(path=str(tmp_path)))
 
 
 @pytest.mark.parametrize(
@@ -231,26 +219,26 @@ def test_a_missing_file_and_a_folder_with_several_are_told(saved: dict[str, Path
     ],
 )
 def test_a_few_step_lora_sets_few_step_mode_unless_told_otherwise(
-    name: str, renoises: bool, steps: int, guidance: str, saved: dict[str, Path], tmp_path: Path
+    name: str, renoises: bool, steps: int, guidance: str, families: dict[str, Path], tmp_path: Path
 ) -> None:
     pipeline = tiny_pipeline()
     file = save_diffusers(pipeline, tmp_path, {"unet": lora_weights(pipeline, "unet")}).rename(tmp_path / name)
     with pytest.warns(TokenflowWarning, match=f"by its name, so the model samples in {steps} steps"):
-        model = loaded(saved["sd"], LoRA(path=str(file)))
+        model = loaded(families["sd"], LoRA(path=str(file)))
     few_step = model.schedule.few_step
     assert few_step is not None
     assert (few_step.steps, few_step.renoises, model.guidance) == (steps, renoises, guidance)
-    assert model.base.fingerprint != loaded(saved["sd"]).fingerprint
-    assert loaded(saved["sd"], LoRA(path=str(file)), few_step=False).schedule.few_step is None
-    assert loaded(saved["sd"], LoRA(path=str(file), scale=0)).schedule.few_step is None
+    assert model.base.fingerprint != loaded(families["sd"]).fingerprint
+    assert loaded(families["sd"], LoRA(path=str(file)), few_step=False).schedule.few_step is None
+    assert loaded(families["sd"], LoRA(path=str(file), scale=0)).schedule.few_step is None
 
 
-def test_a_family_that_does_not_follow_the_name_says_so(saved: dict[str, Path], tmp_path: Path) -> None:
+def test_a_family_that_does_not_follow_the_name_says_so(families: dict[str, Path], tmp_path: Path) -> None:
     pipeline = tiny_flux_pipeline()
     weights = {"transformer": lora_weights(pipeline, "transformer")}
     file = save_diffusers(pipeline, tmp_path, weights).rename(tmp_path / "Hyper-FLUX.1-dev-8steps-lora.safetensors")
     with pytest.warns(TokenflowWarning, match=r"family samples as without it; set edit.steps to 8"):
-        assert loaded(saved["flux"], LoRA(path=str(file))).schedule.few_step is None
+        assert loaded(families["flux"], LoRA(path=str(file))).schedule.few_step is None
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,7 @@ def train_lora(
 ) -> None:
     """Train a LoRA on a few images of a subject or style, for model.loras."""
     from tokenflow.config import load_training, read_settings
-    from tokenflow.pipeline.lora_training import train_lora as train
+    from tokenflow.pipeline.lora.training import train_lora as train
 
     is_config = source.suffix.lower() in (".yaml", ".yml")
     settings: Any = read_settings(source) if is_config else {"images": str(source), "output": f"{source}-lora"}

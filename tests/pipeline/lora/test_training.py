@@ -1,5 +1,4 @@
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,31 +9,24 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import tokenflow
+from tests.families import PIPELINES
 from tests.models.adapters.making import network_of
-from tests.tiny import tiny_lcm_pipeline, tiny_pipeline, tiny_xl_pipeline
-from tests.tiny_flux import tiny_flux2_pipeline, tiny_flux_pipeline
-from tests.tiny_sana import tiny_sana_pipeline
+from tests.tiny import tiny_lcm_pipeline
 from tokenflow.config import LoRATraining, load_training
 from tokenflow.errors import Cancelled, ClipError, ConfigError, ModelError, OutputError, TokenflowWarning
 from tokenflow.events import Progress
-from tokenflow.pipeline import lora_training
-from tokenflow.pipeline.lora_training import CARD, STATE, WEIGHTS, train_lora
-
-PIPELINES: dict[str, Callable[[], Any]] = {
-    "sd": tiny_pipeline,
-    "xl": tiny_xl_pipeline,
-    "sana": tiny_sana_pipeline,
-    "flux": tiny_flux_pipeline,
-    "flux2": tiny_flux2_pipeline,
-}
+from tokenflow.pipeline.lora import training
+from tokenflow.pipeline.lora.card import CARD
+from tokenflow.pipeline.lora.run import WEIGHTS
+from tokenflow.pipeline.lora.state import STATE
+from tokenflow.pipeline.lora.training import train_lora
 
 
 @pytest.fixture(scope="module")
-def saved(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    folder = tmp_path_factory.mktemp("models")
-    for name, make in {**PIPELINES, "lcm": tiny_lcm_pipeline}.items():
-        make().save_pretrained(folder / name)
-    return {name: folder / name for name in (*PIPELINES, "lcm")}
+def saved(families: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("models") / "lcm"
+    tiny_lcm_pipeline().save_pretrained(folder)
+    return {**families, "lcm": folder}
 
 
 @pytest.fixture(scope="module")
@@ -195,7 +187,7 @@ def test_what_would_stop_training_later_is_told_before_the_model_is_loaded(
     def load(*_: Any, **__: Any) -> None:
         raise AssertionError("the model was loaded")
 
-    monkeypatch.setattr(lora_training, "load_model", load)
+    monkeypatch.setattr(training, "load_model", load)
     (tmp_path / "file").touch()
     for output in ("file", "file/below"):
         with pytest.raises(OutputError, match="is not a folder"):

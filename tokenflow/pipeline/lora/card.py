@@ -6,7 +6,9 @@ from tokenflow.config import LoRATraining
 from tokenflow.models.checkpoints.hub import is_hub_id
 from tokenflow.models.presets import full_name
 
-CARD = """---
+CARD = "README.md"
+
+TEMPLATE = """---
 {base}library_name: diffusers
 tags:
 - lora
@@ -30,7 +32,7 @@ def model_card(settings: LoRATraining, steps: int) -> str:
     model = full_name(settings.model.path)
     on_hub = is_hub_id(model)
     place = settings.push or settings.output.as_posix()
-    return CARD.format(
+    return TEMPLATE.format(
         base=f"base_model: {json.dumps(model)}\n" if on_hub else "",  # the Hub takes nothing but an id
         caption=json.dumps(settings.caption, ensure_ascii=False),
         title=place.rpartition("/")[2],

@@ -1,0 +1,1 @@
+"""Training LoRAs: reading the examples, taking the steps, keeping the state."""
