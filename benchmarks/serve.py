@@ -9,7 +9,6 @@ import argparse
 import asyncio
 import random
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -25,6 +24,7 @@ import psutil
 import yaml
 
 from benchmarks.output import write_json
+from tokenflow.apps.ports import free_port
 from tokenflow.apps.server.commands import open_state
 from tokenflow.apps.server.credits import balance
 from tokenflow.apps.server.keys import create_key
@@ -54,9 +54,7 @@ class Service:
     """`tokenflow serve` on a folder, as a process."""
 
     def __init__(self, folder: Path, workers: int) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         self.folder = folder / "service"
         settings = folder / "server.yaml"
         variant = {

@@ -348,7 +348,7 @@ ROWS = {
     "quality of none": Row(
         settings("output.codec=ffv1", "output.quality=3", "output.container=mkv"), r"no quality setting"
     ),
-    "no model": Row(settings("model.path=./nowhere"), r"there is no folder '\./nowhere' in /.*; set model\.path"),
+    "no model": Row(settings("model.path=./nowhere"), r"the folder '\./nowhere' was not found in /.*; set model\.path"),
     "not a model": Row(settings("model.path=out"), r"'out' has no model_index\.json.*set model\.path"),
     "model without a UNet": Row(without_unet, r"needs safetensors weights in unet/ and has none; download"),
     "pickle in the model": Row(

@@ -8,7 +8,6 @@ import argparse
 import io
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -21,6 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image
+
+from tokenflow.apps.ports import free_port
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -53,9 +54,7 @@ def served(folder: Path, *command: str) -> Iterator[str]:
     """
     if not (folder / "data").exists():
         (folder / "data").symlink_to(ROOT / "data")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = str(probe.getsockname()[1])
+    port = str(free_port())
     words = [word.format(port=port) for word in command or ("-m", "tokenflow", "ui", "--port", "{port}")]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "GRADIO_SERVER_PORT": port}
     with (folder / "log").open("w") as log:

@@ -69,7 +69,7 @@ def test_prune_deletes_flow_and_leaves_the_inversion(
     ("arguments", "message"),
     [
         (["prune"], "say which inversions to delete: --older-than DAYS, --unfinished, or both; or --flow"),
-        (["list", "nowhere"], "there is no folder nowhere; inversions are kept in trajectories.dir"),
+        (["list", "nowhere"], "the folder nowhere was not found; inversions are kept in trajectories.dir"),
     ],
 )
 def test_errors_say_what_to_do(

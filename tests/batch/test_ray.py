@@ -15,7 +15,8 @@ import tokenflow
 from tests import ray_cluster
 from tests.batch.conftest import Configure
 from tests.batch.test_run import run, states, videos
-from tests.ray_cluster import busy_workers, free_port
+from tests.ray_cluster import busy_workers
+from tokenflow.apps.ports import free_port
 from tokenflow.batch import ray as engine
 from tokenflow.config import Config
 from tokenflow.errors import EngineError

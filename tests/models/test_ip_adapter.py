@@ -123,7 +123,7 @@ def test_regions_with_prompts_and_anchored_edits_take_images_too(adapter: Path) 
 def test_what_is_not_an_adapter_of_the_model_is_refused(adapter: Path, tmp_path: Path) -> None:
     model = tiny_model()
     with pytest.raises(
-        ModelNotFoundError, match=r"there is no IP-Adapter at 'nothing.safetensors' in .*set edit\.ip_adapter"
+        ModelNotFoundError, match=r"the IP-Adapter 'nothing.safetensors' was not found in .*set edit\.ip_adapter"
     ):
         model.load_ip_adapter("nothing.safetensors")
     alone = tmp_path / "adapter.safetensors"

@@ -140,7 +140,7 @@ def test_a_configuration_names_files(as_folder: bool, path: Path, tmp_path: Path
     ("frames", "error", "message"),
     [
         ("null", ConfigError, "edit.mode keyframes needs edited frames"),
-        ("missing", ClipNotFoundError, "there is no folder at missing"),
+        ("missing", ClipNotFoundError, "the folder missing was not found"),
         ("{0: missing.png}", ClipNotFoundError, "there is no image at missing.png"),
     ],
 )

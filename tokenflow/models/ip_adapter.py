@@ -221,7 +221,7 @@ def _located(path: str) -> tuple[str, str, str]:
     on_hub = re.fullmatch(r"([\w.-]+/[\w.-]+)/(?:(.+)/)?([^/]+\.safetensors)", path)
     if on_hub is None or file.parent.exists():
         raise ModelNotFoundError(
-            f"there is no IP-Adapter at {path!r} in {Path.cwd()}; set {SETTING} to a .safetensors file, or to one on "
-            "the Hub such as h94/IP-Adapter/models/ip-adapter_sd15.safetensors"
+            f"the IP-Adapter {path!r} was not found in {Path.cwd()}; set {SETTING} to a .safetensors file, or to one "
+            "on the Hub such as h94/IP-Adapter/models/ip-adapter_sd15.safetensors"
         )
     return on_hub[1], on_hub[2] or "", on_hub[3]

@@ -46,11 +46,11 @@ def find_folder(name: str, revision: str | None) -> tuple[Path, str | None]:
     identifier, _, wanted = name.partition("@")
     if wanted and hub.is_hub_id(identifier):
         raise ModelNotFoundError(
-            f"there is no folder {name!r}{looked_in(name)}; for the revision {wanted!r} of {identifier!r}, set "
+            f"the folder {name!r} was not found{looked_in(name)}; for the revision {wanted!r} of {identifier!r}, set "
             "model.revision"
         )
     if not hub.is_hub_id(name):
-        raise ModelNotFoundError(f"there is no folder {name!r}{looked_in(name)}{_meant(name)}; {PLACES}")
+        raise ModelNotFoundError(f"the folder {name!r} was not found{looked_in(name)}{_meant(name)}; {PLACES}")
     refuse_by_name(name)
     try:
         folder = hub.download_file(name, INDEX, revision).parent
@@ -63,7 +63,7 @@ def find_folder(name: str, revision: str | None) -> tuple[Path, str | None]:
         raise ModelNotFoundError(f"the model {name!r} has no revision {revision!r}; set model.revision") from error
     except (OSError, *UNREACHABLE) as error:
         raise ModelNotFoundError(
-            f"there is no model {name!r}: there is no such folder{looked_in(name)}, and {hub_reason(error)}"
+            f"the model {name!r} was not found: there is no such folder{looked_in(name)}, and {hub_reason(error)}"
             f"{_meant(name)}; {PLACES}"
         ) from error
     return folder, folder.name
@@ -236,7 +236,7 @@ def _find_base(path: str, base: str) -> tuple[Path, str | None]:
     if Path(base).is_dir():
         return Path(base), None
     if not hub.is_hub_id(base):
-        found = f"model.base is the file {base!r}" if Path(base).is_file() else f"there is no folder {base!r}"
+        found = f"model.base is the file {base!r}" if Path(base).is_file() else f"the folder {base!r} was not found"
         raise ModelNotFoundError(
             f"{found}{looked_in(base)}; set model.base to a folder or Hub id of the model that the file descends from"
         )

@@ -1,4 +1,4 @@
-"""The editor as diffusers' own people call one: `TokenFlowPipeline.from_pipe(pipe)(frames, prompt="…")`."""
+"""The editor with the interface of a diffusers pipeline: `TokenFlowPipeline.from_pipe(pipe)(frames, prompt="…")`."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager

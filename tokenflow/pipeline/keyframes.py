@@ -122,7 +122,7 @@ def numbered_images(folder: Path) -> dict[int, Path]:
     images: dict[int, Path] = {}
     if not folder.is_dir():
         raise ClipNotFoundError(
-            f"edit.keyframes.frames: there is no folder at {folder} in {Path.cwd()}; check the path"
+            f"edit.keyframes.frames: the folder {folder} was not found in {Path.cwd()}; check the path"
         )
     for path in clip_files(folder):
         number = re.search(r"(\d+)$", path.stem)

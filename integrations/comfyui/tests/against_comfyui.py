@@ -14,7 +14,6 @@ import copy
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -35,6 +34,8 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parent))
 import workflows
 from workflows import EXAMPLES, PACK, Prompt
+
+from tokenflow.apps.ports import free_port
 
 ROOT = PACK.parent.parent
 sys.path.insert(0, str(ROOT))  # for the project's own tests
@@ -216,13 +217,6 @@ def prepared(folder: Path) -> Path:
         shutil.copy(INPUT / name, base / "input")
     write_loras(base / "models" / "loras")
     return base
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @contextmanager

@@ -82,7 +82,10 @@ def test_settings_are_named_by_their_nodes(said: str, expected: str, wording: Mo
     "path", ["model.safetensors", "model.vae.safetensors", "/home/edit.steps/model.base", r"C:\clip.size\edit.seed"]
 )
 def test_paths_stay_as_they_are(path: str, wording: ModuleType) -> None:
-    assert wording.in_words_of_nodes(f"there is no file {path!r}; check it") == f"there is no file {path!r}; check it"
+    assert (
+        wording.in_words_of_nodes(f"the file {path!r} was not found; check it")
+        == f"the file {path!r} was not found; check it"
+    )
 
 
 def test_every_remedy_of_a_verdict_names_widgets_and_nodes(wording: ModuleType) -> None:

@@ -12,7 +12,7 @@ import httpx
 import psutil
 import yaml
 
-from tests.ray_cluster import free_port
+from tokenflow.apps.ports import free_port
 
 PATIENCE = 900.0
 """Seconds: a busy machine takes minutes until a server, its pool and a cluster's worker have imported torch."""

@@ -15,6 +15,7 @@ from sqlalchemy import select
 from tests import ray_cluster
 from tests.apps.server.running import Running, started, until
 from tests.ray_cluster import busy_workers
+from tokenflow.apps.ports import free_port
 from tokenflow.apps.server.database import Database
 from tokenflow.apps.server.keys import create_key
 from tokenflow.apps.server.pool_options import PoolOptions
@@ -73,7 +74,7 @@ def test_a_video_is_made_on_a_cluster_though_its_worker_is_killed(running: Runni
 
 
 def test_workers_that_cannot_join_a_cluster_say_why_in_one_line(tmp_path: Path) -> None:
-    address = f"127.0.0.1:{ray_cluster.free_port()}"
+    address = f"127.0.0.1:{free_port()}"
     options = PoolOptions(str(tmp_path), database_url(tmp_path), 1, "ray", address, None)
     command = [sys.executable, "-m", "tokenflow.apps.server.pool"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:

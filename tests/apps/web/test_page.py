@@ -12,8 +12,8 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from tests.apps.conftest import status
+from tokenflow.apps.ports import check_port
 from tokenflow.apps.web import mount
-from tokenflow.apps.web.availability import check_port
 from tokenflow.apps.web.fields import CHOICES, SETTINGS, element, marked
 from tokenflow.apps.web.page import build
 from tokenflow.apps.web.quirks import shown_file

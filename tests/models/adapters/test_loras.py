@@ -201,7 +201,7 @@ def test_other_adapters_are_refused_by_name(key: str, message: str, families: di
 
 
 def test_a_missing_file_and_a_folder_with_several_are_told(families: dict[str, Path], tmp_path: Path) -> None:
-    with pytest.raises(ModelNotFoundError, match=r"there is no adapter .*set model.loras"):
+    with pytest.raises(ModelNotFoundError, match=r"the adapter .* was not found.*set model.loras"):
         loaded(families["sd"], LoRA(path=str(tmp_path / "none.safetensors")))
     for name in ("a", "b"):
         save_file({"x": torch.zeros(1)}, tmp_path / f"{name}.safetensors")

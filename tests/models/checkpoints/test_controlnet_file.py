@@ -202,7 +202,7 @@ def test_files_that_are_no_controlnet_are_refused(tmp_path: Path) -> None:
     ):
         with pytest.raises(ModelError, match=f"is {kind}.*; expected a ControlNet: set"):
             tiny_model().load_control(str(file))
-    with pytest.raises(ModelNotFoundError, match=r"there is no model file .*; set edit\.controlnet\.path"):
+    with pytest.raises(ModelNotFoundError, match=r"the model file .* was not found.*; set edit\.controlnet\.path"):
         tiny_model().load_control(str(tmp_path / "none.safetensors"))
 
 

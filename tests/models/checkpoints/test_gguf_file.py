@@ -89,7 +89,7 @@ def test_other_files_are_refused_in_one_line(saved: Path, tmp_path: Path, monkey
     save_gguf(tmp_path / "unet.gguf", {"input_blocks.0.0.bias": torch.ones(32)})
     whole = saved / "dev-Q8_0.GGUF"
     cases: list[tuple[Path, dict[str, Any], type[Exception], str]] = [
-        (tmp_path / "missing.gguf", {}, ModelNotFoundError, "there is no model file"),
+        (tmp_path / "missing.gguf", {}, ModelNotFoundError, "the model file .* was not found"),
         (tmp_path / "damaged.gguf", {}, ModelError, "expected a whole GGUF file"),
         (tmp_path / "other.gguf", {}, ModelError, "has no transformer of Sana or FLUX"),
         (tmp_path / "unet.gguf", {}, ModelError, r"UNets are read from \.safetensors only"),

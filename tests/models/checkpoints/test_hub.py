@@ -160,8 +160,8 @@ def test_what_is_wrong_with_other_settings_is_said_before_any_weight_is_download
         ({"vae": "no/vae"}, "there is no VAE at 'no/vae'"),
         ({"vae": "vae.ckpt"}, "a pickle"),
         ({"vae": save_wide_vae(tmp_path / "wide")}, "have 16 channels, the model's have 4"),
-        ({"loras": [LoRA(path="no.safetensors")]}, "there is no adapter"),
-        ({"textual_inversions": [TextualInversion(path="no/word")]}, "there is no adapter"),
+        ({"loras": [LoRA(path="no.safetensors")]}, "the adapter .* was not found"),
+        ({"textual_inversions": [TextualInversion(path="no/word")]}, "the adapter .* was not found"),
     ):
         with pytest.raises((ModelError, ModelNotFoundError), match=said):
             load_model(NAME, device="cpu", **settings)  # type: ignore[arg-type]
@@ -355,14 +355,16 @@ def test_an_adapter_on_the_hub_is_the_file_that_is_named_or_else_the_usual_one_o
 
 @pytest.mark.parametrize("name", ["someone/missing", "someone/missing/a.safetensors"])
 def test_an_adapter_that_the_hub_does_not_have_is_said(name: str, stub_hub: StubHub) -> None:
-    with pytest.raises(ModelNotFoundError, match=r"there is no adapter .* the Hub has no repository of that name"):
+    with pytest.raises(
+        ModelNotFoundError, match=r"the adapter .* was not found .* the Hub has no repository of that name"
+    ):
         find_file(name, "model.loras")
 
 
 @pytest.mark.parametrize("name", ["missing.safetensors", "loras/missing.safetensors"])
 def test_a_file_name_is_not_asked_for_on_the_hub(name: str, stub_hub: StubHub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hub, "download_file", lambda *_: pytest.fail("the Hub was asked"))
-    with pytest.raises(ModelNotFoundError, match=rf"there is no adapter '{name}' in .*; set model\.loras"):
+    with pytest.raises(ModelNotFoundError, match=rf"the adapter '{name}' was not found in .*; set model\.loras"):
         find_file(name, "model.loras")
 
 

@@ -177,7 +177,7 @@ def test_a_file_on_the_hub_is_downloaded_alone(file: Path, saved: Path, tmp_path
     stored = stored_fingerprint(name, base=str(saved), device="cpu", dtype="float32")
     assert stored == model.fingerprint
     with pytest.raises(
-        ModelNotFoundError, match=r"there is no file 'someone/files/no\.safetensors' in .* no such file"
+        ModelNotFoundError, match=r"the file 'someone/files/no\.safetensors' was not found in .* no such file"
     ):
         load("someone/files/no.safetensors", saved)
 
@@ -231,7 +231,7 @@ def test_the_configuration_comes_from_the_hub_where_no_base_is_named(
 
 @pytest.mark.parametrize("base", ["none/at/all", "./none", "a..b"])
 def test_a_base_that_is_missing_is_said(base: str, file: Path, stub_hub: StubHub) -> None:
-    with pytest.raises(ModelNotFoundError, match=r"there is no folder .*; set model\.base to a folder or Hub id"):
+    with pytest.raises(ModelNotFoundError, match=r"the folder .* was not found.*; set model\.base to a folder or Hub id"):
         load_model(file, base=base, device="cpu")
 
 

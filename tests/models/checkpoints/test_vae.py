@@ -106,7 +106,7 @@ def test_what_is_no_vae_for_the_model_is_refused_in_one_line(saved: Path, tmp_pa
         ("unet/diffusion_pytorch_model.safetensors", ModelError, r"holds something other than a VAE; set model\.vae"),
         ("deeper.safetensors", ModelError, r"does not fit the model's own configuration of a VAE; set model\.vae"),
         ("sixteen", ModelError, r"have 16 channels, the model's have 4; set model\.vae"),
-        ("none.safetensors", ModelNotFoundError, r"there is no model file .*; set model\.vae"),
+        ("none.safetensors", ModelNotFoundError, r"the model file .* was not found.*; set model\.vae"),
         ("none/at/all", ModelNotFoundError, r"there is no VAE at .*: there is no such folder; expected a folder with"),
     ):
         with pytest.raises(error, match=said) as caught:

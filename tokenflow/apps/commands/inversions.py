@@ -85,7 +85,7 @@ def _listed(store: Path) -> "list[ListedInversion]":
     from tokenflow.store.listing import listed_inversions
 
     if not store.is_dir():
-        raise ConfigError(f"there is no folder {store}; inversions are kept in trajectories.dir")
+        raise ConfigError(f"the folder {store} was not found; inversions are kept in trajectories.dir")
     return list(listed_inversions(store))
 
 

@@ -27,8 +27,9 @@ def ui(
     ] = False,
 ) -> None:
     """Serve the web page, on which clips are edited in a browser, until Ctrl-C."""
+    from tokenflow.apps.ports import check_port
     from tokenflow.apps.web.access import find_password
-    from tokenflow.apps.web.availability import check_installed, check_port
+    from tokenflow.apps.web.availability import check_installed
 
     password = find_password(address, password_file, share=share)
     check_installed()

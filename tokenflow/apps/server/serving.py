@@ -2,7 +2,6 @@
 
 import logging
 import signal
-import socket
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from typing import Any, Literal
 
 import uvicorn
 
+from tokenflow.apps.ports import check_port, free_port
 from tokenflow.apps.server.app import create_app
 from tokenflow.apps.server.database import Database
 from tokenflow.apps.server.edits import Asked, configuration
@@ -24,7 +24,6 @@ from tokenflow.apps.server.problems import Problem
 from tokenflow.apps.server.settings import ServerSettings, read_settings
 from tokenflow.apps.server.supervisor import Supervisor
 from tokenflow.apps.web.access import LOCAL
-from tokenflow.apps.web.availability import check_port
 from tokenflow.errors import BatchError, ConfigError
 
 Part = Literal["all", "server", "workers"]
@@ -133,10 +132,7 @@ def _page(options: ServeOptions, settings: ServerSettings, folders: Folders, url
     """What the page needs, with a port that is free; None where it is switched off, or Gradio is not installed."""
     if not settings.page or find_spec("gradio") is None:
         return None
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    return PageOptions(data=str(folders.root), database=url, port=port, settings=settings)
+    return PageOptions(data=str(folders.root), database=url, port=free_port(), settings=settings)
 
 
 def _check_reachable(options: ServeOptions, settings: ServerSettings, database: Database) -> None:

@@ -17,7 +17,7 @@ from tokenflow.apps.web.site import Site
 from tokenflow.errors import TokenflowError
 
 CHOOSE = "<p>Choose a result to look at it again, below.</p>"
-NOTHING = "<p>There are no results yet. Each edit of a whole clip will be kept here.</p>"
+NOTHING = "<p>No results yet. Edits of whole clips appear here.</p>"
 
 
 def build(site: Site, tab: Any, result: Any, clip: Any, fields: dict[str, Any]) -> None:

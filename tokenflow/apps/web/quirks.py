@@ -4,6 +4,7 @@ import json
 import re
 import secrets
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from urllib.parse import unquote
 
 import gradio as gr
 from gradio import networking, processing_utils, utils
+from starlette.requests import ClientDisconnect
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -179,6 +181,22 @@ class OwnFilesOnly:
         if scope["type"] == "http" and re.search(r"/(file=https?:|proxy=)", unquote(scope["path"])):
             await PlainTextResponse("not here", 403)(scope, receive, send)
         else:
+            await self._app(scope, receive, send)
+
+
+class Disconnects:
+    """Middleware that ends a request whose visitor left while sending it, which is not an error.
+
+    Args:
+        app: what it stands before.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on."""
+        with suppress(ClientDisconnect):
             await self._app(scope, receive, send)
 
 

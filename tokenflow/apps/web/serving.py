@@ -14,7 +14,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from tokenflow.apps.web.access import LOCAL, Check, check_against
 from tokenflow.apps.web.jobs import Jobs
 from tokenflow.apps.web.page import build
-from tokenflow.apps.web.quirks import OwnFilesOnly, accept_uploads_only, look, share_link
+from tokenflow.apps.web.quirks import Disconnects, OwnFilesOnly, accept_uploads_only, look, share_link
 from tokenflow.apps.web.site import Site
 from tokenflow.apps.web.space import Space
 from tokenflow.apps.web.visitors import VisitorCookie
@@ -52,6 +52,7 @@ def mount(
     jobs = Jobs() if editor is None else Jobs(EDITS_AT_ONCE)
     site = Site(space or Space(is_local=False), jobs, hired=editor)
     app.add_middleware(OwnFilesOnly)
+    app.add_middleware(Disconnects)
     if check is None and not site.space.is_local:
         app.add_middleware(VisitorCookie, path=path)
     gr.mount_gradio_app(

@@ -41,8 +41,8 @@ def find_file(name: str, setting: str) -> Path:
     repository, file = hub.file_on_hub(name) or (name, None)
     if not hub.is_hub_id(repository) or is_file_name(repository):
         raise ModelNotFoundError(
-            f"there is no adapter {name!r}{looked_in(name)}; set {setting} to a .safetensors file, a folder with one, "
-            "or the id of a repository on the Hub"
+            f"the adapter {name!r} was not found{looked_in(name)}; set {setting} to a .safetensors file, a folder with "
+            "one, or the id of a repository on the Hub"
         )
     try:
         wanted = file or _choose(_files_of(repository), name, setting)
@@ -51,7 +51,7 @@ def find_file(name: str, setting: str) -> Path:
         if isinstance(error, ModelNotFoundError):
             raise
         raise ModelNotFoundError(
-            f"there is no adapter {name!r}{looked_in(name)}, and it cannot be downloaded from the Hub: "
+            f"the adapter {name!r} was not found{looked_in(name)} and cannot be downloaded from the Hub: "
             f"{hub_reason(error)}; set {setting} to another"
         ) from error
 

@@ -110,7 +110,7 @@ def read_header(path: str, setting: str) -> Header:
         ModelError: it is damaged, or no safetensors file.
     """
     if not Path(path).is_file():
-        raise ModelNotFoundError(f"there is no model file {path!r}{looked_in(path)}; set {setting}")
+        raise ModelNotFoundError(f"the model file {path!r} was not found{looked_in(path)}; set {setting}")
     try:
         with safe_open(path, "pt") as file:
             slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 - a file has no other way

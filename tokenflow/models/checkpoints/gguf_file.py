@@ -34,7 +34,7 @@ def read_gguf_header(path: str) -> Header:
             'pip install "tokenflow[quantization]"'
         ) from None
     if not Path(path).is_file():
-        raise ModelNotFoundError(f"there is no model file {path!r}{looked_in(path)}; set model.path")
+        raise ModelNotFoundError(f"the model file {path!r} was not found{looked_in(path)}; set model.path")
     try:
         tensors = GGUFReader(path).tensors
     except (OSError, ValueError, IndexError) as error:

@@ -79,7 +79,7 @@ def local_file(name: str, setting: str, revision: str | None = None) -> str:
         return str(download_file(*found, revision))
     except (OSError, *UNREACHABLE) as error:
         raise ModelNotFoundError(
-            f"there is no file {name!r}{looked_in(name)}, and {hub_reason(error)}; set {setting} to another"
+            f"the file {name!r} was not found{looked_in(name)}, and {hub_reason(error)}; set {setting} to another"
         ) from error
 
 
