@@ -29,6 +29,10 @@ demo: $(DEMO_INSTALLED)  ## a clip in, an edited clip out, on the model that shi
 test: $(INSTALLED)  ## all but the suites below, which have targets of their own
 	$(BIN)/python -m pytest -p no:schemathesis --ignore tests/apps/server --numprocesses logical --maxprocesses 4 --dist worksteal
 
+.PHONY: test-portability
+test-portability: $(INSTALLED)  ## imports, the collection of tests and those of the store on a system that is like Windows
+	$(BIN)/python -m pytest -m portability tests/store
+
 test-ray: $(INSTALLED)  ## batches and the service on real Ray clusters on this machine, each of which takes seconds to start
 	$(BIN)/python -m pytest -m ray tests/batch tests/apps/server
 

@@ -209,7 +209,7 @@ def alive(group: int) -> bool:
 def test_a_stopped_driver_leaves_no_worker_and_loses_only_the_jobs_in_progress(
     name: str, configure: Configure, tmp_path: Path
 ) -> None:
-    configs = configure(2, 3, "inversion.steps=10", "edit.steps=10")
+    configs = configure(1, 3, "inversion.steps=10", "edit.steps=10")
     process = start_script(SCRIPT, configs, tmp_path, workers=2)
     while process.poll() is None and not any((config.output.dir / "report.json").exists() for config in configs):
         time.sleep(0.02)

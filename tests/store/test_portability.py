@@ -17,7 +17,10 @@ ROOT = HERE.parents[1]
 WITHOUT_PLUGINS = ["-p", "no:cacheprovider", "-p", "no:schemathesis"]
 """Options of pytest: without a cache in the project, and without a plugin that takes seconds to import."""
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="takes from Linux what Windows lacks")
+pytestmark = [
+    pytest.mark.portability,
+    pytest.mark.skipif(sys.platform != "linux", reason="takes from Linux what Windows lacks"),
+]
 
 
 def run(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
