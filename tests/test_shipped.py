@@ -1,5 +1,6 @@
 """What ships: the small model, its ControlNet and classifier, and the example configurations, as a user has them."""
 
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,9 @@ import torch
 from diffusers import ControlNetModel, StableDiffusionPipeline, UNet2DConditionModel
 
 import tokenflow
+from tokenflow.diffusion import inversion
+from tokenflow.diffusion.batches import as_tensor
+from tokenflow.metrics import psnr
 from tokenflow.metrics.scene_classifier import load_scene_classifier
 
 PROJECT = Path(__file__).parent.parent
@@ -53,9 +57,26 @@ def test_an_example_runs_through_both_stages(name: str, tmp_path: Path, monkeypa
             f"trajectories.dir={tmp_path / 'trajectories'}",
         ],
     )
-    inversion = tokenflow.preprocess(config)
-    figures = inversion.report["reconstruction"]
+    figures = tokenflow.preprocess(config).report["reconstruction"]
     assert figures["inversion_psnr"] > figures["autoencoder_psnr"] - 8 > 12  # far fewer steps than the example has
     result = tokenflow.run(config)
     assert len(result.frames) == 3
     assert result.report["metrics"]["change"]["whole"] > 3  # grey levels of 255
+
+
+def test_latents_stored_in_float16_reconstruct_and_edit_as_those_in_float32_within_a_tenth_of_a_decibel(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = tokenflow.load_model(MODELS / "mini-sd", device="cpu", dtype="float32")
+    clip = tokenflow.Video.read(PROJECT / "data" / "clips" / "dog_walk.mp4")
+    clip = tokenflow.Video([frame.image for frame in islice(clip, 3)], rate=8)
+    reconstructed, edited = [], []
+    for dtype in (torch.float16, torch.float32):
+        monkeypatch.setattr(inversion, "STORED_DTYPE", dtype)
+        inverted = tokenflow.invert(clip, model, "a dog on grass, 3d style", steps=6)
+        source = as_tensor(inverted.frames[[0, 1, 2]])
+        reconstructed.append(tokenflow.reconstruct(inverted).psnr)
+        frames = tokenflow.edit(inverted, "a tiger on grass, 3d style", steps=6).decoded
+        edited.append(float(psnr(as_tensor(frames), source).mean()))
+    assert reconstructed[0] == pytest.approx(reconstructed[1], abs=0.1)
+    assert edited[0] == pytest.approx(edited[1], abs=0.1)

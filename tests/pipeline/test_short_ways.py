@@ -12,6 +12,8 @@ import pytest
 import tokenflow
 from tests.tiny import moving_square, save_tiny_setup
 from tests.video.making import make
+from tokenflow.models.stable_diffusion import StableDiffusion
+from tokenflow.pipeline import reconstruction
 from tokenflow.store.inversions import StoredInversion
 from tokenflow.video import clip_file, decoding, video
 
@@ -81,6 +83,18 @@ def test_one_edit_reads_probes_and_hashes_the_clip_and_opens_its_inversion_no_mo
     assert counts == {"__init__": 1, "digest": 1}
     assert probed.count(config.clip.path) <= 2
     assert len(decoded) <= (0 if inverted else FRAMES) + 4  # at two probes, and where the sound starts
+
+
+def test_the_check_decodes_each_frame_once_and_some_once_more(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once sampled back, and some, of which what the autoencoder alone loses is told, as they were encoded."""
+    monkeypatch.setattr(reconstruction, "MAX_AUTOENCODER_FRAMES", 2)
+    decode, decoded = StableDiffusion.decode, []
+    monkeypatch.setattr(StableDiffusion, "decode", lambda self, each: decoded.append(len(each)) or decode(self, each))
+    places = [f"output.dir={tmp_path / 'out'}", f"trajectories.dir={tmp_path / 'trajectories'}"]
+    tokenflow.preprocess(tokenflow.load_config(path, places, {}))
+    assert sum(decoded) == FRAMES + 2
 
 
 def test_check_metrics_comparison_sheet_and_page_can_be_switched_off(path: Path, tmp_path: Path) -> None:

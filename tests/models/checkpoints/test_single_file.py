@@ -231,7 +231,9 @@ def test_the_configuration_comes_from_the_hub_where_no_base_is_named(
 
 @pytest.mark.parametrize("base", ["none/at/all", "./none", "a..b"])
 def test_a_base_that_is_missing_is_said(base: str, file: Path, stub_hub: StubHub) -> None:
-    with pytest.raises(ModelNotFoundError, match=r"the folder .* was not found.*; set model\.base to a folder or Hub id"):
+    with pytest.raises(
+        ModelNotFoundError, match=r"the folder .* was not found.*; set model\.base to a folder or Hub id"
+    ):
         load_model(file, base=base, device="cpu")
 
 
