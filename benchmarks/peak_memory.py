@@ -35,8 +35,12 @@ LIKE = Path("data/models/mini-sd")
 """Whose tokenizer and scheduler are taken."""
 
 GIB = 2**30
-FRAMES, STEP = 24, 2
+STEP = 2
+WINDOWS = 2
+"""Of keyframes, all frames of the clip: enough that a window attends to the one before it as well."""
+
 DEFAULTS = Edit(prompt="a tiger")
+WINDOW_SIZES = (DEFAULTS.keyframe_window, 4)
 TEXT_ENCODERS = {SD15.name: 123_000_000, SDXL.name: 123_000_000 + 695_000_000}
 """Their parameters."""
 
@@ -47,7 +51,8 @@ class PeakMemory:
 
     Attributes:
         weights: of all networks.
-        keyframes: of the pass of a full window of keyframes, in a step of Plug-and-Play that gathers features.
+        keyframes: of the pass of a window of keyframes that attends to others as well, in a step of Plug-and-Play that
+            gathers features.
         decoding: of as many frames as go through the autoencoder at once.
     """
 
@@ -93,23 +98,23 @@ class FakeModel:
         )
         self._model = StableDiffusion(pipeline, device=torch.device("cpu"), fingerprint=lambda: "")
 
-    def peak_memory(self, width: int, height: int) -> PeakMemory:
-        """With default settings, at this working size in pixels."""
+    def peak_memory(self, width: int, height: int, window: int = DEFAULTS.keyframe_window) -> PeakMemory:
+        """With default settings but for the window of keyframes, at this working size in pixels."""
         networks = (self._unet, self._autoencoder)
         weights = sum(each.nbytes for network in networks for each in network.parameters())
         return PeakMemory(
             weights + 2 * TEXT_ENCODERS[self._family.name],
-            self._keyframe_bytes(width, height),
+            self._keyframe_bytes(width, height, window),
             self._decoding_bytes(width, height),
         )
 
-    def _keyframe_bytes(self, width: int, height: int) -> int:
-        model, window = self._model, DEFAULTS.keyframe_window
-        source = self._blank_clip(width, height)
+    def _keyframe_bytes(self, width: int, height: int, window: int) -> int:
+        model, frames = self._model, WINDOWS * window
+        source = self._blank_clip(width, height, frames)
         guidance = Guidance(self._conditioning(), self._conditioning(), DEFAULTS.guidance_scale)
         options = Propagation(
-            shots=(range(FRAMES),),
-            draw_keyframes=lambda count, _: [int(place) for place in np.linspace(0, count - 1, window)],
+            shots=(range(frames),),
+            draw_keyframes=lambda count, _: list(range(count)),
             window=window,
             extended=extended_sites("coarse", model.sites),
             is_edit_propagated=lambda step: False,
@@ -117,27 +122,28 @@ class FakeModel:
         )
         denoiser = EditDenoiser(model, PnPMode(source, PnP()), guidance)
         predict = TokenFlow(denoiser, DEFAULTS.batch_size, lambda *_: None, options)
-        latents = torch.zeros(FRAMES, 4, height // 8, width // 8)
+        latents = torch.zeros(frames, 4, height // 8, width // 8)
         step = model.schedule.steps(Inversion().steps, tokens=1)[STEP]
         with self._fake, LiveBytes() as counted:
-            next(predict(latents, step))
+            for _ in predict(latents, step):
+                pass
         return counted.peak
 
     def _decoding_bytes(self, width: int, height: int) -> int:
         network = self._autoencoder
-        count = len(next(image_batches(FRAMES, DEFAULTS.batch_size, (width, height))))
+        count = len(next(image_batches(DEFAULTS.batch_size, DEFAULTS.batch_size, (width, height))))
         latents = torch.zeros(count, 4, height // 8, width // 8, dtype=network.dtype)
         with self._fake, LiveBytes() as counted, torch.no_grad():
             network.decode(latents)
         return counted.peak
 
-    def _blank_clip(self, width: int, height: int) -> InvertedClip:
+    def _blank_clip(self, width: int, height: int, count: int) -> InvertedClip:
         inversion, steps = MemoryInversion(), Inversion().steps
-        frames = np.zeros((FRAMES, height, width, 3), np.uint8)
+        frames = np.zeros((count, height, width, 3), np.uint8)
         inversion.write_frames((frame, Fraction(index), Fraction(1)) for index, frame in enumerate(frames))
         schedule = self._model.schedule
         for level in (schedule.clean, *(step.at for step in schedule.steps(steps, tokens=1))):
-            inversion.write_latents(level, [torch.zeros(FRAMES, 4, height // 8, width // 8).half()])
+            inversion.write_latents(level, [torch.zeros(count, 4, height // 8, width // 8).half()])
         inversion.finish()
         video = Video(frames, rate=24)
         return InvertedClip(self._model, inversion, self._conditioning(), "a dog", video, "fit", steps)
@@ -166,14 +172,15 @@ def _autoencoder(family: Family) -> AutoencoderKL:
 
 def main() -> None:
     """Print a table."""
-    print("| | weights | keyframes | decoding | together |\n|---|---|---|---|---|")
+    print("| | window | weights | pass | decoding | together |\n|---|---|---|---|---|---|")
     for family in (SD15, SDXL):
         model = FakeModel(family)
         for width, height in working_sizes(family):
-            peak = model.peak_memory(width, height)
-            cells = (peak.weights, peak.keyframes, peak.decoding, peak.total)
-            row = " | ".join(f"{each / GIB:.1f} GiB" for each in cells)
-            print(f"| {family.name}, {width}×{height} | {row} |", flush=True)
+            for window in WINDOW_SIZES:
+                peak = model.peak_memory(width, height, window)
+                cells = (peak.weights, peak.keyframes, peak.decoding, peak.total)
+                row = " | ".join(f"{each / GIB:.1f} GiB" for each in cells)
+                print(f"| {family.name}, {width}×{height} | {window} | {row} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -67,6 +67,18 @@ def test_the_estimate_is_what_is_counted_on_the_real_model_within_a_fifth(
     assert max(estimate.stages.values()) == pytest.approx(counted(families[family], {}), rel=0.2)
 
 
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_an_autoencoder_that_works_in_float32_counts_so(dtype: str, families: dict[str, Path]) -> None:
+    config = configured(families["xl"])
+    half, full = (
+        estimated(config.model_copy(update={"model": config.model.model_copy(update={"dtype": each})}))
+        for each in (dtype, "float32")
+    )
+    share = 1 if dtype == "float16" else 0.5  # bfloat16 has the range that this autoencoder needs
+    assert half.weights["vae"] == share * full.weights["vae"]
+    assert half.weights["unet"] == 0.5 * full.weights["unet"]
+
+
 @pytest.mark.parametrize("family", ["sd", "flux", "flux2"])
 @pytest.mark.parametrize("kind", ["identity", "style"])
 def test_references_count_within_a_fifth(kind: str, family: str, tmp_path: Path, families: dict[str, Path]) -> None:

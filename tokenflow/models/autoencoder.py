@@ -140,6 +140,13 @@ def _per_channel(values: Sequence[float] | None, device: torch.device) -> Tensor
     return None if values is None else torch.tensor(values, device=device).reshape(1, -1, 1, 1)
 
 
+def upcast(network: torch.nn.Module) -> None:
+    """As `network.to(torch.float32)`, which fake tensors do not take."""
+    for tensor in (*network.parameters(), *network.buffers()):
+        if tensor.is_floating_point():
+            tensor.data = tensor.data.float()
+
+
 def _lay_out_channels_last(network: torch.nn.Module) -> None:
     """As `network.to(memory_format=torch.channels_last)`, which fake tensors do not take."""
     for parameter in network.parameters():

@@ -139,7 +139,7 @@ _QWEN3_8B = Weights(8190.7, 4717.9, 3198.5)
 _KL, _DC = 83.8, 352.7
 
 _SD_1_5 = Network(
-    Weights(859.5, 738.4, 721.3), (_CLIP_L,), _KL, width=320, tokens=4096, layers=16, side=512, counted_pass=1.9 * 2**30
+    Weights(859.5, 738.4, 721.3), (_CLIP_L,), _KL, width=320, tokens=4096, layers=16, side=512, counted_pass=1.4 * 2**30
 )
 _SDXL = Network(
     Weights(2567.5, 1463.6, 1227.5),
@@ -150,7 +150,7 @@ _SDXL = Network(
     layers=70,
     side=1024,
     decoding=FULL,
-    counted_pass=8.7 * 2**30,
+    counted_pass=5.2 * 2**30,
 )
 _SANA_1_6 = Network(Weights(1604.5, 1203.1, 1111.3), (_GEMMA_2,), _DC, width=2240, tokens=1024, layers=20, side=1024)
 _SANA_0_6 = replace(_SANA_1_6, denoiser=Weights(591.7, 443.1, 443.1), width=1152, layers=28)

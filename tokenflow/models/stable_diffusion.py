@@ -20,6 +20,7 @@ from tokenflow.diffusion.levels import Level
 from tokenflow.diffusion.schedules import DiffusionSchedule, Schedule
 from tokenflow.errors import ModelError
 from tokenflow.models.attention import AttentionCall, AttentionOverride, per_frame_attention
+from tokenflow.models.autoencoder import upcast
 from tokenflow.models.capture import Capture, CaptureDone, check_points
 from tokenflow.models.checkpoints.file_kinds import CHANNELS
 from tokenflow.models.clip_text import ClipTextEncoders
@@ -134,7 +135,7 @@ class StableDiffusion(PipelineModel):
         if self._is_xl and vae.dtype == torch.float16 and vae.config.get("force_upcast"):
             # SDXL's autoencoder overflows in half precision, to black images. diffusers defaults to True for every
             # autoencoder, and its text-to-image pipelines heed it for SDXL alone.
-            vae.to(torch.float32)
+            upcast(vae)
 
     def _kind_of_guidance(self) -> GuidanceKind:
         """LCM is told the scale, Turbo was distilled without one; all others have branches."""

@@ -30,6 +30,7 @@ class LiveBytes(TorchDispatchMode):
         super().__init__()
         self.now = self.peak = 0
         self._alive: set[int] = set()
+        self._before: set[int] = set()
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
@@ -40,14 +41,24 @@ class LiveBytes(TorchDispatchMode):
             result: Any = args[0].new_empty(args[0].numel(), args[0].ndim, dtype=torch.int64)
         else:
             result = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves((args, kwargs)):
+            if isinstance(tensor, Tensor):
+                self._leave_out(tensor.untyped_storage())
         for tensor in tree_leaves(result):
             if isinstance(tensor, Tensor):
                 self._add(tensor.untyped_storage())
         return result
 
+    def _leave_out(self, storage: Any) -> None:
+        """Count no view of a storage that was made before the block, as those of weights are."""
+        key = StorageWeakRef(storage).cdata
+        if key not in self._alive and key not in self._before:
+            self._before.add(key)
+            weakref.finalize(storage, self._before.discard, key)
+
     def _add(self, storage: Any) -> None:
         key, size = StorageWeakRef(storage).cdata, storage.nbytes()
-        if key not in self._alive:  # else a view
+        if key not in self._alive and key not in self._before:  # else a view
             self._alive.add(key)
             self.now += size
             self.peak = max(self.peak, self.now)

@@ -64,7 +64,7 @@ class KeptPairs:
         return self._arrays[self._rows[pair]]
 
     def add(self, arrays: Iterable[tuple[Pair, np.ndarray]]) -> None:
-        """Keep more of them, beside those that other runs have added meanwhile.
+        """Keep more of them, beside those that other runs have added meanwhile; remove what a killed run left.
 
         Nothing is kept where the folder is gone.
 
@@ -73,10 +73,12 @@ class KeptPairs:
         """
         arrays = iter(arrays)
         head = next(arrays, None)
-        if head is None or not self._path.parent.is_dir():
+        if not self._path.parent.is_dir() or (head is None and not self._unfinished()):
             return
         with self._lock():
             self._remove_unfinished()
+            if head is None:
+                return
             self._read()
             missing = ((pair, array) for pair, array in chain([head], arrays) if pair not in self)
             first = next(missing, None)
@@ -96,10 +98,14 @@ class KeptPairs:
         yield first
         yield from others
 
+    def _unfinished(self) -> list[Path]:
+        """What processes are writing, or were when they were killed."""
+        return list(self._path.parent.glob(f".{self._path.name}.*"))
+
     def _remove_unfinished(self) -> None:
         """Remove what a killed process was writing."""
         with output_errors(self._path, self._remedy):
-            for path in self._path.parent.glob(f".{self._path.name}.*"):
+            for path in self._unfinished():
                 path.unlink()
 
     def close(self) -> None:
