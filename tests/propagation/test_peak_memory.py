@@ -5,7 +5,6 @@ import pytest
 from benchmarks.peak_memory import FakeModel, working_sizes
 from benchmarks.random_models import SD15, SDXL, Family
 
-
 LIBRARIES = 1e9
 """Bytes that CUDA and its libraries may take beside the tensors."""
 
