@@ -47,7 +47,7 @@ def read_images(folder: Path, caption: str) -> list[CaptionedImage]:
     """The images of a folder, each with the caption in the `.txt` file of the same name, or else the given one.
 
     Raises:
-        ClipNotFoundError: there is no such folder.
+        ClipNotFoundError: the folder does not exist.
         ClipError: it has no image, or an image or a caption cannot be read.
     """
     if not folder.is_dir():
