@@ -87,7 +87,9 @@ def test_a_file_that_cannot_be_written_is_an_error_before_the_work(
 def test_a_missing_model_is_an_error_that_leaves_no_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     missing = str(tmp_path / "model.safetensors")
     assert status("generate", missing, "a dog", "--output", str(tmp_path / "new" / "dog.png")) == 2
-    assert "was not found" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "the model file" in error
+    assert "was not found" in error
     assert not list(tmp_path.iterdir())
 
 
